@@ -133,7 +133,7 @@ fn decisions_per_second(snapshot: &mut Snapshot, name: &str, spec: &Value, decis
 /// Decides on important pods for which no node has room: each time all nodes are filtered, and a tenth of them tried without less
 /// important pods.
 fn preemptions_per_second(snapshot: &Snapshot) -> f64 {
-    const DECISIONS: u32 = 20;
+    const DECISIONS: u32 = 200;
     let profile = default_profile();
     let spec = json!({"priority": 10, "containers": [{"name": "c", "resources": {"requests": {"cpu": "62", "memory": "1Gi"}}}]});
     let info = PodInfo::new(pod("important", &spec, "db"), &NoObjects);

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use troupe_api::meta::{LabelSelector, ObjectKey};
+use troupe_api::{
+    meta::{LabelSelector, ObjectKey},
+    stored::StoredObject,
+};
 
 use super::by_selector;
 use crate::runtime::cache::{Cache, Change};
 
-/// The pods a Service selects; `None` for Services without selector, whose endpoints are somebody else's business.
-pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<Pod>>> {
+/// The pods a Service selects as they are stored, in the order of their keys; `None` for Services without selector, whose endpoints are
+/// somebody else's business.
+pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<StoredObject>>> {
     let selector = selector(service)?;
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    Some(pods.select(namespace, |meta| selector.matches_projection(&meta.labels)))
+    Some(pods.select_stored(namespace, |meta| selector.matches_projection(&meta.labels)))
 }
 
 fn selector(service: &Service) -> Option<LabelSelector> {

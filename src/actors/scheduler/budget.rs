@@ -38,10 +38,10 @@ impl Budget {
     }
 }
 
-/// Parts pods into those whose removal would break a budget, if they were removed in this order, and the others.
-pub fn split_by_violation(pods: Vec<Arc<PlacedPod>>, budgets: &[Budget]) -> (Vec<Arc<PlacedPod>>, Vec<Arc<PlacedPod>>) {
+/// Whether the removal of each of these pods would break a budget, if they were removed in this order.
+pub fn violations<'a>(pods: impl Iterator<Item = &'a PlacedPod>, budgets: &[Budget]) -> Vec<bool> {
     let mut left: Vec<i32> = budgets.iter().map(|budget| budget.allowed).collect();
-    pods.into_iter().partition(|pod| {
+    let breaks = pods.map(|pod| {
         let mut breaks = false;
         if !pod.labels.is_empty() {
             for (left, _) in left.iter_mut().zip(budgets).filter(|(_, budget)| budget.covers(pod)) {
@@ -50,5 +50,6 @@ pub fn split_by_violation(pods: Vec<Arc<PlacedPod>>, budgets: &[Budget]) -> (Vec
             }
         }
         breaks
-    })
+    });
+    breaks.collect()
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     budget::Budget,
-    framework::{Candidate, Diagnosis, Failure, Filters, NodeNames, Nomination, Outcome, Point, Preemption, Profile},
+    framework::{Diagnosis, DryRun, Failure, Filters, NodeNames, Nomination, Outcome, Point, Preemption, Profile},
     metrics,
     node_info::NodeInfo,
     pod_info::PodInfo,
@@ -30,7 +30,7 @@ pub struct Unschedulable {
     /// Pods to remove, so that it fits.
     pub preemption: Option<Preemption>,
     /// The nodes that were to choose from for that.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<DryRun>,
 }
 
 /// What a decision is made on, beside the pod.
@@ -95,6 +95,9 @@ pub struct Found<'a> {
 pub fn find_nodes<'a>(filters: &mut Filters<'_>, only: &NodeNames, context: &SchedulingContext<'a>) -> Found<'a> {
     let nodes = context.cluster.nodes();
     let diagnosis = Diagnosis::new(nodes.len(), only);
+    if only.names.is_none() {
+        filters.note_nominated();
+    }
     match &only.names {
         Some(names) => {
             let named: Vec<&Arc<NodeInfo>> = names.iter().filter_map(|name| context.cluster.node(name)).collect();

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::{
     budget::Budget,
-    framework::{Candidate, Filters, Profile},
+    framework::{DryRun, Filters, Profile},
     node_info::NodeInfo,
     object_lookup::ObjectLookup,
     placed_pod::nominated_node,
@@ -114,11 +114,11 @@ fn preemption(pod: &PodInfo, nodes: &[&Arc<NodeInfo>], filters: &mut Filters<'_>
     if pod.pod.spec.as_ref().and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never") {
         return PreemptionFinding::Never;
     }
-    let possible: Vec<Victims> = nodes.iter().filter_map(|node| select(pod, node, filters, budgets).ok()).map(victims).collect();
+    let possible: Vec<Victims> = nodes.iter().filter_map(|node| select(pod, node, filters, budgets).ok()).map(|run| victims(&run)).collect();
     if possible.is_empty() { PreemptionFinding::Helpless } else { PreemptionFinding::Possible(possible) }
 }
 
-fn victims(candidate: Candidate) -> Victims {
-    let pods = candidate.victims.iter().map(|pod| format!("{} (priority {})", pod.key(), pod.priority));
-    Victims { node: candidate.node.to_string(), pods: pods.collect(), broken_budgets: candidate.broken_budgets }
+fn victims(run: &DryRun) -> Victims {
+    let pods = run.victims().map(|victim| format!("{} (priority {})", victim.pod.key(), victim.priority));
+    Victims { node: run.node.to_string(), pods: pods.collect(), broken_budgets: run.broken_budgets }
 }

@@ -1,11 +1,19 @@
 //! What the scheduler knows of a node: the node and the sum of what runs there.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use k8s_openapi::api::core::v1::{ContainerImage, Node};
 use troupe_api::meta::{ObjectKey, quantity::Quantity};
 
-use super::{placed_pod::PlacedPod, resources::Resources};
+use super::{
+    footprint::Footprint,
+    placed_pod::PlacedPod,
+    resources::Resources,
+    tolerations::{is_cordoned, taints},
+};
 
 /// A node and what its pods take. Cloned when it changes, shared otherwise.
 #[derive(Clone, Debug)]
@@ -14,6 +22,9 @@ pub struct NodeInfo {
     pub name: Arc<str>,
     /// Its place in the snapshot's list.
     pub at: usize,
+    /// It is unschedulable.
+    pub is_cordoned: bool,
+    pub has_taints: bool,
     /// Sizes of the images that it has, in bytes.
     pub images: Arc<HashMap<Arc<str>, i64>>,
     pub allocatable: Resources,
@@ -21,6 +32,16 @@ pub struct NodeInfo {
     pub requested: Resources,
     pub nonzero_requested: Resources,
     pub pods: HashMap<ObjectKey, Arc<PlacedPod>>,
+    /// Made when somebody asks, as long as no pod comes or goes.
+    footprints: OnceLock<Arc<[Footprint]>>,
+}
+
+/// What pods of a node take together.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    pub requested: &'a Resources,
+    /// How many they are.
+    pub pods: usize,
 }
 
 impl NodeInfo {
@@ -32,15 +53,28 @@ impl NodeInfo {
             node: Arc::default(),
             name,
             at,
+            is_cordoned: false,
+            has_taints: false,
             images: Arc::default(),
             allocatable: Resources::default(),
             allowed_pods: 0,
             requested: Resources::default(),
             nonzero_requested: Resources::default(),
             pods: HashMap::new(),
+            footprints: OnceLock::new(),
         };
         info.set_node(node);
         info
+    }
+
+    /// What all of its pods take.
+    pub fn taken(&self) -> Taken<'_> {
+        Taken { requested: &self.requested, pods: self.pods.len() }
+    }
+
+    /// What each of its pods would leave behind, the most important ones first.
+    pub fn footprints(&self) -> &Arc<[Footprint]> {
+        self.footprints.get_or_init(|| Footprint::by_importance(self.pods.values()))
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {
@@ -55,11 +89,14 @@ impl NodeInfo {
         let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
         self.allocatable = Resources::from_list(allocatable);
         self.allowed_pods = allocatable.and_then(|list| Quantity::parse(&list.get("pods")?.0).ok()).map_or(0, |pods| pods.value());
+        self.is_cordoned = is_cordoned(&node);
+        self.has_taints = !taints(&node).is_empty();
         self.node = node;
     }
 
     pub fn add_pod(&mut self, pod: Arc<PlacedPod>) {
         self.remove_pod(pod.key());
+        self.footprints = OnceLock::new();
         self.requested.add(&pod.demand.requests);
         self.nonzero_requested.add(&pod.demand.nonzero);
         self.pods.insert(pod.key().clone(), pod);
@@ -78,6 +115,7 @@ impl NodeInfo {
     pub fn remove_pod(&mut self, key: &ObjectKey) {
         let full = self.requested.is_full() || self.nonzero_requested.is_full();
         if let Some(pod) = self.pods.remove(key) {
+            self.footprints = OnceLock::new();
             self.requested.subtract(&pod.demand.requests);
             self.nonzero_requested.subtract(&pod.demand.nonzero);
             if full {
@@ -115,15 +153,18 @@ mod tests {
             Arc::new(PlacedPod::of(&serde_json::from_value(pod).expect("a pod")))
         };
         info.add_pod(demand("small", "1"));
+        assert_eq!(info.footprints().len(), 1);
         let (requested, nonzero) = (info.requested.clone(), info.nonzero_requested.clone());
         let huge = ["9223372036854775807", "7Ei", "1e18"];
         for amount in huge {
             info.add_pod(demand(amount, amount));
         }
+        assert_eq!((info.footprints().len(), info.taken().pods), (4, 4));
         assert_eq!((info.requested.cpu, info.requested.memory, info.requested.scalar("example.com/a")), (i64::MAX, i64::MAX, i64::MAX));
         for amount in huge {
             info.remove_pod(demand(amount, "1").key());
         }
+        assert_eq!(info.footprints().len(), 1);
         assert_eq!((&info.requested, &info.nonzero_requested), (&requested, &nonzero));
     }
 }

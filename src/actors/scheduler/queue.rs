@@ -254,7 +254,8 @@ impl SchedulingQueue {
         }
         let InFlightEvents { changes, retry } = self.in_flight.remove(key).unwrap_or_default();
         let woken = retry || changes.iter().any(|change| is_woken(&rejected_by, change, key, with));
-        for plugin in names(&rejected_by) {
+        // One that is held and woken is compared with no further changes.
+        for plugin in names(&rejected_by).into_iter().filter(|_| !(held && woken)) {
             self.rejected.entry(plugin).or_default().insert(key.clone());
         }
         self.stuck += 1;
@@ -279,6 +280,11 @@ impl SchedulingQueue {
 
     fn is_stuck_no_more(&mut self, key: &ObjectKey, rejected_by: &[&'static str]) {
         self.stuck -= 1;
+        self.waits_no_more(key, rejected_by);
+    }
+
+    /// Changes are not compared with a pod any more.
+    fn waits_no_more(&mut self, key: &ObjectKey, rejected_by: &[&'static str]) {
         for plugin in names(rejected_by) {
             if let Some(keys) = self.rejected.get_mut(plugin) {
                 keys.remove(key);
@@ -338,7 +344,12 @@ impl SchedulingQueue {
                 Place::Unschedulable { rejected_by, .. } if is_woken(rejected_by, &change, &key, with) => {
                     self.requeue(&key, change.event().name(), now);
                 }
-                Place::Held { rejected_by, woken, .. } if !*woken => *woken = is_woken(rejected_by, &change, &key, with),
+                Place::Held { rejected_by, woken, .. } if !*woken && is_woken(rejected_by, &change, &key, with) => {
+                    *woken = true;
+                    // No further change can do more for it: many pods may be held while much changes.
+                    let rejected_by = rejected_by.clone();
+                    self.waits_no_more(&key, &rejected_by);
+                }
                 _ => {}
             }
         }

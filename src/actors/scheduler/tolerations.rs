@@ -7,6 +7,11 @@ pub fn taints(node: &Node) -> &[Taint] {
     node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
 }
 
+/// Whether the node is unschedulable.
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
+}
+
 /// Whether no taint keeps the pod from the node.
 pub fn hard_taints_are_tolerated(spec: &PodSpec, node: &Node) -> bool {
     let mut hard = taints(node).iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));

@@ -10,6 +10,7 @@ use troupe_api::{meta::ObjectKey, service::DeleteOptions};
 
 use self::plan::Action;
 use super::{
+    endpointslice::pods::EndpointPods,
     services::{self, selected_pods, services_of},
     writes::{is_gone, is_namespace_terminating},
 };
@@ -23,11 +24,13 @@ pub struct EndpointsController {
     services: Cache<Service>,
     pods: Cache<Pod>,
     endpoints: Cache<Endpoints>,
+    known: EndpointPods,
 }
 
 impl EndpointsController {
     pub fn new(caches: &Caches) -> Self {
-        EndpointsController { services: services::index(caches.cache()), pods: caches.cache(), endpoints: caches.cache() }
+        let (services, known) = (services::index(caches.cache()), EndpointPods::default());
+        EndpointsController { services, pods: caches.cache(), endpoints: caches.cache(), known }
     }
 
     /// The Service is gone: its Endpoints go, if this controller made them.
@@ -57,8 +60,15 @@ impl Controller for EndpointsController {
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(service) = self.services.get(key) else { return self.remove(key, cx).await };
-        let Some(pods) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
+        let Some(service) = self.services.get(key) else {
+            self.known.forget(key);
+            return self.remove(key, cx).await;
+        };
+        let Some(selected) = selected_pods(&service.object, &self.pods) else {
+            self.known.forget(key);
+            return Ok(Outcome::Done);
+        };
+        let pods = self.known.read(key, &selected);
         let current = self.endpoints.get(key);
         let api = cx.client().namespaced::<Endpoints>(key.namespace.clone());
         let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object)) {

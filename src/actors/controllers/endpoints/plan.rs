@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 
-use crate::controllers::{
-    endpointslice::{
-        plan::{LAST_CHANGE, families, hostname, is_headless, pod_address, target},
-        ports::{Groups, PortKey, by_ports},
-    },
-    pods::{is_ready, phase},
+use crate::controllers::endpointslice::{
+    plan::{LAST_CHANGE, families, is_headless},
+    pods::EndpointPod,
+    ports::{Groups, PortKey, by_ports},
 };
 
 /// More addresses than this are cut off (and the object says so).
@@ -27,7 +25,7 @@ pub enum Action {
 }
 
 /// Plans the Endpoints of a Service with a selector.
-pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -> Option<Action> {
+pub fn plan(service: &Service, pods: &[Arc<EndpointPod>], current: Option<&Endpoints>) -> Option<Action> {
     let (subsets, over) = subsets(service, pods);
     let mut wanted = current.cloned().unwrap_or_default();
     wanted.metadata.name = service.metadata.name.clone();
@@ -59,28 +57,27 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -
 }
 
 /// Addresses grouped by the ports they serve, ready ones apart from others; sorted, so that equal states are equal.
-fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
+fn subsets(service: &Service, pods: &[Arc<EndpointPod>]) -> (Vec<EndpointSubset>, bool) {
     let spec = service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
     // This form of endpoints knows one family.
     let family = families(service, pods).first().copied().unwrap_or_default();
     let mut addresses = Vec::new();
-    let mut sorted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| !matches!(phase(pod), "Succeeded" | "Failed")).collect();
-    sorted.sort_by_key(|pod| (pod_address(pod, family), pod.metadata.uid.clone()));
+    let mut sorted: Vec<(&str, &EndpointPod)> =
+        pods.iter().filter(|pod| !pod.is_finished).filter_map(|pod| Some((pod.address(family)?, &**pod))).collect();
+    sorted.sort_by_key(|(ip, pod)| (*ip, pod.uid.as_deref()));
     let mut count = 0;
-    for pod in sorted {
-        let Some(ip) = pod_address(pod, family) else { continue };
-        let terminating = pod.metadata.deletion_timestamp.is_some();
-        if terminating && !publish_all {
+    for (ip, pod) in sorted {
+        if pod.is_terminating && !publish_all {
             continue;
         }
         count += 1;
         if count > MAX_ADDRESSES {
             break;
         }
-        let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-        let address = EndpointAddress { ip, node_name, hostname: hostname(service, pod), target_ref: Some(target(pod)) };
-        addresses.push((&**pod, (is_ready(pod) || publish_all, address)));
+        let node_name = pod.node.as_deref().map(str::to_owned);
+        let address = EndpointAddress { ip: ip.to_owned(), node_name, hostname: pod.hostname(service), target_ref: Some(pod.target()) };
+        addresses.push((pod, (pod.is_ready || publish_all, address)));
     }
     // Those that are left out are cut off, as others beyond the capacity.
     let Groups { of: groups, left_out } = by_ports(service, addresses.into_iter());

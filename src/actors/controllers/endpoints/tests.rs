@@ -4,19 +4,20 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::json;
 
 use super::plan::{Action, plan};
+use crate::controllers::endpointslice::pods::EndpointPod;
 
 fn service() -> Service {
     let spec = json!({"clusterIP": "10.96.0.5", "selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]});
     serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "labels": {"team": "a"}}, "spec": spec})).expect("a service")
 }
 
-fn pod(ip: &str, ready: bool) -> Arc<Pod> {
+fn pod(ip: &str, ready: bool) -> Arc<EndpointPod> {
     let object = json!({
         "metadata": {"name": ip, "namespace": "n", "uid": ip},
         "spec": {"containers": [{"name": "c"}]},
         "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
     });
-    Arc::new(serde_json::from_value(object).expect("a pod"))
+    Arc::new(EndpointPod::of(&serde_json::from_value::<Pod>(object).expect("a pod")))
 }
 
 #[test]

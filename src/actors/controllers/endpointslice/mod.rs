@@ -2,12 +2,13 @@
 
 mod hints;
 pub mod plan;
+pub mod pods;
 pub mod ports;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Node, Pod, Service},
@@ -17,6 +18,7 @@ use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
 use self::{
     plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot},
+    pods::{EndpointPods, zones},
     ports::MOST_PORTS,
 };
 use super::{
@@ -34,6 +36,7 @@ pub struct EndpointSliceController {
     pods: Cache<Pod>,
     nodes: Cache<Node>,
     slices: Cache<EndpointSlice>,
+    known: EndpointPods,
 }
 
 const BY_SERVICE: &str = "endpointslice/service";
@@ -42,18 +45,14 @@ impl EndpointSliceController {
     pub fn new(caches: &Caches) -> Self {
         let slices: Cache<EndpointSlice> = caches.cache();
         slices.add_meta_index(BY_SERVICE, |slice| service_of(slice, MANAGER));
-        EndpointSliceController { services: services::index(caches.cache()), pods: caches.cache(), nodes: caches.cache(), slices }
+        let (services, known) = (services::index(caches.cache()), EndpointPods::default());
+        EndpointSliceController { services, pods: caches.cache(), nodes: caches.cache(), slices, known }
     }
 
-    fn zones(&self, pods: &[Arc<Pod>]) -> BTreeMap<String, String> {
-        let names = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-        names
-            .filter_map(|name| {
-                let node = self.nodes.get(&ObjectKey::cluster(name.as_str()))?;
-                let zone = node.object.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone")?.clone();
-                Some((name, zone))
-            })
-            .collect()
+    /// The zone of a node. Its labels are not decoded for that.
+    fn zone(&self, node: &str) -> Option<String> {
+        let node = self.nodes.stored(&ObjectKey::cluster(node))?;
+        node.meta().labels.get("topology.kubernetes.io/zone").map(str::to_owned)
     }
 }
 
@@ -102,10 +101,15 @@ impl Controller for EndpointSliceController {
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(service) = self.services.get(key) else { return Ok(Outcome::Done) };
-        let Some(pods) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
+        let service = self.services.get(key);
+        let selected = service.and_then(|service| Some((selected_pods(&service.object, &self.pods)?, service)));
+        let Some((selected, service)) = selected else {
+            self.known.forget(key);
+            return Ok(Outcome::Done);
+        };
+        let pods = self.known.read(key, &selected);
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
-        let zones = self.zones(&pods);
+        let zones = zones(&pods, |node| self.zone(node));
         let planned = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });
         if planned.left_out > 0 {
             let message = format!(

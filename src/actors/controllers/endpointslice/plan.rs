@@ -4,22 +4,19 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        core::v1::{ObjectReference, Pod, Service},
+        core::v1::Service,
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use troupe_addresses::is_unicast;
 use troupe_net::iptables::Family;
 
 use super::{
     hints::TrafficDistribution,
+    pods::EndpointPod,
     ports::{Groups, PortKey, by_ports},
 };
-use crate::controllers::{
-    owners::controller_reference,
-    pods::{is_ready, phase},
-};
+use crate::controllers::owners::controller_reference;
 
 /// Endpoints per slice (upstream's `--max-endpoints-per-slice`).
 const MAX_ENDPOINTS: usize = 100;
@@ -47,7 +44,7 @@ pub enum Action {
 pub struct Snapshot<'a> {
     pub service: &'a Service,
     /// The pods that the Service's selector selects.
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<EndpointPod>],
     /// The slices of the Service that this controller manages.
     pub slices: &'a [Arc<EndpointSlice>],
     /// Zone of a node, by its name.
@@ -80,15 +77,14 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
 
 /// The families of a Service's addresses. A Service of an API server that does not tell them has those of its address, or without one those of
 /// its pods, as upstream.
-pub fn families(service: &Service, pods: &[Arc<Pod>]) -> Vec<Family> {
+pub fn families(service: &Service, pods: &[Arc<EndpointPod>]) -> Vec<Family> {
     let spec = service.spec.as_ref();
     let told: Vec<Family> = spec.iter().flat_map(|spec| spec.ip_families.iter().flatten()).filter_map(|name| Family::named(name)).collect();
     if !told.is_empty() {
         return told;
     }
-    let own = spec.and_then(|spec| spec.cluster_ip.as_deref()?.parse::<IpAddr>().ok());
-    let of_pod = || pods.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.as_deref()?.parse::<IpAddr>().ok());
-    vec![own.or_else(of_pod).map_or(Family::V4, Family::of)]
+    let own = spec.and_then(|spec| spec.cluster_ip.as_deref()?.parse::<IpAddr>().ok()).map(Family::of);
+    vec![own.or_else(|| pods.iter().find_map(|pod| pod.family)).unwrap_or_default()]
 }
 
 fn delete(slice: &Arc<EndpointSlice>) -> Action {
@@ -128,28 +124,15 @@ fn plan_ports<'a>(
     ours: Vec<&'a Arc<EndpointSlice>>,
     left: &mut Vec<&'a Arc<EndpointSlice>>,
 ) -> Vec<Action> {
-    let mut missing: BTreeMap<String, Endpoint> = endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
-    let mut filled: Vec<(Option<&Arc<EndpointSlice>>, Vec<Endpoint>)> = Vec::new();
-    for slice in ours {
-        let stay = slice.endpoints.iter().flatten().filter_map(|endpoint| missing.remove(&identity(endpoint))).collect();
-        filled.push((Some(slice), stay));
-    }
-    let mut first_with_room = 0;
-    for endpoint in missing.into_values() {
-        while filled.get(first_with_room).is_some_and(|(_, members)| members.len() >= MAX_ENDPOINTS) {
-            first_with_room += 1;
-        }
-        match filled.get_mut(first_with_room) {
-            Some((_, members)) => members.push(endpoint),
-            None => filled.push((None, vec![endpoint])),
-        }
-    }
+    let mut filled = spread(&endpoints, ours);
+    let mut endpoints: Vec<Option<Endpoint>> = endpoints.into_iter().map(Some).collect();
     if filled.is_empty() {
         filled.push((None, Vec::new()));
     }
     let all_empty = filled.iter().all(|(_, members)| members.is_empty());
     let mut actions = Vec::new();
     for (at, (slice, members)) in filled.into_iter().enumerate() {
+        let members: Vec<Endpoint> = members.into_iter().filter_map(|place| endpoints[place].take()).collect();
         match slice {
             // Of several empty slices the first stays when nothing else does.
             Some(slice) if members.is_empty() && !(all_empty && at == 0) => left.push(slice),
@@ -160,15 +143,40 @@ fn plan_ports<'a>(
     actions
 }
 
+/// A slice, or one that is to be made, with the places of its endpoints.
+type Filled<'a> = (Option<&'a Arc<EndpointSlice>>, Vec<usize>);
+
+/// Gives each endpoint a slice: the one that it is in, or else the first with room.
+fn spread<'a>(endpoints: &[Endpoint], ours: Vec<&'a Arc<EndpointSlice>>) -> Vec<Filled<'a>> {
+    let mut missing: BTreeMap<(&str, &str), usize> = endpoints.iter().enumerate().map(|(place, endpoint)| (identity(endpoint), place)).collect();
+    let mut filled: Vec<Filled<'a>> = Vec::new();
+    for slice in ours {
+        let stay = slice.endpoints.iter().flatten().filter_map(|endpoint| missing.remove(&identity(endpoint))).collect();
+        filled.push((Some(slice), stay));
+    }
+    let mut first_with_room = 0;
+    for place in missing.into_values() {
+        while filled.get(first_with_room).is_some_and(|(_, members)| members.len() >= MAX_ENDPOINTS) {
+            first_with_room += 1;
+        }
+        match filled.get_mut(first_with_room) {
+            Some((_, members)) => members.push(place),
+            None => filled.push((None, vec![place])),
+        }
+    }
+    filled
+}
+
 fn update(service: &Service, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
     let family = Family::named(&slice.address_type)?;
     let updated = build(service, family, &slice_ports(slice), members, Some(slice));
     (updated != **slice).then(|| Action::Update(Box::new(updated)))
 }
 
-fn identity(endpoint: &Endpoint) -> String {
-    let target = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()).unwrap_or_default();
-    format!("{}/{target}", endpoint.addresses.first().map_or("", String::as_str))
+/// Address and pod.
+fn identity(endpoint: &Endpoint) -> (&str, &str) {
+    let target = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref()).unwrap_or_default();
+    (endpoint.addresses.first().map_or("", String::as_str), target)
 }
 
 /// The ports of a slice.
@@ -187,7 +195,9 @@ pub fn slice_ports(slice: &EndpointSlice) -> Vec<PortKey> {
 }
 
 fn build(service: &Service, family: Family, ports: &[PortKey], members: Vec<Endpoint>, base: Option<&Arc<EndpointSlice>>) -> EndpointSlice {
-    let mut slice = base.map_or_else(EndpointSlice::default, |slice| (**slice).clone());
+    // All but the metadata is made anew.
+    let metadata = base.map(|slice| slice.metadata.clone()).unwrap_or_default();
+    let mut slice = EndpointSlice { metadata, ..EndpointSlice::default() };
     let name = service.metadata.name.clone().unwrap_or_default();
     if base.is_none() {
         slice.metadata.generate_name = Some(format!("{name}-"));
@@ -224,52 +234,26 @@ pub fn is_headless(service: &Service) -> bool {
 }
 
 /// The endpoint of a pod, if it has an address and has not ended.
-fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>, family: Family) -> Option<Endpoint> {
-    let address = pod_address(pod, family)?;
-    if matches!(phase(pod), "Succeeded" | "Failed") {
+fn endpoint(snapshot: Snapshot<'_>, pod: &EndpointPod, family: Family) -> Option<Endpoint> {
+    let address = pod.address(family)?;
+    if pod.is_finished {
         return None;
     }
     let spec = snapshot.service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
-    let terminating = pod.metadata.deletion_timestamp.is_some();
-    let serving = is_ready(pod);
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    let zone = node.as_ref().and_then(|node| snapshot.zones.get(node).cloned());
+    let (terminating, serving) = (pod.is_terminating, pod.is_ready);
+    let node = pod.node.as_deref();
+    let zone = node.and_then(|node| snapshot.zones.get(node));
     let ready = publish_all || serving && !terminating;
     let hints = TrafficDistribution::of(snapshot.service).filter(|_| ready);
     Some(Endpoint {
-        addresses: vec![address],
-        hints: hints.and_then(|distribution| distribution.hints(node.as_deref(), zone.as_deref())),
+        addresses: vec![address.to_owned()],
+        hints: hints.and_then(|distribution| distribution.hints(node, zone.map(String::as_str))),
         conditions: Some(EndpointConditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) }),
-        hostname: hostname(snapshot.service, pod),
-        zone,
-        node_name: node,
-        target_ref: Some(target(pod)),
+        hostname: pod.hostname(snapshot.service),
+        zone: zone.cloned(),
+        node_name: node.map(str::to_owned),
+        target_ref: Some(pod.target()),
         ..Endpoint::default()
     })
-}
-
-/// The pod's address of a family, if it is one that a pod can have.
-pub fn pod_address(pod: &Pod, family: Family) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
-    all.into_iter().find(|ip| ip.parse().is_ok_and(|ip| family.has(ip) && is_unicast(ip))).map(str::to_owned)
-}
-
-/// What an endpoint's `targetRef` says about a pod.
-pub fn target(pod: &Pod) -> ObjectReference {
-    ObjectReference {
-        kind: Some("Pod".into()),
-        name: pod.metadata.name.clone(),
-        namespace: pod.metadata.namespace.clone(),
-        uid: pod.metadata.uid.clone(),
-        ..ObjectReference::default()
-    }
-}
-
-/// A pod whose subdomain names the Service has a DNS name of its own.
-pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    let same = spec.subdomain == service.metadata.name && pod.metadata.namespace == service.metadata.namespace;
-    spec.hostname.clone().filter(|name| same && !name.is_empty())
 }

@@ -22,8 +22,13 @@ pub struct Groups<T> {
     pub left_out: usize,
 }
 
+/// Whoever serves ports by their names.
+pub trait ServesPorts {
+    fn named_ports(&self) -> NamedPorts<'_>;
+}
+
 /// Groups what pods have by the ports that they serve.
-pub fn by_ports<'a, T>(service: &Service, pods: impl Iterator<Item = (&'a Pod, T)>) -> Groups<T> {
+pub fn by_ports<'a, P: ServesPorts + 'a, T>(service: &Service, pods: impl Iterator<Item = (&'a P, T)>) -> Groups<T> {
     let declared: Vec<&ServicePort> = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).collect();
     let named = declared.iter().any(|port| matches!(port.target_port, Some(IntOrString::String(_))));
     let mut groups = Groups { of: BTreeMap::new(), left_out: 0 };
@@ -32,7 +37,7 @@ pub fn by_ports<'a, T>(service: &Service, pods: impl Iterator<Item = (&'a Pod, T
         let each = declared.len() + service.metadata.labels.as_ref().map_or(0, BTreeMap::len);
         let mut numbered: BTreeMap<Vec<Option<i32>>, Vec<T>> = BTreeMap::new();
         for (pod, item) in pods {
-            let numbers = numbers(&declared, &named_ports(pod));
+            let numbers = numbers(&declared, &pod.named_ports());
             if let Some(known) = numbered.get_mut(&numbers) {
                 known.push(item);
             } else if numbered.is_empty() || each * (numbered.len() + 1) <= MOST_PORTS {
@@ -65,20 +70,22 @@ fn numbers(declared: &[&ServicePort], named: &NamedPorts<'_>) -> Vec<Option<i32>
 }
 
 /// The numbers of a pod's ports, by name and protocol.
-type NamedPorts<'a> = HashMap<(&'a str, &'a str), i32>;
+pub type NamedPorts<'a> = HashMap<(&'a str, &'a str), i32>;
 
 /// The first container that declares a name has it.
-fn named_ports(pod: &Pod) -> NamedPorts<'_> {
-    let mut named = NamedPorts::new();
-    let Some(spec) = &pod.spec else { return named };
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
-        let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        if let Some(name) = &port.name {
-            named.entry((name, protocol)).or_insert(port.container_port);
+impl ServesPorts for Pod {
+    fn named_ports(&self) -> NamedPorts<'_> {
+        let mut named = NamedPorts::new();
+        let Some(spec) = &self.spec else { return named };
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            if let Some(name) = &port.name {
+                named.entry((name, protocol)).or_insert(port.container_port);
+            }
         }
+        named
     }
-    named
 }
 
 /// The ports of a Service under these numbers. One that has none is not served.

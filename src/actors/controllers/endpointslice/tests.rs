@@ -7,11 +7,19 @@ use k8s_openapi::api::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::plan::{Action, Snapshot, plan};
+use super::{
+    plan::{Action, Plan, Snapshot, plan},
+    pods::EndpointPod,
+};
 
 fn service() -> Service {
     let spec = json!({"clusterIP": "10.96.0.5", "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "web"}]});
     serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "s"}, "spec": spec})).expect("a service")
+}
+
+fn plan_of(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>], zones: &BTreeMap<String, String>) -> Plan {
+    let pods: Vec<Arc<EndpointPod>> = pods.iter().map(|pod| Arc::new(EndpointPod::of(pod))).collect();
+    plan(Snapshot { service, pods: &pods, slices, zones })
 }
 
 fn pod(number: usize, ready: bool, terminating: bool, port: i32) -> Arc<Pod> {
@@ -34,7 +42,7 @@ fn pods_that_all_serve_other_ports_take_no_longer_for_it() {
     service.spec.as_mut().expect("a spec").ports = serde_json::from_value(json!(ports)).expect("ports");
     let pods: Vec<_> = (0..1500).map(|number| pod(number, true, false, 1000 + i32::try_from(number).expect("small"))).collect();
     let zones = BTreeMap::new();
-    let made = plan(Snapshot { service: &service, pods: &pods, slices: &[], zones: &zones }).actions.into_iter().enumerate();
+    let made = plan_of(&service, &pods, &[], &zones).actions.into_iter().enumerate();
     let slices = made.filter_map(|(number, action)| {
         let Action::Create(mut slice) = action else { return None };
         slice.metadata.name = Some(format!("web-{number}"));
@@ -43,7 +51,7 @@ fn pods_that_all_serve_other_ports_take_no_longer_for_it() {
     let slices: Vec<_> = slices.collect();
     assert_eq!(slices.len(), 1500);
     let begun = std::time::Instant::now();
-    assert_eq!(plan(Snapshot { service: &service, pods: &pods, slices: &slices, zones: &zones }).actions, []);
+    assert_eq!(plan_of(&service, &pods, &slices, &zones).actions, []);
     assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
 }
 
@@ -80,7 +88,7 @@ fn each_family_of_a_service_has_slices_of_its_own() {
 /// Slices with every planned action in effect.
 fn settle(service: &Service, pods: &[Arc<Pod>], mut slices: Vec<Arc<EndpointSlice>>) -> (Vec<Arc<EndpointSlice>>, usize) {
     let zones = BTreeMap::new();
-    let actions = plan(Snapshot { service, pods, slices: &slices, zones: &zones }).actions;
+    let actions = plan_of(service, pods, &slices, &zones).actions;
     let count = actions.len();
     for action in actions {
         match action {
@@ -124,7 +132,7 @@ fn ready_endpoints_prefer_clients_as_near_as_the_service_asks() {
     let zones = BTreeMap::from([("a".to_owned(), "z".to_owned())]);
     let pods = [pod(0, true, false, 80), pod(1, false, false, 80)];
     let hints = |service: &Service, zones: &BTreeMap<String, String>| -> Vec<_> {
-        let actions = plan(Snapshot { service, pods: &pods, slices: &[], zones }).actions;
+        let actions = plan_of(service, &pods, &[], zones).actions;
         let [Action::Create(slice)] = &actions[..] else { panic!("{actions:?}") };
         slice.endpoints.iter().flatten().map(|endpoint| json!(endpoint.hints)).collect()
     };
@@ -166,4 +174,19 @@ proptest! {
         prop_assert!(slices.iter().all(|slice| slice.endpoints.as_ref().map_or(0, Vec::len) <= 100));
         prop_assert_eq!(settle(&service, &pods[350 - after..], slices).1, 0);
     }
+}
+
+#[test]
+fn a_change_of_one_pod_of_many_changes_its_slice_alone() {
+    let mut pods: Vec<_> = (0..1000).map(|number| pod(number, true, false, 80)).collect();
+    let (slices, made) = settle(&service(), &pods, Vec::new());
+    assert_eq!((made, slices.len()), (10, 10));
+    pods[437] = pod(437, false, false, 80);
+    let actions = plan_of(&service(), &pods, &slices, &BTreeMap::new()).actions;
+    let [Action::Update(changed)] = &actions[..] else { panic!("{actions:?}") };
+    let before = slices.iter().find(|slice| slice.metadata.uid == changed.metadata.uid).expect("known");
+    let differ = before.endpoints.iter().flatten().zip(changed.endpoints.iter().flatten()).filter(|(old, new)| old != new);
+    let differ: Vec<_> = differ.map(|(_, new)| new.target_ref.as_ref().and_then(|target| target.name.clone())).collect();
+    assert_eq!(differ, [Some("p437".to_owned())]);
+    assert_eq!(changed.metadata, before.metadata);
 }

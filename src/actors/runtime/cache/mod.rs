@@ -133,13 +133,23 @@ impl<K: KubeObject> Cache<K> {
 
     /// Those of [`Cache::list`] whose metadata is `wanted`; the others are not decoded.
     pub fn select(&self, namespace: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
+        self.select_stored(namespace, wanted).iter().filter_map(decoded).collect()
+    }
+
+    /// The same as they are stored: none is decoded.
+    pub fn select_stored(&self, namespace: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<StoredObject>> {
         let objects = self.0.objects.load();
         let wanted = |stored: &&Arc<StoredObject>| wanted(stored.meta());
         if namespace.is_empty() {
-            return objects.values().filter(wanted).filter_map(decoded).collect();
+            return objects.values().filter(wanted).cloned().collect();
         }
         let range = objects.range(ObjectKey::new(namespace, "")..);
-        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, stored)| stored).filter(wanted).filter_map(decoded).collect()
+        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, stored)| stored).filter(wanted).cloned().collect()
+    }
+
+    /// Decodes what is stored; `None` if it is damaged, which is said in the log.
+    pub fn decode(stored: &Arc<StoredObject>) -> Option<Arc<K>> {
+        decoded(stored)
     }
 
     /// Adds an index that files each object under the values `of` gives. Adding a name again changes nothing.

@@ -3,12 +3,12 @@
 mod random_cluster;
 mod reference;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
-use troupe_api::meta::LabelSelector;
+use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::{
     random_cluster::{Random, TestCluster, TestObjects},
@@ -24,6 +24,7 @@ use super::{
     placed_pod::PlacedPod,
     plugins::{Parts, default_profile},
     pod_info::PodInfo,
+    preemption::{select, select_by_pods},
     snapshot::Snapshot,
     terms::Labels,
     usage::Usage,
@@ -207,4 +208,108 @@ fn pods_thought_away_and_back_leave_filters_as_they_were() {
             assert_eq!(verdicts(&filters, &emptier), before, "seed {seed}");
         }
     }
+}
+
+/// Pods with priorities and ages.
+fn rank(cluster: &mut TestCluster, random: &mut Random, snapshot: &mut Snapshot) {
+    for pod in cluster.pods.values_mut() {
+        let ranked = Arc::make_mut(pod);
+        let started = json!({"startTime": format!("2026-01-0{}T00:00:00Z", 1 + random.below(2))});
+        ranked.status = random.chance(2).then(|| serde_json::from_value(started).expect("a status"));
+        let Some(spec) = &mut ranked.spec else { continue };
+        spec.priority = Some(i32::try_from(random.below(3)).expect("small"));
+        let node = spec.node_name.clone().unwrap_or_default();
+        snapshot.set_pod(&node, pod);
+    }
+}
+
+/// A pod that wants more than most nodes have left.
+fn demanding(cluster: &mut TestCluster, random: &mut Random, priority: usize) -> Arc<Pod> {
+    let mut pod = serde_json::to_value(&*cluster.incoming(random)).expect("a tree");
+    pod["spec"]["priority"] = json!(priority);
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!(format!("{}m", 1500 + 500 * random.below(4)));
+    if random.chance(2) {
+        // Most wishes are about which pods a node has.
+        pod["spec"]["affinity"] = json!(null);
+        pod["spec"]["topologySpreadConstraints"] = json!(null);
+        pod["spec"]["containers"][0]["ports"] = json!(null);
+    }
+    Arc::new(serde_json::from_value(pod).expect("a pod"))
+}
+
+/// The pods that have to go: all less important ones, but for those that can stay, the most important and eldest first.
+fn victims_by_reference(cluster: &TestCluster, pod: &PodInfo, node: &NodeInfo) -> Option<Vec<ObjectKey>> {
+    let mut lower: Vec<Arc<PlacedPod>> = node.pods.values().filter(|other| other.priority < pod.priority()).cloned().collect();
+    lower.sort_by_key(|other| (Reverse(other.priority), other.started.is_none(), other.started, other.key().clone()));
+    let fits_without = |gone: &[Arc<PlacedPod>]| {
+        let less = cluster.without(gone);
+        Reference { cluster: &less, pod: &pod.pod, options: &Options::default() }.verdicts(&node.name).is_empty()
+    };
+    if !fits_without(&lower) {
+        return None;
+    }
+    let mut gone = lower.clone();
+    for other in &lower {
+        let fewer: Vec<Arc<PlacedPod>> = gone.iter().filter(|pod| pod.key() != other.key()).cloned().collect();
+        if fits_without(&fewer) {
+            gone = fewer;
+        }
+    }
+    let keys: Vec<ObjectKey> = gone.iter().map(|pod| pod.key().clone()).collect();
+    (!keys.is_empty()).then_some(keys)
+}
+
+#[test]
+fn victims_equal_those_of_the_reference() {
+    let (profile, mut by_taken, mut by_pods) = (default_profile(), 0, 0);
+    for seed in 0..CASES {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        let (mut cluster, mut snapshot) = (TestCluster::default(), Snapshot::default());
+        cluster.begin(&mut random, &mut snapshot);
+        rank(&mut cluster, &mut random, &mut snapshot);
+        let pod = PodInfo::new(demanding(&mut cluster, &mut random, 2), &cluster.around);
+        let Ok((mut filters, _)) = profile.pre_filter(&pod, &snapshot) else { continue };
+        for node in snapshot.nodes() {
+            let run = select(&pod, node, &mut filters, &[]).ok();
+            let got = run.map(|run| run.victims().map(|victim| victim.pod.key().clone()).collect::<Vec<ObjectKey>>());
+            let want = victims_by_reference(&cluster, &pod, node);
+            assert_eq!(got, want, "seed {seed}, node {}: {:#?}\n{}", node.name, pod.pod.spec, cluster.tell());
+            *(if filters.are_by_taken() { &mut by_taken } else { &mut by_pods }) += usize::from(got.is_some());
+        }
+    }
+    assert!(by_taken > 20 && by_pods > 20, "{by_taken} nodes by sums, {by_pods} by pods");
+}
+
+#[test]
+fn victims_by_sums_equal_those_by_pods_whoever_is_nominated_and_guarded() {
+    let (profile, mut nominated) = (default_profile(), 0);
+    let budget = |namespace: &str, allowed: usize| {
+        let spec = json!({"selector": {"matchLabels": {"app": "web"}}});
+        let status = json!({"disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1});
+        let budget = json!({"metadata": {"namespace": namespace, "name": "b"}, "spec": spec, "status": status});
+        Budget::of(&serde_json::from_value::<PodDisruptionBudget>(budget).expect("a budget"))
+    };
+    for seed in 0..CASES * 3 {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        let (mut cluster, mut snapshot) = (TestCluster::default(), Snapshot::default());
+        cluster.begin(&mut random, &mut snapshot);
+        rank(&mut cluster, &mut random, &mut snapshot);
+        for _ in 0..random.below(4) {
+            let priority = 1 + random.below(3);
+            let other = demanding(&mut cluster, &mut random, priority);
+            snapshot.nominations_mut().set(Arc::new(PlacedPod::of(&other)), &format!("n{}", random.below(6)));
+        }
+        let budgets = [budget("a", random.below(2)), budget("b", 0)];
+        let pod = PodInfo::new(demanding(&mut cluster, &mut random, 2), &cluster.around);
+        let Ok((mut filters, _)) = profile.pre_filter(&pod, &snapshot) else { continue };
+        if random.chance(2) {
+            filters.note_nominated();
+        }
+        for node in snapshot.nodes().iter().filter(|_| filters.are_by_taken()).collect::<Vec<_>>() {
+            let got = select(&pod, node, &mut filters, &budgets);
+            nominated += usize::from(got.is_ok() && !filters.nominated(node).is_empty());
+            assert_eq!(got, select_by_pods(&pod, node, &mut filters, &budgets), "seed {seed}, node {}: {:#?}", node.name, cluster.tell());
+        }
+    }
+    assert!(nominated > 5, "{nominated} nodes with nominated pods and victims");
 }

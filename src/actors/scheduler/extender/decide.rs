@@ -49,7 +49,7 @@ pub fn finish(pod: &PodInfo, context: &SchedulingContext<'_>, opinion: &Opinion)
     for node in &out {
         match opinion.failed.get(&*node.name) {
             Some((why, unresolvable)) => {
-                found.diagnosis.add(node.at, (EXTENDER, Rejection { reasons: vec![why.clone().into()], unresolvable: *unresolvable }));
+                found.diagnosis.add(node.at, (EXTENDER, Rejection { unresolvable: *unresolvable, ..Rejection::resolvable(why.clone()) }));
             }
             // It came meanwhile, or the extender does not say why.
             None => found.diagnosis.mark(EXTENDER),

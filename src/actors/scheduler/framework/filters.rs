@@ -2,8 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::node_filter::{NodeFilter, Rejection};
-use crate::scheduler::{node_info::NodeInfo, placed_pod::PlacedPod, pod_info::PodInfo, snapshot::Snapshot};
+use super::node_filter::{DependsOn, NodeFilter, Rejection};
+use crate::scheduler::{
+    node_info::{NodeInfo, Taken},
+    placed_pod::PlacedPod,
+    pod_info::PodInfo,
+    snapshot::Snapshot,
+};
 
 /// A plugin's name with why it rejected a node.
 pub type PluginRejection = (&'static str, Rejection);
@@ -13,6 +18,10 @@ pub struct Filters<'a> {
     pod: &'a PodInfo,
     cluster: &'a Snapshot,
     filters: Vec<(&'static str, Box<dyn NodeFilter + 'a>)>,
+    /// Places of the filters that look at what pods take together; `None` if one looks at which pods there are.
+    by_taken: Option<Vec<usize>>,
+    /// Whether somebody is nominated to the node at a place; `None` before many nodes are asked about.
+    nominated_at: Option<Vec<bool>>,
 }
 
 /// The only nodes that can do, with the plugins that said so.
@@ -25,7 +34,38 @@ pub struct NodeNames {
 impl<'a> Filters<'a> {
     /// The filters of plugins that want to see nodes, by the plugins' names.
     pub fn new(pod: &'a PodInfo, cluster: &'a Snapshot, filters: Vec<(&'static str, Box<dyn NodeFilter + 'a>)>) -> Self {
-        Filters { pod, cluster, filters }
+        let by_taken = (0..filters.len()).filter(|at| filters[*at].1.depends_on() != DependsOn::Node).collect();
+        let by_pods = filters.iter().any(|(_, filter)| filter.depends_on() == DependsOn::Pods);
+        Filters { pod, cluster, filters, by_taken: if by_pods { None } else { Some(by_taken) }, nominated_at: None }
+    }
+
+    /// Many nodes will be asked about: it is noted which of them somebody is nominated to.
+    pub fn note_nominated(&mut self) {
+        let nominations = self.cluster.nominations();
+        if nominations.is_empty() || self.nominated_at.is_some() {
+            return;
+        }
+        let mut places = vec![false; self.cluster.nodes().len()];
+        nominations.nodes().filter_map(|name| self.cluster.node(name)).for_each(|node| places[node.at] = true);
+        self.nominated_at = Some(places);
+    }
+
+    /// Whether it makes no difference which pods a node has, but only what they take together.
+    pub fn are_by_taken(&self) -> bool {
+        self.by_taken.is_some()
+    }
+
+    /// Whether the pod could run on the node if its pods took this ([`Filters::are_by_taken`]).
+    ///
+    /// # Errors
+    /// The first plugin that rejects it.
+    pub fn ask_taken(&self, node: &NodeInfo, taken: Taken<'_>) -> Result<(), PluginRejection> {
+        self.filters.iter().try_for_each(|(name, filter)| filter.filter_taken(node, taken).map_err(|rejection| (*name, rejection)))
+    }
+
+    /// The same of a node that is known to do if its pods take less, without saying why not.
+    pub fn still_fits(&self, node: &NodeInfo, taken: Taken<'_>) -> bool {
+        self.by_taken.iter().flatten().all(|at| self.filters[*at].1.fits_taken(node, taken))
     }
 
     /// Whether the pod can run on the node as it is.
@@ -53,12 +93,24 @@ impl<'a> Filters<'a> {
         self.ask(node)
     }
 
+    /// The other pods nominated to the node that are as important.
+    pub fn nominated(&self, node: &NodeInfo) -> Vec<Arc<PlacedPod>> {
+        if self.nominated_at.as_ref().is_some_and(|places| places.get(node.at) == Some(&false)) {
+            return Vec::new();
+        }
+        let counts = |other: &&Arc<PlacedPod>| other.priority >= self.pod.priority() && other.key() != self.pod.key();
+        self.cluster.nominations().on(&node.name).filter(counts).cloned().collect()
+    }
+
     fn ask_beside_nominated(&mut self, node: &NodeInfo) -> Result<(), PluginRejection> {
-        let (pod, nominations) = (self.pod, self.cluster.nominations());
-        let counts = |other: &&Arc<PlacedPod>| other.priority >= pod.priority() && other.key() != pod.key();
-        let nominated: Vec<Arc<PlacedPod>> = nominations.on(&node.name).filter(counts).cloned().collect();
+        let nominated = self.nominated(node);
         if nominated.is_empty() {
             return Ok(());
+        }
+        if self.are_by_taken() && !nominated.iter().any(|other| node.pods.contains_key(other.key())) {
+            let mut requested = node.requested.clone();
+            nominated.iter().for_each(|other| requested.add(&other.demand.requests));
+            return self.ask_taken(node, Taken { requested: &requested, pods: node.pods.len() + nominated.len() });
         }
         let mut fuller = node.clone();
         nominated.iter().for_each(|other| self.add_pod(other, &mut fuller));

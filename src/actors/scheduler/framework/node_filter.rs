@@ -2,12 +2,20 @@
 
 use std::borrow::Cow;
 
-use crate::scheduler::{node_info::NodeInfo, placed_pod::PlacedPod};
+use smallvec::SmallVec;
+
+use crate::scheduler::{
+    node_info::{NodeInfo, Taken},
+    placed_pod::PlacedPod,
+};
+
+/// Why, in the words of the event. One reason, as most often, needs no memory of its own: a decision may see thousands.
+pub type Reasons = SmallVec<[Cow<'static, str>; 1]>;
 
 /// Why a node is no place for a pod, in the words of the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    pub reasons: Vec<Cow<'static, str>>,
+    pub reasons: Reasons,
     /// Removing pods from the node would not help.
     pub unresolvable: bool,
 }
@@ -15,12 +23,12 @@ pub struct Rejection {
 impl Rejection {
     /// Removing pods could help.
     pub fn resolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Rejection { reasons: vec![reason.into()], unresolvable: false }
+        Rejection { reasons: Reasons::from_buf([reason.into()]), unresolvable: false }
     }
 
     /// Removing pods would not help.
     pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Rejection { reasons: vec![reason.into()], unresolvable: true }
+        Rejection { reasons: Reasons::from_buf([reason.into()]), unresolvable: true }
     }
 }
 
@@ -35,10 +43,26 @@ pub enum PreFilter<'a> {
 }
 
 impl<'a> PreFilter<'a> {
-    /// A filter that looks at nothing but the node.
+    /// A filter that looks at nothing but the node and its pods.
     pub fn by_node(filter: impl Fn(&NodeInfo) -> Result<(), Rejection> + 'a) -> Self {
         PreFilter::Ask(Box::new(ByNode(filter)))
     }
+
+    /// A filter that looks at nothing but the node, whichever pods it has.
+    pub fn by_node_alone(filter: impl Fn(&NodeInfo) -> Result<(), Rejection> + 'a) -> Self {
+        PreFilter::Ask(Box::new(ByNodeAlone(filter)))
+    }
+}
+
+/// What of a node a filter's answer depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DependsOn {
+    /// The node alone: pods that come and go change nothing.
+    Node,
+    /// The node, and what its pods take together: [`NodeFilter::filter_taken`] says the same.
+    Taken,
+    /// Which pods there are, here or elsewhere.
+    Pods,
 }
 
 /// Filters nodes for one pod.
@@ -48,6 +72,24 @@ pub trait NodeFilter {
     /// # Errors
     /// Why not.
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection>;
+
+    /// What the answer depends on.
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Pods
+    }
+
+    /// Whether the pod could run on the node if its pods took this. Only for filters that do not depend on which pods those are.
+    ///
+    /// # Errors
+    /// Why not.
+    fn filter_taken(&self, node: &NodeInfo, _taken: Taken<'_>) -> Result<(), Rejection> {
+        self.filter(node)
+    }
+
+    /// The same without saying why not.
+    fn fits_taken(&self, node: &NodeInfo, taken: Taken<'_>) -> bool {
+        self.filter_taken(node, taken).is_ok()
+    }
 
     /// A pod is thought to be on the node, beside those of the snapshot.
     fn add_pod(&mut self, _pod: &PlacedPod, _node: &NodeInfo) {}
@@ -61,5 +103,17 @@ struct ByNode<F>(F);
 impl<F: Fn(&NodeInfo) -> Result<(), Rejection>> NodeFilter for ByNode<F> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         (self.0)(node)
+    }
+}
+
+struct ByNodeAlone<F>(F);
+
+impl<F: Fn(&NodeInfo) -> Result<(), Rejection>> NodeFilter for ByNodeAlone<F> {
+    fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        (self.0)(node)
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Node
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use troupe_api::meta::ObjectKey;
 
-use crate::scheduler::placed_pod::PlacedPod;
+use crate::scheduler::{footprint::Footprint, placed_pod::PlacedPod};
 
 /// A pod that has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,32 @@ pub struct Candidate {
     pub broken_budgets: usize,
 }
 
+/// What came of thinking less important pods away from a node: a [`Candidate`] that is not written out, since of hundreds most are not
+/// taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DryRun {
+    pub node: Arc<str>,
+    /// All pods of the node, the most important ones first.
+    pub footprints: Arc<[Footprint]>,
+    /// Places of those that have to go, in order; at least one.
+    pub victims: Vec<usize>,
+    /// How many of them disruption budgets would spare.
+    pub broken_budgets: usize,
+}
+
+impl DryRun {
+    /// The pods that have to go, the most important ones first.
+    pub fn victims(&self) -> impl Iterator<Item = &Footprint> + Clone {
+        let footprints = &self.footprints;
+        self.victims.iter().map(move |at| &footprints[*at])
+    }
+
+    pub fn candidate(&self) -> Candidate {
+        let victims = self.victims().map(|victim| victim.pod.clone());
+        Candidate { node: self.node.clone(), victims: victims.collect(), broken_budgets: self.broken_budgets }
+    }
+}
+
 /// What becomes of a pod's nominated node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Nomination {
@@ -49,7 +75,7 @@ pub struct Outcome {
     pub nomination: Nomination,
     pub preemption: Option<Preemption>,
     /// The nodes that were to choose from for that.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<DryRun>,
 }
 
 impl Outcome {

@@ -238,7 +238,7 @@ impl Plugin for DynamicResources {
             return PreFilter::Skip;
         }
         match self.claims(&pod.pod) {
-            Ok(claims) => PreFilter::by_node(move |node| self.allocate(&claims, &node.node).map(drop)),
+            Ok(claims) => PreFilter::by_node_alone(move |node| self.allocate(&claims, &node.node).map(drop)),
             Err(why) => PreFilter::Reject(Rejection::unresolvable(why)),
         }
     }

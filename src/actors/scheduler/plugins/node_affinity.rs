@@ -42,7 +42,7 @@ impl Plugin for NodeAffinity {
         if required.and_then(named).is_some_and(|names| names.is_empty()) {
             return PreFilter::Reject(Rejection::unresolvable("pod affinity terms conflict"));
         }
-        PreFilter::by_node(move |node| {
+        PreFilter::by_node_alone(move |node| {
             if added.is_some_and(|selector| !selector_matches(selector, &node.node)) {
                 return Err(Rejection::unresolvable("node(s) didn't match scheduler-enforced node affinity"));
             }

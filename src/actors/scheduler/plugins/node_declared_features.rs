@@ -27,7 +27,7 @@ impl Plugin for NodeDeclaredFeatures {
         if needed.is_empty() {
             return PreFilter::Skip;
         }
-        PreFilter::by_node(move |node| {
+        PreFilter::by_node_alone(move |node| {
             let declared = declared_features(&node.node);
             let has = |feature: &&str| declared.iter().any(|known| known == feature);
             if needed.iter().all(has) { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match Pod's required features")) }

@@ -21,11 +21,9 @@ impl Plugin for NodeName {
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
         let wanted = pod.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|name| !name.is_empty());
         let Some(wanted) = wanted else { return PreFilter::Skip };
-        PreFilter::by_node(
-            move |node| {
-                if wanted == &*node.name { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match the requested node name")) }
-            },
-        )
+        PreFilter::by_node_alone(move |node| {
+            if wanted == &*node.name { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match the requested node name")) }
+        })
     }
 
     fn events(&self) -> &'static [Event] {

@@ -1,12 +1,12 @@
 //! NodeUnschedulable: cordoned nodes take no pods but those that tolerate it.
 
-use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::api::core::v1::Taint;
 
 use crate::scheduler::{
     framework::{ClusterChange, Event, Plugin, Point, PreFilter, Rejection},
     pod_info::PodInfo,
     snapshot::Snapshot,
-    tolerations::tolerated,
+    tolerations::{is_cordoned, tolerated},
 };
 
 /// See the module.
@@ -22,8 +22,8 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
-        PreFilter::by_node(move |node| {
-            if !is_cordoned(&node.node) {
+        PreFilter::by_node_alone(move |node| {
+            if !node.is_cordoned {
                 return Ok(());
             }
             let taint = Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
@@ -40,8 +40,4 @@ impl Plugin for NodeUnschedulable {
         let (old, new) = change.node();
         old.is_none_or(is_cordoned) && !new.is_some_and(is_cordoned)
     }
-}
-
-fn is_cordoned(node: &Node) -> bool {
-    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }

@@ -24,8 +24,12 @@ impl Plugin for TaintToleration {
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
         let Some(spec) = &pod.pod.spec else { return PreFilter::Skip };
-        PreFilter::by_node(move |node| {
-            if hard_taints_are_tolerated(spec, &node.node) { Ok(()) } else { Err(Rejection::unresolvable("node(s) had untolerated taint(s)")) }
+        PreFilter::by_node_alone(move |node| {
+            if !node.has_taints || hard_taints_are_tolerated(spec, &node.node) {
+                Ok(())
+            } else {
+                Err(Rejection::unresolvable("node(s) had untolerated taint(s)"))
+            }
         })
     }
 

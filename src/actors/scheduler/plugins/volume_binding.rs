@@ -42,7 +42,7 @@ impl Plugin for VolumeBinding {
             Err(why) => return PreFilter::Reject(Rejection::unresolvable(why)),
         };
         let refused = |reasons: Vec<&'static str>| Rejection { reasons: reasons.into_iter().map(Into::into).collect(), unresolvable: true };
-        PreFilter::by_node(move |node| volumes.on_node(&node.node).map(drop).map_err(refused))
+        PreFilter::by_node_alone(move |node| volumes.on_node(&node.node).map(drop).map_err(refused))
     }
 
     /// Chooses for good. Others see from now on that these volumes are taken.

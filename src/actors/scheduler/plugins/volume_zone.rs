@@ -34,7 +34,7 @@ impl Plugin for VolumeZone {
         }
         // What keeps its claims from being looked up VolumeBinding says.
         let Ok(volumes) = PodVolumes::of(&pod.pod, &self.storage) else { return PreFilter::Skip };
-        PreFilter::by_node(move |node| if volumes.are_in_zone(&node.node) { Ok(()) } else { Err(Rejection::unresolvable(ZONE_CONFLICT)) })
+        PreFilter::by_node_alone(move |node| if volumes.are_in_zone(&node.node) { Ok(()) } else { Err(Rejection::unresolvable(ZONE_CONFLICT)) })
     }
 
     fn events(&self) -> &'static [Event] {

@@ -6,12 +6,15 @@
 
 pub mod apply;
 mod candidate;
+mod emptied;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 pub use self::candidate::select;
+#[cfg(test)]
+pub use self::candidate::select_by_pods;
 use super::{
-    framework::{Candidate, Failure, Nomination, Outcome, Preemption, Victim, listed},
+    framework::{Candidate, DryRun, Failure, Nomination, Outcome, Preemption, Victim, listed},
     placed_pod::PlacedPod,
 };
 
@@ -43,7 +46,7 @@ pub fn preempt(failure: &mut Failure<'_, '_>, tries: &Tries) -> Outcome {
     }
     match candidates(failure, tries) {
         Ok(candidates) => {
-            let preemption = choose(&candidates);
+            let preemption = candidate::pick_one_run(&candidates).map(|best| removal(&best.node, best.victims().map(|victim| &victim.pod)));
             let nomination = preemption.as_ref().map_or(Nomination::Keep, |preemption| Nomination::Set(preemption.node.clone()));
             Outcome { message: String::new(), nomination, preemption, candidates }
         }
@@ -53,9 +56,12 @@ pub fn preempt(failure: &mut Failure<'_, '_>, tries: &Tries) -> Outcome {
 
 /// Whom to remove, of several candidates.
 pub fn choose(candidates: &[Candidate]) -> Option<Preemption> {
-    let best = candidate::pick_one_node(candidates)?;
-    let victims = best.victims.iter().map(|pod| Victim { key: pod.key().clone(), uid: pod.uid.clone(), is_terminating: pod.is_terminating });
-    Some(Preemption { node: best.node.clone(), victims: victims.collect() })
+    candidate::pick_one_node(candidates).map(|best| removal(&best.node, best.victims.iter()))
+}
+
+fn removal<'a>(node: &Arc<str>, victims: impl Iterator<Item = &'a Arc<PlacedPod>>) -> Preemption {
+    let victims = victims.map(|pod| Victim { key: pod.key().clone(), uid: pod.uid.clone(), is_terminating: pod.is_terminating });
+    Preemption { node: node.clone(), victims: victims.collect() }
 }
 
 /// Whether the pod may have others removed: not if its policy forbids it, and not while pods still leave that were removed for it.
@@ -79,7 +85,7 @@ fn is_eligible(failure: &Failure<'_, '_>) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// Why there is none, for each node.
-fn candidates(failure: &mut Failure<'_, '_>, tries: &Tries) -> Result<Vec<Candidate>, String> {
+fn candidates(failure: &mut Failure<'_, '_>, tries: &Tries) -> Result<Vec<DryRun>, String> {
     let places = &failure.diagnosis.resolvable;
     let enough = tries.of(places.len());
     let budgets = if places.is_empty() { Vec::new() } else { (failure.budgets)() };

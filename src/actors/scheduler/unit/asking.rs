@@ -13,7 +13,7 @@ use crate::{
             self, Extender, LeftVictims, Opinion,
             decide::{Begun, begin, finish, finish_nominated},
         },
-        framework::{Candidate, Nomination},
+        framework::{Candidate, DryRun, Nomination},
         placed_pod::PlacedPod,
         pod_info::PodInfo,
         preemption,
@@ -98,7 +98,7 @@ impl SchedulerUnit {
         cx: &mut UnitContext<'_, Self>,
     ) {
         self.asking += 1;
-        let candidates = std::mem::take(&mut unschedulable.candidates);
+        let candidates: Vec<Candidate> = std::mem::take(&mut unschedulable.candidates).iter().map(DryRun::candidate).collect();
         let there = |candidate: &Candidate| {
             let pods = self.snapshot.node(&candidate.node).map(|node| node.pods.values().cloned().collect()).unwrap_or_default();
             (candidate.node.to_string(), pods)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::scheduler::{
-    framework::{NodeFilter, Rejection},
+    framework::{DependsOn, NodeFilter, Rejection},
     node_info::NodeInfo,
     placed_pod::PlacedPod,
     pod_info::PodInfo,
@@ -136,6 +136,12 @@ impl NodeFilter for AffinityFilter<'_> {
             return Err(Rejection::resolvable("node(s) didn't satisfy existing pods anti-affinity rules"));
         }
         Ok(())
+    }
+
+    /// On nothing as long as nobody wants anybody near or apart.
+    fn depends_on(&self) -> DependsOn {
+        let is_free = self.together.is_none() && self.apart.is_empty() && self.unwanted_by.is_empty();
+        if is_free && !self.cluster.nominations().keep_apart() { DependsOn::Node } else { DependsOn::Pods }
     }
 
     fn add_pod(&mut self, pod: &PlacedPod, node: &NodeInfo) {

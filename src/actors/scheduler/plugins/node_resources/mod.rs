@@ -14,8 +14,8 @@ pub use self::{
 use crate::scheduler::{
     demand::Demand,
     devices::caches::DeviceCaches,
-    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter, Rejection},
-    node_info::NodeInfo,
+    framework::{ClusterChange, DependsOn, Event, NodeFilter, NodeScorer, Plugin, Point, PreFilter, Reasons, Rejection},
+    node_info::{NodeInfo, Taken},
     pod_info::PodInfo,
     resources::Resources,
     snapshot::Snapshot,
@@ -34,6 +34,9 @@ pub struct NodeResourcesFit {
 
 impl NodeResourcesFit {
     fn ignores(&self, name: &str) -> bool {
+        if self.ignored.is_empty() && self.ignored_groups.is_empty() {
+            return false;
+        }
         let group = || name.split('/').next().unwrap_or_default();
         let extended = || troupe_api::resources::validation::resource_names::is_extended(name);
         let listed = |name: &str, list: &[String]| list.iter().any(|known| known == name);
@@ -46,15 +49,14 @@ impl NodeResourcesFit {
     }
 
     /// What counts of what a node has too little of.
-    fn lacking(&self, demand: &Demand, node: &NodeInfo) -> Vec<Insufficient> {
-        let mut lacking = insufficient(demand, node);
-        lacking.retain(|lack| !self.ignores(&lack.name) && !self.is_of_devices(lack));
-        lacking
+    fn lacking<'a>(&'a self, demand: &'a Demand, node: &'a NodeInfo, taken: Taken<'a>) -> impl Iterator<Item = Insufficient> + 'a {
+        insufficient_beside(demand, node, taken).filter(move |lack| !self.ignores(&lack.name) && !self.is_of_devices(lack))
     }
 
     /// Whether an empty node has enough.
     fn fits_alone(&self, demand: &Demand, node: &Node) -> bool {
-        self.lacking(demand, &NodeInfo::new(node.clone().into(), 0)).is_empty()
+        let empty = NodeInfo::new(node.clone().into(), 0);
+        self.lacking(demand, &empty, empty.taken()).next().is_none()
     }
 }
 
@@ -68,14 +70,7 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
-        PreFilter::by_node(move |node| {
-            let lacking = self.lacking(pod.demand(), node);
-            if lacking.is_empty() {
-                return Ok(());
-            }
-            let unresolvable = lacking.iter().any(Insufficient::is_unresolvable);
-            Err(Rejection { reasons: lacking.iter().map(Insufficient::reason).collect(), unresolvable })
-        })
+        PreFilter::Ask(Box::new(FitFilter { plugin: self, demand: pod.demand() }))
     }
 
     fn pre_score<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot, _feasible: &[&'a NodeInfo]) -> Option<Box<dyn NodeScorer + 'a>> {
@@ -98,6 +93,38 @@ impl Plugin for NodeResourcesFit {
             ClusterChange::PodUpdated { old, new } => asks_for_less(wanted, &old.demand.requests, &new.demand.requests),
             _ => true,
         }
+    }
+}
+
+/// Whether what a pod asks for is free.
+struct FitFilter<'a> {
+    plugin: &'a NodeResourcesFit,
+    demand: &'a Demand,
+}
+
+impl NodeFilter for FitFilter<'_> {
+    fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        self.filter_taken(node, node.taken())
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Taken
+    }
+
+    fn filter_taken(&self, node: &NodeInfo, taken: Taken<'_>) -> Result<(), Rejection> {
+        if is_enough_beside(self.demand, node, taken) {
+            return Ok(());
+        }
+        let (mut reasons, mut unresolvable) = (Reasons::new(), false);
+        for lack in self.plugin.lacking(self.demand, node, taken) {
+            unresolvable |= lack.is_unresolvable();
+            reasons.push(lack.reason());
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(Rejection { reasons, unresolvable }) }
+    }
+
+    fn fits_taken(&self, node: &NodeInfo, taken: Taken<'_>) -> bool {
+        is_enough_beside(self.demand, node, taken) || self.plugin.lacking(self.demand, node, taken).next().is_none()
     }
 }
 
@@ -137,6 +164,10 @@ impl Insufficient {
     fn reason(&self) -> Cow<'static, str> {
         match &*self.name {
             "pods" => "Too many pods".into(),
+            // What most nodes lack is said of thousands of them.
+            "cpu" => "Insufficient cpu".into(),
+            "memory" => "Insufficient memory".into(),
+            "ephemeral-storage" => "Insufficient ephemeral-storage".into(),
             name => format!("Insufficient {name}").into(),
         }
     }
@@ -144,18 +175,39 @@ impl Insufficient {
 
 /// What a node has too little of for a pod, in upstream's order (`noderesources.Fits`).
 pub fn insufficient(demand: &Demand, node: &NodeInfo) -> Vec<Insufficient> {
+    insufficient_beside(demand, node, node.taken()).collect()
+}
+
+/// The same if the node's pods took this.
+fn insufficient_beside<'a>(demand: &'a Demand, node: &'a NodeInfo, taken: Taken<'a>) -> impl Iterator<Item = Insufficient> + 'a {
     let lacks = |name: Cow<'static, str>, requested: i64, used: i64, capacity: i64| {
-        let fits = requested <= 0 || requested <= capacity.saturating_sub(used);
-        (!fits).then_some(Insufficient { name, requested, used, capacity })
+        (!is_free(requested, used, capacity)).then_some(Insufficient { name, requested, used, capacity })
     };
-    let (wants, used, has) = (&demand.requests, &node.requested, &node.allocatable);
-    let there = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
+    let (wants, used, has) = (&demand.requests, taken.requested, &node.allocatable);
     let basic = [
-        lacks("pods".into(), 1, there, node.allowed_pods),
+        lacks("pods".into(), 1, number(taken), node.allowed_pods),
         lacks("cpu".into(), wants.cpu, used.cpu, has.cpu),
         lacks("memory".into(), wants.memory, used.memory, has.memory),
         lacks("ephemeral-storage".into(), wants.ephemeral, used.ephemeral, has.ephemeral),
     ];
-    let scalars = wants.scalars.iter().map(|(name, wanted)| lacks(name.clone().into(), *wanted, used.scalar(name), has.scalar(name)));
-    basic.into_iter().chain(scalars).flatten().collect()
+    let scalars = wants.scalars.iter().map(move |(name, wanted)| lacks(name.clone().into(), *wanted, used.scalar(name), has.scalar(name)));
+    basic.into_iter().chain(scalars).flatten()
+}
+
+/// Whether a node has enough of everything if its pods took this.
+fn is_enough_beside(demand: &Demand, node: &NodeInfo, taken: Taken<'_>) -> bool {
+    let (wants, used, has) = (&demand.requests, taken.requested, &node.allocatable);
+    is_free(1, number(taken), node.allowed_pods)
+        && is_free(wants.cpu, used.cpu, has.cpu)
+        && is_free(wants.memory, used.memory, has.memory)
+        && is_free(wants.ephemeral, used.ephemeral, has.ephemeral)
+        && wants.scalars.iter().all(|(name, wanted)| is_free(*wanted, used.scalar(name), has.scalar(name)))
+}
+
+fn number(taken: Taken<'_>) -> i64 {
+    i64::try_from(taken.pods).unwrap_or(i64::MAX)
+}
+
+fn is_free(requested: i64, used: i64, capacity: i64) -> bool {
+    requested <= 0 || requested <= capacity.saturating_sub(used)
 }
