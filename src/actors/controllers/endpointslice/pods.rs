@@ -37,15 +37,17 @@ pub struct EndpointPod {
     pub node: Option<Box<str>>,
     hostname: Option<Box<str>>,
     subdomain: Option<Box<str>>,
-    /// Names, protocols and numbers.
-    ports: Box<[(Box<str>, Box<str>, i32)]>,
+    ports: Box<[NamedPort]>,
 }
+
+/// A name, a protocol and a number.
+type NamedPort = (Box<str>, Box<str>, i32);
 
 impl EndpointPod {
     pub fn of(pod: &Pod) -> Self {
         let (metadata, spec) = (&pod.metadata, pod.spec.as_ref());
         let ports = pod.named_ports().into_iter().map(|((name, protocol), number)| (name.into(), protocol.into(), number));
-        let mut ports: Vec<(Box<str>, Box<str>, i32)> = ports.collect();
+        let mut ports: Vec<NamedPort> = ports.collect();
         ports.sort_unstable();
         EndpointPod {
             name: boxed(metadata.name.as_ref()),
@@ -143,9 +145,9 @@ impl EndpointPods {
         for stored in pods {
             while before.next_if(|old| old.key < stored.key).is_some() {}
             let same = before.next_if(|old| old.key == stored.key && old.revision == stored.revision);
-            let decoded = || {
-                let pod = Arc::new(EndpointPod::of(&Cache::<Pod>::decode(stored)?));
-                Some(Read { key: stored.key.clone(), revision: stored.revision, pod })
+            let decoded = || -> Option<Read> {
+                let pod = Cache::<Pod>::decode(stored)?;
+                Some(Read { key: stored.key.clone(), revision: stored.revision, pod: Arc::new(EndpointPod::of(&pod)) })
             };
             read.extend(same.or_else(decoded));
         }
