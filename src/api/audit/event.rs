@@ -58,11 +58,15 @@ pub enum Content {
 }
 
 impl Content {
-    /// How many bytes of a request it keeps in memory; stored objects are kept anyway.
+    /// How many bytes it keeps in memory, about; those of a list are in the cache anyway.
     fn held(&self) -> usize {
         match self {
             Content::Json(bytes) | Content::Yaml(bytes) | Content::Protobuf(bytes) => bytes.len(),
-            Content::Tree(_) | Content::Value(_) | Content::Stored(..) | Content::List { .. } => 0,
+            Content::Tree(tree) => fields_held(tree.root()),
+            Content::Value(value) => value_held(value),
+            // A dry run's is kept by nobody else.
+            Content::Stored(object, _) => object.encoded().len(),
+            Content::List { .. } => 0,
         }
     }
 
@@ -95,6 +99,21 @@ impl Content {
         out.extend_from_slice(b"]}");
         Some(out)
     }
+}
+
+/// How many bytes a tree takes, about.
+fn value_held(value: &Value) -> usize {
+    let own = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(value_held).sum(),
+        Value::Object(fields) => fields_held(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + own
+}
+
+fn fields_held(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(name, value)| name.len() + value_held(value)).sum()
 }
 
 /// An object as JSON that goes on.
@@ -139,6 +158,14 @@ impl Event {
     /// How many bytes of bodies it keeps in memory.
     pub fn held(&self) -> usize {
         [&self.request, &self.response].into_iter().flatten().map(Content::held).sum()
+    }
+
+    /// The event without its bodies, with upstream's mark that they are missing.
+    pub fn truncated(&self) -> Event {
+        let object = self.reference(self.request.as_ref().and_then(Content::value).as_ref());
+        let mut annotations = self.annotations.clone();
+        annotations.insert("audit.k8s.io/truncated".into(), "true".into());
+        Event { object, request: None, response: None, annotations, ..self.clone() }
     }
 
     /// The line, with its end.
@@ -290,6 +317,23 @@ mod tests {
         assert_eq!(request["requestObject"], json!({"metadata": {"name": "a", "uid": "u"}, "data": {"x": "y"}}));
         assert!(request.get("responseObject").is_none());
         assert_eq!(parsed(Level::RequestResponse)["responseObject"], json!({"kind": "ConfigMap"}));
+    }
+
+    #[test]
+    fn a_truncated_event_tells_of_what_it_is_and_that_it_is_truncated() {
+        let whole = event(Level::RequestResponse);
+        let line: Value = serde_json::from_slice(&whole.truncated().line()).expect("a line of JSON");
+        assert_eq!((line.get("requestObject"), line.get("responseObject")), (None, None));
+        assert_eq!(line["annotations"]["audit.k8s.io/truncated"], "true");
+        assert_eq!((&line["auditID"], &line["objectRef"]["uid"]), (&json!("id"), &json!("u")));
+    }
+
+    #[test]
+    fn responses_count_for_what_is_held() {
+        let bare = Event { response: None, ..event(Level::RequestResponse) };
+        let value = Content::Value(json!({"data": {"x": ["y".repeat(5_000), 1]}}));
+        let with = Event { response: Some(value), ..event(Level::RequestResponse) };
+        assert!((5_000..6_000).contains(&(with.held() - bare.held())));
     }
 
     #[test]

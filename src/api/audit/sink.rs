@@ -5,7 +5,10 @@ use std::{sync::Arc, thread, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{AuditWebhook, Event, LogFile, Policy, Subject, Verdict, webhook::EVENTS};
+use super::{
+    AuditWebhook, Event, LogFile, Policy, Subject, Verdict,
+    webhook::{EVENTS, LONGEST_EVENT},
+};
 use crate::meta::Clock;
 
 /// Events that may wait, and bytes of the bodies they hold. A request that finds the queue full waits itself.
@@ -114,7 +117,9 @@ impl Backends {
             tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
         }
         if let Some(webhook) = &self.webhook {
-            webhook.take(line.into());
+            let line = if line.len() > LONGEST_EVENT { record.truncated().line() } else { line };
+            // What was set aside for it to grow is not kept.
+            webhook.take(line.into_boxed_slice().into());
         }
     }
 }

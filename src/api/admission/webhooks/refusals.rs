@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{configuration::Hook, failure::Failure};
 use crate::{admission::Attributes, meta::Object, status::Status};
 
-/// Refusals that are kept, and for how long.
+/// Refusals that are kept, of all namespaces together, and for how long.
 const MOST: usize = 256;
 const KEPT: SignedDuration = SignedDuration::from_mins(15);
 /// Bytes of what is said that are kept.
@@ -69,16 +69,7 @@ impl Refusals {
         }
         let now = request.reads.clock().now();
         let (refused, message) = (refused(hook, kind, request), beginning(&status.message).to_owned());
-        let mut kept = self.0.lock();
-        let count = kept.known.get(&refused).map_or(0, |known| known.count) + 1;
-        if count == 1 {
-            kept.order.push_back(refused.clone());
-        }
-        kept.known.insert(refused.clone(), Refusal { refused, failed, message, count, last: now });
-        while kept.order.len() > MOST {
-            let Some(oldest) = kept.order.pop_front() else { return };
-            kept.known.remove(&oldest);
-        }
+        self.0.lock().note(refused, failed, message, now);
     }
 
     /// Those of the last minutes, the newest first. Older ones are forgotten.
@@ -92,6 +83,30 @@ impl Refusals {
         recent.sort_by(|one, other| other.last.cmp(&one.last).then_with(|| one.refused.name.cmp(&other.refused.name)));
         recent
     }
+}
+
+impl Kept {
+    fn note(&mut self, refused: Refused, failed: bool, message: String, now: Timestamp) {
+        let count = self.known.get(&refused).map_or(0, |known| known.count) + 1;
+        if count == 1 {
+            self.order.push_back(refused.clone());
+        }
+        self.known.insert(refused.clone(), Refusal { refused, failed, message, count, last: now });
+        while self.order.len() > MOST {
+            let Some(superfluous) = superfluous(&self.order).and_then(|at| self.order.remove(at)) else { return };
+            self.known.remove(&superfluous);
+        }
+    }
+}
+
+/// Where the one is that is forgotten for others: the oldest of the namespace that has most, so that no namespace pushes out another's. Pure.
+fn superfluous(order: &VecDeque<Refused>) -> Option<usize> {
+    let mut counts = HashMap::<&str, usize>::new();
+    for refused in order {
+        *counts.entry(&refused.namespace).or_default() += 1;
+    }
+    let most = counts.values().copied().max()?;
+    order.iter().position(|refused| counts.get(refused.namespace.as_str()) == Some(&most))
 }
 
 /// Whether a request fails because of the webhook's state, and not by its decision.
@@ -136,4 +151,38 @@ fn beginning(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(namespace: &str, name: String) -> Refused {
+        Refused {
+            configuration_kind: "ValidatingWebhookConfiguration",
+            configuration: "guard".into(),
+            webhook: "a.example.com".into(),
+            operation: "CREATE",
+            kind: "Pod".into(),
+            subresource: String::new(),
+            namespace: namespace.into(),
+            name,
+            generate_name: String::new(),
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn many_refusals_in_one_namespace_push_out_none_of_another() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let mut kept = Kept::default();
+        kept.note(pod("quiet", "one".into()), false, "no".into(), now);
+        for number in 0..2 * MOST {
+            kept.note(pod("loud", number.to_string()), false, "no".into(), now);
+        }
+        assert_eq!((kept.known.len(), kept.order.len()), (MOST, MOST));
+        assert!(kept.known.contains_key(&pod("quiet", "one".into())));
+        assert!(kept.known.contains_key(&pod("loud", (2 * MOST - 1).to_string())), "the newest stay");
+        assert!(!kept.known.contains_key(&pod("loud", "0".into())));
+    }
 }

@@ -56,7 +56,7 @@ fn waiting(facts: &Facts, status: &Value) -> Option<Reason> {
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => image(status, name, reason, message),
         "CrashLoopBackOff" => crash(facts, status),
         "" | "ContainerCreating" | "PodInitializing" => creating(facts, name),
-        _ => Reason::new(format!("container {name} cannot be started: {reason}")).details(some(message)),
+        _ => Reason::new(format!("container {name} cannot be started: {reason}")).quotes(message),
     })
 }
 
@@ -71,7 +71,7 @@ fn image(status: &Value, name: &str, reason: &str, message: &str) -> Reason {
         }
         _ => "check the image's name, and that the node reaches the registry",
     };
-    Reason::new(format!("container {name}: image {image} cannot be had ({reason})")).details(some(message)).hint(hint)
+    Reason::new(format!("container {name}: image {image} cannot be had ({reason})")).quotes(message).hint(hint)
 }
 
 /// A container that starts and ends again and again.
@@ -88,7 +88,7 @@ fn crash(facts: &Facts, status: &Value) -> Reason {
         .map(|event| text(&event["message"]))
         .filter(|message| message.contains(name) && message.contains("probe"));
     let reason = Reason::new(format!("container {name} crashes: {} ({restarts} restarts{until})", exit(last)))
-        .details(killed.map(str::to_owned))
+        .quotes(killed.unwrap_or_default())
         .details(facts.log_of(name));
     match hint(last) {
         Some(hint) => reason.hint(hint),
@@ -102,7 +102,7 @@ fn ended(facts: &Facts, status: &Value) -> Option<Reason> {
         return None;
     }
     let name = text(&status["name"]);
-    let reason = Reason::new(format!("container {name} ended: {}", exit(ended))).details(some(text(&ended["message"]))).details(facts.log_of(name));
+    let reason = Reason::new(format!("container {name} ended: {}", exit(ended))).quotes(text(&ended["message"])).details(facts.log_of(name));
     Some(match hint(ended) {
         Some(hint) => reason.hint(hint),
         None => reason,
@@ -135,12 +135,12 @@ fn hint(terminated: &Value) -> Option<String> {
 fn creating(facts: &Facts, name: &str) -> Reason {
     let pulling = newest(&facts.events, &["Pulling", "Pulled", "Failed"]).filter(|event| event["reason"] == "Pulling");
     if let Some(event) = pulling {
-        return Reason::new(format!("container {name} waits for its image")).details(some(text(&event["message"])));
+        return Reason::new(format!("container {name} waits for its image")).quotes(text(&event["message"]));
     }
     let trouble = newest(&facts.events, &["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "NetworkNotReady", "Failed"]);
     match trouble {
         Some(event) => {
-            Reason::new(format!("container {name} waits: {}", text(&event["reason"]))).details(some(text(&event["message"]))).hint(mount_hint(event))
+            Reason::new(format!("container {name} waits: {}", text(&event["reason"]))).quotes(text(&event["message"])).hint(mount_hint(event))
         }
         None => Reason::new(format!("container {name} is being created")).details(facts.worker_says()),
     }
@@ -172,7 +172,7 @@ fn unready(facts: &Facts, status: &Value) -> Reason {
     let times: i64 = failures.iter().map(|event| event["count"].as_i64().unwrap_or(1)).sum();
     let reason = Reason::new(format!("container {name} runs for {since}, but its {which} probe ({}) has not succeeded", describe(probe)));
     match last {
-        Some(event) => reason.details([format!("{} (failed {times} times)", text(&event["message"]).trim_end())]),
+        Some(event) => reason.quotes(&format!("{} (failed {times} times)", text(&event["message"]).trim_end())),
         None => {
             let delay = probe["initialDelaySeconds"].as_i64().unwrap_or(0);
             reason.details((delay > 0).then(|| format!("it is first asked {delay}s after the start")))
@@ -194,8 +194,4 @@ fn describe(probe: &Value) -> String {
     }
     let command: Vec<&str> = items(&probe["exec"]["command"]).map(text).collect();
     format!("command {}", command.join(" "))
-}
-
-fn some(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
 }

@@ -63,7 +63,7 @@ fn reason(refusal: &Value, asked: Asked<'_>, now: Timestamp) -> Reason {
     let count = refusal["count"].as_u64().unwrap_or(1);
     let times = if count > 1 { format!("{count} times, last {ago}s ago") } else { format!("{ago}s ago") };
     let (webhook, kind, configuration) = (field("webhook"), field("configurationKind"), field("configuration"));
-    let reason = Reason::new(format!("webhook {webhook} of {kind} {configuration} prevented {of}{through}, {times}")).details([field("message")]);
+    let reason = Reason::new(format!("webhook {webhook} of {kind} {configuration} prevented {of}{through}, {times}")).quotes(field("message"));
     let take_away = format!("kubectl delete {} {configuration}", kind.to_lowercase());
     reason.hint(match refusal["failed"] == true {
         true => format!("the server behind the webhook has to be mended; {take_away} takes it out of the way"),

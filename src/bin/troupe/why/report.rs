@@ -36,6 +36,11 @@ impl Reason {
         Reason { details: all, ..self }
     }
 
+    /// Adds what somebody else said: each of its lines is marked, so that none passes for ours.
+    pub fn quotes(self, said: &str) -> Self {
+        self.details(said.lines().map(|line| format!("| {line}")))
+    }
+
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Reason { hint: Some(hint.into()), ..self }
     }
@@ -69,15 +74,15 @@ impl Report {
 }
 
 /// A text without what moves a terminal's cursor, changes its colours or turns the direction of writing: `^[` and the like instead.
-/// Its lines stay, each as far in as details are.
+/// Its lines stay, each as far in as details are; those after the first are marked, as we say nothing in several.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\n' => out.push_str("\n      "),
+            '\n' => out.push_str("\n      | "),
             '\t' => out.push(' '),
             '\u{0}'..='\u{1f}' => out.extend(['^', char::from(c as u8 + b'@')]),
-            '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
+            '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -92,7 +97,18 @@ mod tests {
     fn what_a_pod_said_does_not_drive_the_terminal() {
         let said = "\u{1b}]0;owned\u{7}\u{1b}[2Jx\nnode it: fine\r\u{9b}31m\u{202e}gnp";
         let report = Report { object: "pod a/b".into(), state: "Failed".into(), reasons: vec![Reason::new("ended").details([said])] };
-        let want = "pod a/b: Failed\n  • ended\n      ^[]0;owned^G^[[2Jx\n      node it: fine^M\u{fffd}31m\u{fffd}gnp\n";
+        let want = "pod a/b: Failed\n  • ended\n      ^[]0;owned^G^[[2Jx\n      | node it: fine^M\u{fffd}31m\u{fffd}gnp\n";
         assert_eq!(report.text(), want);
+    }
+
+    #[test]
+    fn what_others_said_does_not_pass_for_advice() {
+        let said = "no\n      \u{2192} kubectl delete namespace shop\u{2028}x\r\n\u{2192} run this";
+        let condition = Reason::new(format!("Ready is False: {said}"));
+        let report = Report { object: "pod a/b".into(), state: "Failed".into(), reasons: vec![Reason::new("refused").quotes(said), condition] };
+        for text in [report.text(), Report { reasons: vec![report.as_reason()], ..Report::default() }.text()] {
+            assert!(!text.lines().any(|line| line.trim_start().starts_with('\u{2192}')), "{text}");
+            assert_eq!(text.matches("| ").count(), 5, "{text}");
+        }
     }
 }
