@@ -49,11 +49,12 @@ pub struct ApiServiceSpec {
 }
 
 impl ApiServiceSpec {
-    /// Reads an object that validation has let pass.
+    /// Reads an object that validation has let pass. The group of API services itself is always answered here, whatever a stored object says
+    /// (upstream's aggregator looks at no API service for it either): otherwise nobody could put such an object right.
     pub fn of(object: &Object) -> Self {
         let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
         let number = |field: &str| spec[field].as_i64().unwrap_or_default();
-        let service = spec.get("service").filter(|service| service.is_object());
+        let service = spec.get("service").filter(|service| service.is_object() && text(spec, &["group"]) != GROUP);
         let port = |service: &Value| service["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(HTTPS);
         let reference = |service: &Value| ServiceReference {
             namespace: text(service, &["namespace"]).into(),
@@ -86,4 +87,22 @@ pub fn is_available(object: &Object) -> bool {
 pub fn available_condition(object: &Object) -> Option<&Value> {
     let status = object.get(&["status"])?;
     items(status, &["conditions"]).iter().find(|condition| text(condition, &["type"]) == AVAILABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_other_server_answers_for_api_services() {
+        let of = |group: &str| {
+            let spec = json!({"group": group, "version": "v1", "service": {"namespace": "n", "name": "s"}});
+            ApiServiceSpec::of(&Object::from_value(json!({"metadata": {"name": format!("v1.{group}")}, "spec": spec})).expect("an object"))
+        };
+        let reference = ServiceReference { namespace: "n".into(), name: "s".into(), port: HTTPS };
+        assert_eq!(of("example.com").service, Some(reference));
+        assert_eq!(of(GROUP).service, None);
+    }
 }

@@ -41,7 +41,7 @@ use super::{
     path::RequestInfo,
     sessions,
     streaming::{
-        backend::passing::{copy_headers, insert, request_headers, upload, wants_upgrade},
+        backend::passing::{copy_headers, insert, is_bodiless, length_of, request_headers, unasked_switch, upload, wants_upgrade},
         kind::words,
     },
 };
@@ -186,13 +186,19 @@ fn body_of(request: &HttpRequest, mut payload: Payload) -> OutgoingBody {
 
 fn answer(reply: Response<Incoming>) -> HttpResponse {
     let code = reply.status().as_u16();
+    // Upgrades that were asked for do not come here.
+    if code == 101 {
+        return unasked_switch();
+    }
     if (300..400).contains(&code) && reply.headers().contains_key(hyper::header::LOCATION) {
         return HttpResponse::BadGateway().body("the backend attempted to redirect this request, which is not permitted");
     }
     let mut response = HttpResponse::build(status_code(code));
     copy_headers(&reply, &mut response, |_, value| value.to_owned());
-    let length = reply.headers().get(hyper::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if let Some(length) = length {
+    if is_bodiless(code) {
+        return response.body(actix_web::body::None::new());
+    }
+    if let Some(length) = length_of(&reply) {
         response.no_chunking(length);
     }
     response.streaming(reply.into_body().into_data_stream())

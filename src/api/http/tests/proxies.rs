@@ -103,6 +103,26 @@ async fn redirects_and_pages_lead_back_through_the_proxy() {
 }
 
 #[actix_web::test]
+async fn a_reply_that_contradicts_itself_or_the_request_is_passed_on_well_formed() {
+    let refused = "the backend switched protocols, which this request did not ask for";
+    let cases = [
+        ("HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n", 502, refused),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\n", 204, ""),
+        ("HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n\r\n", 304, ""),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 200, "hello"),
+    ];
+    let page = format!("{PROXY}/x");
+    for (answer, code, body) in cases {
+        let (listener, door) = backend().await;
+        let mut admin = door.connect(true).await;
+        let (_, reply) = tokio::join!(serve_once(listener, answer), admin.get(&page));
+        assert_eq!((reply.status.as_u16(), &reply.body[..]), (code, body.as_bytes()), "{answer}");
+        assert_ne!(reply.header("content-length"), "2", "{answer}");
+        assert_eq!(admin.get(PROXY).await.status, 301, "the connection is of use as before");
+    }
+}
+
+#[actix_web::test]
 async fn a_pod_that_does_not_answer_is_unavailable() {
     let (listener, door) = backend().await;
     drop(listener);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Field, webhook_client};
 use crate::{
+    aggregation::description::GROUP,
     meta::{Object, names},
     status::FieldError,
 };
@@ -26,6 +27,9 @@ pub fn check(object: &Object) -> Vec<FieldError> {
         if !(1..=most).contains(&priority.int()) {
             errors.push(priority.invalid_as(priority.int(), format!("must be positive and less than {most}")));
         }
+    }
+    if group.text() == GROUP && spec.child("service").is_set() {
+        errors.push(spec.child("service").forbidden(format!("{GROUP} is always served by the API server itself")));
     }
     match spec.child("service").is_set() {
         true => remote(&mut errors, &spec),
@@ -140,6 +144,15 @@ mod tests {
                 "spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify",
             ]
         );
+    }
+
+    #[test]
+    fn the_group_of_api_services_is_handed_to_nobody() {
+        let mut own = service(json!({"group": GROUP}));
+        own.set(&["metadata", "name"], format!("v1.{GROUP}"));
+        assert_eq!(said(&own), ["spec.service: Forbidden: apiregistration.k8s.io is always served by the API server itself"]);
+        own.set(&["spec", "service"], Value::Null);
+        assert!(said(&own).is_empty());
     }
 
     #[test]

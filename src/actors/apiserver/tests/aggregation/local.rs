@@ -1,10 +1,19 @@
-use serde_json::json;
-use troupe_api::{auth::pki::Pki, service::PatchType};
+use std::sync::Arc;
 
-use super::extension::{becomes, reason};
+use serde_json::json;
+use troupe_api::{
+    auth::pki::Pki,
+    service::PatchType,
+    store::{Store, memory::MemoryStore},
+};
+
+use super::{
+    super::edge::door::Door,
+    extension::{becomes, reason},
+};
 use crate::apiserver::{
-    Bootstrap, Trust,
-    testing::{TestApi, boot, eventually},
+    ApiServerOptions, Bootstrap, Trust,
+    testing::{TestApi, boot, boot_with, eventually},
 };
 
 const SERVICES: &str = "apiservices.apiregistration.k8s.io";
@@ -54,6 +63,34 @@ async fn built_in_groups_are_told_at_the_start_and_then_left_to_people() {
     assert_eq!(reason(&api, "v1.batch").await, "", "nobody makes it again");
     api.server.bootstrap(&Bootstrap::default()).await.expect("starts again");
     becomes(&api, "v1.batch", "Local").await;
+}
+
+#[actix::test]
+async fn the_group_of_api_services_is_answered_here_whatever_an_object_says() {
+    const NAME: &str = "v1.apiregistration.k8s.io";
+    let of = |version: &str| {
+        let service = json!({"namespace": "default", "name": "elsewhere", "port": 443});
+        let spec = json!({"group": "apiregistration.k8s.io", "version": version, "service": service, "insecureSkipTLSVerify": true,
+            "groupPriorityMinimum": 1000, "versionPriority": 15});
+        let metadata = json!({"name": format!("{version}.apiregistration.k8s.io"), "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"});
+        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": metadata, "spec": spec})
+    };
+    // One that an older server let pass.
+    let store = Arc::new(MemoryStore::new());
+    let key = format!("/registry/apiregistration.k8s.io/apiservices/{NAME}");
+    store.create(key.into(), of("v1").to_string().into(), None).await.expect("writes");
+    let api = boot_with(ApiServerOptions::new(store)).await;
+    becomes(&api, NAME, "Local").await;
+    let refused = api.try_create(of("v2")).await.expect_err("is always served here");
+    assert_eq!(refused.code, 422);
+    assert!(refused.message.contains("spec.service: Forbidden"), "{}", refused.message);
+    let mut door = Door::open_to(api).await;
+    let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{NAME}");
+    assert_eq!(door.get("/apis/apiregistration.k8s.io/v1").await.json()["resources"][0]["name"], "apiservices");
+    assert_eq!(door.get(&path).await.json()["metadata"]["name"], NAME);
+    assert_eq!(door.send("DELETE", &path, &[], "").await.status, 200);
+    assert_eq!(door.get(&path).await.status, 404);
+    door.close().await;
 }
 
 #[actix::test]

@@ -35,7 +35,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     super::{dialer::DialError, places::Places},
     links,
-    passing::{copy_headers, insert, request_headers, upload},
+    passing::{copy_headers, insert, is_bodiless, length_of, request_headers, unasked_switch, upload},
     rewrite::Rewrite,
 };
 use crate::{
@@ -150,10 +150,17 @@ fn body_of(headers: &HeaderMap, payload: Payload) -> Body {
 
 /// The backend's reply, with its redirects and links leading through the proxy.
 async fn answer(reply: Response<Incoming>, rewrite: &Rewrite) -> Result<HttpResponse, Status> {
-    let mut response = HttpResponse::build(status_code(reply.status().as_u16()));
+    let code = reply.status().as_u16();
+    if code == 101 {
+        return Ok(unasked_switch());
+    }
+    let mut response = HttpResponse::build(status_code(code));
     copy_headers(&reply, &mut response, |name, value| if name == "location" { rewrite.url(value) } else { value.to_owned() });
+    if is_bodiless(code) {
+        return Ok(response.body(actix_web::body::None::new()));
+    }
     let text = |name| reply.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-    let length = text(hyper::header::CONTENT_LENGTH).parse::<u64>().ok();
+    let length = length_of(&reply);
     let is_page = text(hyper::header::CONTENT_TYPE).split(';').next().is_some_and(|kind| kind.trim() == "text/html");
     let encoding = text(hyper::header::CONTENT_ENCODING).to_owned();
     let is_page = is_page && !reply.headers().contains_key(hyper::header::LOCATION) && matches!(&*encoding, "" | "gzip");

@@ -1,7 +1,7 @@
 //! What of a request and its reply is passed on by a proxy.
 
 use actix_web::{
-    HttpRequest, HttpResponseBuilder,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     dev::Payload,
     http::header::{self, HeaderMap},
 };
@@ -18,7 +18,7 @@ use super::super::kind::words;
 /// Headers between two neighbours, which none of the others gets to see.
 const HOP_BY_HOP: [&str; 9] =
     ["connection", "proxy-connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"];
-/// What the client told the API server about itself, which no backend may see.
+/// What the client told the API server about itself, which no backend may see. Many servers take `_` for `-`.
 const CREDENTIALS: [&str; 3] = ["authorization", "impersonate-", "x-remote-"];
 const CORS: [&str; 4] =
     ["access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods", "access-control-allow-origin"];
@@ -37,7 +37,8 @@ pub fn request_headers(request: &HttpRequest, upgrade: bool) -> hyper::HeaderMap
         let name = name.as_str();
         let is_hop = HOP_BY_HOP.contains(&name) || named.iter().any(|named| named == name);
         let kept = !is_hop || upgrade && matches!(name, "connection" | "upgrade") || name == "te" && value == "trailers";
-        let is_secret = CREDENTIALS.iter().any(|secret| name.starts_with(secret));
+        let folded = name.replace('_', "-");
+        let is_secret = CREDENTIALS.iter().any(|secret| folded.starts_with(secret));
         if let (true, false, Ok(name), Ok(value)) = (kept, is_secret, name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes())) {
             headers.append(name, value);
         }
@@ -72,6 +73,26 @@ pub fn copy_headers(reply: &Response<Incoming>, response: &mut HttpResponseBuild
     }
 }
 
+/// How many bytes a reply's body has; `None` where nothing says so. A chunked body ends by itself, whatever length is told beside it (RFC 9112,
+/// section 6.3).
+pub fn length_of<B>(reply: &Response<B>) -> Option<u64> {
+    let headers = reply.headers();
+    if headers.contains_key(hyper::header::TRANSFER_ENCODING) {
+        return None;
+    }
+    headers.get(hyper::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether replies of this status code have no body, whatever length they tell (RFC 9110, section 6.4.1).
+pub fn is_bodiless(code: u16) -> bool {
+    matches!(code, 204 | 304)
+}
+
+/// What a client is told whose backend answers 101 to a request that asked for no upgrade.
+pub fn unasked_switch() -> HttpResponse {
+    HttpResponse::BadGateway().body("the backend switched protocols, which this request did not ask for")
+}
+
 /// The client's bytes, until it closes.
 pub async fn upload(mut payload: Payload, mut output: impl AsyncWrite + Unpin) {
     while let Some(Ok(piece)) = payload.next().await {
@@ -81,4 +102,36 @@ pub async fn upload(mut payload: Payload, mut output: impl AsyncWrite + Unpin) {
     }
     // The backend may be gone already.
     let _ = output.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_credentials_gets_to_a_backend() {
+        let secrets = ["authorization", "x-remote-user", "x_remote_user", "X_Remote-Group", "x-remote_extra_a", "impersonate_user"];
+        let mut request = TestRequest::default();
+        for name in secrets.into_iter().chain(["x-mine", "x_mine"]) {
+            request = request.insert_header((name, "a"));
+        }
+        let headers = request_headers(&request.to_http_request(), false);
+        for secret in secrets {
+            assert!(!headers.contains_key(secret), "{secret}");
+        }
+        assert!(headers.contains_key("x-mine") && headers.contains_key("x_mine"));
+    }
+
+    #[test]
+    fn the_length_of_a_chunked_body_is_not_believed() {
+        let of = |headers: &[(&str, &str)]| {
+            let reply = headers.iter().fold(Response::builder(), |reply, (name, value)| reply.header(*name, *value));
+            length_of(&reply.body(()).expect("well formed"))
+        };
+        assert_eq!(of(&[("content-length", "5")]), Some(5));
+        assert_eq!(of(&[("content-length", "5"), ("transfer-encoding", "chunked")]), None);
+        assert_eq!((of(&[("content-length", "-5")]), of(&[])), (None, None));
+    }
 }
