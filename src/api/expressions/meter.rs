@@ -36,6 +36,11 @@ const TENTATIVE_COST: u64 = 10_000;
 const TENTATIVE_WORK: u64 = 256 << 10;
 /// What one step counts for that at most, such as a question to the authorizer: what it really does is counted as work.
 const MOST_AT_ONCE: u64 = 1_000;
+/// How many values one evaluation compares for what upstream charges. Each one more costs one, since values that share their entries are
+/// far larger than what they take of memory.
+const FREE_COMPARISONS: u64 = 10_000;
+/// The work of each one more.
+const COMPARISON_WORK: usize = 64;
 /// The memory that one evaluation asks for altogether, in bytes.
 const MOST_MEMORY: u64 = 64 << 20;
 
@@ -53,6 +58,8 @@ pub struct Meter {
     work: u64,
     most_work: u64,
     memory: u64,
+    /// The values that the evaluation compared.
+    compared: u64,
     /// Memory of values that outlive their evaluation.
     kept: u64,
     depth: usize,
@@ -73,6 +80,7 @@ impl Meter {
             work: 0,
             most_work: MOST_WORK,
             memory: 0,
+            compared: 0,
             kept: 0,
             depth: 0,
             exhausted: false,
@@ -133,7 +141,7 @@ impl Meter {
 
     /// Begins another evaluation.
     pub fn begin(&mut self) {
-        (self.spent, self.memory) = (0, 0);
+        (self.spent, self.memory, self.compared) = (0, 0, 0);
     }
 
     /// What the evaluation cost so far.
@@ -165,6 +173,19 @@ impl Meter {
         self.work = self.work.saturating_add(bytes as u64);
         self.exhausted |= self.work > self.most_work;
         if self.exhausted { Err(Fault::Limit) } else { Ok(()) }
+    }
+
+    /// Counts that two values are compared, before their entries are.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub(super) fn compare(&mut self) -> Result<(), Fault> {
+        self.compared = self.compared.saturating_add(1);
+        if self.compared <= FREE_COMPARISONS {
+            return Ok(());
+        }
+        self.work(COMPARISON_WORK)?;
+        self.charge(1)
     }
 
     /// Counts memory, before it is taken.
