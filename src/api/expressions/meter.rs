@@ -93,6 +93,12 @@ impl Meter {
         Meter { most_total: TENTATIVE_COST, most_work: TENTATIVE_WORK, ..Meter::new(limit) }
     }
 
+    /// For other evaluations on behalf of the same request: they share what work is bounded to.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Meter { work: self.work, ..Meter::new(self.limit) }
+    }
+
     /// Whether evaluations ended because there is nothing left for any.
     pub(super) fn is_exhausted(&self) -> bool {
         self.exhausted
@@ -196,5 +202,22 @@ impl Meter {
         self.memory = self.memory.saturating_add(bytes as u64);
         self.work(bytes)?;
         if self.memory.saturating_add(self.kept) > MOST_MEMORY { Err(Fault::Limit) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_bounded_over_all_meters_of_a_request() {
+        let most = usize::try_from(MOST_WORK).expect("fits");
+        let mut first = Meter::new(10);
+        assert_eq!(first.charge(11), Err(Fault::Limit));
+        assert_eq!(first.work(most), Ok(()));
+        let mut next = first.renewed();
+        assert_eq!(next.charge(10), Ok(()), "costs begin anew");
+        assert_eq!(next.work(1), Err(Fault::Limit));
+        assert_eq!(next.renewed().work(1), Err(Fault::Limit));
     }
 }
