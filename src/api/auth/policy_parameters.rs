@@ -54,10 +54,11 @@ pub fn fault(
     }
 }
 
-/// What an object names at a path, where it is not the same as before.
-fn named<'a>(write: &'a Write<'_>, path: &[&str]) -> Option<&'a Value> {
-    let new = write.new.get(path).filter(|value| value.is_object())?;
-    (write.old.and_then(|old| old.get(path)) != Some(new)).then_some(new)
+/// What an object names in its spec, where anything of that is not the same as before: what is said about parameters tells what they are,
+/// so that whoever changes it must be able to read them, too.
+fn named<'a>(write: &'a Write<'_>, field: &str) -> Option<&'a Value> {
+    let is_same = write.old.is_some_and(|old| old.get(&["spec"]) == write.new.get(&["spec"]));
+    if is_same { None } else { write.new.get(&["spec", field]).filter(|value| value.is_object()) }
 }
 
 fn may(write: &Write<'_>, authorizer: &dyn Authorizer, kind: &Kind, verb: &str, namespace: &str, name: &str) -> bool {
@@ -67,7 +68,7 @@ fn may(write: &Write<'_>, authorizer: &dyn Authorizer, kind: &Kind, verb: &str, 
 }
 
 fn of_policy(write: &Write<'_>, registry: &Registry, authorizer: &dyn Authorizer) -> Option<FieldError> {
-    let kind = named(write, &["spec", "paramKind"])?;
+    let kind = named(write, "paramKind")?;
     if may(write, authorizer, &Kind::of(Some(kind), registry), "get", "*", "*") {
         return None;
     }
@@ -82,9 +83,7 @@ fn of_policy(write: &Write<'_>, registry: &Registry, authorizer: &dyn Authorizer
 }
 
 fn of_binding(write: &Write<'_>, registry: &Registry, policy: Option<Object>, authorizer: &dyn Authorizer) -> Option<FieldError> {
-    let same_policy = write.old.is_some_and(|old| old.str(&["spec", "policyName"]) == write.new.str(&["spec", "policyName"]));
-    let reference =
-        if same_policy { named(write, &["spec", "paramRef"])? } else { write.new.get(&["spec", "paramRef"]).filter(|value| value.is_object())? };
+    let reference = named(write, "paramRef")?;
     let part = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
     let kind = policy.as_ref().and_then(|policy| policy.get(&["spec", "paramKind"]));
     let kind_of = Kind::of(kind, registry);
@@ -148,6 +147,21 @@ mod tests {
         assert_eq!(said("validatingadmissionpolicies", &[groups::MASTERS], &kind("Secret"), None), "");
         assert_eq!(said("validatingadmissionpolicies", &[], &kind("Secret"), Some(&kind("Secret"))), "", "it is there already");
         assert_eq!(said("validatingadmissionpolicies", &[], &json!({}), None), "");
+    }
+
+    #[test]
+    fn whoever_changes_what_is_asked_about_parameters_may_read_them() {
+        let policy = |expression: &str| json!({"paramKind": {"apiVersion": "v1", "kind": "Secret"}, "validations": [{"expression": expression}]});
+        let (old, new) = (policy("true"), policy("params.data.a == 'b'"));
+        let of = |groups: &[&str], new: &Value| said("validatingadmissionpolicies", groups, new, Some(&old));
+        assert!(of(&[], &new).starts_with("spec.paramKind: Forbidden: user eve must have"));
+        assert_eq!(of(&[], &old), "", "nothing of it changes");
+        assert_eq!(of(&[groups::MASTERS], &new), "");
+        let binding = |actions: Value| json!({"policyName": "gone", "paramRef": {"name": "p", "namespace": "n"}, "validationActions": actions});
+        let (old, new) = (binding(json!(["Deny"])), binding(json!(["Audit"])));
+        let of = |new: &Value| said("validatingadmissionpolicybindings", &[], new, Some(&old));
+        assert!(of(&new).starts_with("spec.paramRef: Forbidden: unable to get policy gone"));
+        assert_eq!(of(&old), "", "nothing of it changes");
     }
 
     #[test]

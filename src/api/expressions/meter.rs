@@ -36,6 +36,11 @@ const TENTATIVE_COST: u64 = 10_000;
 const TENTATIVE_WORK: u64 = 256 << 10;
 /// What one step counts for that at most, such as a question to the authorizer: what it really does is counted as work.
 const MOST_AT_ONCE: u64 = 1_000;
+/// How many values one evaluation compares for what upstream charges. Each one more costs one, since values that share their entries are
+/// far larger than what they take of memory.
+const FREE_COMPARISONS: u64 = 10_000;
+/// The work of each one more.
+const COMPARISON_WORK: usize = 64;
 /// The memory that one evaluation asks for altogether, in bytes.
 const MOST_MEMORY: u64 = 64 << 20;
 
@@ -53,6 +58,8 @@ pub struct Meter {
     work: u64,
     most_work: u64,
     memory: u64,
+    /// The values that the evaluation compared.
+    compared: u64,
     /// Memory of values that outlive their evaluation.
     kept: u64,
     depth: usize,
@@ -73,6 +80,7 @@ impl Meter {
             work: 0,
             most_work: MOST_WORK,
             memory: 0,
+            compared: 0,
             kept: 0,
             depth: 0,
             exhausted: false,
@@ -83,6 +91,12 @@ impl Meter {
     /// For evaluations that are tried on an event loop: they end early where they would take long, and are done elsewhere then.
     pub fn tentative(limit: u64) -> Self {
         Meter { most_total: TENTATIVE_COST, most_work: TENTATIVE_WORK, ..Meter::new(limit) }
+    }
+
+    /// For other evaluations on behalf of the same request: they share what work is bounded to.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Meter { work: self.work, ..Meter::new(self.limit) }
     }
 
     /// Whether evaluations ended because there is nothing left for any.
@@ -133,7 +147,7 @@ impl Meter {
 
     /// Begins another evaluation.
     pub fn begin(&mut self) {
-        (self.spent, self.memory) = (0, 0);
+        (self.spent, self.memory, self.compared) = (0, 0, 0);
     }
 
     /// What the evaluation cost so far.
@@ -167,6 +181,19 @@ impl Meter {
         if self.exhausted { Err(Fault::Limit) } else { Ok(()) }
     }
 
+    /// Counts that two values are compared, before their entries are.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub(super) fn compare(&mut self) -> Result<(), Fault> {
+        self.compared = self.compared.saturating_add(1);
+        if self.compared <= FREE_COMPARISONS {
+            return Ok(());
+        }
+        self.work(COMPARISON_WORK)?;
+        self.charge(1)
+    }
+
     /// Counts memory, before it is taken.
     ///
     /// # Errors
@@ -175,5 +202,22 @@ impl Meter {
         self.memory = self.memory.saturating_add(bytes as u64);
         self.work(bytes)?;
         if self.memory.saturating_add(self.kept) > MOST_MEMORY { Err(Fault::Limit) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_bounded_over_all_meters_of_a_request() {
+        let most = usize::try_from(MOST_WORK).expect("fits");
+        let mut first = Meter::new(10);
+        assert_eq!(first.charge(11), Err(Fault::Limit));
+        assert_eq!(first.work(most), Ok(()));
+        let mut next = first.renewed();
+        assert_eq!(next.charge(10), Ok(()), "costs begin anew");
+        assert_eq!(next.work(1), Err(Fault::Limit));
+        assert_eq!(next.renewed().work(1), Err(Fault::Limit));
     }
 }

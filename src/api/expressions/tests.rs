@@ -289,3 +289,21 @@ fn neither_time_nor_memory_is_without_bound() {
     assert!(evaluated(patterns, &Type::Bool).is_err());
     assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn comparing_costs_what_is_compared_even_where_entries_are_shared() {
+    let begun = std::time::Instant::now();
+    let doubled = |times: usize| format!("[1]{}", ".map(x, [x, x])".repeat(times));
+    let deep = doubled(22);
+    for text in [format!("{deep} == {deep}"), format!("{deep} != {deep}"), format!("{deep} in [{deep}]"), format!("sets.contains({deep}, {deep})")] {
+        assert_eq!(why(&text), "operation cancelled: actual cost limit exceeded");
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    let cost = |times: usize| {
+        let list = doubled(times);
+        evaluated(&format!("{list} == {list}"), &Type::Bool).expect("it is cheap").1
+    };
+    let step = cost(4) - cost(3);
+    assert_eq!(cost(8) - cost(7), step, "what is small costs what upstream says");
+    assert!(cost(14) - cost(13) > 10_000, "what is large costs what it is");
+}

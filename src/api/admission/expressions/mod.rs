@@ -6,7 +6,7 @@
 mod access;
 mod conditions;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, future, sync::Arc};
 
 use serde_json::Value;
 
@@ -178,10 +178,10 @@ impl Effort {
         Effort { tentative, meter }
     }
 
-    /// The meter of the next policy or webhook: one for all while work is only tried.
+    /// The meter of the next policy or webhook: one for all while work is only tried. All share what a request's work is bounded to.
     pub fn begin(&mut self) -> &mut Meter {
         if !self.tentative {
-            self.meter = Meter::new(MOST_PER_EXPRESSION);
+            self.meter = self.meter.renewed();
         }
         &mut self.meter
     }
@@ -198,4 +198,46 @@ pub async fn in_time<T: Send + 'static>(here: impl FnOnce(&mut Effort) -> Result
     let work = owned();
     let done = aside::compute(aside::SMALL + 1, move || work(&mut Effort::new(false))).await;
     done.unwrap_or_else(|_| unreachable!("only work that is tried ends early"))
+}
+
+/// One of several parts of work, by position.
+pub type Part<T> = Arc<dyn Fn(usize, &mut Effort) -> Result<T, Stopped> + Send + Sync>;
+
+/// The same for work of as many `parts`: what takes too long here is done part by part, and others have their turns between them.
+pub async fn in_turns<T: Send + 'static>(
+    parts: usize,
+    here: impl FnOnce(&mut Effort) -> Result<Vec<T>, Stopped>,
+    owned: impl FnOnce() -> Part<T>,
+) -> Vec<T> {
+    if let Ok(done) = here(&mut Effort::new(true)) {
+        return done;
+    }
+    let part = owned();
+    let (mut effort, mut all) = (Effort::new(false), Vec::with_capacity(parts));
+    for at in 0..parts {
+        // A call that runs aside has a place, which others have first if they wait for one.
+        aside::elsewhere(future::ready(())).await;
+        let part = part.clone();
+        let work = move || {
+            let done = part(at, &mut effort);
+            (done, effort)
+        };
+        let (done, after) = aside::compute(aside::SMALL + 1, work).await;
+        effort = after;
+        all.push(done.unwrap_or_else(|_| unreachable!("only work that is tried ends early")));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn long_work_is_done_part_by_part_within_one_bound() {
+        let part = || -> Part<(usize, bool)> { Arc::new(|at: usize, effort: &mut Effort| Ok((at, effort.begin().work(200 << 20).is_ok()))) };
+        let done = in_turns(4, |_| Err(Stopped::TooLong), part).await;
+        assert_eq!(done, [(0, true), (1, true), (2, false), (3, false)]);
+        assert_eq!(in_turns(1, |_| Ok(vec![(7, true)]), part).await, [(7, true)], "what is quick is done here");
+    }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admission::{
         Attributes, Plugin, ValidatingPlugin,
-        expressions::{Effort, Inputs, Shown, Stopped, Work, in_time},
+        expressions::{Effort, Inputs, Part, Shown, Stopped, in_turns},
         go_json,
         match_metrics::{self, Owner},
     },
@@ -58,25 +58,25 @@ async fn validate(hooks: &[Arc<Hook>], request: &Attributes<'_>) -> Result<(), S
     }
     let collected = Arc::new(collected);
     let shown: Vec<Shown<'_>> = collected.matched.iter().map(|matched| Shown::of(matched, request, collected.asks_request)).collect();
-    let here = |effort: &mut Effort| said(&collected, &shown, effort);
-    let owned = || -> Work<Vec<Said>> {
+    let parts = collected.steps.len();
+    let here = |effort: &mut Effort| -> Result<Vec<Said>, Stopped> { (0..parts).map(|at| said(&collected, at, &shown, effort)).collect() };
+    let owned = || -> Part<Said> {
         let (collected, shown) = (collected.clone(), shown.iter().map(Shown::to_owned).collect::<Vec<_>>());
-        Box::new(move |effort: &mut Effort| said(&collected, &shown, effort))
+        Arc::new(move |at: usize, effort: &mut Effort| said(&collected, at, &shown, effort))
     };
-    let said = in_time(here, owned).await;
+    let said = in_turns(parts, here, owned).await;
     Consequences::new(request).of(&collected.steps, said)
 }
 
-/// What each step says; nothing where it fails before.
-fn said(collected: &Collected, shown: &[Shown<'_>], effort: &mut Effort) -> Result<Vec<Said>, Stopped> {
-    let one = |step: &Step| match step {
+/// What a step says; nothing where it fails before.
+fn said(collected: &Collected, at: usize, shown: &[Shown<'_>], effort: &mut Effort) -> Result<Said, Stopped> {
+    match &collected.steps[at] {
         Step::Ask(Invocation { policy, matched, params, .. }) => {
             let (namespace, access) = (collected.namespace.as_ref(), collected.access.as_ref());
             verdict(policy, Inputs { shown: &shown[*matched], namespace, params: params.as_ref(), access }, effort.begin())
         }
         Step::Fail(_) => Ok(Said::default()),
-    };
-    collected.steps.iter().map(one).collect()
+    }
 }
 
 /// What follows for a request from what policies say.

@@ -15,6 +15,7 @@ use crate::expressions::{
 /// # Errors
 /// The document holds something else than was declared, or the meter's limit is reached.
 pub fn equal<'a>(one: &Val<'a>, other: &Val<'a>, meter: &mut Meter) -> Result<bool, Fault> {
+    meter.compare()?;
     meter.work(16 + one.bytes().min(other.bytes()))?;
     Ok(match (one, other) {
         (Val::Null, Val::Null) => true,
@@ -104,6 +105,7 @@ fn lists<'a>(one: &List<'a>, other: &List<'a>, meter: &mut Meter) -> Result<bool
             let known: HashMap<Option<Key<'a>>, ()> = known.into_iter().map(|key| (key, ())).collect();
             for entry in other.iter() {
                 let entry = entry?;
+                meter.compare()?;
                 meter.work(16 + entry.bytes())?;
                 if !known.contains_key(&Key::of(&entry)) {
                     return Ok(false);
@@ -171,6 +173,7 @@ fn is_message(map: &Map<'_>) -> bool {
 }
 
 fn same_document(one: &Value, other: &Value, meter: &mut Meter) -> Result<bool, Fault> {
+    meter.compare()?;
     meter.work(16)?;
     match (one, other) {
         (Value::Array(a), Value::Array(b)) => {
