@@ -27,6 +27,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// A condition names no more finalizers than this: every object may have others.
 const MOST_FINALIZERS_TOLD: usize = 50;
 
+/// Bytes of a condition's message: extension servers say how many resources there are, and why they fail.
+const LONGEST_MESSAGE: usize = 4096;
+
 /// Neither terminating nor on its way to it.
 pub fn is_active(namespace: &Namespace) -> bool {
     let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -77,6 +80,16 @@ fn held_by(remaining: &[Remaining]) -> Vec<String> {
     told.chain((more > 0).then(|| format!("{more} more finalizers"))).collect()
 }
 
+/// The message, cut where it is too long to keep in a status.
+fn shortened(mut message: String) -> String {
+    const END: &str = " ...";
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE - END.len()));
+        message.push_str(END);
+    }
+    message
+}
+
 /// The conditions that tell people what a terminating namespace waits for.
 fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<NamespaceCondition> {
     let undiscovered = undiscovered(stale);
@@ -88,7 +101,7 @@ fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<
         type_: kind.into(),
         status: if bad { "True" } else { "False" }.into(),
         reason: Some(reasons[usize::from(!bad)].into()),
-        message: Some(message),
+        message: Some(shortened(message)),
         last_transition_time: Some(Time(now)),
     };
     let text = |bad: bool, worse: String, fine: &str| if bad { worse } else { fine.to_owned() };
@@ -279,5 +292,17 @@ mod tests {
         let why = "unable to retrieve the complete list of server APIs: example.com/v1: stale GroupVersion discovery: example.com/v1";
         let failed = format!("Discovery failed for some groups, 1 failing: {why}");
         assert_eq!(of("NamespaceDeletionDiscoveryFailure"), ("True".into(), failed));
+    }
+
+    #[test]
+    fn messages_of_many_failing_resources_are_cut_short() {
+        let failing =
+            |at: usize| Remaining { resource: format!("r{at}.example.com"), objects: 1, finalizers: BTreeMap::new(), error: Some("é".repeat(300)) };
+        let stale: Vec<String> = (0..1000).map(|at| format!("g{at}.example.com/v1")).collect();
+        let found = conditions(&(0..1000).map(failing).collect::<Vec<_>>(), &stale, Timestamp::UNIX_EPOCH);
+        let lengths: Vec<usize> = found.iter().map(|condition| condition.message.as_ref().map_or(0, String::len)).collect();
+        assert!(lengths.iter().all(|length| *length <= LONGEST_MESSAGE), "{lengths:?}");
+        let cut = found.iter().filter(|condition| condition.message.as_ref().is_some_and(|message| message.ends_with(" ...")));
+        assert_eq!(cut.count(), 3);
     }
 }
