@@ -86,7 +86,7 @@ pub struct Monitor {
 impl Monitor {
     /// Follows the resource for ever.
     pub async fn run(self: Arc<Self>) {
-        let mut resume = Resume::default();
+        let mut resume = Resume::of(&self.resource);
         loop {
             let outcome = self.follow(&mut resume).await;
             if let Err(status) = &outcome {

@@ -82,7 +82,7 @@ struct Monitor {
 
 impl Monitor {
     async fn run(self: Arc<Self>) {
-        let mut resume = Resume::default();
+        let mut resume = Resume::of(&self.resource);
         loop {
             let outcome = self.follow(&mut resume).await;
             if let Err(status) = &outcome {
