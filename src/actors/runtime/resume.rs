@@ -64,6 +64,11 @@ impl Resume {
     }
 }
 
+/// Whether a watch of a resource as it was `known` still watches it as it is `now`: an extension server may come, go, or name another version.
+pub fn still_follows(known: &Resource, now: &Resource) -> bool {
+    known.is_elsewhere == now.is_elsewhere && (!now.is_elsewhere || known.metadata_version() == now.metadata_version())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +93,15 @@ mod tests {
             (0..12).map(|_| resume.ended(&Err(Status::unavailable("lies")))).max()
         };
         assert_eq!((longest(ours), longest(&elsewhere)), (Some(LONGEST_PAUSE), Some(LONGEST_PAUSE_ELSEWHERE)));
+    }
+
+    #[test]
+    fn a_watch_of_an_extension_server_ends_when_the_resource_is_ours_again() {
+        let rows = troupe_api::resources::builtin();
+        let ours: &Resource = &rows[0];
+        let elsewhere = Resource { is_elsewhere: true, ..ours.clone() };
+        assert!(still_follows(ours, ours) && still_follows(&elsewhere, &elsewhere));
+        assert!(!still_follows(ours, &elsewhere) && !still_follows(&elsewhere, ours));
     }
 
     #[test]
