@@ -1,7 +1,7 @@
 //! Namespace: empties a namespace that is being deleted, then lets it go. Pods end first: what they need, and what holds them to rules,
 //! such as network policies, stays until the last one is gone.
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Namespace, NamespaceCondition},
@@ -24,8 +24,17 @@ use crate::runtime::{
 const FINALIZER: &str = "kubernetes";
 /// While something is left, the namespace is looked at again after this time.
 const AGAIN: Duration = Duration::from_millis(500);
+/// After this time, where nothing but extension servers that fail hold it.
+const LATER: Duration = Duration::from_secs(5);
+/// How long the extension server of a group is waited for in one look.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Resources of a group that an extension server is asked for at once.
+const AT_ONCE: usize = 10;
 /// A condition names no more finalizers than this: every object may have others.
 const MOST_FINALIZERS_TOLD: usize = 50;
+
+/// Bytes of a condition's message: extension servers say how many resources there are, and why they fail.
+const LONGEST_MESSAGE: usize = 4096;
 
 /// Neither terminating nor on its way to it.
 pub fn is_active(namespace: &Namespace) -> bool {
@@ -59,6 +68,12 @@ fn is_empty(remaining: &[Remaining]) -> bool {
     remaining.iter().all(|resource| resource.objects == 0 && resource.error.is_none())
 }
 
+/// How long until the next look, from what is left here and elsewhere.
+fn pause(ours: &[Remaining], elsewhere: &[Remaining]) -> Duration {
+    let fails = elsewhere.iter().any(|resource| resource.error.is_some());
+    if fails && is_empty(ours) { LATER } else { AGAIN }
+}
+
 /// What cannot be discovered, in the words of upstream's client; nothing if all can be.
 fn undiscovered(stale: &[String]) -> Option<String> {
     let each: Vec<String> = stale.iter().map(|version| format!("{version}: stale GroupVersion discovery: {version}")).collect();
@@ -77,6 +92,16 @@ fn held_by(remaining: &[Remaining]) -> Vec<String> {
     told.chain((more > 0).then(|| format!("{more} more finalizers"))).collect()
 }
 
+/// The message, cut where it is too long to keep in a status.
+fn shortened(mut message: String) -> String {
+    const END: &str = " ...";
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE - END.len()));
+        message.push_str(END);
+    }
+    message
+}
+
 /// The conditions that tell people what a terminating namespace waits for.
 fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<NamespaceCondition> {
     let undiscovered = undiscovered(stale);
@@ -88,7 +113,7 @@ fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<
         type_: kind.into(),
         status: if bad { "True" } else { "False" }.into(),
         reason: Some(reasons[usize::from(!bad)].into()),
-        message: Some(message),
+        message: Some(shortened(message)),
         last_transition_time: Some(Time(now)),
     };
     let text = |bad: bool, worse: String, fine: &str| if bad { worse } else { fine.to_owned() };
@@ -169,6 +194,36 @@ async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &Reconcile
     remaining
 }
 
+/// Empties what extension servers have, each group by itself: one that hangs holds up no other.
+async fn empty_elsewhere(rows: Vec<Arc<Resource>>, namespace: &str, cx: &ReconcileContext) -> Vec<Remaining> {
+    let mut groups: BTreeMap<Arc<str>, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let name = row.group_resource().to_string();
+        groups.entry(row.group.clone()).or_default().push((name, empty_resource(row, namespace, cx)));
+    }
+    join_all(groups.into_values().map(in_time)).await.into_iter().flatten().collect()
+}
+
+/// Empties the resources of a group, few at once, in the order of their names. What is not done in time has failed.
+async fn in_time<F: Future<Output = Remaining>>(group: Vec<(String, F)>) -> Vec<Remaining> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let empty = move |(resource, emptying): (String, F)| async move {
+        if tokio::time::Instant::now() >= until {
+            return late(resource);
+        }
+        tokio::time::timeout_at(until, emptying).await.unwrap_or_else(|_| late(resource))
+    };
+    let mut remaining: Vec<Remaining> = stream::iter(group).map(empty).buffer_unordered(AT_ONCE).collect().await;
+    remaining.sort_by(|one, other| one.resource.cmp(&other.resource));
+    remaining
+}
+
+/// What is known of a resource whose server did not answer in time.
+fn late(resource: String) -> Remaining {
+    let error = format!("{resource} was not answered for in time");
+    Remaining { resource, objects: 0, finalizers: BTreeMap::new(), error: Some(error) }
+}
+
 /// Deletes object by object what cannot be deleted together.
 async fn delete_each(body: &ReplyBody, target: &Target, options: &DeleteOptions, cx: &ReconcileContext) -> Result<(), Status> {
     let ReplyBody::List(list) = body else { return Ok(()) };
@@ -214,11 +269,15 @@ impl NamespaceController {
         // Events are served in two groups over the same objects.
         let own = |row: &&Arc<Resource>| row.group == row.storage_group;
         let rows = registry.reachable().filter(holds).filter(own).cloned();
-        let (pods, others): (Vec<_>, Vec<_>) = rows.partition(|row| row.group.is_empty() && &*row.plural == "pods");
+        let (elsewhere, ours): (Vec<_>, Vec<_>) = rows.partition(|row| row.is_elsewhere);
+        let (pods, others): (Vec<_>, Vec<_>) = ours.into_iter().partition(|row| row.group.is_empty() && &*row.plural == "pods");
         let empty = |rows: Vec<Arc<Resource>>| join_all(rows.into_iter().map(|row| empty_resource(row, name, cx)));
-        let mut remaining = empty(pods).await;
+        let (mut remaining, mut again) = (empty(pods).await, AGAIN);
         if is_empty(&remaining) {
             remaining = empty(others).await;
+            let elsewhere = empty_elsewhere(elsewhere, name, cx).await;
+            again = pause(&remaining, &elsewhere);
+            remaining.extend(elsewhere);
         }
         // What cannot be discovered may hold something that must not outlive the namespace.
         if is_empty(&remaining) && stale.is_empty() {
@@ -232,7 +291,7 @@ impl NamespaceController {
             let written = api.update_status(&current).await?;
             cx.wrote(&self.namespaces, &*written);
         }
-        Ok(Outcome::RequeueAfter(AGAIN))
+        Ok(Outcome::RequeueAfter(again))
     }
 }
 
@@ -279,5 +338,43 @@ mod tests {
         let why = "unable to retrieve the complete list of server APIs: example.com/v1: stale GroupVersion discovery: example.com/v1";
         let failed = format!("Discovery failed for some groups, 1 failing: {why}");
         assert_eq!(of("NamespaceDeletionDiscoveryFailure"), ("True".into(), failed));
+    }
+
+    #[test]
+    fn messages_of_many_failing_resources_are_cut_short() {
+        let failing =
+            |at: usize| Remaining { resource: format!("r{at}.example.com"), objects: 1, finalizers: BTreeMap::new(), error: Some("é".repeat(300)) };
+        let stale: Vec<String> = (0..1000).map(|at| format!("g{at}.example.com/v1")).collect();
+        let found = conditions(&(0..1000).map(failing).collect::<Vec<_>>(), &stale, Timestamp::UNIX_EPOCH);
+        let lengths: Vec<usize> = found.iter().map(|condition| condition.message.as_ref().map_or(0, String::len)).collect();
+        assert!(lengths.iter().all(|length| *length <= LONGEST_MESSAGE), "{lengths:?}");
+        let cut = found.iter().filter(|condition| condition.message.as_ref().is_some_and(|message| message.ends_with(" ...")));
+        assert_eq!(cut.count(), 3);
+    }
+
+    fn left(resource: &str, error: Option<&str>) -> Remaining {
+        Remaining { resource: resource.into(), objects: 0, finalizers: BTreeMap::new(), error: error.map(str::to_owned) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_server_that_hangs_is_given_up_and_the_rest_of_its_answers_count() {
+        let emptying = |name: &'static str, hangs: bool| async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            left(name, None)
+        };
+        let begun = tokio::time::Instant::now();
+        let names = ["b.example.com", "a.example.com"];
+        let group: Vec<_> = names.into_iter().map(|name| (name.to_owned(), emptying(name, name == names[0]))).collect();
+        let found = in_time(group).await;
+        assert_eq!(found, [left(names[1], None), left(names[0], Some("b.example.com was not answered for in time"))]);
+        assert!(begun.elapsed() < PATIENCE * 2);
+    }
+
+    #[test]
+    fn only_extension_servers_that_fail_make_a_namespace_wait_for_longer() {
+        let (fine, failing) = ([left("a", None)], [left("b", Some("refused"))]);
+        assert_eq!((pause(&fine, &failing), pause(&failing, &failing), pause(&fine, &fine)), (LATER, AGAIN, AGAIN));
     }
 }

@@ -1,6 +1,9 @@
 //! Resources as discovery tells them (`apidiscovery.k8s.io/v2`, or the older lists of single versions): those that other servers have. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -144,10 +147,11 @@ struct ListedResource {
 pub fn listed(document: &[u8]) -> serde_json::Result<Vec<DiscoveredResource>> {
     let list: ResourceList = serde_json::from_slice(document)?;
     let mut found: Vec<DiscoveredResource> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for item in list.resources {
         let scope = if item.namespaced { "Namespaced" } else { "Cluster" };
         let (plural, subresource) = item.name.split_once('/').map_or((&*item.name, None), |(plural, below)| (plural, Some(below)));
-        let at = found.iter().position(|known| *known.resource == *plural).unwrap_or_else(|| {
+        let at = *places.entry(plural.to_owned()).or_insert_with(|| {
             found.push(DiscoveredResource { resource: plural.into(), scope: scope.into(), ..DiscoveredResource::default() });
             found.len() - 1
         });

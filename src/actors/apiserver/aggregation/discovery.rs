@@ -15,12 +15,25 @@ const ACCEPT: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST: usize = 8 << 20;
+/// Resources of one version that are taken from its server; each is watched by controllers.
+const MOST_RESOURCES: usize = 500;
 
 /// What a server told last, and by which mark it knows that nothing has changed since.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     pub resources: Vec<DiscoveredResource>,
+    /// How many more it named.
+    pub left_out: usize,
     etag: Option<String>,
+}
+
+impl Told {
+    /// What a server named, no more of it than is taken from one.
+    fn new(mut resources: Vec<DiscoveredResource>, etag: Option<String>) -> Self {
+        let left_out = resources.len().saturating_sub(MOST_RESOURCES);
+        resources.truncate(MOST_RESOURCES);
+        Told { resources, left_out, etag }
+    }
 }
 
 /// Asks. What was `told` before is what it is if the server says so.
@@ -40,7 +53,7 @@ pub async fn discover(spec: &ApiServiceSpec, backend: &Backend, told: &Told) -> 
             let body = answer.body;
             let versions = aside::compute(body.len(), move || discovered::aggregated(&body)).await.map_err(|error| error.to_string())?;
             let own = versions.into_iter().find(|version| version.group == spec.group && version.version == spec.version);
-            Ok(Told { resources: own.map(|own| own.resources).unwrap_or_default(), etag })
+            Ok(Told::new(own.map(|own| own.resources).unwrap_or_default(), etag))
         }
         _ => listed(spec, backend).await,
     }
@@ -54,7 +67,7 @@ async fn listed(spec: &ApiServiceSpec, backend: &Backend) -> Result<Told, String
     }
     let body = answer.body;
     let resources = aside::compute(body.len(), move || discovered::listed(&body)).await.map_err(|error| error.to_string())?;
-    Ok(Told { resources, etag: None })
+    Ok(Told::new(resources, None))
 }
 
 async fn ask(backend: &Backend, path: &str, accept: &str, etag: &str) -> Result<Answer, String> {
@@ -64,4 +77,18 @@ async fn ask(backend: &Backend, path: &str, accept: &str, etag: &str) -> Result<
     }
     let request = request.body(whole(Default::default())).map_err(|error| error.to_string())?;
     backend.ask(&asker(), request, LONGEST, TIMEOUT).await.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_names_more_resources_than_are_taken_is_cut_short() {
+        let named = |count: usize| (0..count).map(|at| DiscoveredResource { resource: format!("r{at}").into(), ..DiscoveredResource::default() });
+        let few = Told::new(named(MOST_RESOURCES).collect(), None);
+        assert_eq!((few.resources.len(), few.left_out), (MOST_RESOURCES, 0));
+        let many = Told::new(named(8000).collect(), None);
+        assert_eq!((many.resources, many.left_out), (few.resources, 8000 - MOST_RESOURCES));
+    }
 }

@@ -141,7 +141,13 @@ impl RemoteServer {
         cx.spawn_then(discovering, |unit, (told, described), cx| {
             let well = told.is_ok();
             match told {
-                Ok(told) => unit.told = told,
+                Ok(told) => {
+                    if told.left_out > 0 && unit.told.left_out == 0 {
+                        let (service, left_out) = (&unit.spec.name, told.left_out);
+                        tracing::warn!(%service, left_out, "an API service names more resources than are taken from one, leaving the others out");
+                    }
+                    unit.told = told;
+                }
                 Err(why) => tracing::debug!(service = %unit.spec.name, why, "cannot discover what an API service has, will retry"),
             }
             unit.described = described;

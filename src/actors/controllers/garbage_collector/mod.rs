@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{Cause, GroupResource, Uid},
-    resources::Registry,
+    resources::{Registry, Resource},
     status::Status,
 };
 
@@ -38,7 +38,7 @@ use self::{
     apply::Looked,
     graph::{Graph, Node, Work},
     model::{Absence, Item, absence},
-    monitor::{Change, Intake, Monitor, News, is_followed},
+    monitor::{Change, Intake, Monitor, News, is_awaited, is_followed},
     owners::Collector,
     plan::Dependent,
 };
@@ -47,6 +47,7 @@ use crate::runtime::{
     events::EventRecorder,
     host::{On, Unit, UnitAddr, UnitContext},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
+    resume::still_follows,
     system::{System, TaskHandle},
     turn::{Turn, give_way},
     unit::Policy,
@@ -77,6 +78,7 @@ struct Watched {
     synced: Arc<AtomicBool>,
     /// Others wait for it.
     awaited: bool,
+    resource: Arc<Resource>,
     _task: TaskHandle,
 }
 
@@ -126,7 +128,7 @@ impl GarbageCollector {
             return;
         }
         let rows: BTreeMap<_, _> = registry.reachable().filter(|row| is_followed(row)).map(|row| (row.group_resource(), row.clone())).collect();
-        self.watched.retain(|resource, _| rows.contains_key(resource));
+        self.watched.retain(|name, watched| rows.get(name).is_some_and(|now| still_follows(&watched.resource, now)));
         for (name, resource) in rows {
             if self.watched.contains_key(&name) {
                 continue;
@@ -134,16 +136,19 @@ impl GarbageCollector {
             let address = cx.address();
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || address.wake(Wake, Cause::default()));
             let synced = Arc::new(AtomicBool::new(false));
-            if resource.is_elsewhere {
+            let awaited = is_awaited(&resource, self.registry.is_none());
+            if resource.is_elsewhere && awaited {
                 let name = name.clone();
                 cx.after(PATIENCE, move |unit, cx| {
                     unit.watched.entry(name).and_modify(|watched| watched.awaited = false);
                     unit.pump(cx);
                 });
             }
-            let monitor = Arc::new(Monitor { client: self.client.clone(), resource, intake: self.intake.clone(), synced: synced.clone(), wake });
+            let followed = resource.clone();
+            let monitor =
+                Arc::new(Monitor { client: self.client.clone(), resource: followed, intake: self.intake.clone(), synced: synced.clone(), wake });
             let task = cx.system().spawn_task(&format!("garbage-collector/{name}"), move || monitor.clone().run());
-            self.watched.insert(name, Watched { synced, awaited: true, _task: task });
+            self.watched.insert(name, Watched { synced, awaited, resource, _task: task });
         }
         self.registry = Some(registry);
     }

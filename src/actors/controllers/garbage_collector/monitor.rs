@@ -73,6 +73,12 @@ pub fn is_followed(row: &Resource) -> bool {
     row.group == row.storage_group && can(Verb::List) && can(Verb::Watch) && can(Verb::Delete) && &*row.plural != "events"
 }
 
+/// Whether nothing is looked at before everything there is of a resource was seen. An extension server is waited for when the collector
+/// `starts` only: what it comes up with later must not hold up what is ours.
+pub fn is_awaited(row: &Resource, starts: bool) -> bool {
+    starts || !row.is_elsewhere
+}
+
 /// One watch.
 pub struct Monitor {
     pub client: Client,
@@ -86,7 +92,7 @@ pub struct Monitor {
 impl Monitor {
     /// Follows the resource for ever.
     pub async fn run(self: Arc<Self>) {
-        let mut resume = Resume::default();
+        let mut resume = Resume::of(&self.resource);
         loop {
             let outcome = self.follow(&mut resume).await;
             if let Err(status) = &outcome {
@@ -157,5 +163,19 @@ impl Monitor {
         if self.intake.note(add) {
             (self.wake)();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_that_an_extension_server_comes_up_with_are_not_waited_for() {
+        let rows = troupe_api::resources::builtin();
+        let ours: &Resource = &rows[0];
+        let elsewhere = Resource { is_elsewhere: true, ..ours.clone() };
+        assert!(is_awaited(ours, true) && is_awaited(ours, false) && is_awaited(&elsewhere, true));
+        assert!(!is_awaited(&elsewhere, false));
     }
 }

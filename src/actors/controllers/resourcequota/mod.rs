@@ -10,7 +10,7 @@ pub mod plan;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,6 +38,8 @@ use crate::runtime::{
 
 /// How long a quota must stand unchanged before it is lowered.
 const QUIET: Duration = Duration::from_millis(500);
+/// How long an extension server is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// New limits are counted again after this time: writes that saw the old ones have ended by then.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 /// Everything is counted again after this time, as upstream.
@@ -110,10 +112,18 @@ fn typed(amounts: &Amounts) -> BTreeMap<String, Quantity> {
 async fn count(quota: &Object, cx: &ReconcileContext) -> Result<Amounts, Status> {
     let registry = cx.client().service().registry();
     let (mut counted, mut turn) = (Amounts::default(), Turn::default());
+    // Groups whose extension servers do not tell: they are asked once, and what they have keeps its last value.
+    let mut silent: BTreeSet<Arc<str>> = BTreeSet::new();
     for row in registry.reachable().filter(|row| is_countable(row)) {
         let evaluator = Evaluator::of(&row.group_resource());
         if quota::is_tracked(quota, &evaluator) {
-            let list = list(row, quota.namespace(), cx).await?;
+            if row.is_elsewhere && silent.contains(&row.group) {
+                continue;
+            }
+            let Some(list) = answered(row.is_elsewhere, list(row, quota.namespace(), cx)).await? else {
+                silent.insert(row.group.clone());
+                continue;
+            };
             counted.add(&quota::usage(quota, &evaluator, std::iter::empty::<Object>(), cx.now()));
             for item in &list.items {
                 counted.add(&quota::usage(quota, &evaluator, [item.to_object()], cx.now()));
@@ -122,6 +132,17 @@ async fn count(quota: &Object, cx: &ReconcileContext) -> Result<Amounts, Status>
         }
     }
     Ok(counted)
+}
+
+/// An answer; `None` where an extension server fails or does not give it in time, which is no reason to leave the others uncounted.
+///
+/// # Errors
+/// What our own server says.
+async fn answered<T>(is_elsewhere: bool, asking: impl Future<Output = Result<T, Status>>) -> Result<Option<T>, Status> {
+    if !is_elsewhere {
+        return asking.await.map(Some);
+    }
+    Ok(tokio::time::timeout(PATIENCE, asking).await.ok().and_then(Result::ok))
 }
 
 /// Namespaced resources that can be created and listed, once per stored object.

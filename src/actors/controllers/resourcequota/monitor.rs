@@ -19,7 +19,7 @@ use super::is_countable;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::Waker,
-    resume::Resume,
+    resume::{Resume, still_follows},
     system::TaskHandle,
     turn::Turn,
 };
@@ -49,7 +49,7 @@ impl Monitors {
 
 /// Keeps a watch for each resource that is served.
 async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
-    let mut watched = BTreeMap::<GroupResource, TaskHandle>::new();
+    let mut watched = BTreeMap::<GroupResource, (Arc<Resource>, TaskHandle)>::new();
     let mut known: Option<Arc<Registry>> = None;
     loop {
         let registry = caches.client().service().registry();
@@ -58,13 +58,14 @@ async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
             continue;
         }
         let rows: BTreeMap<_, _> = registry.reachable().filter(|row| is_countable(row)).map(|row| (row.group_resource(), row.clone())).collect();
-        watched.retain(|resource, _| rows.contains_key(resource));
+        watched.retain(|name, (known, _)| rows.get(name).is_some_and(|now| still_follows(known, now)));
         for (name, resource) in rows {
             watched.entry(name.clone()).or_insert_with(|| {
                 let evaluator = Evaluator::of(&name);
+                let known = resource.clone();
                 let monitor = Monitor { client: caches.client().clone(), resource, evaluator, quotas: quotas.clone(), waker: waker.clone() };
                 let monitor = Arc::new(monitor);
-                caches.system().spawn_task(&format!("resourcequota/{name}"), move || monitor.clone().run())
+                (known, caches.system().spawn_task(&format!("resourcequota/{name}"), move || monitor.clone().run()))
             });
         }
         known = Some(registry);
@@ -82,7 +83,7 @@ struct Monitor {
 
 impl Monitor {
     async fn run(self: Arc<Self>) {
-        let mut resume = Resume::default();
+        let mut resume = Resume::of(&self.resource);
         loop {
             let outcome = self.follow(&mut resume).await;
             if let Err(status) = &outcome {

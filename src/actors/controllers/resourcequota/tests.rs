@@ -1,7 +1,13 @@
 use serde_json::{Value, json};
-use troupe_api::meta::{Object, amounts::Amounts};
+use troupe_api::{
+    meta::{Object, amounts::Amounts},
+    status::Status,
+};
 
-use super::plan::{Plan, plan, wants_counting};
+use super::{
+    answered,
+    plan::{Plan, plan, wants_counting},
+};
 
 fn amounts(value: Value) -> Amounts {
     Amounts::read(Some(&value))
@@ -48,4 +54,13 @@ fn a_quota_wants_counting_until_its_status_covers_it() {
     assert!(wants_counting(&typed(quota(hard.clone(), json!({})))));
     assert!(wants_counting(&typed(quota(hard.clone(), json!({"hard": {"pods": "2"}})))));
     assert!(!wants_counting(&typed(quota(hard, json!({"hard": {"pods": "2"}, "used": {"pods": "0"}})))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_server_that_fails_or_hangs_leaves_the_others_to_be_counted() {
+    let failing = || std::future::ready(Err::<u32, _>(Status::unavailable("down")));
+    assert_eq!(answered(true, failing()).await.ok(), Some(None));
+    assert_eq!(answered(true, std::future::pending::<Result<u32, Status>>()).await.ok(), Some(None));
+    assert_eq!(answered(true, std::future::ready(Ok(1))).await.ok(), Some(Some(1)));
+    assert_eq!(answered(false, failing()).await.map_err(|status| status.code), Err(503));
 }
