@@ -84,7 +84,7 @@ impl MachineFacts {
 }
 
 /// What a machine of so much memory has for pods.
-pub fn memory_for_pods(memory_bytes: i64) -> i64 {
+fn memory_for_pods(memory_bytes: i64) -> i64 {
     (memory_bytes - KEPT_MEMORY).max(0)
 }
 

@@ -146,14 +146,7 @@ fn never_seen(
         return;
     }
     if let Some(old) = old.filter(|_| old_state.is_some_and(|state| state.running.is_some())) {
-        let lost = ContainerStateTerminated {
-            reason: Some("ContainerStatusUnknown".into()),
-            message: Some("The container could not be located when the pod was terminated".into()),
-            exit_code: 137,
-            container_id: old.container_id.clone(),
-            ..ContainerStateTerminated::default()
-        };
-        let lost = ContainerState { terminated: Some(lost), ..ContainerState::default() };
+        let lost = not_located(old.container_id.clone());
         if inputs.stopping {
             status.state = Some(lost);
             return;
@@ -165,6 +158,46 @@ fn never_seen(
     }
     let (reason, message) = waiting.map_or((default_reason, ""), |waiting| (&waiting.reason, &waiting.message));
     status.state = Some(waiting_state(reason, message));
+}
+
+/// Ends what a pod that is over, and of which nothing runs, still shows as waiting, as upstream's `TerminatePod` does: main containers once the
+/// pod was initialized, and init containers up to the last that began, the first in any case. How they ended before stays to be seen.
+pub(super) fn end_all(spec: &PodSpec, init: &mut [ContainerStatus], main: &mut [ContainerStatus]) {
+    let initialized = was_initialized(spec, init, main);
+    let begun = init.iter().rposition(has_begun).map_or(1, |last| last + 1);
+    let main = main.iter_mut().filter(|_| initialized);
+    for status in init.iter_mut().take(begun).chain(main) {
+        if status.state.as_ref().is_none_or(|state| state.terminated.is_none()) {
+            status.state = Some(not_located(status.container_id.clone()));
+        }
+    }
+}
+
+/// Whether a pod's main containers were to run: its init containers are done, or one of the main ones began.
+fn was_initialized(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus]) -> bool {
+    let done = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|ended| ended.exit_code == 0);
+    let last = spec.init_containers.as_deref().unwrap_or_default().last();
+    last.zip(init.last()).is_none_or(|(container, status)| {
+        main.iter().any(has_begun) || (!is_sidecar(container) && [&status.state, &status.last_state].into_iter().any(done))
+    })
+}
+
+/// Whether a container shows that it ever ran.
+fn has_begun(status: &ContainerStatus) -> bool {
+    let waits = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    !waits || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+}
+
+/// The end of a container that nobody saw; taken for a failure.
+fn not_located(container_id: Option<String>) -> ContainerState {
+    let lost = ContainerStateTerminated {
+        reason: Some("ContainerStatusUnknown".into()),
+        message: Some("The container could not be located when the pod was terminated".into()),
+        exit_code: 137,
+        container_id,
+        ..ContainerStateTerminated::default()
+    };
+    ContainerState { terminated: Some(lost), ..ContainerState::default() }
 }
 
 fn waiting_state(reason: &str, message: &str) -> ContainerState {

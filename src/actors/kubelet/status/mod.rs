@@ -108,8 +108,8 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let rejected =
         inputs.failure.map_or(failed.is_some_and(|old| old.container_statuses.as_ref().is_none_or(Vec::is_empty)), |failure| failure.rejected);
     let never_began = inputs.observed.is_empty() && rejected;
-    let init = containers::init_statuses(inputs, spec, &old);
-    let main = containers::main_statuses(inputs, spec, &old, &init);
+    let mut init = containers::init_statuses(inputs, spec, &old);
+    let mut main = containers::main_statuses(inputs, spec, &old, &init);
     let ephemeral = containers::ephemeral_statuses(inputs, spec, &old, &init);
     // A pod that has time to end has failed when it has ended, as upstream tells it.
     let runs = inputs.observed.running().next().is_some();
@@ -119,6 +119,9 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
         None if is_restarting_all(inputs, spec) => phase::while_all_restart(old.phase.as_deref()),
         None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
     };
+    if matches!(phase, "Failed" | "Succeeded") && !runs {
+        containers::end_all(spec, &mut init, &mut main);
+    }
     let ips = pod_ips(inputs, spec, &old);
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),

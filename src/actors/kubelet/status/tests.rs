@@ -217,3 +217,45 @@ fn ephemeral_containers_have_statuses_of_their_own_and_make_nothing_ready() {
     let why = lost.state.as_ref().and_then(|state| state.terminated.as_ref()?.reason.clone());
     assert_eq!((why.as_deref(), lost.restart_count), (Some("ContainerStatusUnknown"), 0));
 }
+
+/// What a container of a status shows of itself: the kind of its state, with the reason, and the reason of its last state.
+fn shown(statuses: Option<&Vec<k8s_openapi::api::core::v1::ContainerStatus>>, index: usize) -> (Option<String>, Option<String>, Option<String>) {
+    let status = &statuses.expect("statuses")[index];
+    let state = status.state.clone().expect("a state");
+    assert!(state.running.is_none());
+    let last = status.last_state.clone().and_then(|last| last.terminated?.reason);
+    (state.waiting.and_then(|waiting| waiting.reason), state.terminated.and_then(|ended| ended.reason), last)
+}
+
+#[test]
+fn containers_that_were_lost_have_ended_when_their_pod_is_over() {
+    let unknown = || Some("ContainerStatusUnknown".to_owned());
+    let mut lost = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c"}]}));
+    lost.status = Some(status(&lost, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]));
+    let first = status(&lost, &Observed::default(), &[], &[]);
+    assert_eq!(first.phase.as_deref(), Some("Failed"));
+    assert_eq!(shown(first.container_statuses.as_ref(), 0), (None, unknown(), unknown()));
+    let code = first.container_statuses.as_ref().and_then(|all| Some(all[0].state.as_ref()?.terminated.as_ref()?.exit_code));
+    assert_eq!(code, Some(137));
+    lost.status = Some(first.clone());
+    let again = status(&lost, &Observed::default(), &[], &[]);
+    assert_eq!(again.container_statuses, first.container_statuses, "looking again changes nothing");
+
+    let mut restarted = pod(json!({"containers": [{"name": "c"}]}));
+    restarted.status = Some(status(&restarted, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]));
+    let waits = status(&restarted, &Observed::default(), &[], &[]);
+    assert_eq!(waits.phase.as_deref(), Some("Running"));
+    assert_eq!(shown(waits.container_statuses.as_ref(), 0), (Some("ContainerCreating".into()), None, unknown()), "it starts again");
+}
+
+#[test]
+fn main_containers_of_a_pod_that_was_never_initialized_wait_for_good() {
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "c"}]});
+    let failed = pod(spec);
+    let got = status(&failed, &observed(vec![seen("i", RunState::Exited, 1)]), &[], &[]);
+    assert_eq!(got.phase.as_deref(), Some("Failed"));
+    let initializing = || (Some("PodInitializing".to_owned()), None, None);
+    assert_eq!(shown(got.init_container_statuses.as_ref(), 0), (None, Some("Error".into()), None));
+    assert_eq!(shown(got.init_container_statuses.as_ref(), 1), initializing());
+    assert_eq!(shown(got.container_statuses.as_ref(), 0), initializing());
+}

@@ -28,7 +28,7 @@ use crate::{
         mounts::{is_mounted, unmount_below},
         place_and_name, remove_tree, remove_tree_blocking,
     },
-    kubelet::{csi::record, node::facts::memory_for_pods, resize::PodAmounts},
+    kubelet::{csi::record, resize::PodAmounts},
 };
 
 /// The kubelet's own directories are nobody else's.
@@ -172,10 +172,10 @@ struct Memory {
     bytes: Option<i64>,
 }
 
-/// The bytes of a volume in memory: all that pods may have, or its pod, or its own limit, whichever is least (upstream's
+/// The bytes of a volume in memory: the node's allocatable, or its pod, or its own limit, whichever is least (upstream's
 /// `calculateEmptyDirMemorySize`).
 pub(super) fn memory_size(inputs: &PayloadInputs<'_>, source: &EmptyDirVolumeSource) -> i64 {
-    let node = memory_for_pods(inputs.machine.memory_bytes);
+    let node = inputs.machine.memory_bytes;
     let pod = inputs.pod.spec.as_ref().map(|spec| PodAmounts::of(inputs.pod, spec).memory);
     let own = source.size_limit.as_ref().map(|size| quantity::value(&size.0));
     [pod, own].into_iter().flatten().filter(|bytes| *bytes > 0).fold(node, i64::min)

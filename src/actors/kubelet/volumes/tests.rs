@@ -340,11 +340,11 @@ fn a_volume_in_memory_is_no_larger_than_its_pod_or_the_node_allows() {
         let source = serde_json::from_value(json!({"medium": "Memory", "sizeLimit": limit})).expect("a source");
         disk::memory_size(&inputs, &source) >> 20
     };
-    assert_eq!(size(json!(null), None), 924, "what the node has for pods");
+    assert_eq!(size(json!(null), None), 1024, "all that the node has for pods");
     assert_eq!(size(json!(null), Some("64Mi")), 64);
     assert_eq!(size(json!("10Mi"), Some("64Mi")), 10);
     assert_eq!(size(json!("1Gi"), Some("64Mi")), 64);
-    assert_eq!((size(json!("0"), Some("64Mi")), size(json!("8Gi"), None)), (64, 924));
+    assert_eq!((size(json!("0"), Some("64Mi")), size(json!("8Gi"), None)), (64, 1024));
 }
 
 #[test]
