@@ -36,6 +36,8 @@ pub enum NetlinkError {
     Families { gateway: IpAddr, to: IpNetwork },
     #[error("the network namespace {0} cannot be opened")]
     Namespace(String, #[source] std::io::Error),
+    #[error("{0} cannot be written")]
+    Setting(String, #[source] std::io::Error),
 }
 
 pub(crate) fn request(step: &'static str) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {

@@ -35,7 +35,11 @@ async fn routes_follow_nodes_that_come_and_go() {
     let set = Step::SetRoute(range, Via::Link(Ipv4Addr::new(192, 168, 0, 2).into()));
     eventually("a route to the second node", || routing.steps().contains(&set)).await;
     api.delete("nodes", "", "two", troupe_api::service::DeleteOptions::default()).await.expect("is deleted");
-    eventually("the route's removal", || routing.steps().contains(&Step::RemoveRoute(range))).await;
+    eventually("the tunnel's removal", || routing.steps().contains(&Step::RemoveTunnel)).await;
     assert!(caches.cache::<Node>().get(&ObjectKey::cluster("two")).is_none());
-    assert_eq!(routing.steps().len(), 2);
+    let steps = routing.steps();
+    assert!(
+        matches!(steps.as_slice(), [first, Step::MakeTunnel(_), third, Step::RemoveTunnel] if *first == set && *third == Step::RemoveRoute(range)),
+        "{steps:?}"
+    );
 }

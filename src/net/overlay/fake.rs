@@ -41,8 +41,10 @@ impl Routing for FakeRouting {
         let mut state = self.state.lock();
         match step {
             Step::MakeTunnel(end) => state.tunnel = Some(*end),
+            Step::LoosenTunnel => state.strict = false,
             Step::RemoveTunnel => {
                 state.tunnel = None;
+                state.strict = false;
                 state.neighbours.clear();
                 state.forwarding.clear();
                 state.routes.retain(|_, via| !matches!(via, Via::Tunnel(_)));

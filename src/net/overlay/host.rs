@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -114,7 +115,19 @@ impl HostRouting {
             address.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         address.execute().await.map_err(request("giving the tunnel its address"))?;
-        self.handle().link().change(LinkUnspec::new_with_index(index).up().build()).execute().await.map_err(request("setting the tunnel up"))
+        self.handle().link().change(LinkUnspec::new_with_index(index).up().build()).execute().await.map_err(request("setting the tunnel up"))?;
+        if self.is_strict() { self.loosen() } else { Ok(()) }
+    }
+
+    /// The larger setting of all links and of the tunnel counts (the kernel's `ip-sysctl`); IPv6 has none. One that cannot be read refuses nothing.
+    fn is_strict(&self) -> bool {
+        let of = |link: &str| fs::read_to_string(reverse_path_filter(link)).ok().and_then(|text| text.trim().parse::<u8>().ok());
+        self.family == Family::V4 && of("all").max(of(self.tunnel())) == Some(1)
+    }
+
+    fn loosen(&self) -> Result<(), NetlinkError> {
+        let path = reverse_path_filter(self.tunnel());
+        fs::write(&path, "2").map_err(|source| NetlinkError::Setting(path, source))
     }
 
     async fn set_route(&self, destination: IpNetwork, via: Via) -> Result<(), NetlinkError> {
@@ -144,6 +157,7 @@ impl Routing for HostRouting {
         let mut observed = Observed { on_link: self.on_link().await?, routes: self.routes(index).await?, ..Observed::default() };
         if let (Some(link), Some(index)) = (link, index) {
             let inner = self.netlink.addresses_of(index, self.family).await?;
+            observed.strict = self.is_strict();
             let inner = inner.iter().map(IpNetwork::ip).find(|ip| troupe_addresses::is_unicast(*ip));
             observed.tunnel = Some(tunnel_end(&link, inner.unwrap_or(Ipv4Addr::UNSPECIFIED.into())));
             let family = if self.family == Family::V4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -157,6 +171,7 @@ impl Routing for HostRouting {
     async fn apply(&self, step: &Step) -> Result<(), NetlinkError> {
         match step {
             Step::MakeTunnel(end) => self.make_tunnel(end).await,
+            Step::LoosenTunnel => self.loosen(),
             Step::RemoveTunnel => self.netlink.remove_link(self.tunnel_index().await?).await,
             Step::SetForwarding(mac, node) => {
                 let index = self.tunnel_index().await?;
@@ -183,6 +198,11 @@ impl Routing for HostRouting {
             }
         }
     }
+}
+
+/// The setting of a link that says whether packets are refused by the way their answers would take.
+fn reverse_path_filter(link: &str) -> String {
+    format!("/proc/sys/net/ipv4/conf/{link}/rp_filter")
 }
 
 /// A route of ours: the kernel removes one only by its own protocol number.

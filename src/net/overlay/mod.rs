@@ -1,4 +1,5 @@
 //! The pod network between nodes: routes to other nodes' pods, through a VXLAN tunnel where a node is not on a shared link.
+//! Every node with others takes what comes through the tunnel: two nodes need not see alike whether a router is between them.
 //! Each family of addresses has its own routes between nodes' addresses of that family, and its own tunnel.
 //!
 //! In: this node, the other nodes, and what the kernel has. Out: steps on routes, the tunnel and its tables. Only routes of
@@ -76,6 +77,8 @@ pub struct Observed {
     /// Our routes, by destination.
     pub routes: BTreeMap<IpNetwork, Via>,
     pub tunnel: Option<TunnelEnd>,
+    /// Whether the tunnel refuses packets whose answers leave by another link (`rp_filter` 1, RFC 3704's strict way).
+    pub strict: bool,
     /// Inner addresses and the hardware addresses behind them.
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Hardware addresses and the nodes behind them.
@@ -86,6 +89,8 @@ pub struct Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     MakeTunnel(TunnelEnd),
+    /// Lets the tunnel take packets whose answers leave by another link (`rp_filter` 2).
+    LoosenTunnel,
     RemoveTunnel,
     SetForwarding(Mac, IpAddr),
     RemoveForwarding(Mac, IpAddr),

@@ -19,7 +19,8 @@ struct Wanted {
 }
 
 /// The steps from what the kernel has to what `me` needs to reach the pods of `others`. What is no longer wanted goes
-/// first, routes before the entries they lean on; what is new comes in the opposite order.
+/// first, routes before the entries they lean on; what is new comes in the opposite order. Plain routes wait for no tunnel:
+/// they stand also where the kernel makes none.
 pub fn plan(me: Place, others: &[Place], observed: &Observed) -> Vec<Step> {
     let wanted = wanted(me, others, observed);
     let mut steps = Vec::new();
@@ -36,18 +37,23 @@ pub fn plan(me: Place, others: &[Place], observed: &Observed) -> Vec<Step> {
     };
     steps.extend(neighbours.keys().filter(|inner| !wanted.neighbours.contains_key(inner)).map(|inner| Step::RemoveNeighbour(*inner)));
     steps.extend(forwarding.difference(&wanted.forwarding).map(|(mac, node)| Step::RemoveForwarding(*mac, *node)));
+    let missing = |&(destination, via): &(&IpNetwork, &Via)| {
+        // The kernel drops the routes of an interface that goes.
+        let lost = kept.is_none() && matches!(via, Via::Tunnel(_));
+        lost || observed.routes.get(destination) != Some(via)
+    };
+    let routes = wanted.routes.iter().filter(missing).map(|(destination, via)| Step::SetRoute(*destination, *via));
+    let (plain, through): (Vec<Step>, Vec<Step>) = routes.partition(|step| matches!(step, Step::SetRoute(_, Via::Link(_))));
+    steps.extend(plain);
     if kept.is_none() {
         steps.extend(wanted.tunnel.map(Step::MakeTunnel));
     }
     steps.extend(wanted.forwarding.difference(&forwarding).map(|(mac, node)| Step::SetForwarding(*mac, *node)));
     let changed = |(inner, mac): &(&IpAddr, &Mac)| neighbours.get(inner) != Some(mac);
     steps.extend(wanted.neighbours.iter().filter(changed).map(|(inner, mac)| Step::SetNeighbour(*inner, *mac)));
-    for (destination, via) in &wanted.routes {
-        // The kernel drops the routes of an interface that goes.
-        let lost = kept.is_none() && matches!(via, Via::Tunnel(_));
-        if lost || observed.routes.get(destination) != Some(via) {
-            steps.push(Step::SetRoute(*destination, *via));
-        }
+    steps.extend(through);
+    if kept.is_some() && observed.strict {
+        steps.push(Step::LoosenTunnel);
     }
     steps
 }
@@ -55,12 +61,13 @@ pub fn plan(me: Place, others: &[Place], observed: &Observed) -> Vec<Step> {
 fn wanted(me: Place, others: &[Place], observed: &Observed) -> Wanted {
     let mut wanted = Wanted::default();
     for other in others.iter().filter(|other| other.address != me.address && other.pods != me.pods) {
+        // Also for a node on a shared link: this node may be behind a router for that one, which then sends through the tunnel.
+        wanted.tunnel = Some(TunnelEnd { local: me.address, mac: mac_of(me.address), inner: me.pods.network() });
         if observed.on_link.iter().any(|network| network.contains(other.address)) {
             wanted.routes.insert(other.pods, Via::Link(other.address));
             continue;
         }
         let (mac, inner) = (mac_of(other.address), other.pods.network());
-        wanted.tunnel = Some(TunnelEnd { local: me.address, mac: mac_of(me.address), inner: me.pods.network() });
         wanted.neighbours.insert(inner, mac);
         wanted.forwarding.insert((mac, other.address));
         wanted.routes.insert(other.pods, Via::Tunnel(inner));
@@ -106,10 +113,40 @@ mod tests {
         Observed { on_link: vec!["192.168.0.0/24".parse().expect("a network")], ..Observed::default() }
     }
 
+    fn end(of: Place) -> TunnelEnd {
+        TunnelEnd { local: of.address, mac: mac_of(of.address), inner: of.pods.network() }
+    }
+
     #[test]
-    fn a_neighbour_gets_a_plain_route_and_no_tunnel() {
+    fn a_neighbour_gets_a_plain_route_and_may_send_through_the_tunnel() {
         let steps = plan(near(1), &[near(1), near(2)], &on_link());
-        assert_eq!(steps, [Step::SetRoute(near(2).pods, Via::Link(near(2).address))]);
+        assert_eq!(steps, [Step::SetRoute(near(2).pods, Via::Link(near(2).address)), Step::MakeTunnel(end(near(1)))]);
+    }
+
+    #[test]
+    fn a_node_alone_has_no_tunnel() {
+        assert_eq!(plan(near(1), &[near(1)], &on_link()), []);
+    }
+
+    #[test]
+    fn both_ends_of_a_way_that_only_one_has_on_its_link_have_the_tunnel() {
+        let here = plan(near(1), &[near(2)], &on_link());
+        let there = plan(near(2), &[near(1)], &Observed { on_link: vec!["172.16.0.0/24".parse().expect("a network")], ..Observed::default() });
+        assert!(there.contains(&Step::SetForwarding(end(near(1)).mac, near(1).address)), "{there:?}");
+        assert!(there.contains(&Step::SetRoute(near(1).pods, Via::Tunnel(end(near(1)).inner))), "{there:?}");
+        // Where the packets of the one go, the other listens, by the hardware address they are for.
+        assert!(here.contains(&Step::MakeTunnel(end(near(1)))), "{here:?}");
+    }
+
+    #[test]
+    fn a_tunnel_that_refuses_what_is_answered_elsewhere_is_loosened() {
+        let mut observed = on_link();
+        observed.routes.insert(near(2).pods, Via::Link(near(2).address));
+        observed.tunnel = Some(end(near(1)));
+        assert_eq!(plan(near(1), &[near(2)], &observed), []);
+        observed.strict = true;
+        assert_eq!(plan(near(1), &[near(2)], &observed), [Step::LoosenTunnel]);
+        assert_eq!(plan(near(1), &[], &observed), [Step::RemoveRoute(near(2).pods), Step::RemoveTunnel]);
     }
 
     #[test]
@@ -120,7 +157,7 @@ mod tests {
         assert_eq!(
             steps,
             [
-                Step::MakeTunnel(TunnelEnd { local: near(1).address, mac: mac_of(near(1).address), inner: near(1).pods.network() }),
+                Step::MakeTunnel(end(near(1))),
                 Step::SetForwarding(mac, far(2).address),
                 Step::SetNeighbour(inner, mac),
                 Step::SetRoute(far(2).pods, Via::Tunnel(inner)),
@@ -129,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_far_node_takes_the_tunnel_along() {
+    fn the_last_other_node_takes_the_tunnel_along() {
         let mut observed = on_link();
         observed.routes.insert(far(2).pods, Via::Tunnel(far(2).pods.network()));
-        observed.tunnel = Some(TunnelEnd { local: near(1).address, mac: mac_of(near(1).address), inner: near(1).pods.network() });
+        observed.tunnel = Some(end(near(1)));
         observed.forwarding.insert((mac_of(far(2).address), far(2).address));
         assert_eq!(plan(near(1), &[], &observed), [Step::RemoveRoute(far(2).pods), Step::RemoveTunnel]);
     }
