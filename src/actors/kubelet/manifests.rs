@@ -82,6 +82,12 @@ impl Manifests {
         self.pods.load().as_ref().map(|pods| pods.values().cloned().collect())
     }
 
+    /// The static pods of this name, which a mirror of it shows.
+    pub fn named(&self, namespace: &str, name: &str) -> Vec<PodIdentity> {
+        let Some(pods) = self.pods.load_full() else { return Vec::new() };
+        pods.keys().filter(|id| id.namespace == namespace && id.name == name).cloned().collect()
+    }
+
     /// A static pod, with the status that its mirror in the API carries.
     pub fn pod(&self, id: &PodIdentity, mirror: Option<&Pod>) -> Option<Arc<Pod>> {
         let pod = self.pods.load().as_ref()?.get(id).cloned()?;

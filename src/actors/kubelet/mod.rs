@@ -191,7 +191,7 @@ impl Kubelet {
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
-        let subscription = cache.as_ref().map(|cache| wake_on_change(cache, pods, system, &mut tasks));
+        let subscription = cache.as_ref().map(|cache| wake_on_change(cache, manifests, pods, system, &mut tasks));
         Ok(Kubelet { handle: KubeletHandle::new(context, all), pods: cache, _subscription: subscription, _tasks: tasks })
     }
 
@@ -425,12 +425,22 @@ fn watch_plugins(system: &System, context: &Arc<NodeContext>, all: &AllPods, reg
     system.spawn("kubelet/dra", Policy::default(), move |_| DraReconciler::new(dra.clone(), known.clone()));
 }
 
-fn wake_on_change(cache: &Cache<Pod>, pods: UnitAddr<Pods>, system: &System, tasks: &mut Vec<TaskHandle>) -> Arc<Subscription<Pod>> {
+fn wake_on_change(
+    cache: &Cache<Pod>,
+    manifests: Manifests,
+    pods: UnitAddr<Pods>,
+    system: &System,
+    tasks: &mut Vec<TaskHandle>,
+) -> Arc<Subscription<Pod>> {
     let subscription = Arc::new(cache.subscribe(move |change| {
         let uid = |meta: &MetaProjection| meta.uid.to_string();
         // Another UID under the same name comes as two changes.
         let Some(uid) = change.meta_after().or(change.meta_before()).map(uid) else { return };
         let id = PodIdentity { namespace: change.key.namespace.to_string(), name: change.key.name.to_string(), uid };
+        // The worker of a static pod looks at its mirror, which has a UID of its own.
+        for mirrored in manifests.named(&id.namespace, &id.name) {
+            pods.wake(PodChanged(mirrored), change.cause.clone());
+        }
         pods.wake(PodChanged(id), change.cause.clone());
     }));
     let told = subscription.clone();

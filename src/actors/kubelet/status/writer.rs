@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Value, json};
 
-use crate::kubelet::patch::replace_list;
+use crate::kubelet::{cluster::is_static, patch::replace_list};
 
 /// Fields that must go when the new status has none of them.
 const CLEARED: &[&str] = &[
@@ -61,11 +61,16 @@ fn clear_texts(conditions: &mut [Value]) {
 }
 
 /// Whether somebody else says otherwise of what the kubelet said, as the node controller does of pods on a node that is silent. A
-/// pod that does not show yet what was written is told by that, too: look again before writing.
+/// pod that does not show yet what was written is told by that, too: look again before writing. A mirror pod that shows nothing of
+/// it was made anew.
 pub fn is_overwritten(pod: &Pod, written: &PodStatus) -> bool {
     let shown: BTreeMap<&str, &str> = conditions(pod.status.as_ref()).collect();
-    let own = written.conditions.iter().flatten().filter(|condition| super::is_own(condition));
-    own.into_iter().any(|condition| shown.get(condition.type_.as_str()).is_some_and(|status| *status != condition.status))
+    let mut own = written.conditions.iter().flatten().filter(|condition| super::is_own(condition)).peekable();
+    let is_new = |status: &PodStatus| !status.conditions.iter().flatten().any(super::is_own);
+    if is_static(pod) && own.peek().is_some() && pod.status.as_ref().is_some_and(is_new) {
+        return true;
+    }
+    own.any(|condition| shown.get(condition.type_.as_str()).is_some_and(|status| *status != condition.status))
 }
 
 fn conditions(status: Option<&PodStatus>) -> impl Iterator<Item = (&str, &str)> {

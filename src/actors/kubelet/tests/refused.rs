@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
-use troupe_api::{meta::SystemClock, service::ListOptions};
+use troupe_api::{
+    meta::SystemClock,
+    service::{DeleteOptions, ListOptions},
+};
 use troupe_cri::{FakeRuntime, proto};
 
 use crate::{
@@ -148,4 +151,18 @@ async fn a_manifest_is_asked_the_same_as_a_pod_of_the_api() {
     write("tuned", "securityContext: {sysctls: [{name: kernel.msgmax, value: '65536'}]}, containers: [{name: c, image: web}]");
     assert_eq!(stage.event("SysctlForbidden").await, "forbidden sysctl: \"kernel.msgmax\" not allowlisted");
     assert_eq!(stage.made(), [""; 0], "what the API server would refuse is not even a pod");
+}
+
+#[actix::test]
+async fn a_mirror_pod_made_anew_shows_the_whole_status_again() {
+    let stage = Stage::new(FakeRuntime::with_images(&["web:latest"])).await;
+    let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: alone}, spec: {containers: [{name: c, image: web, imagePullPolicy: Never}]}}";
+    std::fs::write(stage.place.path().join("manifests/alone.yaml"), manifest).expect("writes");
+    let first = stage.until("alone-n1", "running", running).await;
+    let made = stage.made();
+    stage.api.delete("pods", "default", "alone-n1", DeleteOptions::default()).await.expect("takes it");
+    let again = stage.until("alone-n1", "another that runs", |pod| pod.metadata.uid != first.metadata.uid && running(pod)).await;
+    let container = |pod: &Pod| pod.status.as_ref()?.container_statuses.as_ref()?.first()?.container_id.clone();
+    assert!(container(&first).is_some() && container(&again) == container(&first), "{:#?}", again.status);
+    assert_eq!(stage.made(), made, "nothing of it starts anew");
 }
