@@ -368,13 +368,14 @@ async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Resu
         let found = tokio::task::spawn_blocking(move || openapi.v2(&registry, as_message)).await.map_err(Status::internal)??;
         return Ok(Some(OpenApiReply::respond(found, request)));
     }
-    let value = match trimmed {
-        "/version" => json!(options.version),
-        "" => json!({"paths": root_paths(shared)}),
+    let document = match trimmed {
+        // A tree would forget the order of its keys.
+        "/version" => serde_json::to_vec(&options.version).map_err(Status::internal)?,
+        "" => json!({"paths": root_paths(shared)}).to_string().into_bytes(),
         _ => return Ok(None),
     };
     let accepted = accept::Accepted { encoding: accept::Encoding::Json, form: accept::Form::Full, pretty: true };
-    Ok(Some(Outgoing::new(request, accepted).json(200, value.to_string().into_bytes())))
+    Ok(Some(Outgoing::new(request, accepted).json(200, document)))
 }
 
 /// What `/` lists.

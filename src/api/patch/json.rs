@@ -9,7 +9,12 @@ use serde_json::Value;
 use super::{duplicates, rejected};
 use crate::{
     meta::limits::{MAX_DEPTH, is_deeper, tree_cost},
-    schema::{Format, decode::parse},
+    schema::{
+        Format, StrictProblem,
+        decode::parse,
+        raw::Raw,
+        strict::{FieldPath, PROBLEM_LIMIT},
+    },
     status::Status,
 };
 
@@ -26,7 +31,8 @@ const MAX_WORK: usize = 16_000_000;
 pub fn apply(patch: &[u8], mut object: Value) -> Result<(Value, Vec<String>), Status> {
     let bad = |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {error}"));
     let raw = parse(patch, Format::Json).map_err(|error| error.into_bad_request("error decoding patch: "))?;
-    let problems = duplicates(&raw);
+    let mut problems = duplicates(&raw);
+    unknown_fields(&raw, &mut problems);
     let Value::Array(operations) = raw.into_value() else {
         return Err(bad(&"json: cannot unmarshal object into Go value of type jsonpatch.Patch"));
     };
@@ -46,6 +52,20 @@ pub fn apply(patch: &[u8], mut object: Value) -> Result<(Value, Vec<String>), St
     }
     let problems = problems.iter().map(|problem| format!("json patch {problem}")).collect();
     Ok((object, problems))
+}
+
+/// Adds the fields that operations do not have. An operation has no more than four, whatever it does.
+fn unknown_fields(patch: &Raw, problems: &mut Vec<StrictProblem>) {
+    let Raw::List(operations) = patch else { return };
+    for (index, operation) in operations.iter().enumerate() {
+        let Raw::Object(fields) = operation else { continue };
+        for (name, _) in fields.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str())) {
+            if problems.len() >= PROBLEM_LIMIT {
+                return;
+            }
+            problems.push(StrictProblem::Unknown(FieldPath::shown(&format!("[{index}].{name}"))));
+        }
+    }
 }
 
 /// Why operations were not applied.
@@ -87,6 +107,7 @@ pub fn apply_operations(operations: Vec<Value>, mut object: Value) -> Result<Val
     Ok(object)
 }
 
+const FIELDS: [&str; 4] = ["op", "path", "from", "value"];
 const OPERATIONS: [&str; 6] = ["add", "copy", "move", "remove", "replace", "test"];
 
 /// Whether an operation tests that a field is null where there is no such field: upstream holds that for true, and clients rely on it to set a

@@ -108,6 +108,18 @@ fn a_json_patch_may_test_that_a_field_is_not_there() {
 }
 
 #[test]
+fn unknown_fields_of_an_operation_are_told() {
+    let schema = schema("apps", "Deployment");
+    let patch = br#"[{"op":"test","path":"/spec/replicas","value":3},{"op":"add","path":"/metadata/labels/c","value":"3","zoo":1}]"#;
+    let run = |validation| apply_checked(PatchType::Json, patch, &deployment(), &schema, validation);
+    let strict = run(FieldValidation::Strict).expect_err("strict");
+    assert_eq!(strict.code, 422);
+    assert!(strict.message.contains("strict decoding error: json patch unknown field \"[1].zoo\""), "{}", strict.message);
+    assert_eq!(run(FieldValidation::Warn).expect("applies").warnings, ["json patch unknown field \"[1].zoo\""]);
+    assert!(run(FieldValidation::Ignore).expect("applies").warnings.is_empty());
+}
+
+#[test]
 fn bad_patches_get_upstreams_codes() {
     let schema = schema("apps", "Deployment");
     let run = |kind, patch: &str| apply(kind, patch.as_bytes(), &deployment(), &schema).expect_err(patch);

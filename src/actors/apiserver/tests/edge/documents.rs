@@ -42,6 +42,10 @@ async fn documents_keep_the_order_of_upstreams_types() {
     let aggregated = door.send("GET", "/apis", &accept, "").await.body;
     let first = ["kind", "apiVersion", "metadata", "items", "metadata", "name", "versions", "version", "resources", "resource", "responseKind"];
     assert_eq!(keys(&aggregated)[..first.len()], first);
+    let version = door.get("/version").await.body;
+    let emulated = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
+    let built = ["gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+    assert_eq!(keys(&version), [&["major", "minor"], &emulated[..], &built].concat());
     let missing = door.get("/api/v1/namespaces/default/configmaps/none").await.body;
     let text = br#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"configmaps \"none\" not found","reason":"NotFound","details":{"name":"none","kind":"configmaps"},"code":404}"#;
     assert_eq!(missing.trim_ascii_end(), &text[..]);
