@@ -7,7 +7,7 @@ use std::{
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -41,13 +41,13 @@ impl Writes {
     }
 }
 
+/// What is said against writes; the store may become full between two of them.
 fn refusal(cluster: &Cluster) -> Option<String> {
-    let output = cluster.kubectl_output("create configmap refused --from-literal=a=b");
-    if output.status.success() {
-        cluster.kubectl("delete configmap refused");
-        return None;
-    }
-    Some(text(&output.stderr))
+    static TIMES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("refused-{}", TIMES.fetch_add(1, Ordering::Relaxed));
+    let writes = [format!("create configmap {name} --from-literal=a=b"), format!("delete configmap {name}")];
+    let refused = writes.iter().map(|write| cluster.kubectl_output(write)).find(|output| !output.status.success());
+    refused.map(|output| text(&output.stderr))
 }
 
 fn sleeper(cluster: &Cluster, name: &str) {
