@@ -185,7 +185,7 @@ fn kubelet_authority(config: &Config, certificates: &Certificates) -> Result<Str
 }
 
 impl LocalApi {
-    async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
+    async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
@@ -211,7 +211,6 @@ impl LocalApi {
             outside: &outside,
             doors,
             encryption,
-            safe,
         };
         let http = control_plane::serve(config, &api, parts, system)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;
@@ -300,7 +299,7 @@ impl ControlPlane {
         let has = |component| parts.components.contains(&component);
         // Before anything is started that it would stop.
         let scheduling = has(Component::Scheduler).then(|| controllers::scheduling(config)).transpose()?;
-        let local = if has(Component::Apiserver) { Some(LocalApi::start(config, parts.safe, system, progress).await?) } else { None };
+        let local = if has(Component::Apiserver) { Some(LocalApi::start(config, system, progress).await?) } else { None };
         progress.begin("controllers and scheduler");
         let services = match &local {
             Some(local) => Services::local(local)?,

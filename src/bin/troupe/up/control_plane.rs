@@ -243,13 +243,11 @@ pub struct FrontDoorParts<'a> {
     pub doors: Doors,
     /// Where services keep the keys of what lies in the store.
     pub encryption: Option<EncryptionHealth>,
-    /// Passes no request on to servers of API services: what is stored here can be put right whatever they do.
-    pub safe: bool,
 }
 
 /// Serves the API over HTTPS.
 pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, system: &System) -> Result<HttpServerHandle> {
-    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, outside, doors, encryption, safe } = parts;
+    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, outside, doors, encryption } = parts;
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
@@ -261,7 +259,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     (options.anonymous, options.anonymous_paths) = outside.anonymous();
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
-    options.aggregator = (!safe).then(|| api.aggregator());
+    options.aggregator = Some(api.aggregator());
     options.health = api.health_checks();
     options.health.extend(encryption.map(|health| {
         HealthCheck::new("kms-providers", HealthGroups::ALL, move || {
