@@ -4,11 +4,12 @@ use serde_json::Value;
 
 use super::{Field, webhook_client};
 use crate::{
-    aggregation::description::GROUP,
     meta::{Object, names},
     status::FieldError,
 };
 
+/// The group of API services themselves.
+const GROUP: &str = "apiregistration.k8s.io";
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// Checks an API service, new or changed.
