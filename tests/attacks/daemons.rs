@@ -156,7 +156,7 @@ fn mode(path: &Path) -> u32 {
     path.symlink_metadata().map_or(0, |metadata| metadata.permissions().mode() & 0o7777)
 }
 
-/// Files and folders below a folder that others than their owner may use, but certificates, sockets, logs of the test and what lies
+/// Files and folders below a folder that others than their owner may use, but certificates, sockets, what the test makes and what lies
 /// below `theirs`.
 fn open_to_others(root: &Path, theirs: &[&str]) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
@@ -166,7 +166,9 @@ fn open_to_others(root: &Path, theirs: &[&str]) -> Vec<PathBuf> {
             let (path, kind) = (entry.path(), metadata.file_type());
             let ours = theirs.iter().all(|theirs| path != root.join(theirs));
             let public = kind.is_symlink() || kind.is_socket() || path.extension().is_some_and(|extension| extension == "crt");
-            let made_by_the_test = path.parent() == Some(root) && path.extension().is_some_and(|extension| extension == "log");
+            // Logs of daemons that it starts, and what its kubectl remembers.
+            let by_name = path.extension().is_some_and(|extension| extension == "log") || path.ends_with(".kube");
+            let made_by_the_test = by_name && path.parent() == Some(root);
             if !ours || public || made_by_the_test {
                 continue;
             }
