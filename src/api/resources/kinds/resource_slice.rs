@@ -119,25 +119,10 @@ fn drop_lists(device: &mut Fields) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-
-    #[derive(Debug)]
-    struct FixedClock;
-
-    impl Clock for FixedClock {
-        fn now(&self) -> Timestamp {
-            "2026-01-01T01:00:00Z".parse().expect("a time")
-        }
-
-        fn instant(&self) -> Instant {
-            Instant::now()
-        }
-    }
+    use crate::resources::kinds::tests::FixedClock;
 
     fn slice(device: Value) -> Object {
         Object::from_value(json!({"spec": {"devices": [device]}})).expect("an object")

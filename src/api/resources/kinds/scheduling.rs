@@ -132,30 +132,13 @@ fn drop_from_templates(workload: &mut Object) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::meta::{request::UserInfo, tree::at};
-
-    #[derive(Debug)]
-    struct FixedClock;
-
-    impl Clock for FixedClock {
-        fn now(&self) -> Timestamp {
-            "2026-01-01T01:00:00Z".parse().expect("a time")
-        }
-
-        fn instant(&self) -> Instant {
-            Instant::now()
-        }
-    }
-
-    fn object(value: Value) -> Object {
-        Object::from_value(value).expect("a JSON object")
-    }
+    use crate::{
+        meta::{request::UserInfo, tree::at},
+        resources::kinds::tests::{FixedClock, object},
+    };
 
     fn spec() -> Value {
         json!({"schedulingPolicy": {"gang": {"minCount": 2}}, "disruptionMode": "Pod", "priority": 3, "schedulingConstraints": {"topology": []}})

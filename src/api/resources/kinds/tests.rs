@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-struct FixedClock;
+pub(super) struct FixedClock;
 
 impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
