@@ -204,6 +204,14 @@ fn a_file_or_flag_that_cannot_work_stops_the_daemon_and_says_why() {
         let mut daemon = cluster.daemon("control-plane", &["--components=apiserver", &flag]);
         let status = daemon.wait().expect("ends");
         let log = fs::read_to_string(cluster.path("control-plane.log")).expect("a log");
-        assert!(!status.success() && log.contains(why), "{flag}: {log}");
+        assert!(status.code() == Some(1) && log.contains(why), "{flag}: {log}");
+    }
+    let gates = "--feature-gates=Nope=true";
+    let output = cluster.troupe_with_settings(&["up", "--detach", gates]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("unrecognized feature gate: Nope") && !told.contains("the daemon ended"), "{told}");
+    // What never began is no crash.
+    for starts in ["data/troupe.starts.json", "data/troupe-control-plane.starts.json"] {
+        assert!(!cluster.path(starts).exists(), "{starts}");
     }
 }

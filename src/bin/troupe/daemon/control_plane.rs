@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -40,7 +40,7 @@ use crate::{
     config::{Config, Part, Settings, refuse_without_effect},
     confinement, instance, memory, state,
     up::{
-        Doors, audit, cluster_info,
+        Doors, audit, cluster_info, configuration,
         control_plane::{self, Certificates, FrontDoorParts, Shown},
         controllers::{self, Authority},
         doors, encryption,
@@ -97,6 +97,12 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
     let running = if safe { vec![Component::Apiserver] } else { components };
     if running.contains(&Component::Apiserver) {
         config.check_api_server()?;
+    }
+    configuration::check(&config, &config_parts(&running))?;
+    if !running.contains(&Component::Apiserver) {
+        for file in kubeconfigs(&config, kubeconfig.as_deref()) {
+            Access::read(&file).map(drop).with_context(|| format!("cannot use the kubeconfig {}", file.display()))?;
+        }
     }
     confinement::confine_control_plane(&config)?;
     memory::forget_startup_code_soon();
@@ -176,27 +182,19 @@ pub struct LocalApi {
     advertised: (IpAddr, u16),
 }
 
-/// The authorities of kubelets' certificates: those that are named, or the cluster's own.
-fn kubelet_authority(config: &Config, certificates: &Certificates) -> Result<String> {
-    match &config.kubelet_certificate_authority {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("--kubelet-certificate-authority {} is not readable", file.display())),
-        None => Ok(certificates.ca_pem.clone()),
-    }
-}
-
 impl LocalApi {
     async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
-        let outside = Arc::new(Outside::read(config, &issuer)?);
+        let outside = Arc::new(Outside::read(config, issuer.name(), issuer.audiences())?);
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
         let (sealed, encryption) = encryption::over(config, store.clone()).await?;
         let api = control_plane::start_api(config, (&certificates, &shown), (&issuer, &outside), sealed, system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
-        let kubelet_ca_pem = kubelet_authority(config, &certificates)?;
+        let kubelet_ca_pem = control_plane::kubelet_authority(config)?.unwrap_or_else(|| certificates.ca_pem.clone());
         let credentials = Credentials { ca_pem: kubelet_ca_pem.clone(), identity: shown.kubelet_client.clone() };
         let insight = Insight::new(system.clone(), api.listers(), credentials).context("the API server's client certificate is unusable")?;
         let mut routes = doors::routes(config, &issuer, system, &insight, metrics);
@@ -257,9 +255,8 @@ impl Services {
         Ok(Services { controllers: local.api.clone(), scheduler: local.api.clone(), authority, shared: true })
     }
 
-    fn remote(config: &Config, kubeconfig: Option<PathBuf>) -> Result<Self> {
-        let of = |component: &str| kubeconfig.clone().unwrap_or_else(|| config.kubeconfig_beside(component));
-        let (for_controllers, for_scheduler) = (of(control_plane::CONTROLLERS), of(control_plane::SCHEDULER));
+    fn remote(config: &Config, kubeconfig: Option<&Path>) -> Result<Self> {
+        let [for_controllers, for_scheduler] = kubeconfigs(config, kubeconfig);
         let remote = |path: &PathBuf, agent: &str, account_tokens| {
             let options = RemoteOptions {
                 servers: config.api_servers.clone(),
@@ -280,6 +277,11 @@ impl Services {
             shared: false,
         })
     }
+}
+
+/// Those of controllers and scheduler that have their API server elsewhere.
+fn kubeconfigs(config: &Config, named: Option<&Path>) -> [PathBuf; 2] {
+    [control_plane::CONTROLLERS, control_plane::SCHEDULER].map(|usual| named.map_or_else(|| config.kubeconfig_beside(usual), Path::to_path_buf))
 }
 
 /// The cluster's CA with its key, where the certificates are on this machine.
@@ -303,7 +305,7 @@ impl ControlPlane {
         progress.begin("controllers and scheduler");
         let services = match &local {
             Some(local) => Services::local(local)?,
-            None => Services::remote(config, parts.kubeconfig)?,
+            None => Services::remote(config, parts.kubeconfig.as_deref())?,
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));

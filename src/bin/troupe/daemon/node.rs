@@ -58,7 +58,7 @@ use crate::{
     join::{self, Invitation, NodeIdentity},
     memory,
     up::{
-        control_plane, network, node,
+        configuration, control_plane, network, node,
         preflight::{self, report},
         progress::Progress,
         renewal, sweep,
@@ -134,6 +134,10 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     if !standalone {
         config.kubeconfig.clone_from(&kubeconfig);
     }
+    configuration::check(&config, &parts)?;
+    if !standalone {
+        check_credentials(&config, &kubeconfig, invitation.is_some(), lasts)?;
+    }
     if let Some(pid) = crate::instance::running(&config.daemon_pid_file(instance::NODE)) {
         bail!("troupe node already runs on this machine (pid {pid})");
     }
@@ -158,6 +162,24 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
         progress.done();
         Ok(running)
     })
+}
+
+/// Refuses credentials that cannot be used; those that joining will bring are not there yet.
+fn check_credentials(config: &Config, kubeconfig: &Path, joins: bool, lasts: Option<Duration>) -> Result<()> {
+    if lasts.is_some() && has_authority(config) {
+        bail!(
+            "--certificate-duration has no effect here: the authority's key is on this machine, and certificates last as --certificate-validity says"
+        );
+    }
+    if joins {
+        return Ok(());
+    }
+    Access::read(kubeconfig).map(drop).with_context(|| format!("cannot use the kubeconfig {}", kubeconfig.display()))
+}
+
+/// Where the authority's key is, certificates are made without asking.
+fn has_authority(config: &Config) -> bool {
+    config.certificates_dir.join("ca.key").exists()
 }
 
 /// What ties a node to its cluster.
@@ -187,13 +209,7 @@ impl Seat {
         let client = node::node_client(config, api);
         let gate = Arc::new(DelegatingGate::new(client.clone()));
         let caches = Caches::new(system.clone(), client.clone());
-        // Where the authority's key is, certificates are made without asking.
-        let serving = if config.certificates_dir.join("ca.key").exists() {
-            if lasts.is_some() {
-                bail!(
-                    "--certificate-duration has no effect here: the authority's key is on this machine, and certificates last as --certificate-validity says"
-                );
-            }
+        let serving = if has_authority(config) {
             let shown = node::shown(&serving_certificate(config)?.0)?;
             renewal::of_node(config, &shown, system, |config| Ok(serving_certificate(config)?.0));
             shown
@@ -235,8 +251,7 @@ fn keep_certificates(config: &Config, kubeconfig: &Path, client: &Client, lasts:
 /// The kubelet's certificate and who signed it: the cluster's authority where its key is on this machine, else one of the
 /// node's own.
 fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
-    let cluster = &config.certificates_dir;
-    let dir = if cluster.join("ca.key").exists() { cluster.clone() } else { config.kubelet_dir.join("pki") };
+    let dir = if has_authority(config) { config.certificates_dir.clone() } else { config.kubelet_dir.join("pki") };
     let pki = Pki::open(&dir).with_context(|| format!("cannot open the certificates in {}", dir.display()))?.lasting(config.certificate_validity);
     let spec = LeafSpec {
         file: "kubelet".into(),

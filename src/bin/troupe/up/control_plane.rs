@@ -186,6 +186,7 @@ pub async fn start_api(
     options.front_proxy = shown.front_proxy_client.clone();
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = config.service_cidr.all();
+    features(config)?.publish();
     options.admission = admission(config)?;
     options.resources = resources(config)?;
     identity::configure(&mut options, issuer.clone(), outside.clone());
@@ -199,10 +200,29 @@ pub async fn start_api(
     Ok(api)
 }
 
+/// Whether all that is chosen by flags is there, and the files that configure it are usable.
+///
+/// # Errors
+/// When something is not.
+pub(super) fn check(config: &Config) -> Result<()> {
+    resources(config)?;
+    kubelet_authority(config)?;
+    admission(config).map(drop)
+}
+
+/// The authorities of kubelets' certificates where others than the cluster's own are named.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn kubelet_authority(config: &Config) -> Result<Option<String>> {
+    let read =
+        |file: &Path| std::fs::read_to_string(file).with_context(|| format!("--kubelet-certificate-authority {} is not readable", file.display()));
+    config.kubelet_certificate_authority.as_deref().map(read).transpose()
+}
+
 /// The admission plugins that are chosen, as they are configured.
 fn admission(config: &Config) -> Result<Pipeline> {
     let features = features(config)?;
-    features.publish();
     let chosen = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let selection = Selection::new(&chosen(&config.api.enable_admission_plugins), &chosen(&config.api.disable_admission_plugins))?;
     let file = config.admission_control_config_file.as_deref();

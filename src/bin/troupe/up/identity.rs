@@ -41,33 +41,33 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// What the configuration names. Must be called within a tokio runtime.
+    /// What the configuration names. The cluster's own tokens are of `issuer`, for `audiences`. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When a file is unusable, or says what cannot work.
-    pub fn read(config: &Config, issuer: &Issuer) -> Result<Self> {
+    pub fn read(config: &Config, issuer: &str, audiences: &[String]) -> Result<Self> {
         let api = &config.api;
-        let own = vec![issuer.name().to_owned()];
+        let own = vec![issuer.to_owned()];
         let mut outside = Outside::default();
         if let Some(file) = &api.token_auth_file {
-            let tokens = TokenFile::open(file, issuer.audiences().to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
+            let tokens = TokenFile::open(file, audiences.to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
             outside.authenticators.push(Arc::new(tokens));
         }
         match (&api.authentication_config, oidc_flags(api)) {
             (Some(file), _) => outside
-                .follow(file, own, issuer)
+                .follow(file, own, audiences)
                 .with_context(|| format!("failed to load authentication configuration from file {}", file.display()))?,
             (None, Some(flags)) => {
                 let structured = AuthenticationConfiguration::from_flags(flags, &own).context("the --oidc flags are unusable")?;
                 let algorithms = api.oidc_signing_algs.clone().unwrap_or_else(|| vec!["RS256".into()]);
-                outside.authenticators.extend(of_issuers(&structured, &algorithms, issuer.audiences()).map_err(Error::msg)?);
+                outside.authenticators.extend(of_issuers(&structured, &algorithms, audiences).map_err(Error::msg)?);
             }
             (None, None) => {}
         }
         if let Some(file) = &api.authentication_token_webhook_config_file {
             let endpoint = Endpoint::of_kubeconfig(file).with_context(|| format!("--authentication-token-webhook-config-file {}", file.display()))?;
             let lasts = Duration::from_secs(api.authentication_token_webhook_cache_ttl.unwrap_or(120));
-            outside.authenticators.push(Arc::new(TokenWebhook::new(endpoint, issuer.audiences().to_vec(), lasts)));
+            outside.authenticators.push(Arc::new(TokenWebhook::new(endpoint, audiences.to_vec(), lasts)));
         }
         if let Some(file) = &api.authorization_config {
             outside.authorizers = Authorizers::of_file(file)?;
@@ -76,10 +76,10 @@ impl Outside {
     }
 
     /// Takes the issuers of a file, and those that it names later. Who is anonymous stays as it is.
-    fn follow(&mut self, path: &Path, own: Vec<String>, issuer: &Issuer) -> Result<()> {
+    fn follow(&mut self, path: &Path, own: Vec<String>, audiences: &[String]) -> Result<()> {
         let file = FollowedFile::open(path)?;
         let first = AuthenticationConfiguration::parse(path, file.text(), &own)?;
-        let audiences = issuer.audiences().to_vec();
+        let audiences = audiences.to_vec();
         let exchanged = ExchangedAuthenticators::new(of_issuers(&first, &[], &audiences).map_err(Error::msg)?);
         self.authenticators.push(exchanged.clone());
         self.anonymous.clone_from(&first.anonymous);

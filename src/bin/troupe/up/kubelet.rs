@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use jiff::SignedDuration;
 use troupe_actors::{
     kubelet::{
@@ -37,8 +37,8 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.resolv_conf = kubelet.text("resolvConf").into();
     options.cgroups_per_qos = kubelet.flag("cgroupsPerQOS");
     options.enforces_pods = kubelet.enforces_pods();
-    options.reserved = kubelet.reserved().map_err(anyhow::Error::msg)?;
-    options.container_manager = kubelet.container_manager().map_err(anyhow::Error::msg)?;
+    options.reserved = kubelet.reserved().map_err(Error::msg)?;
+    options.container_manager = kubelet.container_manager().map_err(Error::msg)?;
     options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
     options.pod_max_pids = config.pod_max_pids;
     options.heartbeat = config.heartbeat();
@@ -61,6 +61,17 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.backoff = BackoffPolicy::at_most(longest);
     options.allowed_unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     Ok(())
+}
+
+/// Whether the kubelet can be started so.
+///
+/// # Errors
+/// As [`configure`].
+pub(super) fn check(config: &Config) -> Result<()> {
+    let kubelet = &config.kubelet;
+    kubelet.reserved().map(drop).map_err(Error::msg)?;
+    kubelet.container_manager().map(drop).map_err(Error::msg)?;
+    log_policy(kubelet).map(drop)
 }
 
 /// How many pods a node with so many CPUs runs.

@@ -3,6 +3,7 @@
 pub mod audit;
 mod authorizers;
 pub mod cluster_info;
+pub mod configuration;
 pub mod control_plane;
 pub mod controllers;
 mod detach;
@@ -99,6 +100,7 @@ pub fn run(arguments: UpArgs) -> Result<()> {
         bail!("troupe already runs on this machine (pid {pid}); troupe status tells more, troupe down stops it");
     }
     let parts: BTreeSet<Part> = if safe { [Part::ApiServer].into() } else { Part::WHOLE.into() };
+    configuration::check(&config, &parts)?;
     if arguments.progress_file.is_none() {
         let claimant = Claimant { config: &config, daemon: instance::UP, parts: parts.clone() };
         report(&if safe { preflight::check_safe(&config) } else { preflight::check(&claimant) })?;

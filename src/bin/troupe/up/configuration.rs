@@ -1,0 +1,103 @@
+//! Whether what is configured can be used: flags that choose among what there is, and the files that they name.
+//!
+//! It is asked before a daemon starts. So whoever waits for a detached start is told at once, and what is misspelt is no crash.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use troupe_api::auth::tokens::ISSUER;
+
+use super::{audit, control_plane, controllers, encryption, identity::Outside, kubelet};
+use crate::config::{Config, Part};
+
+/// Reads what these parts of a cluster will read when they start, and forgets it. Nothing is made, and no other server is asked.
+///
+/// # Errors
+/// The first that cannot be used.
+pub fn check(config: &Config, parts: &BTreeSet<Part>) -> Result<()> {
+    if parts.contains(&Part::ApiServer) {
+        check_api_server(config)?;
+    }
+    if parts.contains(&Part::Controllers) {
+        control_plane::features(config)?;
+    }
+    if parts.contains(&Part::Scheduler) {
+        controllers::scheduling(config).map(drop)?;
+    }
+    if parts.contains(&Part::Node) {
+        kubelet::check(config).context("the kubelet's configuration")?;
+    }
+    Ok(())
+}
+
+fn check_api_server(config: &Config) -> Result<()> {
+    control_plane::check(config)?;
+    // Those that look for new files end with it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot read the configuration")?;
+    runtime.block_on(async {
+        Outside::read(config, ISSUER, &[ISSUER.to_owned()]).map(drop)?;
+        encryption::check(config)?;
+        audit::check(config)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::IpAddr, path::Path};
+
+    use super::*;
+    use crate::config::Settings;
+
+    fn config(settings: Settings) -> Config {
+        let named = Settings { node_ip: Some(IpAddr::from([192, 0, 2, 7]).into()), node_name: Some("one".into()), ..settings };
+        named.resolve().expect("resolves")
+    }
+
+    fn refused(settings: Settings, parts: &[Part]) -> String {
+        let parts = parts.iter().copied().collect();
+        format!("{:#}", check(&config(settings), &parts).expect_err("it cannot be used"))
+    }
+
+    #[test]
+    fn what_is_chosen_by_flags_must_be_there() {
+        let whole = |settings| refused(settings, &Part::WHOLE);
+        let gates = Settings { feature_gates: Some(vec!["Nope=true".into()]), ..Settings::default() };
+        for part in [Part::ApiServer, Part::Controllers, Part::Scheduler] {
+            assert_eq!(refused(gates.clone(), &[part]), "--feature-gates: unrecognized feature gate: Nope");
+        }
+        let versions = whole(Settings { runtime_config: Some(vec!["nope.example/v1=true".into()]), ..Settings::default() });
+        assert!(versions.starts_with("--runtime-config: ") && versions.contains("nope.example/v1"), "{versions}");
+        let plugins = whole(Settings { enable_admission_plugins: Some(vec!["Nope".into()]), ..Settings::default() });
+        assert!(plugins.contains("plugin \"Nope\" is unknown"), "{plugins}");
+        check(&config(gates), &[Part::Node].into()).expect("a node has no such features");
+        check(&config(Settings::default()), &Part::WHOLE.into()).expect("the usual works");
+    }
+
+    #[test]
+    fn files_must_be_there_and_be_what_they_are_named_as() {
+        type With = fn(&Path) -> Settings;
+        let all: [(Part, With); 9] = [
+            (Part::Scheduler, |file| Settings { scheduler_config: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { admission_control_config_file: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { encryption_provider_config: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { authentication_config: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { authorization_config: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { authentication_token_webhook_config_file: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { audit_policy_file: Some(file.into()), audit_log_path: Some("-".into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { token_auth_file: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { kubelet_certificate_authority: Some(file.into()), ..Settings::default() }),
+        ];
+        let dir = tempfile::tempdir().expect("a directory");
+        let (odd, missing) = (dir.path().join("odd"), dir.path().join("missing"));
+        fs::write(&odd, "apiVersion: example.test/v1\nkind: Odd\n").expect("writes");
+        for (part, settings) in all {
+            let told = refused(settings(&missing), &[part]);
+            assert!(told.contains(&*missing.to_string_lossy()), "{told}");
+            check(&config(settings(&missing)), &[Part::Node].into()).expect("it is not read by others");
+        }
+        for (part, settings) in all.into_iter().take(7) {
+            let told = refused(settings(&odd), &[part]);
+            assert!(told.contains(&*odd.to_string_lossy()), "{told}");
+        }
+    }
+}
