@@ -113,11 +113,13 @@ fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
     eventually("the healed node is ready", || is_ready(&cluster, "it-2"));
 
     // A crash of the daemons: the next start finds the node as it is.
-    let pid = cluster.pid();
+    let told = "get node it -o jsonpath={.status.conditions[?(@.type=='Ready')].lastHeartbeatTime}";
+    let (pid, before) = (cluster.pid(), cluster.kubectl(told));
     let killed = std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
     assert!(killed.success());
     eventually("the crash is over", || !Path::new(&format!("/proc/{pid}")).exists());
     cluster.start();
+    assert_ne!(cluster.kubectl(told), before, "it is Ready by what it tells since this start");
     assert!(is_ready(&cluster, "it-2"), "as many nodes as before, without a flag");
     pods_talk(&cluster);
 

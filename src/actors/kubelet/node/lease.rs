@@ -12,7 +12,8 @@ use troupe_api::{Status, client::Client, meta::time::format_micro_time, service:
 
 /// It holds for so many renewals.
 const HOLDS: u32 = 4;
-const NAMESPACE: &str = "kube-node-lease";
+/// Where nodes have their leases.
+pub const NAMESPACE: &str = "kube-node-lease";
 
 /// When the lease was last renewed, as it says.
 pub async fn renewed(client: &Client, node: &str) -> Result<Option<Timestamp>, Status> {

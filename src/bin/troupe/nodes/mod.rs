@@ -48,6 +48,16 @@ pub async fn prepare(config: &Config, wanted: &Wanted) -> Result<()> {
     links::ensure(config, &nodes).await
 }
 
+/// The names of those that should become Ready, and whether their daemons run already.
+///
+/// # Errors
+/// When the record cannot be read.
+pub fn expected(config: &Config) -> Result<Vec<(String, bool)>> {
+    let nodes = Record::read(&config.data_dir)?.and_then(|record| record.nodes).context("the record tells of no nodes")?;
+    let wanted = nodes.members.into_values().filter(|member| !member.stopped && !member.cut);
+    Ok(wanted.map(|member| (member.name.clone(), member.running().is_some())).collect())
+}
+
 /// Starts their daemons and keeps them running.
 ///
 /// # Errors
@@ -64,11 +74,6 @@ pub fn start(config: &Config, system: &System) -> Result<Running> {
 }
 
 impl Running {
-    /// The names of those that should become Ready.
-    pub fn names(&self) -> Vec<String> {
-        self.members.iter().filter(|member| !member.stopped && !member.cut).map(|member| member.name.clone()).collect()
-    }
-
     /// Stops their daemons; their pods run on.
     pub async fn stop(self) {
         drop(self.keeper);

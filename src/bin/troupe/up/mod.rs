@@ -15,6 +15,7 @@ pub mod network;
 pub mod node;
 pub mod preflight;
 pub mod progress;
+mod ready;
 pub mod renewal;
 pub mod sweep;
 
@@ -22,13 +23,16 @@ use std::{cell::RefCell, collections::BTreeSet, net::SocketAddr, path::PathBuf, 
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use troupe_actors::runtime::system::{System, SystemOptions};
+use troupe_actors::{
+    apiserver::ApiServer,
+    runtime::system::{System, SystemOptions},
+};
 use troupe_api::{
     audit::AuditLog,
     http::{Connect, ExtraRoute},
 };
 
-use self::{preflight::report, progress::Progress};
+use self::{preflight::report, progress::Progress, ready::Awaited};
 use crate::{
     config::{Config, Part, Settings, refuse_without_effect},
     confinement,
@@ -205,6 +209,7 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
     let parts = Parts { components: &Component::ALL, kubeconfig: None, safe: false };
     let control_plane = ControlPlane::start(config, parts, system, progress).await?;
     let local = control_plane.local.as_ref().context("an API server was started")?;
+    let (own, neighbours) = awaited(config, nodes.is_some(), &local.api, system).await?;
     let others = if nodes.is_some() { Some(nodes::start(config, system)?) } else { None };
     progress.begin("container runtime and images");
     let socket = runtime.await.context("the thread that starts the runtime broke")??;
@@ -219,16 +224,27 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
     let node = Node::start(config, &socket, seat, system).await?;
     node::ensure_storage_class(&local.api).await?;
     node::ensure_dns(config, &local.api).await?;
-    node::wait_ready(&config.node_name, &control_plane.caches, Duration::from_secs(60)).await?;
+    own.ready(&control_plane.caches, Duration::from_secs(60)).await?;
     node::label_control_plane(config, &local.api).await?;
-    let others_names = others.iter().flat_map(nodes::Running::names);
-    for name in others_names.clone() {
-        progress.begin(format!("node {name}"));
-        node::wait_ready(&name, &control_plane.caches, Duration::from_secs(120)).await?;
+    for neighbour in &neighbours {
+        progress.begin(format!("node {}", neighbour.name));
+        neighbour.ready(&control_plane.caches, Duration::from_secs(120)).await?;
     }
     let took = progress.done();
-    for name in [config.node_name.clone()].into_iter().chain(others_names) {
+    for Awaited { name, .. } in [&own].into_iter().chain(&neighbours) {
         progress.note(&format!("  node {name} is Ready after {:.1} s", took.as_secs_f64()));
     }
     Ok(Whole { control_plane, node: Some(node), others })
+}
+
+/// The node of this process and those beside it, before any of them starts.
+async fn awaited(config: &Config, several: bool, api: &Arc<ApiServer>, system: &System) -> Result<(Awaited, Vec<Awaited>)> {
+    let (client, now) = (node::admin_client(api), system.clock().now());
+    let own = Awaited::of(&client, &config.node_name, Some(now)).await?;
+    let beside = if several { nodes::expected(config)? } else { Vec::new() };
+    let mut neighbours = Vec::new();
+    for (name, runs) in beside {
+        neighbours.push(Awaited::of(&client, &name, (!runs).then_some(now)).await?);
+    }
+    Ok((own, neighbours))
 }

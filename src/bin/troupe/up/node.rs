@@ -4,10 +4,9 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Node},
@@ -26,12 +25,7 @@ use troupe_actors::{
         Proxy, ProxyOptions,
         health::{HealthOptions, ProxyHealth},
     },
-    runtime::{
-        cache::{Cache, Caches},
-        events::EventRecorder,
-        host::UnitAddr,
-        system::System,
-    },
+    runtime::{cache::Caches, events::EventRecorder, host::UnitAddr, system::System},
     serving::ServerHandle,
 };
 use troupe_api::{
@@ -46,7 +40,7 @@ use troupe_api::{
         Connect,
         streaming::{KubeletConnect, KubeletDialer},
     },
-    meta::{FieldSelector, Object, ObjectKey},
+    meta::{FieldSelector, Object},
     service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
@@ -229,32 +223,6 @@ pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: 
         links: Arc::new(links),
     };
     Ok(Announcer::start(options, system))
-}
-
-/// Waits until a node reports Ready.
-pub async fn wait_ready(node: &str, caches: &Caches, patience: Duration) -> Result<()> {
-    let nodes: Cache<Node> = caches.cache();
-    let key = ObjectKey::cluster(node);
-    let ready = async {
-        while !nodes.get(&key).is_some_and(|node| is_ready(&node.object)) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    if tokio::time::timeout(patience, ready).await.is_err() {
-        let why = nodes.get(&key).and_then(|node| why_not_ready(&node.object)).unwrap_or_else(|| "it has not registered".into());
-        bail!("the node {node} is not Ready after {} s: {why}", patience.as_secs());
-    }
-    Ok(())
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn why_not_ready(node: &Node) -> Option<String> {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().find(|condition| condition.type_ == "Ready").and_then(|condition| condition.message.clone())
 }
 
 /// A client that may do everything, for what this binary keeps itself.
