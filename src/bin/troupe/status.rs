@@ -105,10 +105,22 @@ async fn tell_cluster(config: &Config) -> Result<()> {
         println!("pod network {line}");
     }
     let pods = remote.get_json("/api/v1/pods?resourceVersion=0").await?;
-    let running = items(&pods).filter(|pod| pod["status"]["phase"] == "Running").count();
-    println!("pods        {running} of {} running", items(&pods).count());
+    println!("pods        {}", count(&pods));
     println!("kubectl     export KUBECONFIG={}", config.kubeconfig.display());
     Ok(())
+}
+
+/// How many pods run of those that should. What has ended, as pods of Jobs do, runs no more and is told apart. Pure.
+fn count(pods: &Value) -> String {
+    let of = |phase: &str| items(pods).filter(|pod| pod["status"]["phase"] == phase).count();
+    let (running, succeeded, failed) = (of("Running"), of("Succeeded"), of("Failed"));
+    let completed = succeeded + failed;
+    let living = items(pods).count() - completed;
+    match (completed, failed) {
+        (0, _) => format!("{running} of {living} running"),
+        (_, 0) => format!("{running} of {living} running, {completed} completed"),
+        _ => format!("{running} of {living} running, {completed} completed, {failed} of them failed"),
+    }
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -172,6 +184,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn pods_that_have_ended_are_told_apart() {
+        let counted = |phases: &[&str]| {
+            let pods: Vec<Value> = phases.iter().map(|phase| json!({"status": {"phase": phase}})).collect();
+            count(&json!({"items": pods}))
+        };
+        assert_eq!(counted(&[]), "0 of 0 running");
+        assert_eq!(counted(&["Running", "Pending"]), "1 of 2 running");
+        assert_eq!(counted(&["Running", "Succeeded", "Succeeded"]), "1 of 1 running, 2 completed");
+        assert_eq!(counted(&["Running", "Unknown", "Succeeded", "Failed"]), "1 of 2 running, 2 completed, 1 of them failed");
+    }
 
     #[test]
     fn ways_that_do_not_work_come_first() {
