@@ -75,6 +75,7 @@ fn made(pod: &Pod, volume: &Volume, name: String) -> PersistentVolumeClaim {
 
 impl Controller for EphemeralVolumeController {
     const NAME: &'static str = "ephemeral-volume-controller";
+    const EVENT_SOURCE: Option<&'static str> = Some("ephemeral_volume");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         // A pod's volumes never change.

@@ -80,6 +80,7 @@ impl NodeIpamController {
 
 impl Controller for NodeIpamController {
     const NAME: &'static str = "node-ipam";
+    const EVENT_SOURCE: Option<&'static str> = Some("cidrAllocator");
     // One at a time: two nodes must not be given the same range.
     const CONCURRENCY: usize = 1;
 

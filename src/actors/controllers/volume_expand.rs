@@ -36,6 +36,7 @@ fn waits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
 
 impl Controller for ExpandController {
     const NAME: &'static str = "volume_expand";
+    const EVENT_SOURCE: Option<&'static str> = Some("volume_expand");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<PersistentVolumeClaim>(|change| match (change.before(), change.after()) {

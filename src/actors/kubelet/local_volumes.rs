@@ -48,6 +48,7 @@ fn plan<'a>(volume: &'a PersistentVolume, directory: &Path) -> Option<&'a str> {
 
 impl Controller for LocalVolumes {
     const NAME: &'static str = "local-volumes";
+    const EVENT_SOURCE: Option<&'static str> = Some("local-path-provisioner");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.map_of(&self.volumes, |change| vec![change.key.clone()]);

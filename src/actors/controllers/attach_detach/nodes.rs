@@ -45,6 +45,7 @@ impl AttachedVolumes {
 
 impl Controller for AttachedVolumes {
     const NAME: &'static str = "attachdetach-controller-nodes";
+    const EVENT_SOURCE: Option<&'static str> = Some("attachdetach-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Node>();

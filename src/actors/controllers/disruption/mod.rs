@@ -68,6 +68,7 @@ impl DisruptionController {
 
 impl Controller for DisruptionController {
     const NAME: &'static str = "disruption";
+    const EVENT_SOURCE: Option<&'static str> = Some("controllermanager");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<PodDisruptionBudget>();

@@ -59,6 +59,7 @@ fn reset(pod: &Pod, now: Timestamp) -> Pod {
 
 impl Controller for StaleDisruptionController {
     const NAME: &'static str = "stale-disruption";
+    const EVENT_SOURCE: Option<&'static str> = Some("controllermanager");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<Pod>(|change| change.after().is_some_and(|pod| pending(pod).is_some()));

@@ -51,6 +51,7 @@ impl EndpointsController {
 
 impl Controller for EndpointsController {
     const NAME: &'static str = "endpoints";
+    const EVENT_SOURCE: Option<&'static str> = Some("endpoint-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Service>();

@@ -87,6 +87,7 @@ pub async fn apply(actions: Vec<Action>, slices: &Cache<EndpointSlice>, namespac
 
 impl Controller for EndpointSliceController {
     const NAME: &'static str = "endpointslice";
+    const EVENT_SOURCE: Option<&'static str> = Some("endpoint-slice-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Service>();

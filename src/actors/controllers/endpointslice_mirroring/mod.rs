@@ -42,6 +42,7 @@ impl EndpointSliceMirroringController {
 
 impl Controller for EndpointSliceMirroringController {
     const NAME: &'static str = "endpointslicemirroring";
+    const EVENT_SOURCE: Option<&'static str> = Some("endpoint-slice-mirroring-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Endpoints>();

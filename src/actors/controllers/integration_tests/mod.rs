@@ -4,6 +4,7 @@ mod attach;
 mod cluster_policies;
 mod collection;
 mod devices;
+mod event_sources;
 mod faults;
 mod gangs;
 mod migrations;

@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::{
-    meta::{ObjectKey, time::format_time},
-    service::PatchType,
+    meta::{Object, ObjectKey, time::format_time},
+    service::{ListOptions, PatchType},
     store::memory::MemoryStore,
 };
 
-use super::eventually;
+use super::{eventually, eventually_async};
 use crate::{
     apiserver::{
         ApiServerOptions,
@@ -91,6 +91,17 @@ impl Silence {
         });
     }
 
+    /// Who says so of all events with a reason.
+    async fn sources(&self, reason: &str) -> Vec<String> {
+        let list = self.api.list("events", "", ListOptions::default()).await.expect("listed");
+        let events = list.items.iter().map(|item| item.to_object()).filter(|event| event.str(&["reason"]) == reason);
+        let source = |event: Object| {
+            assert_eq!(event.str(&["source", "component"]), event.str(&["reportingComponent"]));
+            event.str(&["reportingComponent"]).to_owned()
+        };
+        events.map(source).collect()
+    }
+
     fn ready(&self, name: &str) -> String {
         let node = self.nodes.get(&ObjectKey::cluster(name));
         let conditions = node.and_then(|node| node.object.status.as_ref()?.conditions.clone()).unwrap_or_default();
@@ -136,6 +147,11 @@ async fn a_node_is_silent_only_when_it_was_watched_for_the_grace_period() {
     assert_eq!(silence.condition("lost", "Ready").as_deref(), Some("False"), "nobody is sent there");
     assert_eq!(silence.condition("lost", "DisruptionTarget").as_deref(), Some("True"));
     assert_eq!((silence.ready("alive").as_str(), silence.leaves("alive")), ("True", false));
+    eventually_async("those who marked and evicted it say so", async || {
+        let (marked, evicted) = (silence.sources("NodeNotReady").await, silence.sources("TaintManagerEviction").await);
+        marked.len() >= 2 && marked.iter().all(|source| source == "node-controller") && evicted == ["taint-eviction-controller"]
+    })
+    .await;
 }
 
 #[actix::test]

@@ -32,6 +32,7 @@ impl JobOrphanController {
 
 impl Controller for JobOrphanController {
     const NAME: &'static str = "job-orphan";
+    const EVENT_SOURCE: Option<&'static str> = Some("job-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| &**finalizer == FINALIZER);

@@ -59,6 +59,7 @@ impl LocalPathCleaner {
 
 impl Controller for LocalPathProvisioner {
     const NAME: &'static str = "local-path-provisioner";
+    const EVENT_SOURCE: Option<&'static str> = Some("local-path-provisioner");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<PersistentVolumeClaim>(|change| change.after().is_some_and(|claim| is_ours(claim)));
@@ -99,6 +100,7 @@ impl Controller for LocalPathProvisioner {
 
 impl Controller for LocalPathCleaner {
     const NAME: &'static str = "local-path-cleaner";
+    const EVENT_SOURCE: Option<&'static str> = Some("local-path-provisioner");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.map_of(&self.volumes, |change| vec![change.key.clone()]);

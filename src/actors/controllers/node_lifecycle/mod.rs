@@ -11,6 +11,7 @@ mod zones;
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use troupe_api::{
     Status,
-    meta::ObjectKey,
+    meta::{Cause, ObjectKey},
     service::{DeleteOptions, PatchType},
 };
 
@@ -36,6 +37,7 @@ use super::pods::{BY_NODE, index_by_node, is_ready};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    events::EventRecorder,
 };
 
 /// A node of which nothing new was seen for so long is Unknown, unless told otherwise (upstream's `--node-monitor-grace-period`).
@@ -47,6 +49,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// A count of all nodes serves for so long, unless the node in question is not what it was then.
 const CENSUS: Duration = Duration::from_secs(1);
 
+/// The source of events about evictions.
+const EVICTIONS: &str = "taint-eviction-controller";
+
 /// See the module.
 pub struct NodeLifecycleController {
     nodes: Cache<Node>,
@@ -54,6 +59,8 @@ pub struct NodeLifecycleController {
     pods: Cache<Pod>,
     grace: Duration,
     seen: Mutex<Seen>,
+    /// Upstream's controller that evicts is another one, and events name it.
+    evictions: OnceLock<EventRecorder>,
 }
 
 /// What this controller has seen since it started.
@@ -78,7 +85,7 @@ impl NodeLifecycleController {
     /// `grace` is how long a node may be silent.
     pub fn new(caches: &Caches, grace: Duration) -> Self {
         let pods = index_by_node(caches.cache());
-        NodeLifecycleController { nodes: caches.cache(), leases: caches.cache(), pods, grace, seen: Mutex::default() }
+        NodeLifecycleController { nodes: caches.cache(), leases: caches.cache(), pods, grace, seen: Mutex::default(), evictions: OnceLock::new() }
     }
 }
 
@@ -210,7 +217,7 @@ impl NodeLifecycleController {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
         }
         for pod in &plan.spared {
-            tell(pod, "Cancelling deletion of", cx);
+            self.tell(pod, "Cancelling deletion of", cx);
         }
         for pod in &plan.leave {
             self.delete(pod, cx).await?;
@@ -219,7 +226,7 @@ impl NodeLifecycleController {
     }
 
     async fn delete(&self, pod: &Pod, cx: &ReconcileContext) -> Result<(), ReconcileError> {
-        tell(pod, "Marking for deletion", cx);
+        self.tell(pod, "Marking for deletion", cx);
         let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
@@ -230,15 +237,16 @@ impl NodeLifecycleController {
         let options = DeleteOptions { precondition_uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
         unless_gone(cx.client().namespaced::<Pod>(namespace).delete(name, options).await)
     }
+
+    fn tell(&self, pod: &Pod, what: &str, cx: &ReconcileContext) {
+        let (namespace, name) = names(pod);
+        let events = self.evictions.get_or_init(|| EventRecorder::new(cx.system(), &cx.client().caused_by(Cause::default()), EVICTIONS));
+        events.normal(&ReconcileContext::reference(pod), "TaintManagerEviction", format!("{what} Pod {namespace}/{name}"));
+    }
 }
 
 fn names(pod: &Pod) -> (&str, &str) {
     (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
-}
-
-fn tell(pod: &Pod, what: &str, cx: &ReconcileContext) {
-    let (namespace, name) = names(pod);
-    cx.events().normal(&ReconcileContext::reference(pod), "TaintManagerEviction", format!("{what} Pod {namespace}/{name}"));
 }
 
 /// Sets one condition of a pod, if that is still there.
@@ -258,6 +266,7 @@ fn unless_gone<T>(result: Result<T, Status>) -> Result<(), ReconcileError> {
 
 impl Controller for NodeLifecycleController {
     const NAME: &'static str = "node-lifecycle";
+    const EVENT_SOURCE: Option<&'static str> = Some("node-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Node>();

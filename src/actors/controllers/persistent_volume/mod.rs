@@ -149,6 +149,7 @@ impl Controller for ClaimBinder {
 
 impl Controller for VolumeBinder {
     const NAME: &'static str = "persistentvolume-controller-volumes";
+    const EVENT_SOURCE: Option<&'static str> = Some("persistentvolume-controller");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<PersistentVolume>();

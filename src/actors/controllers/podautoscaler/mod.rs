@@ -167,6 +167,7 @@ fn ambiguous(selector: &str, sharing: &[ObjectKey]) -> String {
 
 impl Controller for HorizontalController {
     const NAME: &'static str = "horizontal-pod-autoscaler";
+    const EVENT_SOURCE: Option<&'static str> = Some("horizontal-pod-autoscaler");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<HorizontalPodAutoscaler>();

@@ -31,6 +31,8 @@ use crate::runtime::{
 pub trait Replicated: KubeObject {
     /// The controller's place in the tree.
     const CONTROLLER: &'static str;
+    /// See [`Controller::EVENT_SOURCE`].
+    const EVENT_SOURCE: Option<&'static str> = None;
 
     fn selector(&self) -> Option<LabelSelector>;
 
@@ -80,6 +82,7 @@ impl<K: Replicated> ReplicasController<K> {
 
 impl<K: Replicated> Controller for ReplicasController<K> {
     const NAME: &'static str = K::CONTROLLER;
+    const EVENT_SOURCE: Option<&'static str> = K::EVENT_SOURCE;
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<K>();

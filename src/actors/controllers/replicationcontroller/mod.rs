@@ -21,6 +21,7 @@ pub type ReplicationControllerController = ReplicasController<ReplicationControl
 
 impl Replicated for ReplicationController {
     const CONTROLLER: &'static str = "replicationcontroller";
+    const EVENT_SOURCE: Option<&'static str> = Some("replication-controller");
 
     fn selector(&self) -> Option<LabelSelector> {
         // An empty one, which the API does not let in, would select every pod.

@@ -97,6 +97,7 @@ impl ResourceClaimController {
 
 impl Controller for ResourceClaimController {
     const NAME: &'static str = "resource-claim-controller";
+    const EVENT_SOURCE: Option<&'static str> = Some("resource_claim");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<Pod>(|change| change.after().is_some_and(|pod| !claims_of(pod).is_empty()));

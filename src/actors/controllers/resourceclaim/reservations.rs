@@ -67,6 +67,7 @@ impl ClaimReservationController {
 
 impl Controller for ClaimReservationController {
     const NAME: &'static str = "resource-claim-reservations";
+    const EVENT_SOURCE: Option<&'static str> = Some("resource_claim");
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<ResourceClaim>();

@@ -84,6 +84,7 @@ fn patched(service: &Service, ips: &[IpAddr]) -> Value {
 
 impl Controller for ServiceLoadBalancerController {
     const NAME: &'static str = "service-lb-controller";
+    const EVENT_SOURCE: Option<&'static str> = Some("service-controller");
     // One at a time: two Services must not be given the same address.
     const CONCURRENCY: usize = 1;
 

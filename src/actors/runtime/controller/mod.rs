@@ -79,6 +79,8 @@ pub enum ReconcileError {
 pub trait Controller: Send + Sync + 'static {
     /// Its place in the tree: `controllers/NAME`, for most.
     const NAME: &'static str;
+    /// What its events name as their source, as upstream's; where nothing is said its name, with `-controller` at the end.
+    const EVENT_SOURCE: Option<&'static str> = None;
     /// Keys worked on at once.
     const CONCURRENCY: usize = 5;
 
@@ -115,6 +117,12 @@ pub fn start_below<C: Controller>(parent: &str, system: &System, caches: &Caches
     let controller: Arc<dyn AnyController> = Arc::new(controller);
     let caches = caches.clone();
     system.spawn(format!("{parent}/{}", C::NAME), Policy::default(), move |_| {
-        ControllerUnit::new(controller.clone(), C::NAME, C::CONCURRENCY, caches.clone(), client.clone())
+        ControllerUnit::new(controller.clone(), C::NAME, C::CONCURRENCY, caches.clone(), client.clone()).telling_as(event_source::<C>())
     })
+}
+
+/// What a controller's events name as their source.
+pub fn event_source<C: Controller>() -> String {
+    let usual = || if C::NAME.ends_with("-controller") { C::NAME.to_owned() } else { format!("{}-controller", C::NAME) };
+    C::EVENT_SOURCE.map_or_else(usual, str::to_owned)
 }

@@ -68,6 +68,7 @@ pub struct ControllerUnit {
     primary: Option<Primary>,
     /// The keys that fail at present.
     suspects: BTreeMap<ObjectKey, Suspect>,
+    event_source: String,
     events: Option<EventRecorder>,
     synced: bool,
     alarm: Option<Instant>,
@@ -89,6 +90,7 @@ impl ControllerUnit {
             subscriptions: Vec::new(),
             primary: None,
             suspects: BTreeMap::new(),
+            event_source: name.to_owned(),
             events: None,
             synced: false,
             alarm: None,
@@ -96,6 +98,11 @@ impl ControllerUnit {
             failed: 0,
             last_error: None,
         }
+    }
+
+    /// The same with this source of its events.
+    pub(super) fn telling_as(self, event_source: String) -> Self {
+        ControllerUnit { event_source, ..self }
     }
 
     /// Starts keys up to the limit, and arms the alarm for the next delayed one.
@@ -291,21 +298,9 @@ fn retry_after(status: &Status) -> Duration {
     Duration::from_secs(seconds.max(1).into()).max(HELD_BACK)
 }
 
-/// What events name as their source: upstream's name of the controller.
-fn component(name: &str) -> String {
-    match name {
-        "endpoints" => "endpoint-controller".into(),
-        "endpointslice" => "endpoint-slice-controller".into(),
-        "node-lifecycle" => "node-controller".into(),
-        "replicationcontroller" => "replication-controller".into(),
-        "job-orphan" => "job-controller".into(),
-        name => format!("{name}-controller"),
-    }
-}
-
 impl Unit for ControllerUnit {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.events = Some(EventRecorder::new(cx.system(), &self.client, &component(self.name)));
+        self.events = Some(EventRecorder::new(cx.system(), &self.client, &self.event_source));
         let address = cx.address();
         let mut watches = Watches {
             caches: &self.caches,

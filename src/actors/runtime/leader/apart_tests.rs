@@ -52,6 +52,7 @@ async fn leases_are_renewed_though_every_other_arbiter_is_held_up() {
     let gates: Vec<mpsc::Sender<()>> = [ArbiterGroup::Workers, ArbiterGroup::Serving].into_iter().map(|group| hold_up(&system, group)).collect();
     let candidacy = Candidacy {
         lease: "kube-scheduler",
+        event_source: "default-scheduler",
         identity: "only".into(),
         terms: Terms { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_millis(20) },
         client: Client::new(api.server.clone(), api.user.clone(), "only"),

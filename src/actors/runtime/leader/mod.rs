@@ -63,6 +63,8 @@ pub type Start = Arc<dyn Fn(Arc<dyn ApiService>) -> Stop + Send + Sync>;
 pub struct Candidacy {
     /// The lease, such as `kube-scheduler`.
     pub lease: &'static str,
+    /// What events about the lead name as their source.
+    pub event_source: &'static str,
     /// Distinguishes this process from all others, and from none of its own restarts where the same name is kept.
     pub identity: Arc<str>,
     pub terms: Terms,
@@ -77,7 +79,7 @@ pub struct Candidacy {
 pub fn run(system: &System, candidacy: Candidacy) -> UnitAddr<Candidate> {
     let policy = Policy { group: ArbiterGroup::Leases, ..Policy::default() };
     system.spawn(format!("leader/{}", candidacy.lease), policy, move |cx| {
-        let events = EventRecorder::new(cx.system(), &candidacy.client, candidacy.lease);
+        let events = EventRecorder::new(cx.system(), &candidacy.client, candidacy.event_source);
         Candidate { candidacy: candidacy.clone(), events, observed: Observed::default(), reported: String::new(), leadership: None, released: false }
     })
 }

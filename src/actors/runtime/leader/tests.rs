@@ -92,6 +92,7 @@ fn contender(api: &TestApi, name: &'static str, writes: &Writes) -> Contender {
     };
     let candidacy = Candidacy {
         lease: "kube-scheduler",
+        event_source: "default-scheduler",
         identity: name.into(),
         terms: Terms::default(),
         client: Client::new(link.clone(), api.user.clone(), name),

@@ -20,6 +20,7 @@ use troupe_actors::{
         leader::{self, Candidacy, Candidate, Release, Start, Terms},
         system::System,
     },
+    scheduler::DEFAULT_SCHEDULER,
     serving::LocalGate,
 };
 use troupe_api::{
@@ -318,14 +319,14 @@ impl ControlPlane {
             let features = control_plane::features(&config)?;
             let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
-            candidates.push(stand("kube-controller-manager", &identity, client, services.controllers.clone(), start, system));
+            candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, client, services.controllers.clone(), start, system));
         }
         if let Some(make) = scheduling {
             let client = controllers::scheduler_client(services.scheduler.clone());
             let read = if services.shared { caches.clone() } else { Caches::new(system.clone(), client.clone()) };
             let running = system.clone();
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
-            candidates.push(stand("kube-scheduler", &identity, client, services.scheduler.clone(), start, system));
+            candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, client, services.scheduler.clone(), start, system));
         }
         Ok(ControlPlane { local, caches, candidates, identity, services, reach: None })
     }
@@ -350,14 +351,14 @@ impl ControlPlane {
 }
 
 fn stand(
-    lease: &'static str,
+    (lease, event_source): (&'static str, &'static str),
     identity: &Identity,
     client: Client,
     service: Arc<dyn ApiService>,
     start: Start,
     system: &System,
 ) -> UnitAddr<Candidate> {
-    leader::run(system, Candidacy { lease, identity: identity.name(), terms: Terms::default(), client, service, start })
+    leader::run(system, Candidacy { lease, event_source, identity: identity.name(), terms: Terms::default(), client, service, start })
 }
 
 impl Running for ControlPlane {

@@ -67,7 +67,7 @@ use super::{control_plane::features, identity::component};
 use crate::config::Config;
 
 /// The field manager of controllers' writes.
-const MANAGER: &str = "kube-controller-manager";
+pub const MANAGER: &str = "kube-controller-manager";
 
 /// What the cluster is trusted by, as far as it is known to this process.
 #[derive(Clone)]
