@@ -137,7 +137,7 @@ fn in_one_network(mine: &Claims, theirs: &Claims, collide: &mut impl FnMut(Strin
         collide(format!("{bridge} is the pods' bridge"), "choose another with --bridge".into());
     }
     if mine.node && theirs.node {
-        let mend = "no option changes their names: start one of the two in a network namespace of its own (ip netns exec NAME troupe …)";
+        let mend = "no option changes their names: start one of the two in a network namespace of its own (nsenter --net=/run/netns/NAME troupe …)";
         collide("the packet filter chains KUBE-… and TROUPE-… in this network namespace are those".into(), mend.into());
     }
 }

@@ -69,16 +69,15 @@ fn missing_cgroups(root: &Path) -> Vec<Finding> {
             })
             .collect();
     }
-    let missing = WANTED.into_iter().filter(|name| !root.join(name).is_dir());
-    missing
-        .map(|name| {
-            let dir = root.join(name);
-            Finding::fatal(
-                format!("there is no cgroup hierarchy {name} under {}", root.display()),
-                format!("mkdir -p {dir} && mount -t cgroup -o {name} {name} {dir}", dir = dir.display()),
-            )
-        })
-        .collect()
+    let missing: Vec<&str> = WANTED.into_iter().filter(|name| !root.join(name).is_dir()).collect();
+    if missing.len() == WANTED.len() {
+        // It mounts another /sys over the machine's.
+        let mend = "under `ip netns exec NAME` they are hidden: enter a network namespace with `nsenter --net=/run/netns/NAME`; else mount them";
+        return vec![Finding::fatal(format!("there are no cgroups under {}", root.display()), mend)];
+    }
+    let mend = |dir: &Path, name: &str| format!("mkdir -p {dir} && mount -t cgroup -o {name} {name} {dir}", dir = dir.display());
+    let finding = |name: &str| Finding::fatal(format!("there is no cgroup hierarchy {name} under {}", root.display()), mend(&root.join(name), name));
+    missing.into_iter().map(finding).collect()
 }
 
 fn ports_in_use(ports: &[(&str, u16, &str)]) -> Vec<Finding> {
@@ -166,6 +165,8 @@ mod tests {
         let names: Vec<String> = missing_cgroups(dir.path()).into_iter().map(|finding| finding.what).collect();
         assert_eq!(names.len(), 2);
         assert!(names[0].contains("cpu") && names[1].contains("pids"));
+        let hidden = missing_cgroups(&dir.path().join("elsewhere"));
+        assert!(hidden.len() == 1 && hidden[0].fatal && hidden[0].mend.contains("nsenter --net=/run/netns/NAME"), "{hidden:?}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn foreign_proxy(config: &Config) -> Option<Finding> {
     (has(PROXY_CHAIN) && !has(podnet::POSTROUTING) && !noted).then(|| {
         Finding::fatal(
             format!("another service proxy keeps the packet filter chain {PROXY_CHAIN} in this network namespace"),
-            "stop it and remove its chains, or start troupe in a network namespace of its own (ip netns exec NAME troupe …)",
+            "stop it and remove its chains, or start troupe in a network namespace of its own (nsenter --net=/run/netns/NAME troupe …)",
         )
     })
 }
