@@ -58,6 +58,8 @@ pub struct ApiServerOptions {
     pub webhooks_on_loopback: bool,
     /// Shown to servers of API services, so that they believe who calls.
     pub front_proxy: Arc<RenewableCertificate>,
+    /// Asks no server of an API service: theirs are not served, and what is stored here can be put right whatever they do.
+    pub extensions_paused: bool,
     /// Reaches kubelets for what nodes and pods use. Without it nothing is measured.
     pub kubelets: Option<KubeletDialer>,
     /// Reviews and tokens: see [`super::AuthResources`].
@@ -85,6 +87,7 @@ impl ApiServerOptions {
             admission: Pipeline::standard(),
             webhooks_on_loopback: false,
             front_proxy: Arc::default(),
+            extensions_paused: false,
             kubelets: None,
             virtual_resources: None,
             memory: Arc::new(AmpleMemory),

@@ -75,7 +75,12 @@ impl Parts {
         let caches = fill_caches(&options, &context).await?;
         let (listers, table) = follow_definitions(&options, caches, context).await;
         let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
-        let backends = BackendOptions { listers: listers.clone(), identity: options.front_proxy, loopback: options.webhooks_on_loopback };
+        let backends = BackendOptions {
+            listers: listers.clone(),
+            identity: options.front_proxy,
+            loopback: options.webhooks_on_loopback,
+            paused: options.extensions_paused,
+        };
         let core = Core::new(options.system, options.clock, store, listers, dispatched, webhook_client.clone(), options.authorizer);
         let admission = core.admission(options.admission, webhook_client);
         let addresses =

@@ -60,6 +60,9 @@ pub enum BackendError {
     Unreachable(String),
     #[error("error trying to reach service: context deadline exceeded")]
     TimedOut,
+    /// Nobody is asked.
+    #[error("this API server runs in safe mode and asks no other server: delete the APIService, or start the cluster as usual")]
+    Paused,
 }
 
 impl From<&BackendError> for Status {
@@ -80,6 +83,8 @@ pub struct BackendOptions {
     pub identity: Arc<RenewableCertificate>,
     /// Lets servers be on this machine's own addresses, which a cluster's server must not reach: for tests.
     pub loopback: bool,
+    /// No server is asked anything: what is stored can be put right whatever they do.
+    pub paused: bool,
 }
 
 /// A server.
@@ -130,6 +135,14 @@ impl Backend {
         &self.reference
     }
 
+    /// Whether it may be asked at all.
+    ///
+    /// # Errors
+    /// [`BackendError::Paused`] where nobody is.
+    pub fn open(&self) -> Result<(), BackendError> {
+        if self.options.paused { Err(BackendError::Paused) } else { Ok(()) }
+    }
+
     /// `host:port` of where a request may go now.
     ///
     /// # Errors
@@ -146,6 +159,7 @@ impl Backend {
     /// # Errors
     /// When nobody answers.
     pub async fn send(&self, authority: &str, user: &UserInfo, mut request: Request<OutgoingBody>) -> Result<Response<Incoming>, BackendError> {
+        self.open()?;
         let client = self.client().await?;
         let told = headers_of(user).map_err(|status| BackendError::Tls(status.message))?;
         request.headers_mut().extend(told);

@@ -75,7 +75,8 @@ pub async fn watch(aggregator: Arc<Aggregator>, user: Arc<UserInfo>, target: Tar
 /// Who has the objects of a target.
 fn find(aggregator: &Aggregator, target: &Target) -> Result<RemoteService, Status> {
     let service = aggregator.find(&target.resource.group, &target.version).ok_or_else(Status::page_not_found)?;
-    if service.available { Ok(service) } else { Err(Status::unavailable("service unavailable")) }
+    service.usable().map_err(|error| Status::from(&error))?;
+    Ok(service)
 }
 
 fn request(outgoing: Outgoing) -> Result<Request<super::OutgoingBody>, Status> {

@@ -29,6 +29,17 @@ pub struct RemoteService {
     pub backend: Arc<Backend>,
 }
 
+impl RemoteService {
+    /// Whether requests may go there.
+    ///
+    /// # Errors
+    /// Why not: nobody is asked, or it did not pass its last check.
+    pub fn usable(&self) -> Result<(), BackendError> {
+        self.backend.open()?;
+        if self.available { Ok(()) } else { Err(BackendError::Nowhere("the API service did not pass its last check".into())) }
+    }
+}
+
 /// By group, then by version.
 type Services = HashMap<Arc<str>, HashMap<Arc<str>, RemoteService>>;
 

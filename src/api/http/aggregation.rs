@@ -109,9 +109,7 @@ impl Passing<'_> {
     }
 
     async fn exchange(&self, payload: &mut Payload) -> Result<HttpResponse, BackendError> {
-        if !self.service.available {
-            return Err(BackendError::Nowhere("the API service did not pass its last check".into()));
-        }
+        self.service.usable()?;
         let request = self.request;
         let hops = request.headers().get_all("x-forwarded-for").flat_map(|value| value.as_bytes()).filter(|byte| **byte == b',').count();
         if hops >= MOST_HOPS {

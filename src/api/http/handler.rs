@@ -308,6 +308,8 @@ async fn pass_on(
     classified: &Option<Classified>,
 ) -> Result<HttpResponse, Status> {
     let Arrived { shared, request, info, query, .. } = arrived;
+    // Upstream has no safe mode, and so no words for it that clients look for: people read a status.
+    service.backend.open().map_err(|error| Status::from(&error))?;
     let lasts = is_lasting(info, request.method(), query);
     let exempt = classified.as_ref().is_some_and(Classified::is_exempt);
     let mut held = shared.sessions.hold(&user, exempt);

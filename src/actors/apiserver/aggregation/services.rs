@@ -38,7 +38,8 @@ pub struct Follow;
 struct Remote {
     service: RemoteService,
     version: Arc<RemoteVersion>,
-    unit: UnitAddr<RemoteServer>,
+    /// Looks after it; nobody does while no server is asked.
+    unit: Option<UnitAddr<RemoteServer>>,
 }
 
 /// The unit at `apiserver/api-services`.
@@ -117,8 +118,8 @@ impl ApiServices {
             let changed = remote.service.available != available || remote.service.spec != spec;
             remote.service = RemoteService { spec: spec.clone(), available, ..remote.service.clone() };
             remote.version = Arc::new(RemoteVersion { priority: spec.priority, ..(*remote.version).clone() });
-            if changed {
-                remote.unit.wake(Look, Cause::default());
+            if let Some(unit) = remote.unit.as_ref().filter(|_| changed) {
+                unit.wake(Look, Cause::default());
             }
             return changed | had_priority.is_some();
         }
@@ -126,14 +127,25 @@ impl ApiServices {
         let backend = Arc::new(Backend::new(spec.clone(), reference, self.work.backends.clone()));
         let service = RemoteService { spec: spec.clone(), available, backend: backend.clone() };
         let version = Arc::new(RemoteVersion { priority: spec.priority, ..RemoteVersion::stale(&spec.group, &spec.version) });
+        let unit = backend.open().is_ok().then(|| self.look_after(&name, spec, backend, cx));
+        self.remote.insert(name, Remote { service, version, unit });
+        true
+    }
+
+    /// Starts what checks a server and asks what it has.
+    fn look_after(
+        &self,
+        name: &Arc<str>,
+        spec: Arc<ApiServiceSpec>,
+        backend: Arc<Backend>,
+        cx: &mut UnitContext<'_, Self>,
+    ) -> UnitAddr<RemoteServer> {
         let (work, owner) = (self.work.clone(), cx.address());
         let tell: Arc<dyn Fn(Found) + Send + Sync> = Arc::new(move |found| owner.wake(found, Cause::default()));
         let of = name.clone();
         let policy = Policy::per_object(move |why| tracing::error!(service = %of, why, "the server of an API service is not looked after"));
         let path = format!("{}/{name}", cx.path());
-        let unit = cx.system().spawn(path, policy, move |_| RemoteServer::new(work.clone(), spec.clone(), backend.clone(), tell.clone()));
-        self.remote.insert(name, Remote { service, version, unit });
-        true
+        cx.system().spawn(path, policy, move |_| RemoteServer::new(work.clone(), spec.clone(), backend.clone(), tell.clone()))
     }
 
     /// Has requests, discovery and controllers go by what is known now.
@@ -168,7 +180,7 @@ impl Unit for ApiServices {
     fn observe(&self) -> Value {
         let told = |remote: &Remote| json!({"available": remote.service.available, "stale": remote.version.discovered.stale});
         let remote: serde_json::Map<_, _> = self.remote.iter().map(|(name, remote)| (name.to_string(), told(remote))).collect();
-        json!({"objects": self.seen.objects.len(), "remote": remote})
+        json!({"objects": self.seen.objects.len(), "remote": remote, "paused": self.work.backends.paused})
     }
 }
 

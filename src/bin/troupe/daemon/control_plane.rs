@@ -184,7 +184,7 @@ pub struct LocalApi {
 }
 
 impl LocalApi {
-    async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Self> {
+    async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
@@ -193,7 +193,7 @@ impl LocalApi {
         let store = state::open(config).await?;
         progress.begin("API server");
         let (sealed, encryption) = encryption::over(config, store.clone()).await?;
-        let api = control_plane::start_api(config, (&certificates, &shown), (&issuer, &outside), sealed, system).await?;
+        let api = control_plane::start_api(config, (&certificates, &shown), (&issuer, &outside), sealed, safe, system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
         let kubelet_ca_pem = control_plane::kubelet_authority(config)?.unwrap_or_else(|| certificates.ca_pem.clone());
         let credentials = Credentials { ca_pem: kubelet_ca_pem.clone(), identity: shown.kubelet_client.clone() };
@@ -302,7 +302,7 @@ impl ControlPlane {
         let has = |component| parts.components.contains(&component);
         // Before anything is started that it would stop.
         let scheduling = has(Component::Scheduler).then(|| controllers::scheduling(config)).transpose()?;
-        let local = if has(Component::Apiserver) { Some(LocalApi::start(config, system, progress).await?) } else { None };
+        let local = if has(Component::Apiserver) { Some(LocalApi::start(config, parts.safe, system, progress).await?) } else { None };
         progress.begin("controllers and scheduler");
         let services = match &local {
             Some(local) => Services::local(local)?,

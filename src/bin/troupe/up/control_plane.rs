@@ -178,12 +178,14 @@ pub async fn start_api(
     (certificates, shown): (&Certificates, &Shown),
     (issuer, outside): (&Arc<Issuer>, &Arc<Outside>),
     store: Arc<dyn Store>,
+    safe: bool,
     system: &System,
 ) -> Result<Arc<ApiServer>> {
     let mut options = ApiServerOptions::new(store);
     options.system = system.clone();
     options.memory = Arc::new(ProcessMemory::find());
     options.front_proxy = shown.front_proxy_client.clone();
+    options.extensions_paused = safe;
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = config.service_cidr.all();
     features(config)?.publish();

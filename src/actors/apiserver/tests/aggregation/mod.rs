@@ -4,4 +4,5 @@ mod controllers;
 mod extension;
 mod local;
 mod passing;
+mod paused;
 mod published;
