@@ -142,6 +142,10 @@ fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
     let down = cluster.troupe_with_settings(&["down"]);
     assert!(down.status.success(), "{}\n{}", text(&down.stdout), text(&down.stderr));
     nothing_is_left_but_data(&cluster, &mark);
+    // Fewer than before: who is too many goes, its Node too.
+    cluster.start_with(&["--nodes", "1"]);
+    assert_eq!(cluster.kubectl("get nodes -o jsonpath={.items[*].metadata.name}"), "it");
+    assert!(!cluster.path("data/nodes/it-2").exists());
 }
 
 /// Whether both nodes reach each other's pods by this backend.

@@ -1,7 +1,7 @@
 //! The further nodes of a cluster that live in network namespaces of this machine, as its record tells of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +24,9 @@ pub struct Nodes {
     pub ipv6: bool,
     /// By number; the first is the one of the cluster's own process.
     pub members: BTreeMap<u8, Member>,
+    /// The names of those that were taken away, while their Node objects may stand yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub departed: BTreeSet<String>,
 }
 
 /// One of them.
@@ -90,7 +93,7 @@ mod tests {
         assert_eq!((member.name.as_str(), member.data_dir()), ("one-2", "/d/nodes/one-2/data".into()));
         assert_eq!(member.pid_file(), PathBuf::from("/r/nodes/one-2/troupe-node.pid"));
         let range = "172.30.0.0/24".parse().expect("a range");
-        let mut nodes = Nodes { topology: Topology::Shared, range, ipv6: false, members: [(2, member)].into() };
+        let mut nodes = Nodes { topology: Topology::Shared, range, ipv6: false, members: [(2, member)].into(), departed: BTreeSet::new() };
         assert_eq!(nodes.links("0123456789ab").namespace(2), "troupe-01234567-2");
         assert!(nodes.find("one-2").is_some() && nodes.find("one").is_none());
         let text = serde_json::to_string(&nodes).expect("encodes");

@@ -9,8 +9,9 @@ mod wanted;
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Node;
 use troupe_actors::runtime::system::{System, TaskHandle};
-use troupe_api::auth::pki::Pki;
+use troupe_api::{auth::pki::Pki, client::Client, service::DeleteOptions};
 
 use self::daemons::Daemons;
 pub use self::{
@@ -46,6 +47,26 @@ pub async fn prepare(config: &Config, wanted: &Wanted) -> Result<()> {
     }
     claim::note(config, |record| record.nodes = Some(nodes.clone()))?;
     links::ensure(config, &nodes).await
+}
+
+/// Removes the Node objects of nodes that were taken away. What cannot be removed now is tried again at the next start.
+///
+/// # Errors
+/// When the record cannot be read or written.
+pub async fn remove_departed(config: &Config, client: &Client) -> Result<()> {
+    let nodes = Record::read(&config.data_dir)?.and_then(|record| record.nodes);
+    let mut gone = Vec::new();
+    for name in nodes.map(|nodes| nodes.departed).unwrap_or_default() {
+        match client.all::<Node>().delete(&name, DeleteOptions::default()).await {
+            Err(error) if !error.is_not_found() => tracing::warn!(node = name, %error, "the Node of a node that was taken away stays"),
+            _ => gone.push(name),
+        }
+    }
+    claim::note(config, |record| {
+        if let Some(nodes) = &mut record.nodes {
+            nodes.departed.retain(|name| !gone.contains(name));
+        }
+    })
 }
 
 /// The names of those that should become Ready, and whether their daemons run already.

@@ -1,6 +1,9 @@
 //! How many nodes are wanted, and how they are joined: by flags, else as it was.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -118,8 +121,10 @@ impl Wanted {
             let known = known.and_then(|nodes| nodes.members.get(&number)).cloned();
             known.unwrap_or_else(|| Member::new(number, &config.node_name, &config.data_dir, &config.run_dir))
         };
-        let members = (FIRST + 1..=self.count).map(|number| (number, member(number))).collect();
-        Nodes { topology: self.topology, range: self.range, ipv6: self.ipv6(), members }
+        let members: BTreeMap<u8, Member> = (FIRST + 1..=self.count).map(|number| (number, member(number))).collect();
+        let before = known.into_iter().flat_map(|nodes| nodes.departed.iter().chain(nodes.members.values().map(|member| &member.name)));
+        let departed = before.filter(|name| members.values().all(|member| member.name != **name)).cloned().collect();
+        Nodes { topology: self.topology, range: self.range, ipv6: self.ipv6(), members, departed }
     }
 }
 
@@ -162,6 +167,23 @@ mod tests {
         assert_eq!(settings.node_ip, None);
         let routed = NodesArgs { topology: Some(Way::Routed), ..NodesArgs::default() };
         assert!(Wanted::of(&routed, &mut settings).expect_err("refused").to_string().contains("--topology"));
+    }
+
+    #[test]
+    fn nodes_that_are_wanted_no_more_are_noted_until_they_come_again() {
+        let (_dir, settings) = place();
+        let named = Settings { node_name: Some("one".into()), node_ip: Some(IpAddr::from([172, 30, 9, 1]).into()), ..settings };
+        let config = named.resolve().expect("resolves");
+        let range = "172.30.9.0/24".parse().expect("a range");
+        let of = |count, known: Option<&Nodes>| Wanted { count, topology: Topology::Shared, range, families: vec![Family::V4] }.nodes(&config, known);
+        let departed = |nodes: &Nodes| nodes.departed.iter().cloned().collect::<Vec<_>>();
+        let three = of(3, None);
+        assert_eq!(departed(&three), Vec::<String>::new());
+        let one = of(1, Some(&three));
+        assert_eq!((departed(&one), one.members.len()), (vec!["one-2".to_owned(), "one-3".to_owned()], 0));
+        let two = of(2, Some(&one));
+        assert_eq!((departed(&two), two.members.len()), (vec!["one-3".to_owned()], 1));
+        assert_eq!(of(2, Some(&two)), two);
     }
 
     #[test]

@@ -209,6 +209,9 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
     let parts = Parts { components: &Component::ALL, kubeconfig: None, safe: false };
     let control_plane = ControlPlane::start(config, parts, system, progress).await?;
     let local = control_plane.local.as_ref().context("an API server was started")?;
+    if nodes.is_some() {
+        nodes::remove_departed(config, &node::admin_client(&local.api)).await?;
+    }
     let (own, neighbours) = awaited(config, nodes.is_some(), &local.api, system).await?;
     let others = if nodes.is_some() { Some(nodes::start(config, system)?) } else { None };
     progress.begin("container runtime and images");
