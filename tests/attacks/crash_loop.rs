@@ -21,6 +21,20 @@ spec:
   containers: [{name: c, image: 'busybox:1.35', command: [sleep, infinity]}]
 ";
 
+/// A group that another server answers for.
+const ELSEWHERE: &str = "
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.elsewhere.example.com}
+spec:
+  group: elsewhere.example.com
+  version: v1
+  groupPriorityMinimum: 1000
+  versionPriority: 15
+  insecureSkipTLSVerify: true
+  service: {namespace: default, name: elsewhere}
+";
+
 /// Sends a signal to the daemon and waits until it is gone.
 fn strike(cluster: &Cluster, signal: &str) {
     let pid = cluster.pid();
@@ -116,6 +130,10 @@ fn safe_start(cluster: &Cluster, running: &BTreeSet<String>) {
     thread::sleep(Duration::from_secs(3));
     assert_eq!(cluster.kubectl("get replicasets -o name"), "", "no controller works");
     assert_eq!(containers(cluster), *running, "the containers run on");
+    apply(cluster, ELSEWHERE);
+    let asked = || text(&cluster.kubectl_output("get --raw /apis/elsewhere.example.com/v1").stderr);
+    eventually("nobody is asked for what is elsewhere", || asked().contains("safe mode"));
+    cluster.kubectl("delete apiservice v1.elsewhere.example.com");
     crate::cluster::run("kill", &["-TERM", &cluster.pid()]);
     eventually("the safe daemon stops", || !cluster.path("run/troupe.pid").exists());
 }

@@ -32,6 +32,9 @@ pub fn check(config: &Config, parts: &BTreeSet<Part>) -> Result<()> {
 
 fn check_api_server(config: &Config) -> Result<()> {
     control_plane::check(config)?;
+    if let Some(etcd) = &config.etcd {
+        etcd.options().map(drop)?;
+    }
     // Those that look for new files end with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot read the configuration")?;
     runtime.block_on(async {
