@@ -52,7 +52,11 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
 }
 
 async fn events(remote: &Remote, namespace: &str, uid: &str) -> Result<Vec<Value>> {
-    all(remote, &format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}")).await
+    events_of(remote, namespace, &format!("involvedObject.uid={uid}")).await
+}
+
+async fn events_of(remote: &Remote, namespace: &str, selector: &str) -> Result<Vec<Value>> {
+    all(remote, &format!("/api/v1/namespaces/{namespace}/events?fieldSelector={}", escaped(selector))).await
 }
 
 /// The items of a list.
@@ -182,10 +186,12 @@ fn policies_path(namespace: &str) -> String {
 /// What can be known of any other object.
 pub async fn object(remote: &Remote, kind: &str, object: Value) -> Result<ObjectFacts> {
     let meta = &object["metadata"];
-    let (namespace, uid) = (text(&meta["namespace"]), text(&meta["uid"]));
-    // Events about what lives in no namespace are written to the default one; those about nodes name the node for its UID.
+    let (namespace, name, uid) = (text(&meta["namespace"]), text(&meta["name"]), text(&meta["uid"]));
+    // Events about what lives in no namespace are written to the default one. Kubelets name their node for its UID, controllers its UID.
     let place = if namespace.is_empty() { "default" } else { namespace };
-    let about = if kind == "Node" { text(&meta["name"]) } else { uid };
     let pods = if namespace.is_empty() { Vec::new() } else { unwell(remote, namespace, uid).await? };
-    Ok(ObjectFacts { events: events(remote, place, about).await?, kind: kind.to_owned(), pods, object })
+    let selector = if kind == "Node" { format!("involvedObject.kind=Node,involvedObject.name={name}") } else { format!("involvedObject.uid={uid}") };
+    let mut events = events_of(remote, place, &selector).await?;
+    events.retain(|event| kind != "Node" || ["", name, uid].contains(&text(&event["involvedObject"]["uid"])));
+    Ok(ObjectFacts { events, kind: kind.to_owned(), pods, object, now: Timestamp::now() })
 }

@@ -18,6 +18,7 @@ mod terminating;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod warnings;
 mod workload;
 
 use anyhow::{Context, Result, bail};
@@ -80,7 +81,7 @@ fn absent(asked: Asked<'_>, listed: &[Value], missing: String) -> Result<Report>
     if reasons.is_empty() {
         bail!(missing);
     }
-    Ok(Report { object, state: "does not exist".into(), reasons })
+    Ok(Report { object, state: "does not exist".into(), reasons, ..Report::default() })
 }
 
 async fn present(remote: &Remote, resource: &lookup::Resource, asked: Asked<'_>, object: Value, listed: &[Value]) -> Result<Report> {

@@ -243,7 +243,7 @@ fn whoever_has_set_an_object_aside_is_named_with_the_reason() {
         json!({"path": "kubelet/pods/default/web-1/uid", "state": "quarantined", "lastFailure": "no luck", "status": null}),
     ];
     let deployment = quarantine::reasons(&actors, "Deployment", "default", "web");
-    let well = Report { object: "deployment default/web".into(), state: "3 of 3: nothing is wrong".into(), reasons: Vec::new() };
+    let well = Report { object: "deployment default/web".into(), state: "3 of 3: nothing is wrong".into(), ..Report::default() };
     let report = quarantine::prefixed(well, deployment);
     explains(&report, &["3 of 3\n", "controllers/deployment has set it aside", "again and again: it broke", "when the object changes"]);
     assert_eq!(report.reasons.len(), 1);
