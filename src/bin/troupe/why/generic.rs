@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
+    denials,
     report::{Reason, Report},
     tree::{items, listed, text},
     warnings::warnings,
@@ -104,7 +105,8 @@ fn conditions(kind: &str, object: &Value) -> Vec<Reason> {
         let why =
             [text(&condition["reason"]), text(&condition["message"])].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
         let told = format!("{} is {}", text(&condition["type"]), text(&condition["status"]));
-        Reason::new(if why.is_empty() { told } else { format!("{told}: {why}") })
+        let reason = Reason::new(if why.is_empty() { told } else { format!("{told}: {why}") });
+        Reason { hint: denials::hint(&why), ..reason }
     })
     .collect()
 }

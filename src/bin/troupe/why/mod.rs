@@ -2,6 +2,7 @@
 //! pod's worker what it is at. Fetching is in [`facts`], explaining in pure functions.
 
 mod containers;
+mod denials;
 mod facts;
 mod generic;
 mod network_policy;

@@ -1,6 +1,7 @@
 //! Why a pod has no node. Pure.
 
 use serde_json::Value;
+use troupe_actors::scheduler::explain::Explanation;
 
 use super::{
     obstacles::obstacles,
@@ -29,13 +30,14 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
     match said {
         Some(message) => {
-            let (lines, remedy) = nodes(facts);
+            let explanation = scheduling::explanation(facts);
+            let (lines, remedy) = nodes(facts, explanation.as_ref());
             let reason = Reason::new(format!("the scheduler: {message}")).details(lines);
             reasons.push(match remedy {
                 Some(remedy) => reason.hint(remedy),
                 None => reason,
             });
-            reasons.extend(scheduling::plugins(facts));
+            reasons.extend(explanation.as_ref().and_then(scheduling::plugins));
         }
         None if facts.nodes.is_empty() => reasons.push(Reason::new("the cluster has no nodes").hint("troupe up makes this machine one")),
         None => reasons.push(nobody(pod)),
@@ -74,12 +76,14 @@ pub fn claims(facts: &Facts) -> Vec<Reason> {
     told.collect()
 }
 
-/// What of each node keeps the pod away, and what would let it on the one that lacks least.
-fn nodes(facts: &Facts) -> (Vec<String>, Option<String>) {
+/// What of each node keeps the pod away, also by the word of the scheduler's plugins, and what would let it on the one that lacks least.
+fn nodes(facts: &Facts, explanation: Option<&Explanation>) -> (Vec<String>, Option<String>) {
     let judged = facts.nodes.iter().map(|node| {
         let name = text(&node["metadata"]["name"]);
         let tenants: Vec<&Value> = facts.tenants.iter().filter(|pod| text(&pod["spec"]["nodeName"]) == name).collect();
-        (name, obstacles(node, &facts.pod, &tenants))
+        let mut against = obstacles(node, &facts.pod, &tenants);
+        against.extend(explanation.map(|explanation| scheduling::further(explanation, name, &against)).unwrap_or_default());
+        (name, against)
     });
     let judged: Vec<_> = judged.collect();
     let lines = judged.iter().take(SHOWN).map(|(name, against)| {

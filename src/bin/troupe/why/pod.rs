@@ -10,6 +10,7 @@ use super::{
     report::{Reason, Report},
     terminating,
     tree::{age, condition, is_true, items, newest, span, text},
+    warnings::Happened,
 };
 
 /// All that an explanation of a pod looks at.
@@ -58,10 +59,17 @@ impl Facts {
 
 /// Explains a pod.
 pub fn explain(facts: &Facts) -> Report {
-    let (state, mut reasons) = judge(facts);
-    reasons.extend(network_policy::of_pod(&facts.pod, &facts.policies));
+    let (mut state, mut reasons) = judge(facts);
     let meta = &facts.pod["metadata"];
-    Report { object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()), state, reasons }
+    let ends = if meta["deletionTimestamp"].is_string() { Happened::default() } else { containers::last_ends(facts) };
+    if !ends.fresh.is_empty()
+        && let Some(well) = state.strip_suffix(": nothing is wrong")
+    {
+        state = well.to_owned();
+    }
+    reasons.extend(ends.fresh);
+    reasons.extend(network_policy::of_pod(&facts.pod, &facts.policies));
+    Report { object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()), state, reasons, earlier: ends.earlier }
 }
 
 fn judge(facts: &Facts) -> (String, Vec<Reason>) {
@@ -123,7 +131,7 @@ fn unbound(facts: &Facts) -> Vec<Reason> {
 
 /// The kubelet has not told anything yet.
 fn unseen(facts: &Facts) -> Option<Reason> {
-    if let Some(event) = newest(&facts.events, &["FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume"]) {
+    if let Some(event) = newest(&facts.events, &["FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume", "FailedPrepareDynamicResources"]) {
         return Some(Reason::new(format!("{}: {}", text(&event["reason"]), text(&event["message"]))));
     }
     Some(Reason::new("the kubelet of its node has not reported on it yet").details(facts.worker_says()))

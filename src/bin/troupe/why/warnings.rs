@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
+    denials,
     report::Reason,
     tree::{age, last_seen, span, text},
 };
@@ -14,12 +15,12 @@ const FRESH: i64 = 600;
 /// Warnings told, of each age.
 const TOLD: usize = 5;
 
-/// What events warn of.
+/// What happened to an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Warnings {
-    /// The newest first.
+pub struct Happened {
+    /// What tells of the present; the newest first.
     pub fresh: Vec<Reason>,
-    /// What did not come again for ten minutes; the newest first.
+    /// What is over; the newest first.
     pub earlier: Vec<String>,
 }
 
@@ -37,7 +38,7 @@ pub fn is_fresh(age: Option<i64>) -> bool {
 }
 
 /// Sorts out the warnings among the events about an object.
-pub fn warnings(events: &[Value], now: Timestamp) -> Warnings {
+pub fn warnings(events: &[Value], now: Timestamp) -> Happened {
     let warning = events.iter().filter(|event| event["type"] == "Warning");
     let mut newest: Vec<Told<'_>> = warning.map(|event| Told { event, age: age(last_seen(event), now), times: count(event) }).collect();
     newest.sort_by_key(|told| told.age);
@@ -49,10 +50,7 @@ pub fn warnings(events: &[Value], now: Timestamp) -> Warnings {
         }
     }
     let (fresh, earlier): (Vec<_>, Vec<_>) = told.iter().partition(|told| is_fresh(told.age));
-    Warnings {
-        fresh: fresh.into_iter().take(TOLD).map(|told| Reason::new(told.line())).collect(),
-        earlier: earlier.into_iter().take(TOLD).map(Told::line).collect(),
-    }
+    Happened { fresh: fresh.into_iter().take(TOLD).map(Told::reason).collect(), earlier: earlier.into_iter().take(TOLD).map(Told::line).collect() }
 }
 
 fn count(event: &Value) -> i64 {
@@ -65,6 +63,10 @@ fn shape(event: &Value) -> (&str, String) {
 }
 
 impl Told<'_> {
+    fn reason(&self) -> Reason {
+        Reason { hint: denials::hint(text(&self.event["message"])), ..Reason::new(self.line()) }
+    }
+
     fn line(&self) -> String {
         let said = format!("{}: {}", text(&self.event["reason"]), text(&self.event["message"]).trim_end());
         let ago = self.age.map(|age| format!("{} ago", span(age)));
@@ -87,12 +89,12 @@ mod tests {
         json!({"type": "Warning", "reason": reason, "message": message, "lastTimestamp": last})
     }
 
-    fn of(events: &[Value]) -> Warnings {
+    fn of(events: &[Value]) -> Happened {
         warnings(events, "2026-01-01T01:00:00Z".parse().expect("a time"))
     }
 
-    fn lines(warnings: &Warnings) -> Vec<&str> {
-        warnings.fresh.iter().map(|reason| reason.what.as_str()).collect()
+    fn lines(told: &Happened) -> Vec<&str> {
+        told.fresh.iter().map(|reason| reason.what.as_str()).collect()
     }
 
     #[test]
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(lines(&told), ["Now: it is (2s ago)", "Fresh: still (10m0s ago)"]);
         assert_eq!(told.earlier, ["Old: gone (10m1s ago)"]);
         let normal = json!({"type": "Normal", "reason": "RegisteredNode", "lastTimestamp": "2026-01-01T01:00:00Z"});
-        assert_eq!(of(&[normal]), Warnings::default());
+        assert_eq!(of(&[normal]), Happened::default());
     }
 
     #[test]

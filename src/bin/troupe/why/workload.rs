@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    denials,
     report::{Reason, Report},
     tree::{condition, items, newest, text},
 };
@@ -36,7 +37,7 @@ pub fn deployment(facts: &DeploymentFacts) -> Report {
     let refused = refused.or_else(|| newest(&facts.events, &["FailedCreate"]).map(|event| text(&event["message"]).to_owned()));
     let complete = count("availableReplicas") >= wanted && count("updatedReplicas") >= wanted && count("replicas") == wanted;
     if let Some(message) = refused.filter(|_| !complete) {
-        let hint = if message.contains("quota") { "raise the quota, or free some of it" } else { "the ReplicaSet controller tries again by itself" };
+        let hint = denials::hint(&message).unwrap_or_else(|| "the ReplicaSet controller tries again by itself".into());
         reasons.push(Reason::new(format!("its pods are refused: {message}")).hint(hint));
     }
     if let Some(stuck) = condition(&facts.deployment, "Progressing").filter(|condition| condition["reason"] == "ProgressDeadlineExceeded") {
