@@ -6,8 +6,9 @@ use troupe_actors::scheduler::explain::Explanation;
 use super::{
     obstacles::obstacles,
     pod::Facts,
+    pod_group,
     report::Reason,
-    scheduling,
+    resource_claim, scheduling,
     tree::{condition, items, listed, newest, text},
 };
 
@@ -25,6 +26,10 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
         ];
     }
     let mut reasons = claims(facts);
+    reasons.extend(resource_claim::of_pod(&facts.resource_claims));
+    let waits = facts.gang.as_ref().and_then(pod_group::of_pod);
+    let waits_for_group = waits.is_some();
+    reasons.extend(waits);
     let scheduled = condition(pod, "PodScheduled").filter(|condition| condition["status"] == "False");
     let said = scheduled.map(|condition| text(&condition["message"])).filter(|message| !message.is_empty());
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
@@ -40,18 +45,14 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
             reasons.extend(explanation.as_ref().and_then(scheduling::plugins));
         }
         None if facts.nodes.is_empty() => reasons.push(Reason::new("the cluster has no nodes").hint("troupe up makes this machine one")),
+        None if waits_for_group => {}
         None => reasons.push(nobody(pod)),
     }
     reasons
 }
 
 fn nobody(pod: &Value) -> Reason {
-    let group = text(&pod["spec"]["schedulingGroup"]["podGroupName"]);
     match text(&pod["spec"]["schedulerName"]) {
-        "" | "default-scheduler" if !group.is_empty() => {
-            Reason::new(format!("the scheduler has not decided on it yet: it may wait for its pod group {group}, or for more pods of that"))
-                .hint("where gangs are scheduled, the PodGroup and minCount pods of it must be there")
-        }
         "" | "default-scheduler" => Reason::new("the scheduler has not decided on it yet"),
         other => Reason::new(format!("it waits for the scheduler {other}")).hint("if nothing of that name runs, remove spec.schedulerName"),
     }

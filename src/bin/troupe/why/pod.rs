@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::{
     containers, network_policy, placement,
+    pod_group::Gang,
     report::{Reason, Report},
+    resource_claim::{self, PodClaim},
     terminating,
     tree::{age, condition, is_true, items, newest, span, text},
     warnings::Happened,
@@ -30,6 +32,10 @@ pub struct Facts {
     pub budgets: Vec<Value>,
     /// The claims it mounts by name; null for one that does not exist.
     pub claims: BTreeMap<String, Value>,
+    /// Its claims of devices.
+    pub resource_claims: Vec<PodClaim>,
+    /// The group that it gets a node with, while it has none.
+    pub gang: Option<Gang>,
     /// The ends of the logs of containers that crashed, by name.
     pub logs: BTreeMap<String, Vec<String>>,
     /// What its worker on the node says of itself; null when nobody can be asked.
@@ -126,7 +132,9 @@ fn node(facts: &Facts) -> Option<Reason> {
 
 /// Claims that hold up a pod on its node.
 fn unbound(facts: &Facts) -> Vec<Reason> {
-    placement::claims(facts)
+    let mut reasons = placement::claims(facts);
+    reasons.extend(resource_claim::of_pod(&facts.resource_claims));
+    reasons
 }
 
 /// The kubelet has not told anything yet.

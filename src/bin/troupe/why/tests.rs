@@ -3,8 +3,10 @@ use serde_json::json;
 use super::{
     generic::{self, ObjectFacts},
     pod::{self, Facts},
+    pod_group::Gang,
     quarantine,
     report::Report,
+    resource_claim::PodClaim,
     workload::{self, DeploymentFacts, NamespaceFacts},
 };
 
@@ -52,11 +54,19 @@ fn scheduling_gates_and_unbound_claims_are_named() {
     explains(&pod::explain(&gated), &["scheduling gates hold it back: example.com/wait"]);
     let mut of_gang = facts(json!({"spec": {"schedulingGroup": {"podGroupName": "g"}}, "status": {"phase": "Pending"}}));
     of_gang.nodes = vec![of_gang.node.clone()];
-    explains(&pod::explain(&of_gang), &["it may wait for its pod group g, or for more pods of that"]);
+    of_gang.gang = Some(Gang { name: "g".into(), ..Gang::default() });
+    let report = pod::explain(&of_gang);
+    explains(&report, &["its pod group g does not exist"]);
+    assert_eq!(report.reasons.len(), 1, "the scheduler waits for the group");
+    let group = json!({"spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}});
+    of_gang.gang = Some(Gang { name: "g".into(), group, pods: vec![of_gang.pod.clone()] });
+    explains(&pod::explain(&of_gang), &["its pod group g has 1 of the 2 pods that must get nodes together", "pod web: no node"]);
     let mut claiming = facts(json!({"spec": {}, "status": {"phase": "Pending"}}));
     claiming.claims.insert("data".into(), json!({"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}}));
     claiming.claims.insert("gone".into(), json!(null));
-    explains(&pod::explain(&claiming), &["its claim data is Pending", "storage class fast", "its claim gone does not exist"]);
+    claiming.resource_claims = vec![PodClaim::Missing { name: "gpu".into() }];
+    let wanted = ["its claim data is Pending", "storage class fast", "its claim gone does not exist", "its resource claim gpu does not exist"];
+    explains(&pod::explain(&claiming), &wanted);
 }
 
 fn bound(status: serde_json::Value) -> Facts {
