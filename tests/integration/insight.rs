@@ -236,6 +236,20 @@ fn troubles_of_the_node(cluster: &Cluster) -> Vec<String> {
     troubles
 }
 
+fn pods_that_a_policy_refuses_lead_to_it(cluster: &Cluster) {
+    apply(cluster, POLICY);
+    eventually("the policy counts", || {
+        let refused = cluster.kubectl_output("-n troubles run unwanted --image=busybox:1.35 --labels=app=unwanted --dry-run=server");
+        !refused.status.success() && text(&refused.stderr).contains("nobody wants it")
+    });
+    apply(cluster, UNWANTED);
+    let policy = "kubectl get validatingadmissionpolicy troubles.example.com -o yaml";
+    let binding = "kubectl get validatingadmissionpolicybinding everywhere.example.com -o yaml";
+    explains(cluster, "deployment/unwanted", &["its pods are refused", "nobody wants it", policy, binding]);
+    cluster.kubectl("delete validatingadmissionpolicybinding everywhere.example.com");
+    cluster.kubectl("delete validatingadmissionpolicy troubles.example.com");
+}
+
 #[test]
 fn why_tells_what_is_wrong_with_pods() {
     let cluster = shared();
@@ -258,6 +272,10 @@ fn why_tells_what_is_wrong_with_pods() {
     explains("deployment/refused", &["0 of 1 replicas up to date", "its pods are refused", "nobody"]);
     explains("statefulset/alone", &["0 of 1 replicas ready", "pod troubles/alone-0", "not on a node yet", "it would fit on node it if"]);
     the_node_is_told_as_it_is(&cluster);
+    says("lonely", &["node it: didn't match pod affinity rules", "if a pod that its podAffinity asks for runs near there"]);
+    says("claiming", &["not on a node yet", "its resource claim gpu does not exist"]);
+    says("again", &["Running and Ready (1 restarts so far)", "container c runs again after it ended", "exit code 3 (Error)"]);
+    pods_that_a_policy_refuses_lead_to_it(&cluster);
     says("unready", &["still running: c (killed in", "the kubelet waits for: container c to stop"]);
     let report: Value = serde_json::from_str(&cluster.troupe_text(&["why", "pod/crash", "-n", "troubles", "--json"])).expect("JSON");
     assert_eq!(report["object"], "pod troubles/crash");
@@ -279,6 +297,35 @@ fn why_tells_what_is_wrong_with_pods() {
     cluster.kubectl("wait --for=delete namespace/troubles --timeout=120s");
 }
 
+/// It minds pods of this test alone.
+const POLICY: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: troubles.example.com}
+spec:
+  matchConstraints:
+    objectSelector: {matchLabels: {app: unwanted}}
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  validations: [{expression: "false", message: nobody wants it}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: everywhere.example.com}
+spec: {policyName: troubles.example.com, validationActions: [Deny]}
+"#;
+
+const UNWANTED: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: unwanted, namespace: troubles}
+spec:
+  selector: {matchLabels: {app: unwanted}}
+  template:
+    metadata: {labels: {app: unwanted}}
+    spec:
+      containers: [{name: c, image: "busybox:1.35", command: [sleep, "3600"]}]
+"#;
+
 const MORE_TROUBLES: &str = r#"
 apiVersion: v1
 kind: PersistentVolumeClaim
@@ -298,6 +345,28 @@ metadata: {name: unlucky, namespace: troubles, labels: {app: unlucky}}
 spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: "busybox:1.35", command: [sleep, "3600"], readinessProbe: {exec: {command: [cat, /nothing]}}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: lonely, namespace: troubles}
+spec:
+  containers: [{name: c, image: "busybox:1.35"}]
+  affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: absent}}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: claiming, namespace: troubles}
+spec:
+  containers: [{name: c, image: "busybox:1.35"}]
+  resourceClaims: [{name: gpu, resourceClaimName: gpu}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: again, namespace: troubles}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: c, image: "busybox:1.35", command: [sh, -c, "test -e /v/x || { touch /v/x; exit 3; }; exec sleep 3600"], volumeMounts: [{name: v, mountPath: /v}]}]
+  volumes: [{name: v, emptyDir: {}}]
 ---
 apiVersion: v1
 kind: Service
