@@ -272,7 +272,7 @@ fn why_tells_what_is_wrong_with_pods() {
     explains("deployment/refused", &["0 of 1 replicas up to date", "its pods are refused", "nobody"]);
     explains("statefulset/alone", &["0 of 1 replicas ready", "pod troubles/alone-0", "not on a node yet", "it would fit on node it if"]);
     the_node_is_told_as_it_is(&cluster);
-    says("lonely", &["node it: didn't match pod affinity rules", "if a pod that its podAffinity asks for runs near there"]);
+    says("lonely", &["didn't match pod affinity rules (InterPodAffinity)", "a pod that its podAffinity asks for runs near there"]);
     says("claiming", &["not on a node yet", "its resource claim gpu does not exist"]);
     says("again", &["Running and Ready (1 restarts so far)", "container c runs again after it ended", "exit code 3 (Error)"]);
     pods_that_a_policy_refuses_lead_to_it(&cluster);
