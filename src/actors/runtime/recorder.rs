@@ -340,7 +340,7 @@ mod tests {
     fn the_chain_of_a_pod_is_whole_after_fifty_thousand_messages_on_some_threads() {
         let recorder = Recorder::new(8192, 16_384);
         let noise = |number: usize| {
-            let cause = Cause { trace: 7, span: number as u64, object: None };
+            let cause = Cause { trace: 7, span: 1000 + number as u64, object: None };
             recorder.hop(step(&recorder, "noise", "Tick", &cause, 0));
         };
         // Somebody who says little keeps what he said for long.
