@@ -54,7 +54,10 @@ fn of_claim(claim: &PodClaim) -> Option<Reason> {
         PodClaim::Unmade { name, template, .. } => {
             Reason::new(format!("its claim {name} was not made from the template {template} yet")).hint("the resource claim controller makes it")
         }
-        PodClaim::Found(found) => return waits(found, &format!("its resource claim {}", text(&found.claim["metadata"]["name"]))),
+        PodClaim::Found(found) => {
+            let reason = waits(found, &format!("its resource claim {}", text(&found.claim["metadata"]["name"])))?;
+            reason.details(warnings(&found.events, found.now).fresh.into_iter().map(|told| told.what))
+        }
     })
 }
 
@@ -193,6 +196,8 @@ mod tests {
         assert!(explain(&facts).text().contains("device class big does not exist"));
         let reasons = of_pod(&[PodClaim::Found(facts.clone())]);
         assert!(reasons[0].what.starts_with("its resource claim c has no devices yet"), "{reasons:?}");
+        facts.events = vec![json!({"type": "Warning", "reason": "FailedAllocation", "message": "no luck"})];
+        assert!(of_pod(&[PodClaim::Found(facts.clone())])[0].details.contains(&"FailedAllocation: no luck".to_owned()));
         facts.missing_classes.clear();
         facts.users.clear();
         assert!(explain(&facts).text().contains("allocated when a pod that uses the claim gets a node"));
