@@ -7,7 +7,10 @@ use troupe_api::{
     resources::{Feature, Resource},
 };
 
-use crate::runtime::{recorder::Name, system::System};
+use crate::runtime::{
+    recorder::{Hop, Name},
+    system::System,
+};
 
 /// Records commits as hops from outside to the resource's path.
 pub struct HopRecorder {
@@ -29,6 +32,7 @@ impl HopRecorder {
         let name: Arc<str> = resource.group_resource().to_string().into();
         let to = self.system.recorder().intern(&format!("apiserver/{name}"));
         let produced = Arc::new(ObjectVersion { resource: name, key: key.clone(), revision });
-        self.system.recorder().changed(Name::OUTSIDE, to, self.message, cause.clone(), produced, took);
+        let hop = Hop::commit(Name::OUTSIDE, to, self.message, cause.clone(), produced, took);
+        if resource.has(Feature::Renewals) { self.system.recorder().renewal(hop) } else { self.system.recorder().keep(hop) }
     }
 }

@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
     meta::{Cause, Object},
-    resources::Registry,
+    resources::{Feature, Registry},
     service::{ConnectCall, Operation, Target, UserInfo, WatchOptions, WatchStream},
 };
 
@@ -44,13 +44,13 @@ impl ApiService for FrontDoor {
             return self.inner.call(call);
         }
         let (system, user, cause) = (self.system.clone(), call.user.clone(), call.cause.clone());
-        let verb = call.operation.verb().rbac();
+        let (verb, renews) = (call.operation.verb().rbac(), call.target.resource.has(Feature::Renewals));
         let answer = self.inner.call(call);
         async move {
             let begun = system.instant();
             let answer = answer.await;
             let recorder = system.recorder();
-            recorder.keep(Hop {
+            let hop = Hop {
                 from: recorder.intern_foreign(&user.name),
                 to: recorder.intern("apiserver"),
                 message: recorder.intern(verb),
@@ -62,7 +62,12 @@ impl ApiService for FrontDoor {
                 span: cause.span,
                 produced: None,
                 at: begun,
-            });
+            };
+            if renews {
+                recorder.renewal(hop)
+            } else {
+                recorder.keep(hop)
+            }
             answer
         }
         .boxed()

@@ -1,8 +1,14 @@
-//! The recorder: two fixed-size rings per process, one of every hop, one of hops that changed something.
+//! The recorder: fixed-size rings per process. Each hop is in one of them, so that what is frequent pushes out only its like:
 //!
-//! A hop is recorded without allocation: names are interned, object versions are shared. The rings are split in shards,
-//! one per thread in practice, so that a record is an uncontended lock and a copy. `record.rs` is their form for others,
-//! [`chain`] makes the story of an object of them, also of those of several processes.
+//! - hops that changed something, and the steps that led to such: these make the story of an object, and are remembered for long;
+//! - renewals of leases, which change something every few seconds and belong to no story;
+//! - all other hops, the messages: there may be thousands in a second, so these are remembered for seconds to minutes.
+//!
+//! A hop is recorded without allocation: names are interned, object versions are shared. The ring of messages is split in shards,
+//! one per thread in practice, so that a record is an uncontended lock and a copy; the others are for all threads, as only few write
+//! and then all of their room is for these. A hop takes 128 bytes at most, and the object versions that it names a few hundred more:
+//! in rings of 8192 messages and 16,384 hops that changed something that is 3.1 MiB for hops, and about 10 MiB with everything that they name.
+//! `record.rs` is their form for others, [`chain`] makes the story of an object of them, also of those of several processes.
 
 pub mod chain;
 mod record;
@@ -24,6 +30,9 @@ use serde::{Deserialize, Serialize};
 use troupe_api::meta::{Cause, ObjectKey, ObjectVersion};
 
 pub use self::record::HopRecord;
+
+/// Renewals that are remembered.
+const RENEWALS: usize = 1024;
 
 /// Names that come from outside are interned up to so many in all; the rest are one.
 const NAMES: usize = 50_000;
@@ -64,6 +73,25 @@ pub struct Hop {
     pub at: Instant,
 }
 
+impl Hop {
+    /// That `to` committed `produced` because of `cause`.
+    pub fn commit(from: Name, to: Name, message: Name, cause: Cause, produced: Arc<ObjectVersion>, took: Duration) -> Self {
+        let now = tokio::time::Instant::now().into_std();
+        Hop {
+            from,
+            to,
+            message,
+            waited: Duration::ZERO,
+            handled: took,
+            outcome: Outcome::Done,
+            cause,
+            span: 0,
+            produced: Some(produced),
+            at: now.checked_sub(took).unwrap_or(now),
+        }
+    }
+}
+
 struct Ring {
     hops: Vec<Hop>,
     next: usize,
@@ -78,6 +106,13 @@ impl Ring {
             self.hops[self.next] = hop;
         }
         self.next = (self.next + 1) % self.capacity;
+    }
+
+    /// The oldest first.
+    fn in_order(&self) -> impl Iterator<Item = &Hop> {
+        // As long as there is room, the next place is the end.
+        let (newer, older) = self.hops.split_at(self.next.min(self.hops.len()));
+        older.iter().chain(newer)
     }
 }
 
@@ -95,7 +130,7 @@ impl Shards {
 
     fn collect(&self, into: &mut Vec<Hop>) {
         for shard in &self.0 {
-            into.extend(shard.lock().hops.iter().cloned());
+            into.extend(shard.lock().in_order().cloned());
         }
     }
 }
@@ -114,26 +149,28 @@ struct Names {
     texts: Vec<Arc<str>>,
 }
 
-/// The two rings.
+/// See the module.
 pub struct Recorder {
     /// Tells apart the recorders of a process, whose addresses may be used again.
     id: usize,
     names: RwLock<Names>,
     hops: Shards,
     changes: Shards,
+    renewals: Shards,
     enabled: AtomicBool,
 }
 
 impl Recorder {
-    /// Rings of so many hops and so many changing hops.
+    /// Rings of so many messages and so many hops that changed something.
     pub fn new(hops: usize, changes: usize) -> Self {
         let (id, names) = (NEXT_RECORDER.fetch_add(1, Relaxed), RwLock::default());
-        let recorder = Recorder { id, names, hops: Shards::new(4, hops), changes: Shards::new(4, changes), enabled: AtomicBool::new(true) };
+        let (changes, renewals) = (Shards::new(1, changes), Shards::new(1, RENEWALS));
+        let recorder = Recorder { id, names, hops: Shards::new(4, hops), changes, renewals, enabled: AtomicBool::new(true) };
         recorder.intern("outside");
         recorder
     }
 
-    /// Switches recording of hops on or off; changing hops are always kept.
+    /// Switches recording of messages on or off; what changed something is always kept.
     pub fn set_enabled(&self, enabled: bool) {
         self.enabled.store(enabled, Relaxed);
     }
@@ -185,7 +222,7 @@ impl Recorder {
         cause.object.as_ref().map_or(Name::OUTSIDE, |version| self.intern(&format!("apiserver/{}", version.resource)))
     }
 
-    /// Records a hop; in both rings when it changed something.
+    /// Records a hop.
     pub fn hop(&self, hop: Hop) {
         if hop.produced.is_some() {
             return self.keep(hop);
@@ -195,40 +232,27 @@ impl Recorder {
         }
     }
 
-    /// Records a hop in both rings: one that changed something, be it in the API or outside.
+    /// Records a hop that changed something, be it in the API or outside, or that led to such a change.
     pub fn keep(&self, hop: Hop) {
-        self.changes.push(hop.clone());
-        if self.enabled.load(Relaxed) {
-            self.hops.push(hop);
-        }
+        self.changes.push(hop);
+    }
+
+    /// Records a hop of a renewal.
+    pub fn renewal(&self, hop: Hop) {
+        self.renewals.push(hop);
     }
 
     /// Records that `to` committed `produced` because of `cause`.
     pub fn changed(&self, from: Name, to: Name, message: Name, cause: Cause, produced: Arc<ObjectVersion>, took: Duration) {
-        let at = tokio::time::Instant::now().into_std();
-        let at = at.checked_sub(took).unwrap_or(at);
-        self.hop(Hop {
-            from,
-            to,
-            message,
-            waited: Duration::ZERO,
-            handled: took,
-            outcome: Outcome::Done,
-            cause,
-            span: 0,
-            produced: Some(produced),
-            at,
-        });
+        self.keep(Hop::commit(from, to, message, cause, produced, took));
     }
 
     /// Every recorded hop, oldest first.
     pub fn hops(&self) -> Vec<Hop> {
         let mut all = Vec::new();
-        self.hops.collect(&mut all);
-        let mut changes = Vec::new();
-        self.changes.collect(&mut changes);
-        let oldest = all.iter().map(|hop| hop.at).min();
-        all.extend(changes.into_iter().filter(|hop| !self.enabled.load(Relaxed) || oldest.is_none_or(|oldest| hop.at < oldest)));
+        for ring in [&self.changes, &self.renewals, &self.hops] {
+            ring.collect(&mut all);
+        }
         all.sort_by_key(|hop| hop.at);
         all
     }
@@ -273,5 +297,83 @@ mod tests {
         let steps = recorder.trace_of("pods", &ObjectKey::new("n", "web-1-x"));
         let produced: Vec<_> = steps.iter().filter_map(|step| step.produced.as_deref()).collect();
         assert_eq!(produced, ["deployments.apps n/web@2", "replicasets.apps n/web-1@3", "pods n/web-1-x@4"]);
+    }
+
+    /// A step of a unit: what led to it, and the span of what it does.
+    fn step(recorder: &Recorder, to: &str, message: &str, cause: &Cause, span: u64) -> Hop {
+        Hop {
+            from: recorder.origin(cause),
+            to: recorder.intern(to),
+            message: recorder.intern(message),
+            waited: Duration::ZERO,
+            handled: Duration::ZERO,
+            outcome: Outcome::Done,
+            cause: cause.clone(),
+            span,
+            produced: None,
+            at: tokio::time::Instant::now().into_std(),
+        }
+    }
+
+    /// A pod from the write that made it to the status that its kubelet wrote.
+    fn tell_of_a_pod(recorder: &Recorder) {
+        let because = |span, object: Option<Arc<ObjectVersion>>| Cause { trace: 1, span, object };
+        let commit = |span, object: Option<Arc<ObjectVersion>>, revision| {
+            let (to, produced) = (recorder.intern("apiserver/pods"), version("pods", "web", revision));
+            recorder.changed(Name::OUTSIDE, to, recorder.intern("Commit"), because(span, object), produced.clone(), Duration::ZERO);
+            Some(produced)
+        };
+        recorder.keep(step(recorder, "apiserver", "create", &because(0, None), 1));
+        let made = commit(1, None, 2);
+        recorder.keep(step(recorder, "scheduler", "Schedule", &because(0, made.clone()), 2));
+        let bound = commit(2, made, 3);
+        recorder.keep(step(recorder, "kubelet/pods/n/web", "RunPodSandbox", &because(0, bound.clone()), 0));
+        recorder.keep(step(recorder, "kubelet/pods/n/web", "WriteStatus", &because(0, bound.clone()), 3));
+        commit(3, bound, 4);
+    }
+
+    fn messages_of(recorder: &Recorder) -> Vec<String> {
+        recorder.trace_of("pods", &ObjectKey::new("n", "web")).into_iter().map(|step| step.message).collect()
+    }
+
+    #[test]
+    fn the_chain_of_a_pod_is_whole_after_fifty_thousand_messages_on_some_threads() {
+        let recorder = Recorder::new(8192, 16_384);
+        let noise = |number: usize| {
+            let cause = Cause { trace: 7, span: 1000 + number as u64, object: None };
+            recorder.hop(step(&recorder, "noise", "Tick", &cause, 0));
+        };
+        // Somebody who says little keeps what he said for long.
+        std::thread::scope(|scope| scope.spawn(|| noise(0)).join().expect("it ends"));
+        tell_of_a_pod(&recorder);
+        let whole = ["create", "Commit", "Schedule", "Commit", "RunPodSandbox", "WriteStatus", "Commit"];
+        assert_eq!(messages_of(&recorder), whole);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                scope.spawn(move || (0..20_000).for_each(|number| noise(thread * 20_000 + number)));
+            }
+        });
+        (0..50_000).for_each(noise);
+        for number in 0..20_000 {
+            let (to, produced) = (recorder.intern("apiserver/leases.coordination.k8s.io"), version("leases.coordination.k8s.io", "leader", number));
+            recorder.renewal(Hop::commit(Name::OUTSIDE, to, recorder.intern("Commit"), Cause::root(), produced, Duration::ZERO));
+        }
+        assert_eq!(messages_of(&recorder), whole);
+        assert!(recorder.hops().len() <= 8192 + 16_384 + RENEWALS, "the rings are bounded");
+    }
+
+    #[test]
+    fn a_ring_forgets_the_oldest_and_tells_the_rest_in_order() {
+        let recorder = Recorder::new(1, 4);
+        for number in 0..6 {
+            recorder.keep(Hop { waited: Duration::from_secs(number), ..step(&recorder, "u", "m", &Cause::default(), 0) });
+            let told: Vec<u64> = recorder.changes.0[0].lock().in_order().map(|hop| hop.waited.as_secs()).collect();
+            assert_eq!(told, (number.saturating_sub(3)..=number).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_hop_is_as_small_as_the_module_says() {
+        assert!(size_of::<Hop>() <= 128, "{}", size_of::<Hop>());
     }
 }

@@ -29,8 +29,9 @@ pub struct SystemOptions {
     /// Seeds all jitter and generated randomness; `None` takes it from the operating system.
     pub seed: Option<u64>,
     pub clock: Arc<dyn Clock>,
-    /// Sizes of the recorder's rings.
+    /// How many messages the recorder remembers.
     pub hops: usize,
+    /// How many hops that changed something it remembers.
     pub changes: usize,
     /// What others call this process, such as `node@host`.
     pub process: String,
@@ -54,7 +55,7 @@ impl Default for SystemOptions {
             seed: None,
             clock: Arc::new(SystemClock),
             hops: 8192,
-            changes: 8192,
+            changes: 16_384,
             process: "troupe".to_owned(),
             work: Arc::new(NoRecord),
         }

@@ -5,7 +5,13 @@ pub mod remote;
 
 pub use counts::COLLECTORS;
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use serde_json::Value;
@@ -30,12 +36,14 @@ pub struct Client {
     user: Arc<UserInfo>,
     manager: Arc<str>,
     cause: Cause,
+    /// Set when a write was taken.
+    wrote: Option<Arc<AtomicBool>>,
 }
 
 impl Client {
     /// A client that acts as `user`; `manager` is the field manager of its writes.
     pub fn new(service: Arc<dyn ApiService>, user: Arc<UserInfo>, manager: impl Into<Arc<str>>) -> Self {
-        Client { service, user, manager: manager.into(), cause: Cause::default() }
+        Client { service, user, manager: manager.into(), cause: Cause::default(), wrote: None }
     }
 
     /// The client of a controller under upstream's service account, `system:serviceaccount:kube-system:{account}`.
@@ -49,6 +57,11 @@ impl Client {
     /// The same client with every call caused by `cause`.
     pub fn caused_by(&self, cause: Cause) -> Self {
         Client { cause, ..self.clone() }
+    }
+
+    /// The same client, which sets `wrote` once the service took a write of its own, of its clones or of what is made of it.
+    pub fn noting_writes(&self, wrote: Arc<AtomicBool>) -> Self {
+        Client { wrote: Some(wrote), ..self.clone() }
     }
 
     pub fn service(&self) -> &Arc<dyn ApiService> {
@@ -72,8 +85,13 @@ impl Client {
     /// Makes a call on an arbitrary target.
     pub async fn call(&self, target: Target, operation: Operation) -> Result<crate::ApiReply, Status> {
         let verb = operation.verb();
+        let writes = !matches!(operation, Operation::Get { .. } | Operation::List(_));
         let call = ApiCall { user: self.user.clone(), target, operation, cause: self.cause.clone(), notices: Notices::default() };
-        counted(verb, self.service.call(call)).await
+        let reply = counted(verb, self.service.call(call)).await;
+        if let Some(wrote) = self.wrote.as_ref().filter(|_| writes && reply.is_ok()) {
+            wrote.store(true, Relaxed);
+        }
+        reply
     }
 
     /// Puts `body` to an arbitrary target.

@@ -1,6 +1,7 @@
 //! From the words of a command line (`po/web`, `deployment web`) to a resource of the API.
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::remote::Remote;
 
@@ -45,15 +46,25 @@ pub fn split(object: &str) -> Result<(&str, &str)> {
     object.split_once('/').with_context(|| format!("{object} is not of the form KIND/NAME"))
 }
 
+/// Where resources are looked for: the versions that groups prefer, then all others, as some kinds are in these alone.
+fn roots(groups: &Value) -> Vec<String> {
+    let (mut preferred, mut others) = (vec!["/api/v1".to_owned()], Vec::new());
+    for group in groups["groups"].as_array().into_iter().flatten() {
+        let first = &group["preferredVersion"]["groupVersion"];
+        preferred.extend(first.as_str().map(|version| format!("/apis/{version}")));
+        let versions = group["versions"].as_array().into_iter().flatten().map(|version| &version["groupVersion"]);
+        others.extend(versions.filter(|version| *version != first).filter_map(|version| Some(format!("/apis/{}", version.as_str()?))));
+    }
+    preferred.append(&mut others);
+    preferred
+}
+
 /// The resource behind a kind, plural, singular or short name.
 ///
 /// # Errors
 /// When the server knows none, or does not answer.
 pub async fn find(remote: &Remote, word: &str) -> Result<Resource> {
-    let groups = remote.get_json("/apis").await?;
-    let mut roots = vec!["/api/v1".to_owned()];
-    let preferred = groups["groups"].as_array().into_iter().flatten().filter_map(|group| group["preferredVersion"]["groupVersion"].as_str());
-    roots.extend(preferred.map(|version| format!("/apis/{version}")));
+    let roots = roots(&remote.get_json("/apis").await?);
     let wanted = word.to_lowercase();
     // `deployments.apps` names the group, too.
     let (wanted, group) = wanted.split_once('.').map_or((wanted.as_str(), None), |(plural, group)| (plural, Some(group)));
@@ -76,7 +87,20 @@ pub async fn find(remote: &Remote, word: &str) -> Result<Resource> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn versions_that_a_group_does_not_prefer_come_last() {
+        let version = |name: &str| json!({"groupVersion": name});
+        let scheduling = [version("scheduling.k8s.io/v1"), version("scheduling.k8s.io/v1alpha2")];
+        let groups = json!({"groups": [
+            {"preferredVersion": scheduling[0], "versions": scheduling},
+            {"preferredVersion": version("apps/v1"), "versions": [version("apps/v1")]},
+        ]});
+        assert_eq!(roots(&groups), ["/api/v1", "/apis/scheduling.k8s.io/v1", "/apis/apps/v1", "/apis/scheduling.k8s.io/v1alpha2"]);
+    }
 
     #[test]
     fn an_objects_path_has_its_namespace_only_where_it_lives_in_one() {

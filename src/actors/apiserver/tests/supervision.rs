@@ -1,10 +1,17 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures::StreamExt;
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::json;
 use troupe_api::{
     meta::ObjectKey,
-    service::{WatchItem, WatchOptions},
+    service::{DeleteOptions, ListOptions, WatchItem, WatchOptions},
 };
 
 use crate::apiserver::testing::{TestApi, boot};
@@ -51,4 +58,20 @@ async fn a_write_can_be_traced_to_its_revision() {
     let steps = api.server.system().recorder().trace_of("configmaps", &ObjectKey::new("default", "a"));
     let produced = format!("configmaps default/a@{}", object.revision);
     assert!(steps.iter().any(|step| step.produced.as_deref() == Some(produced.as_str())), "{steps:?}");
+}
+
+#[actix::test]
+async fn a_client_notes_writes_that_were_taken_and_nothing_else() {
+    let api = boot().await;
+    let wrote: Arc<AtomicBool> = Arc::default();
+    let maps = api.client.noting_writes(wrote.clone()).namespaced::<ConfigMap>("default");
+    let map = ConfigMap { metadata: ObjectMeta { name: Some("a".into()), ..ObjectMeta::default() }, ..ConfigMap::default() };
+    maps.list(ListOptions::default()).await.expect("listed");
+    assert!(maps.get("a").await.is_err() && maps.delete("a", DeleteOptions::default()).await.is_err(), "there is none");
+    assert!(!wrote.load(Relaxed));
+    maps.create(&map).await.expect("created");
+    assert!(wrote.swap(false, Relaxed));
+    maps.get("a").await.expect("there");
+    maps.create(&map).await.expect_err("it is there already");
+    assert!(!wrote.load(Relaxed));
 }

@@ -265,14 +265,18 @@ impl GarbageCollector {
             self.queue.done(&work, Verdict::Done, cx.system().instant());
             return;
         };
-        let collector = Collector { client: self.client.caused_by(cx.step("Collect", &cause)) };
+        let (step, wrote) = (cx.begin_step(&cause), Arc::<AtomicBool>::default());
+        let collector = Collector { client: self.client.caused_by(step.next.clone()).noting_writes(wrote.clone()) };
         let orphan = matches!(work, Work::Orphan(_));
         let looking = async move {
             let mut absent = Vec::new();
             let result = if orphan { collector.orphan(item).await } else { collector.collect(item, &mut absent).await };
             (result, absent)
         };
-        cx.spawn_then(looking, move |unit, (result, absent), cx| unit.looked(work, result, absent, cx));
+        cx.spawn_then(looking, move |unit, (result, absent), cx| {
+            cx.end_step("Collect", &step, wrote.load(Relaxed));
+            unit.looked(work, result, absent, cx);
+        });
     }
 
     fn looked(&mut self, work: Work, result: Result<Looked, Status>, absent: Vec<Absence>, cx: &mut UnitContext<'_, Self>) {

@@ -67,14 +67,25 @@ async fn the_trace_of_a_pod_leads_from_the_deployment_to_its_node() {
         ("scheduler", "apiserver/pods", "Commit"),
     ];
     let trace = || world.system.recorder().trace_of("pods", &ObjectKey::new("default", pod.as_str()));
+    let is_whole = |steps: &[HopRecord]| expected.iter().all(|link| steps.iter().any(|step| (&*step.from, &*step.to, &*step.message) == *link));
     // A reconcile is a hop when it has ended, which may be after the pod is bound.
-    eventually("the whole chain is there", || {
-        let steps = trace();
-        expected.iter().all(|link| steps.iter().any(|step| (&*step.from, &*step.to, &*step.message) == *link))
-    })
-    .await;
+    eventually("the whole chain is there", || is_whole(&trace())).await;
     let steps = trace();
+    noise(&world, 50_000);
+    let later = trace();
+    assert!(is_whole(&later), "what led to writes is remembered as long as these: {later:#?}");
     assert!(steps.iter().all(|step| step.trace == steps[0].trace), "one trace: {steps:#?}");
+}
+
+/// So many messages that have nothing to do with anything.
+fn noise(world: &World, messages: usize) {
+    let recorder = world.system.recorder();
+    for _ in 0..messages {
+        let (to, message, at) = (recorder.intern("noise"), recorder.intern("Tick"), std::time::Instant::now());
+        let (waited, handled) = (Duration::ZERO, Duration::ZERO);
+        let cause = Cause { trace: 7, span: 7, object: None };
+        recorder.hop(Hop { from: to, to, message, waited, handled, outcome: Outcome::Done, cause, span: 0, produced: None, at });
+    }
 }
 
 /// What a pod's trace tells of its decision and its binding: spans of decisions, and parents of the scheduler's commits.
@@ -104,13 +115,7 @@ async fn no_trace_of_a_bound_pod_is_without_its_decision() {
         // A commit is recorded when it is answered, which is after others see what it wrote.
         eventually("its commit is recorded", || !decisions(&world, &format!("p{number}")).1.is_empty()).await;
     }
-    let recorder = world.system.recorder();
-    for _ in 0..5 * SystemOptions::default().hops {
-        let (to, message, at) = (recorder.intern("noise"), recorder.intern("Tick"), std::time::Instant::now());
-        let (waited, handled) = (Duration::ZERO, Duration::ZERO);
-        let cause = Cause { trace: 7, span: 7, object: None };
-        recorder.hop(Hop { from: to, to, message, waited, handled, outcome: Outcome::Done, cause, span: 0, produced: None, at });
-    }
+    noise(&world, 5 * SystemOptions::default().hops);
     for number in 0..PODS {
         let (spans, parents) = decisions(&world, &format!("p{number}"));
         assert!(!parents.is_empty(), "the commit of p{number}'s binding is remembered");

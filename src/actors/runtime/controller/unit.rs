@@ -5,7 +5,10 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -139,7 +142,9 @@ impl ControllerUnit {
         let cause = Cause { trace: next.trace, ..cause };
         let span = next.span;
         let events = self.events.clone().expect("set when the unit started");
-        let context = ReconcileContext { client: self.client.caused_by(next), system: cx.system().clone(), events, writes: RefCell::default() };
+        let wrote: Arc<AtomicBool> = Arc::default();
+        let client = self.client.caused_by(next).noting_writes(wrote.clone());
+        let context = ReconcileContext { client, system: cx.system().clone(), events, writes: RefCell::default() };
         let (controller, name) = (self.controller.clone(), self.name);
         let (system, path) = (cx.system().clone(), cx.path().clone());
         let work_key = key.clone();
@@ -179,7 +184,7 @@ impl ControllerUnit {
                 Err(_) => HopOutcome::Panicked,
             };
             let recorder = system.recorder();
-            recorder.hop(Hop {
+            let hop = Hop {
                 from: recorder.origin(&cause),
                 to: recorder.intern(&path),
                 message: recorder.intern("Reconcile"),
@@ -190,7 +195,13 @@ impl ControllerUnit {
                 span,
                 produced: None,
                 at: begun,
-            });
+            };
+            // What led to a write is remembered as long as that.
+            if wrote.load(Relaxed) {
+                recorder.keep(hop)
+            } else {
+                recorder.hop(hop)
+            }
             result.map_err(|panic| panic_text(panic.as_ref()))
         };
         cx.spawn_then(work, move |unit, result, cx| {

@@ -265,21 +265,14 @@ impl<U: Unit> UnitContext<'_, U> {
         other.sent_by(self.seat.entry.name())
     }
 
-    /// Records that this unit begins `step` because of `cause`, and gives the cause that its calls should carry.
-    pub fn step(&self, step: &str, cause: &Cause) -> Cause {
-        let begun = self.begin_step(cause);
-        self.end_step(step, &begun, false);
-        begun.next
-    }
-
-    /// A step whose end tells whether it changes anything.
+    /// Begins a step because of `cause`, whose calls should carry the cause that it gives. Its end tells whether it changed anything.
     pub fn begin_step(&self, cause: &Cause) -> Step {
         let next = self.system().next_cause(cause);
         Step { origin: cause.clone(), next, at: self.system().instant() }
     }
 
-    /// Records the step. One that changes something is remembered as long as the change.
-    pub fn end_step(&self, name: &str, step: &Step, changes: bool) {
+    /// Records the step. One that changed something is remembered as long as the change.
+    pub fn end_step(&self, name: &str, step: &Step, changed: bool) {
         let recorder = self.system().recorder();
         let hop = Hop {
             from: recorder.origin(&step.origin),
@@ -293,7 +286,7 @@ impl<U: Unit> UnitContext<'_, U> {
             produced: None,
             at: step.at,
         };
-        if changes { recorder.keep(hop) } else { recorder.hop(hop) }
+        if changed { recorder.keep(hop) } else { recorder.hop(hop) }
     }
 
     /// Whether the chaos switch wants work on a key to panic.

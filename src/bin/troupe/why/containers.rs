@@ -6,6 +6,7 @@ use super::{
     pod::Facts,
     report::Reason,
     tree::{age, items, newest, span, text},
+    warnings::{Happened, is_fresh},
 };
 
 /// One reason for each container that is not as it should be.
@@ -109,6 +110,39 @@ fn ended(facts: &Facts, status: &Value) -> Option<Reason> {
     })
 }
 
+/// How containers that run again ended before. A failure of the last minutes tells of the present, however well the container does by now; what
+/// ended well, or longer ago, is over. One that is not ready tells of it with what it lacks.
+pub fn last_ends(facts: &Facts) -> Happened {
+    let mut told = Happened::default();
+    let statuses = items(&facts.pod["status"]["initContainerStatuses"]).chain(items(&facts.pod["status"]["containerStatuses"]));
+    for status in statuses.filter(|status| status["ready"] == true) {
+        let Some(line) = last_end(facts, status) else { continue };
+        let last = &status["lastState"]["terminated"];
+        if last["exitCode"] == 0 || !is_fresh(age(&last["finishedAt"], facts.now)) {
+            told.earlier.push(line);
+            continue;
+        }
+        let look = format!("kubectl logs {} -c {} --previous shows its last words", facts.name(), text(&status["name"]));
+        told.fresh.push(Reason::new(line).quotes(text(&last["message"])).hint(hint(last).unwrap_or(look)));
+    }
+    told
+}
+
+/// How a container that runs ended before, if it did.
+fn last_end(facts: &Facts, status: &Value) -> Option<String> {
+    let last = &status["lastState"]["terminated"];
+    if !last.is_object() || !status["state"]["running"].is_object() {
+        return None;
+    }
+    let how = match (text(&last["reason"]), last["exitCode"].as_i64()) {
+        (reason @ "OOMKilled", Some(code)) => format!("{} ({reason}, exit code {code})", exit(last)),
+        ("", _) => exit(last),
+        (reason, _) => format!("{} ({reason})", exit(last)),
+    };
+    let ago = age(&last["finishedAt"], facts.now).map(|age| format!(" {} ago", span(age))).unwrap_or_default();
+    Some(format!("container {} runs again after it ended{ago}: {how}", text(&status["name"])))
+}
+
 fn exit(terminated: &Value) -> String {
     let code = terminated["exitCode"].as_i64();
     match (text(&terminated["reason"]), code) {
@@ -137,7 +171,10 @@ fn creating(facts: &Facts, name: &str) -> Reason {
     if let Some(event) = pulling {
         return Reason::new(format!("container {name} waits for its image")).quotes(text(&event["message"]));
     }
-    let trouble = newest(&facts.events, &["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "NetworkNotReady", "Failed"]);
+    let trouble = newest(
+        &facts.events,
+        &["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "NetworkNotReady", "FailedPrepareDynamicResources", "Failed"],
+    );
     match trouble {
         Some(event) => {
             Reason::new(format!("container {name} waits: {}", text(&event["reason"]))).quotes(text(&event["message"])).hint(mount_hint(event))
@@ -163,14 +200,16 @@ fn unready(facts: &Facts, status: &Value) -> Reason {
     let startup = status["started"] != true && spec["startupProbe"].is_object();
     let (which, probe) = if startup { ("startup", &spec["startupProbe"]) } else { ("readiness", &spec["readinessProbe"]) };
     let since = age(&status["state"]["running"]["startedAt"], facts.now).map(span).unwrap_or_default();
+    let before = last_end(facts, status);
     if !probe.is_object() {
-        return Reason::new(format!("container {name} runs for {since} and is not ready yet"));
+        return Reason::new(format!("container {name} runs for {since} and is not ready yet")).details(before);
     }
     let failures: Vec<&Value> =
         facts.events.iter().filter(|event| text(&event["message"]).to_lowercase().starts_with(&format!("{which} probe"))).collect();
     let last = newest(&facts.events, &["Unhealthy"]).filter(|event| text(&event["message"]).to_lowercase().starts_with(which));
     let times: i64 = failures.iter().map(|event| event["count"].as_i64().unwrap_or(1)).sum();
     let reason = Reason::new(format!("container {name} runs for {since}, but its {which} probe ({}) has not succeeded", describe(probe)));
+    let reason = reason.details(before);
     match last {
         Some(event) => reason.quotes(&format!("{} (failed {times} times)", text(&event["message"]).trim_end())),
         None => {

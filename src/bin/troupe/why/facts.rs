@@ -11,7 +11,9 @@ use super::{
     generic::ObjectFacts,
     network_policy::PolicyFacts,
     pod::{self, Facts},
+    pod_group::{self, Gang, GroupFacts},
     report::Report,
+    resource_claim::{self, DeviceClaim, PodClaim},
     service::ServiceFacts,
     storage::ClaimFacts,
     tree::{self, items, text},
@@ -37,6 +39,8 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         facts.tenants = all(remote, &format!("/api/v1/pods?fieldSelector={}", escaped(selector))).await?;
         facts.namespaces = all(remote, "/api/v1/namespaces").await?;
         facts.budgets = all(remote, "/apis/policy/v1/poddisruptionbudgets").await?;
+        let group = text(&pod["spec"]["schedulingGroup"]["podGroupName"]);
+        facts.gang = if group.is_empty() { None } else { Some(gang(remote, &namespace, group).await?) };
     } else {
         facts.node = optional(remote, &format!("/api/v1/nodes/{node}")).await?;
         facts.worker = worker(remote, &namespace, &name, text(&meta["uid"])).await;
@@ -45,14 +49,98 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}");
         facts.claims.insert(claim.to_owned(), optional(remote, &path).await?);
     }
+    facts.resource_claims = resource_claims(remote, &namespace, &pod).await?;
     facts.policies = all(remote, &policies_path(&namespace)).await?;
     facts.logs = logs(remote, &pod, &namespace, &name).await;
     facts.pod = pod;
     Ok(facts)
 }
 
+/// A group with its pods.
+async fn gang(remote: &Remote, namespace: &str, name: &str) -> Result<Gang> {
+    let group = optional(remote, &format!("/apis/scheduling.k8s.io/v1alpha2/namespaces/{namespace}/podgroups/{name}")).await?;
+    let mut pods = all(remote, &format!("/api/v1/namespaces/{namespace}/pods")).await?;
+    pods.retain(|pod| pod["spec"]["schedulingGroup"]["podGroupName"] == name && !has_ended(pod));
+    Ok(Gang { name: name.to_owned(), group, pods })
+}
+
+fn has_ended(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"]))
+}
+
+/// What explains a PodGroup.
+pub async fn pod_group(remote: &Remote, group: Value) -> Result<GroupFacts> {
+    let meta = &group["metadata"];
+    let (namespace, uid) = (text(&meta["namespace"]), text(&meta["uid"]));
+    let gang = gang(remote, namespace, text(&meta["name"])).await?;
+    let mut unwell = Vec::new();
+    for one in gang.pods.iter().filter(|one| pod_group::is_unwell(one)).take(PODS) {
+        // What the group waits for is told once.
+        let facts = Facts { gang: None, ..pod(remote, one.clone()).await? };
+        unwell.push(pod::explain(&facts));
+    }
+    let events = events(remote, namespace, uid).await?;
+    Ok(GroupFacts { gang: Gang { group, ..gang }, events, unwell, now: Timestamp::now() })
+}
+
+const DEVICES: &str = "/apis/resource.k8s.io/v1";
+
+/// The claims of devices that a pod names.
+async fn resource_claims(remote: &Remote, namespace: &str, pod: &Value) -> Result<Vec<PodClaim>> {
+    let mut claims = Vec::new();
+    for (name, made, template) in resource_claim::named_by(pod) {
+        if made.is_empty() {
+            let path = format!("{DEVICES}/namespaces/{namespace}/resourceclaimtemplates/{template}");
+            let has_template = !optional(remote, &path).await?.is_null();
+            claims.push(PodClaim::Unmade { name: name.to_owned(), template: template.to_owned(), has_template });
+            continue;
+        }
+        let claim = optional(remote, &format!("{DEVICES}/namespaces/{namespace}/resourceclaims/{made}")).await?;
+        claims.push(if claim.is_null() {
+            PodClaim::Missing { name: made.to_owned() }
+        } else {
+            PodClaim::Found(device_claim(remote, claim, vec![text(&pod["metadata"]["name"]).to_owned()]).await?)
+        });
+    }
+    Ok(claims)
+}
+
+/// What explains a ResourceClaim.
+pub async fn resource_claim(remote: &Remote, claim: Value) -> Result<DeviceClaim> {
+    let (namespace, name) = (text(&claim["metadata"]["namespace"]), text(&claim["metadata"]["name"]));
+    let pods = all(remote, &format!("/api/v1/namespaces/{namespace}/pods")).await?;
+    let uses = |pod: &&Value| !has_ended(pod) && resource_claim::named_by(pod).iter().any(|(_, made, _)| *made == name);
+    let users = pods.iter().filter(uses).map(|pod| text(&pod["metadata"]["name"]).to_owned()).collect();
+    device_claim(remote, claim, users).await
+}
+
+async fn device_claim(remote: &Remote, claim: Value, users: Vec<String>) -> Result<DeviceClaim> {
+    let meta = &claim["metadata"];
+    let mut facts = DeviceClaim {
+        events: events(remote, text(&meta["namespace"]), text(&meta["uid"])).await?,
+        users,
+        now: Timestamp::now(),
+        ..DeviceClaim::default()
+    };
+    if !claim["status"]["allocation"].is_object() {
+        for class in resource_claim::classes(&claim) {
+            if optional(remote, &format!("{DEVICES}/deviceclasses/{class}")).await?.is_null() {
+                facts.missing_classes.push(class.to_owned());
+            }
+        }
+        // Who may not read slices learns the rest.
+        let slices = all(remote, &format!("{DEVICES}/resourceslices")).await.unwrap_or_default();
+        facts.offered = slices.iter().map(|slice| items(&slice["spec"]["devices"]).count()).sum();
+    }
+    Ok(DeviceClaim { claim, ..facts })
+}
+
 async fn events(remote: &Remote, namespace: &str, uid: &str) -> Result<Vec<Value>> {
-    all(remote, &format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}")).await
+    events_of(remote, namespace, &format!("involvedObject.uid={uid}")).await
+}
+
+async fn events_of(remote: &Remote, namespace: &str, selector: &str) -> Result<Vec<Value>> {
+    all(remote, &format!("/api/v1/namespaces/{namespace}/events?fieldSelector={}", escaped(selector))).await
 }
 
 /// The items of a list.
@@ -182,10 +270,12 @@ fn policies_path(namespace: &str) -> String {
 /// What can be known of any other object.
 pub async fn object(remote: &Remote, kind: &str, object: Value) -> Result<ObjectFacts> {
     let meta = &object["metadata"];
-    let (namespace, uid) = (text(&meta["namespace"]), text(&meta["uid"]));
-    // Events about what lives in no namespace are written to the default one; those about nodes name the node for its UID.
+    let (namespace, name, uid) = (text(&meta["namespace"]), text(&meta["name"]), text(&meta["uid"]));
+    // Events about what lives in no namespace are written to the default one. Kubelets name their node for its UID, controllers its UID.
     let place = if namespace.is_empty() { "default" } else { namespace };
-    let about = if kind == "Node" { text(&meta["name"]) } else { uid };
     let pods = if namespace.is_empty() { Vec::new() } else { unwell(remote, namespace, uid).await? };
-    Ok(ObjectFacts { events: events(remote, place, about).await?, kind: kind.to_owned(), pods, object })
+    let selector = if kind == "Node" { format!("involvedObject.kind=Node,involvedObject.name={name}") } else { format!("involvedObject.uid={uid}") };
+    let mut events = events_of(remote, place, &selector).await?;
+    events.retain(|event| kind != "Node" || ["", name, uid].contains(&text(&event["involvedObject"]["uid"])));
+    Ok(ObjectFacts { events, kind: kind.to_owned(), pods, object, now: Timestamp::now() })
 }

@@ -1,17 +1,32 @@
 //! What can be said of an object of any kind: conditions, finalizers, warnings; and of workloads, how their pods are. Pure.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
+    denials,
     report::{Reason, Report},
     tree::{items, listed, text},
+    warnings::warnings,
 };
 
-/// Conditions that are bad when they are True; all others when they are False.
-const BAD: [&str; 9] =
-    ["Failed", "Failure", "ReplicaFailure", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable", "Stalled", "Degraded"];
-/// Warnings shown.
-const WARNINGS: usize = 3;
+/// Conditions that are bad when they are True, and as they should be when they are False.
+const BAD: [&str; 12] = [
+    "Failed",
+    "Failure",
+    "FailureTarget",
+    "ReplicaFailure",
+    "Stalled",
+    "Degraded",
+    "Denied",
+    "Dangling",
+    "Suspended",
+    "Terminating",
+    "NonStructuralSchema",
+    "Reconciling",
+];
+/// Conditions that tell what somebody is at: neither is a fault.
+const NEITHER: [&str; 4] = ["Progressing", "Issuing", "Running", "EvictionInProgress"];
 
 /// An object with its events, and what is known of its pods where it has some.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +36,7 @@ pub struct ObjectFacts {
     pub events: Vec<Value>,
     /// Explanations of those of its pods that are not well.
     pub pods: Vec<Report>,
+    pub now: Timestamp,
 }
 
 /// Explains an object.
@@ -36,9 +52,10 @@ pub fn explain(facts: &ObjectFacts) -> Report {
     if deleted {
         reasons.extend(finalizers(&facts.object));
     }
-    reasons.extend(conditions(&facts.object));
+    reasons.extend(conditions(&facts.kind, &facts.object));
     reasons.extend(facts.pods.iter().map(Report::as_reason));
-    reasons.extend(warnings(&facts.events));
+    let warnings = warnings(&facts.events, facts.now);
+    reasons.extend(warnings.fresh);
     let counts = counts(facts);
     let state = match (deleted, counts.is_empty(), reasons.is_empty()) {
         (true, _, _) => "Terminating".to_owned(),
@@ -47,7 +64,7 @@ pub fn explain(facts: &ObjectFacts) -> Report {
         (false, false, true) => format!("{counts}: nothing is wrong"),
         (false, false, false) => counts,
     };
-    Report { object, state, reasons }
+    Report { object, state, reasons, earlier: warnings.earlier }
 }
 
 /// What holds up the deletion of an object.
@@ -62,28 +79,36 @@ pub fn finalizers(object: &Value) -> Option<Reason> {
     })
 }
 
-fn conditions(object: &Value) -> Vec<Reason> {
-    let odd = items(&object["status"]["conditions"]).filter(|condition| {
-        let bad = if BAD.contains(&text(&condition["type"])) { "True" } else { "False" };
-        condition["status"] == bad || condition["status"] == "Unknown"
-    });
+/// Whether a condition tells of a fault. Of a node's only `Ready` should be True: others, also those that a node problem detector adds, name a
+/// problem that there is or is not.
+fn is_fault(kind: &str, condition: &Value) -> bool {
+    let named = text(&condition["type"]);
+    if NEITHER.contains(&named) {
+        return false;
+    }
+    if named == "ScalingLimited" {
+        // An autoscaler that wants fewer than the least is only idle.
+        return condition["status"] == "True" && condition["reason"] == "TooManyReplicas";
+    }
+    let names_a_problem = BAD.contains(&named) || (kind == "Node" && named != "Ready");
+    let bad = if names_a_problem { "True" } else { "False" };
+    condition["status"] == bad || condition["status"] == "Unknown"
+}
+
+fn conditions(kind: &str, object: &Value) -> Vec<Reason> {
+    let all = || items(&object["status"]["conditions"]);
+    if kind == "Node" && !all().any(|condition| condition["type"] == "Ready") {
+        return vec![Reason::new("its kubelet has not told yet how it is").hint("troupe status tells whether the node's daemon runs")];
+    }
+    let odd = all().filter(|condition| is_fault(kind, condition));
     odd.map(|condition| {
         let why =
             [text(&condition["reason"]), text(&condition["message"])].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
-        Reason::new(format!("{} is {}: {why}", text(&condition["type"]), text(&condition["status"])))
+        let told = format!("{} is {}", text(&condition["type"]), text(&condition["status"]));
+        let reason = Reason::new(if why.is_empty() { told } else { format!("{told}: {why}") });
+        Reason { hint: denials::hint(&why), ..reason }
     })
     .collect()
-}
-
-fn warnings(events: &[Value]) -> Vec<Reason> {
-    let mut seen = Vec::new();
-    for event in events.iter().rev().filter(|event| event["type"] == "Warning") {
-        let told = format!("{}: {}", text(&event["reason"]), text(&event["message"]));
-        if !seen.contains(&told) && seen.len() < WARNINGS {
-            seen.push(told);
-        }
-    }
-    seen.into_iter().map(Reason::new).collect()
 }
 
 /// How many pods a workload has, in its own terms.
@@ -132,10 +157,55 @@ mod tests {
     }
 
     #[test]
+    fn a_healthy_node_stays_so_whatever_it_warned_of_an_hour_ago() {
+        let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"},
+            {"type": "NetworkUnavailable", "status": "False", "reason": "NoOtherNodes"}, {"type": "KernelDeadlock", "status": "False"}]);
+        let mut node = facts("Node", json!({"metadata": {"name": "one"}, "status": {"conditions": conditions}}));
+        node.now = "2026-01-01T01:00:00Z".parse().expect("a time");
+        let warning = |last: &str| json!({"type": "Warning", "reason": "FreeDiskSpaceFailed", "message": "too little", "lastTimestamp": last});
+        node.events = vec![warning("2026-01-01T00:00:00Z"), json!({"type": "Normal", "reason": "RegisteredNode"})];
+        assert_eq!(explain(&node).text(), "node one: Ready: nothing is wrong\n  earlier: FreeDiskSpaceFailed: too little (60m0s ago)\n");
+        node.events.push(warning("2026-01-01T00:55:00Z"));
+        assert_eq!(explain(&node).text(), "node one: Ready\n  • FreeDiskSpaceFailed: too little (2 times, last 5m0s ago)\n");
+        node.events.clear();
+        node.object["status"]["conditions"][3]["status"] = "True".into();
+        assert_eq!(explain(&node).text(), "node one: Ready\n  • KernelDeadlock is True\n");
+        node.object["status"] = json!({});
+        assert!(explain(&node).text().starts_with("node one: not Ready\n  • its kubelet has not told yet"), "{}", explain(&node).text());
+    }
+
+    #[test]
+    fn conditions_that_need_not_be_true_are_no_fault() {
+        let object = |kind: &str, name: &str, status: &str, reason: &str| {
+            let conditions = json!([{"type": name, "status": status, "reason": reason}]);
+            explain(&facts(kind, json!({"metadata": {"name": "x"}, "status": {"conditions": conditions}}))).reasons.len()
+        };
+        for (kind, name, status, reason, told) in [
+            ("FlowSchema", "Dangling", "False", "Found", 0),
+            ("FlowSchema", "Dangling", "True", "NotFound", 1),
+            ("Job", "Suspended", "False", "JobResumed", 0),
+            ("HorizontalPodAutoscaler", "ScalingLimited", "False", "DesiredWithinRange", 0),
+            ("HorizontalPodAutoscaler", "ScalingLimited", "True", "TooFewReplicas", 0),
+            ("HorizontalPodAutoscaler", "ScalingLimited", "True", "TooManyReplicas", 1),
+            ("HorizontalPodAutoscaler", "ScalingActive", "False", "FailedGetResourceMetric", 1),
+            ("Widget", "Progressing", "False", "Done", 0),
+            ("Widget", "Ready", "False", "Broken", 1),
+            ("Widget", "Ready", "Unknown", "", 1),
+        ] {
+            assert_eq!(object(kind, name, status, reason), told, "{kind} {name} {status} {reason}");
+        }
+    }
+
+    #[test]
     fn a_workload_tells_of_its_pods_and_warnings_once() {
         let mut set =
             facts("StatefulSet", json!({"metadata": {"namespace": "d", "name": "db"}, "spec": {"replicas": 3}, "status": {"readyReplicas": 1}}));
-        set.pods = vec![Report { object: "pod d/db-1".into(), state: "Pending".into(), reasons: vec![Reason::new("no node").hint("add one")] }];
+        set.pods = vec![Report {
+            object: "pod d/db-1".into(),
+            state: "Pending".into(),
+            reasons: vec![Reason::new("no node").hint("add one")],
+            ..Report::default()
+        }];
         let warning = json!({"type": "Warning", "reason": "FailedCreate", "message": "forbidden"});
         set.events = vec![warning.clone(), warning, json!({"type": "Normal", "reason": "SuccessfulCreate"})];
         let text = explain(&set).text();

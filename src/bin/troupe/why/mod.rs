@@ -2,15 +2,18 @@
 //! pod's worker what it is at. Fetching is in [`facts`], explaining in pure functions.
 
 mod containers;
+mod denials;
 mod facts;
 mod generic;
 mod network_policy;
 mod obstacles;
 mod placement;
 mod pod;
+mod pod_group;
 mod quarantine;
 mod refusals;
 mod report;
+mod resource_claim;
 mod scheduling;
 mod service;
 mod storage;
@@ -18,6 +21,7 @@ mod terminating;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod warnings;
 mod workload;
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +35,7 @@ use crate::{actors, config::Config, lookup, remote::Remote};
 /// What `troupe why` explains.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The object, such as pod/web-1, deployment/web, service/web, networkpolicy/deny, pvc/data, node/one or namespace/shop
+    /// The object, such as pod/web-1, deployment/web, service/web, networkpolicy/deny, pvc/data, podgroup/train, node/one or namespace/shop
     object: String,
     /// Its namespace
     #[arg(long, short, default_value = "default")]
@@ -80,7 +84,7 @@ fn absent(asked: Asked<'_>, listed: &[Value], missing: String) -> Result<Report>
     if reasons.is_empty() {
         bail!(missing);
     }
-    Ok(Report { object, state: "does not exist".into(), reasons })
+    Ok(Report { object, state: "does not exist".into(), reasons, ..Report::default() })
 }
 
 async fn present(remote: &Remote, resource: &lookup::Resource, asked: Asked<'_>, object: Value, listed: &[Value]) -> Result<Report> {
@@ -94,6 +98,10 @@ async fn present(remote: &Remote, resource: &lookup::Resource, asked: Asked<'_>,
         ("PersistentVolumeClaim", _) => storage::claim(&facts::claim(remote, object).await?),
         ("NetworkPolicy", _) => network_policy::explain(&facts::network_policy(remote, object).await?),
         ("Service", "/api/v1") => service::explain(&facts::service(remote, object).await?),
+        ("PodGroup", root) if root.starts_with("/apis/scheduling.k8s.io/") => pod_group::explain(&facts::pod_group(remote, object).await?),
+        ("ResourceClaim", root) if root.starts_with("/apis/resource.k8s.io/") => {
+            resource_claim::explain(&facts::resource_claim(remote, object).await?)
+        }
         (kind, _) => generic::explain(&facts::object(remote, kind, object).await?),
     };
     Ok(quarantine::prefixed(report, aside))

@@ -24,7 +24,7 @@ pub fn explain(facts: &PolicyFacts) -> Report {
     let meta = &facts.policy["metadata"];
     let object = format!("network policy {}/{}", text(&meta["namespace"]), text(&meta["name"]));
     let Some(policy) = parse(&facts.policy) else {
-        return Report { object, state: "it cannot be read".into(), reasons: Vec::new() };
+        return Report { object, state: "it cannot be read".into(), ..Report::default() };
     };
     let pods: Vec<PodView> = facts.pods.iter().filter_map(view).collect();
     let chosen: Vec<&PodView> = pods.iter().filter(|pod| policy.selects(pod)).collect();
@@ -32,7 +32,7 @@ pub fn explain(facts: &PolicyFacts) -> Report {
     for direction in [Direction::Ingress, Direction::Egress] {
         reasons.push(way(&policy, direction));
     }
-    Report { object, state: format!("isolates {} of {} pods of its namespace", chosen.len(), pods.len()), reasons }
+    Report { object, state: format!("isolates {} of {} pods of its namespace", chosen.len(), pods.len()), reasons, ..Report::default() }
 }
 
 /// The policies that isolate a pod, as a remark about it.

@@ -1,12 +1,14 @@
 //! Why a pod has no node. Pure.
 
 use serde_json::Value;
+use troupe_actors::scheduler::explain::Explanation;
 
 use super::{
     obstacles::obstacles,
     pod::Facts,
+    pod_group,
     report::Reason,
-    scheduling,
+    resource_claim, scheduling,
     tree::{condition, items, listed, newest, text},
 };
 
@@ -24,32 +26,33 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
         ];
     }
     let mut reasons = claims(facts);
+    reasons.extend(resource_claim::of_pod(&facts.resource_claims));
+    let waits = facts.gang.as_ref().and_then(pod_group::of_pod);
+    let waits_for_group = waits.is_some();
+    reasons.extend(waits);
     let scheduled = condition(pod, "PodScheduled").filter(|condition| condition["status"] == "False");
     let said = scheduled.map(|condition| text(&condition["message"])).filter(|message| !message.is_empty());
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
     match said {
         Some(message) => {
-            let (lines, remedy) = nodes(facts);
+            let explanation = scheduling::explanation(facts);
+            let (lines, remedy) = nodes(facts, explanation.as_ref());
             let reason = Reason::new(format!("the scheduler: {message}")).details(lines);
             reasons.push(match remedy {
                 Some(remedy) => reason.hint(remedy),
                 None => reason,
             });
-            reasons.extend(scheduling::plugins(facts));
+            reasons.extend(explanation.as_ref().and_then(scheduling::plugins));
         }
         None if facts.nodes.is_empty() => reasons.push(Reason::new("the cluster has no nodes").hint("troupe up makes this machine one")),
+        None if waits_for_group => {}
         None => reasons.push(nobody(pod)),
     }
     reasons
 }
 
 fn nobody(pod: &Value) -> Reason {
-    let group = text(&pod["spec"]["schedulingGroup"]["podGroupName"]);
     match text(&pod["spec"]["schedulerName"]) {
-        "" | "default-scheduler" if !group.is_empty() => {
-            Reason::new(format!("the scheduler has not decided on it yet: it may wait for its pod group {group}, or for more pods of that"))
-                .hint("where gangs are scheduled, the PodGroup and minCount pods of it must be there")
-        }
         "" | "default-scheduler" => Reason::new("the scheduler has not decided on it yet"),
         other => Reason::new(format!("it waits for the scheduler {other}")).hint("if nothing of that name runs, remove spec.schedulerName"),
     }
@@ -74,12 +77,14 @@ pub fn claims(facts: &Facts) -> Vec<Reason> {
     told.collect()
 }
 
-/// What of each node keeps the pod away, and what would let it on the one that lacks least.
-fn nodes(facts: &Facts) -> (Vec<String>, Option<String>) {
+/// What of each node keeps the pod away, also by the word of the scheduler's plugins, and what would let it on the one that lacks least.
+fn nodes(facts: &Facts, explanation: Option<&Explanation>) -> (Vec<String>, Option<String>) {
     let judged = facts.nodes.iter().map(|node| {
         let name = text(&node["metadata"]["name"]);
         let tenants: Vec<&Value> = facts.tenants.iter().filter(|pod| text(&pod["spec"]["nodeName"]) == name).collect();
-        (name, obstacles(node, &facts.pod, &tenants))
+        let mut against = obstacles(node, &facts.pod, &tenants);
+        against.extend(explanation.map(|explanation| scheduling::further(explanation, name, &against)).unwrap_or_default());
+        (name, against)
     });
     let judged: Vec<_> = judged.collect();
     let lines = judged.iter().take(SHOWN).map(|(name, against)| {

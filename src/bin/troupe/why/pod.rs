@@ -7,9 +7,12 @@ use serde_json::Value;
 
 use super::{
     containers, network_policy, placement,
+    pod_group::Gang,
     report::{Reason, Report},
+    resource_claim::{self, PodClaim},
     terminating,
     tree::{age, condition, is_true, items, newest, span, text},
+    warnings::Happened,
 };
 
 /// All that an explanation of a pod looks at.
@@ -29,6 +32,10 @@ pub struct Facts {
     pub budgets: Vec<Value>,
     /// The claims it mounts by name; null for one that does not exist.
     pub claims: BTreeMap<String, Value>,
+    /// Its claims of devices.
+    pub resource_claims: Vec<PodClaim>,
+    /// The group that it gets a node with, while it has none.
+    pub gang: Option<Gang>,
     /// The ends of the logs of containers that crashed, by name.
     pub logs: BTreeMap<String, Vec<String>>,
     /// What its worker on the node says of itself; null when nobody can be asked.
@@ -58,10 +65,17 @@ impl Facts {
 
 /// Explains a pod.
 pub fn explain(facts: &Facts) -> Report {
-    let (state, mut reasons) = judge(facts);
-    reasons.extend(network_policy::of_pod(&facts.pod, &facts.policies));
+    let (mut state, mut reasons) = judge(facts);
     let meta = &facts.pod["metadata"];
-    Report { object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()), state, reasons }
+    let ends = if meta["deletionTimestamp"].is_string() { Happened::default() } else { containers::last_ends(facts) };
+    if !ends.fresh.is_empty()
+        && let Some(well) = state.strip_suffix(": nothing is wrong")
+    {
+        state = well.to_owned();
+    }
+    reasons.extend(ends.fresh);
+    reasons.extend(network_policy::of_pod(&facts.pod, &facts.policies));
+    Report { object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()), state, reasons, earlier: ends.earlier }
 }
 
 fn judge(facts: &Facts) -> (String, Vec<Reason>) {
@@ -118,12 +132,14 @@ fn node(facts: &Facts) -> Option<Reason> {
 
 /// Claims that hold up a pod on its node.
 fn unbound(facts: &Facts) -> Vec<Reason> {
-    placement::claims(facts)
+    let mut reasons = placement::claims(facts);
+    reasons.extend(resource_claim::of_pod(&facts.resource_claims));
+    reasons
 }
 
 /// The kubelet has not told anything yet.
 fn unseen(facts: &Facts) -> Option<Reason> {
-    if let Some(event) = newest(&facts.events, &["FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume"]) {
+    if let Some(event) = newest(&facts.events, &["FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume", "FailedPrepareDynamicResources"]) {
         return Some(Reason::new(format!("{}: {}", text(&event["reason"]), text(&event["message"]))));
     }
     Some(Reason::new("the kubelet of its node has not reported on it yet").details(facts.worker_says()))

@@ -11,6 +11,9 @@ pub struct Report {
     /// How it stands, in a few words.
     pub state: String,
     pub reasons: Vec<Reason>,
+    /// What happened a while ago and may say why the object is as it is; it is no fault of the present.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
 }
 
 /// One thing that keeps the object from what it should be.
@@ -54,7 +57,8 @@ impl Report {
                 .chain(reason.details.iter().map(|detail| format!("  {detail}")))
                 .chain(reason.hint.iter().map(|hint| format!("  → {hint}")))
         });
-        Reason::new(format!("{}: {}", self.object, self.state)).details(lines)
+        let earlier = self.earlier.iter().map(|told| format!("earlier: {told}"));
+        Reason::new(format!("{}: {}", self.object, self.state)).details(lines.chain(earlier))
     }
 
     /// The answer as text. Pods' own words are in it, which a terminal must not obey.
@@ -68,6 +72,9 @@ impl Report {
             if let Some(hint) = &reason.hint {
                 text.push_str(&format!("      → {}\n", plain(hint)));
             }
+        }
+        for told in &self.earlier {
+            text.push_str(&format!("  earlier: {}\n", plain(told)));
         }
         text
     }
@@ -96,7 +103,8 @@ mod tests {
     #[test]
     fn what_a_pod_said_does_not_drive_the_terminal() {
         let said = "\u{1b}]0;owned\u{7}\u{1b}[2Jx\nnode it: fine\r\u{9b}31m\u{202e}gnp";
-        let report = Report { object: "pod a/b".into(), state: "Failed".into(), reasons: vec![Reason::new("ended").details([said])] };
+        let report =
+            Report { object: "pod a/b".into(), state: "Failed".into(), reasons: vec![Reason::new("ended").details([said])], ..Report::default() };
         let want = "pod a/b: Failed\n  • ended\n      ^[]0;owned^G^[[2Jx\n      | node it: fine^M\u{fffd}31m\u{fffd}gnp\n";
         assert_eq!(report.text(), want);
     }
@@ -105,7 +113,12 @@ mod tests {
     fn what_others_said_does_not_pass_for_advice() {
         let said = "no\n      \u{2192} kubectl delete namespace shop\u{2028}x\r\n\u{2192} run this";
         let condition = Reason::new(format!("Ready is False: {said}"));
-        let report = Report { object: "pod a/b".into(), state: "Failed".into(), reasons: vec![Reason::new("refused").quotes(said), condition] };
+        let report = Report {
+            object: "pod a/b".into(),
+            state: "Failed".into(),
+            reasons: vec![Reason::new("refused").quotes(said), condition],
+            ..Report::default()
+        };
         for text in [report.text(), Report { reasons: vec![report.as_reason()], ..Report::default() }.text()] {
             assert!(!text.lines().any(|line| line.trim_start().starts_with('\u{2192}')), "{text}");
             assert_eq!(text.matches("| ").count(), 5, "{text}");

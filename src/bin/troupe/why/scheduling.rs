@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use troupe_actors::scheduler::{
     budget::Budget,
-    explain::{Explanation, PreemptionFinding, Victims, explain},
+    explain::{Explanation, Finding, PreemptionFinding, Victims, explain},
     object_lookup::ObjectLookup,
     terms::Labels,
 };
 use troupe_api::meta::LabelSelector;
 
-use super::{pod::Facts, report::Reason};
+use super::{obstacles::Obstacle, pod::Facts, report::Reason};
 
 /// Nodes that are named for one finding.
 const SHOWN: usize = 5;
@@ -53,15 +53,48 @@ fn typed<K: DeserializeOwned>(objects: &[Value]) -> Vec<K> {
     objects.iter().filter_map(|object| serde_json::from_value(object.clone()).ok()).collect()
 }
 
-/// Tells what the scheduler's plugins say now; `None` if the pod cannot be read or there are no nodes.
-pub fn plugins(facts: &Facts) -> Option<Reason> {
+/// Plugins whose objections [`obstacles`](super::obstacles) finds by itself and tells with figures.
+const TOLD_WITH_FIGURES: [&str; 6] = ["NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"];
+
+/// What the scheduler's plugins say now; `None` if the pod cannot be read.
+pub fn explanation(facts: &Facts) -> Option<Explanation> {
     let pod = serde_json::from_value(facts.pod.clone()).ok()?;
     let fetched = Fetched { namespaces: typed(&facts.namespaces), budgets: typed(&facts.budgets) };
     let pods: Vec<Arc<Pod>> = typed(&facts.tenants).into_iter().map(Arc::new).collect();
     let nodes = typed(&facts.nodes).into_iter().map(Arc::new).collect();
-    let explanation = explain(Arc::new(pod), nodes, &pods, &fetched);
-    let lines = lines(&explanation);
+    Some(explain(Arc::new(pod), nodes, &pods, &fetched))
+}
+
+/// Tells it plugin by plugin; `None` if none has anything against any node.
+pub fn plugins(explanation: &Explanation) -> Option<Reason> {
+    let lines = lines(explanation);
     (!lines.is_empty()).then(|| Reason::new("plugin by plugin").details(lines))
+}
+
+/// What plugins have against a node beside `known`.
+pub fn further(explanation: &Explanation, node: &str, known: &[Obstacle]) -> Vec<Obstacle> {
+    let about = explanation.findings.iter().filter(|finding| finding.nodes.iter().any(|name| name == node));
+    let news = about.filter(|finding| known.is_empty() || !TOLD_WITH_FIGURES.contains(&finding.plugin));
+    news.map(|finding| {
+        let said = finding.reason.strip_prefix("node(s) ").unwrap_or(&finding.reason);
+        Obstacle { what: format!("{said} ({})", finding.plugin), remedy: remedy(finding) }
+    })
+    .collect()
+}
+
+/// What takes an objection away.
+fn remedy(finding: &Finding) -> String {
+    let said = finding.reason.as_str();
+    match finding.plugin {
+        "InterPodAffinity" if said.contains("existing pods") => "the pods that keep it away by their own podAntiAffinity leave".into(),
+        "InterPodAffinity" if said.contains("anti-affinity") => {
+            "the pods that its podAntiAffinity avoids leave, or that term is only preferred".into()
+        }
+        "InterPodAffinity" => "a pod that its podAffinity asks for runs near there, or that term is only preferred".into(),
+        "PodTopologySpread" if said.contains("label") => "the node has the labels that its topologySpreadConstraints name".into(),
+        "PodTopologySpread" => "pods of its kind leave there or come elsewhere, or its topologySpreadConstraints allow a greater maxSkew".into(),
+        plugin => format!("{plugin} has nothing against the node any more"),
+    }
 }
 
 fn lines(explanation: &Explanation) -> Vec<String> {

@@ -24,7 +24,7 @@ pub fn explain(facts: &ServiceFacts) -> Report {
     let object = format!("service {}/{}", text(&meta["namespace"]), text(&meta["name"]));
     if spec["type"] == "ExternalName" {
         let state = format!("an alias of {}: there is nothing to balance", text(&spec["externalName"]));
-        return Report { object, state, reasons: Vec::new() };
+        return Report { object, state, ..Report::default() };
     }
     let all: Vec<&Value> = facts.slices.iter().flat_map(|slice| items(&slice["endpoints"])).collect();
     let ready = all.iter().filter(|endpoint| endpoint["conditions"]["ready"] != false).count();
@@ -39,7 +39,7 @@ pub fn explain(facts: &ServiceFacts) -> Report {
         reasons.push(Reason::new("it has no address of a load balancer").hint(hint));
     }
     let state = format!("{ready} of {} endpoints ready{}", all.len(), if reasons.is_empty() { ": nothing is wrong" } else { "" });
-    Report { object, state, reasons }
+    Report { object, state, reasons, ..Report::default() }
 }
 
 /// What is wrong with the pods that it selects.

@@ -26,7 +26,7 @@ pub fn claim(facts: &ClaimFacts) -> Report {
     let (meta, spec) = (&facts.claim["metadata"], &facts.claim["spec"]);
     let object = format!("persistentvolumeclaim {}/{}", text(&meta["namespace"]), text(&meta["name"]));
     if meta["deletionTimestamp"].is_string() {
-        return Report { object, state: "Terminating".into(), reasons: deleted(facts) };
+        return Report { object, state: "Terminating".into(), reasons: deleted(facts), ..Report::default() };
     }
     let phase = match text(&facts.claim["status"]["phase"]) {
         "" => "Pending",
@@ -35,18 +35,19 @@ pub fn claim(facts: &ClaimFacts) -> Report {
     match phase {
         "Bound" => {
             let state = format!("Bound to volume {}: nothing is wrong", text(&spec["volumeName"]));
-            return Report { object, state, reasons: Vec::new() };
+            return Report { object, state, ..Report::default() };
         }
         "Lost" => {
             let reason = Reason::new(format!("its volume {} does not exist any more", text(&spec["volumeName"])));
-            return Report { object, state: "Lost".into(), reasons: vec![reason.hint("the data is gone: delete the claim and make a new one")] };
+            let reason = reason.hint("the data is gone: delete the claim and make a new one");
+            return Report { object, state: "Lost".into(), reasons: vec![reason], ..Report::default() };
         }
         _ => {}
     }
     let mut reasons = vec![waiting(facts)];
     let trouble = newest(&facts.events, &["ProvisioningFailed", "VolumeMismatch", "FailedBinding"]);
     reasons.extend(trouble.map(|event| Reason::new(format!("{}: {}", text(&event["reason"]), text(&event["message"])))));
-    Report { object, state: format!("{phase}, not bound"), reasons }
+    Report { object, state: format!("{phase}, not bound"), reasons, ..Report::default() }
 }
 
 /// The protection finalizer stays as long as a pod uses the claim.

@@ -1,9 +1,12 @@
 use serde_json::json;
 
 use super::{
+    generic::{self, ObjectFacts},
     pod::{self, Facts},
+    pod_group::Gang,
     quarantine,
     report::Report,
+    resource_claim::PodClaim,
     workload::{self, DeploymentFacts, NamespaceFacts},
 };
 
@@ -51,11 +54,19 @@ fn scheduling_gates_and_unbound_claims_are_named() {
     explains(&pod::explain(&gated), &["scheduling gates hold it back: example.com/wait"]);
     let mut of_gang = facts(json!({"spec": {"schedulingGroup": {"podGroupName": "g"}}, "status": {"phase": "Pending"}}));
     of_gang.nodes = vec![of_gang.node.clone()];
-    explains(&pod::explain(&of_gang), &["it may wait for its pod group g, or for more pods of that"]);
+    of_gang.gang = Some(Gang { name: "g".into(), ..Gang::default() });
+    let report = pod::explain(&of_gang);
+    explains(&report, &["its pod group g does not exist"]);
+    assert_eq!(report.reasons.len(), 1, "the scheduler waits for the group");
+    let group = json!({"spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}});
+    of_gang.gang = Some(Gang { name: "g".into(), group, pods: vec![of_gang.pod.clone()] });
+    explains(&pod::explain(&of_gang), &["its pod group g has 1 of the 2 pods that must get nodes together", "pod web: no node"]);
     let mut claiming = facts(json!({"spec": {}, "status": {"phase": "Pending"}}));
     claiming.claims.insert("data".into(), json!({"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}}));
     claiming.claims.insert("gone".into(), json!(null));
-    explains(&pod::explain(&claiming), &["its claim data is Pending", "storage class fast", "its claim gone does not exist"]);
+    claiming.resource_claims = vec![PodClaim::Missing { name: "gpu".into() }];
+    let wanted = ["its claim data is Pending", "storage class fast", "its claim gone does not exist", "its resource claim gpu does not exist"];
+    explains(&pod::explain(&claiming), &wanted);
 }
 
 fn bound(status: serde_json::Value) -> Facts {
@@ -228,11 +239,91 @@ fn each_plugin_tells_its_nodes_and_preemption_its_victims() {
         "NodeUnschedulable on 1 node (c): node(s) were unschedulable, whatever pods go",
         "NodeResourcesFit on 2 nodes (a, b): Insufficient cpu",
         "InterPodAffinity on 2 nodes (a, b): node(s) didn't match pod anti-affinity rules",
+        "node a: has 500m of 2 cpu left, the pod asks for 1, didn't match pod anti-affinity rules (InterPodAffinity)",
         "preemption on node a: default/small (priority 1) would go, against one disruption budget",
     ];
     explains(&pod::explain(&facts), &wanted);
     facts.pod["spec"]["preemptionPolicy"] = json!("Never");
     explains(&pod::explain(&facts), &["preemption: the pod's preemptionPolicy is Never"]);
+}
+
+#[test]
+fn advice_about_a_node_agrees_with_the_verdict_of_affinity() {
+    let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "db"}}});
+    let mut facts = facts(json!({
+        "spec": {"containers": [{"name": "c"}], "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}},
+        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available."}]},
+    }));
+    let node = |name: &str, cordoned: bool| {
+        json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {"unschedulable": cordoned},
+            "status": {"allocatable": {"cpu": "2", "pods": "10"}, "conditions": [{"type": "Ready", "status": "True"}]}})
+    };
+    facts.nodes = vec![node("free", false), node("shut", true)];
+    let tenant = |node: &str| {
+        json!({"metadata": {"name": node, "namespace": "default", "labels": {"app": "db"}},
+            "spec": {"nodeName": node, "containers": [{"name": "c"}]}})
+    };
+    facts.tenants = vec![tenant("free"), tenant("shut")];
+    let wanted = [
+        "node free: didn't match pod anti-affinity rules (InterPodAffinity)",
+        "node shut: cordoned, didn't match pod anti-affinity rules (InterPodAffinity)",
+        "→ it would fit on node free if the pods that its podAntiAffinity avoids leave, or that term is only preferred",
+    ];
+    explains(&pod::explain(&facts), &wanted);
+    facts.tenants.clear();
+    facts.pod["spec"]["affinity"]["podAffinity"] = json!({"requiredDuringSchedulingIgnoredDuringExecution":
+        [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}}]});
+    explains(&pod::explain(&facts), &["node free: didn't match pod affinity rules", "if a pod that its podAffinity asks for runs near there"]);
+    facts.pod["spec"]["affinity"] = json!({});
+    explains(&pod::explain(&facts), &["node free: nothing obvious against it", "it would fit on node shut if it is uncordoned"]);
+}
+
+#[test]
+fn the_last_end_of_a_container_that_runs_again_is_told() {
+    let status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
+        {"name": "web", "ready": true, "started": true, "restartCount": 2, "state": {"running": {"startedAt": "2026-01-01T00:00:31Z"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:30Z"}}}]});
+    let mut facts = bound(status);
+    let report = pod::explain(&facts);
+    let wanted = "container web runs again after it ended 30s ago: killed because it used more memory than its limit (OOMKilled, exit code 137)";
+    assert_eq!((report.state.as_str(), report.reasons.len()), ("Running and Ready (2 restarts so far)", 1));
+    explains(&report, &[wanted, "→ raise resources.limits.memory"]);
+    facts.now = "2026-01-01T02:00:30Z".parse().expect("a time");
+    let report = pod::explain(&facts);
+    assert_eq!(report.state, "Running and Ready (2 restarts so far): nothing is wrong");
+    explains(&report, &["earlier: container web runs again after it ended 2h0m ago: killed because"]);
+    facts.pod["status"]["containerStatuses"][0]["lastState"]["terminated"] =
+        json!({"exitCode": 0, "reason": "Completed", "finishedAt": "2026-01-01T02:00:00Z"});
+    let report = pod::explain(&facts);
+    assert_eq!((report.reasons.len(), report.earlier.len()), (0, 1), "what ended well is no fault");
+    facts.pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] = 3.into();
+    facts.pod["status"]["containerStatuses"][0]["ready"] = false.into();
+    facts.pod["status"]["conditions"] = json!([]);
+    explains(&pod::explain(&facts), &["readiness probe (HTTP GET /ready at port 8080)", "runs again after it ended 30s ago: exit code 3"]);
+}
+
+#[test]
+fn pods_that_a_policy_refuses_lead_to_the_policy() {
+    let message = "Error creating: pods \"web-x\" is forbidden: ValidatingAdmissionPolicy 'no-root' with binding 'shop' denied request: runs as root";
+    let mut facts = DeploymentFacts {
+        deployment: json!({"metadata": {"name": "web", "namespace": "default", "generation": 1}, "spec": {"replicas": 1},
+            "status": {"observedGeneration": 1}}),
+        ..DeploymentFacts::default()
+    };
+    facts.events = vec![json!({"type": "Warning", "reason": "FailedCreate", "message": message, "lastTimestamp": "2026-01-01T00:00:00Z"})];
+    let wanted = [
+        "its pods are refused: Error creating: pods \"web-x\" is forbidden: ValidatingAdmissionPolicy 'no-root'",
+        "→ kubectl get validatingadmissionpolicy no-root -o yaml shows what it asks for, kubectl get validatingadmissionpolicybinding shop -o yaml",
+    ];
+    explains(&workload::deployment(&facts), &wanted);
+    let set = ObjectFacts {
+        kind: "ReplicaSet".into(),
+        object: json!({"metadata": {"name": "web-1", "namespace": "default"}, "spec": {"replicas": 1}}),
+        events: facts.events,
+        now: "2026-01-01T00:00:10Z".parse().expect("a time"),
+        ..ObjectFacts::default()
+    };
+    explains(&generic::explain(&set), &["FailedCreate: Error creating", "(10s ago)", wanted[1]]);
 }
 
 #[test]
@@ -243,7 +334,7 @@ fn whoever_has_set_an_object_aside_is_named_with_the_reason() {
         json!({"path": "kubelet/pods/default/web-1/uid", "state": "quarantined", "lastFailure": "no luck", "status": null}),
     ];
     let deployment = quarantine::reasons(&actors, "Deployment", "default", "web");
-    let well = Report { object: "deployment default/web".into(), state: "3 of 3: nothing is wrong".into(), reasons: Vec::new() };
+    let well = Report { object: "deployment default/web".into(), state: "3 of 3: nothing is wrong".into(), ..Report::default() };
     let report = quarantine::prefixed(well, deployment);
     explains(&report, &["3 of 3\n", "controllers/deployment has set it aside", "again and again: it broke", "when the object changes"]);
     assert_eq!(report.reasons.len(), 1);

@@ -36,17 +36,15 @@ pub fn span(seconds: i64) -> String {
     }
 }
 
+/// When an event came last, as it says.
+pub fn last_seen(event: &Value) -> &Value {
+    let times = [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["eventTime"]];
+    times.into_iter().find(|time| !text(time).is_empty()).unwrap_or(&event["metadata"]["creationTimestamp"])
+}
+
 /// The newest event of a reason.
 pub fn newest<'a>(events: &'a [Value], reasons: &[&str]) -> Option<&'a Value> {
-    let time = |event: &Value| {
-        [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["eventTime"], &event["metadata"]["creationTimestamp"]]
-            .map(text)
-            .into_iter()
-            .find(|t| !t.is_empty())
-            .unwrap_or("")
-            .to_owned()
-    };
-    events.iter().filter(|event| reasons.contains(&text(&event["reason"]))).max_by_key(|event| time(event))
+    events.iter().filter(|event| reasons.contains(&text(&event["reason"]))).max_by_key(|event| parse_time(text(last_seen(event))).ok())
 }
 
 /// The names of objects, joined.

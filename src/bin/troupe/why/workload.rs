@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    denials,
     report::{Reason, Report},
     tree::{condition, items, newest, text},
 };
@@ -36,7 +37,7 @@ pub fn deployment(facts: &DeploymentFacts) -> Report {
     let refused = refused.or_else(|| newest(&facts.events, &["FailedCreate"]).map(|event| text(&event["message"]).to_owned()));
     let complete = count("availableReplicas") >= wanted && count("updatedReplicas") >= wanted && count("replicas") == wanted;
     if let Some(message) = refused.filter(|_| !complete) {
-        let hint = if message.contains("quota") { "raise the quota, or free some of it" } else { "the ReplicaSet controller tries again by itself" };
+        let hint = denials::hint(&message).unwrap_or_else(|| "the ReplicaSet controller tries again by itself".into());
         reasons.push(Reason::new(format!("its pods are refused: {message}")).hint(hint));
     }
     if let Some(stuck) = condition(&facts.deployment, "Progressing").filter(|condition| condition["reason"] == "ProgressDeadlineExceeded") {
@@ -47,7 +48,7 @@ pub fn deployment(facts: &DeploymentFacts) -> Report {
         reasons.push(Reason::new("the rollout goes on: nothing is in its way"));
     }
     let state = if reasons.is_empty() { format!("{state}: nothing is wrong") } else { state };
-    Report { object: format!("deployment {}/{}", text(&meta["namespace"]), text(&meta["name"])), state, reasons }
+    Report { object: format!("deployment {}/{}", text(&meta["namespace"]), text(&meta["name"])), state, reasons, ..Report::default() }
 }
 
 /// A namespace, and what is still in it while it is being deleted.
@@ -66,7 +67,7 @@ pub fn namespace(facts: &NamespaceFacts) -> Report {
     let namespace = &facts.namespace;
     let object = format!("namespace {}", text(&namespace["metadata"]["name"]));
     if !namespace["metadata"]["deletionTimestamp"].is_string() {
-        return Report { object, state: format!("{}: nothing is wrong", text(&namespace["status"]["phase"])), reasons: Vec::new() };
+        return Report { object, state: format!("{}: nothing is wrong", text(&namespace["status"]["phase"])), ..Report::default() };
     }
     let mut reasons: Vec<Reason> = items(&namespace["status"]["conditions"])
         .filter(|condition| condition["status"] == "True")
@@ -81,7 +82,7 @@ pub fn namespace(facts: &NamespaceFacts) -> Report {
     if reasons.is_empty() {
         reasons.push(Reason::new("its objects are being deleted"));
     }
-    Report { object, state: "Terminating".into(), reasons }
+    Report { object, state: "Terminating".into(), reasons, ..Report::default() }
 }
 
 /// What is left of one resource, and what holds each.

@@ -25,13 +25,15 @@ impl PodWorker {
         }
         self.writing = true;
         let (context, before) = (self.context.clone(), self.written.clone());
-        let cause = cx.step("WriteStatus", &self.news.cause(cx.system()));
+        let step = cx.begin_step(&self.news.cause(cx.system()));
+        let cause = step.next.clone();
         let work = async move {
             let patch = status_patch(&pod, &status, before.as_deref());
             let written = context.cluster.patch_status(&pod, &patch, cause).await;
             (status, written)
         };
-        cx.spawn_then(work, |worker, (status, written), cx| {
+        cx.spawn_then(work, move |worker, (status, written), cx| {
+            cx.end_step("WriteStatus", &step, written.is_ok());
             worker.writing = false;
             match written {
                 Err(error) if !error.is_not_found() => {
@@ -71,21 +73,25 @@ impl PodWorker {
         }
         self.finishing = false;
         let (context, pod) = (self.context.clone(), self.machine.pod().cloned());
-        let cause = cx.step("FinishDeletion", &self.news.cause(cx.system()));
+        let step = cx.begin_step(&self.news.cause(cx.system()));
+        let cause = step.next.clone();
         let work = async move {
             match pod {
                 Some(pod) => context.cluster.finish_deletion(&pod, cause).await,
                 None => Ok(()),
             }
         };
-        cx.spawn_then(work, |worker, finished, cx| match finished {
-            Ok(()) => (worker.when_gone)(&worker.machine.id),
-            Err(error) => {
-                tracing::warn!(pod = worker.machine.id.name, %error, "pod not removed from the API");
-                cx.after(Duration::from_secs(1), |worker, cx| {
-                    worker.finishing = true;
-                    worker.finish(cx);
-                });
+        cx.spawn_then(work, move |worker, finished, cx| {
+            cx.end_step("FinishDeletion", &step, finished.is_ok());
+            match finished {
+                Ok(()) => (worker.when_gone)(&worker.machine.id),
+                Err(error) => {
+                    tracing::warn!(pod = worker.machine.id.name, %error, "pod not removed from the API");
+                    cx.after(Duration::from_secs(1), |worker, cx| {
+                        worker.finishing = true;
+                        worker.finish(cx);
+                    });
+                }
             }
         });
     }
