@@ -57,6 +57,7 @@ impl Sources {
         collectors.extend(resourceclaim::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::device_metrics::COLLECTORS);
+        collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
         collectors.extend(proxy::health::COLLECTORS);

@@ -9,7 +9,7 @@ mod fake;
 mod host;
 mod ndp;
 
-use std::{net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -53,6 +53,17 @@ pub trait LinkAddresses: Send + Sync + 'static {
 
     /// Makes a change. What is added or renewed ends after `lifetime`, or never.
     async fn apply(&self, change: Change, lifetime: Option<Duration>) -> Result<(), NetlinkError>;
+}
+
+/// Tells the neighbours on a link of this network namespace that `address` is here now: those that had it elsewhere take it from there.
+///
+/// # Errors
+/// When the link is no Ethernet or is down, or packets may not be sent by hand.
+pub(crate) fn tell(link: u32, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(address) => arp::tell(link, address),
+        IpAddr::V6(address) => ndp::tell(link, address),
+    }
 }
 
 /// The changes after which just `wanted` is announced: on the link whose network an address is of, else on the one with the

@@ -2,7 +2,7 @@
 //!
 //! Needs a kernel with IPv6, and `ip6tables`; `troupe up` says what of that is missing.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -66,6 +66,7 @@ fn the_sample_runs_with_addresses_of_both_families() {
     world.a_load_balancer_has_addresses_of_all_families();
     world.pods_have_addresses_of_all_families();
     world.policies_hold();
+    world.addresses_given_out_anew_are_reached_at_once();
 }
 
 #[test]
@@ -96,6 +97,14 @@ fn family_of(ip: &str) -> &'static str {
 /// An address with a port.
 fn at(ip: &str, port: &str) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
+/// The address before one.
+fn before(ip: &str) -> IpAddr {
+    match ip.parse::<IpAddr>().expect("an address") {
+        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) - 1).into()),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) - 1).into()),
+    }
 }
 
 fn texts(value: &Value) -> Vec<String> {
@@ -250,5 +259,28 @@ impl World {
         eventually_within(SOON, "ranges of addresses come in", || all(true));
         self.cluster.kubectl("-n sample delete networkpolicy teller");
         eventually_within(SOON, "all is open without policies", || all(true));
+    }
+
+    /// Also by a pod that has just talked to the one that had them before.
+    fn addresses_given_out_anew_are_reached_at_once(&self) {
+        let ips = || -> Vec<String> {
+            let ips = self.get("-n sample pod teller")["status"]["podIPs"].clone();
+            ips.as_array().into_iter().flatten().filter_map(|ip| ip["ip"].as_str().map(str::to_owned)).collect()
+        };
+        let former = ips();
+        assert!(former.iter().all(|ip| self.ask_from_a_pod(ip, "8080").contains("told")), "they know each other");
+        self.cluster.kubectl("-n sample delete pod teller --timeout=30s");
+        // The plugin gives out the address that follows the last one.
+        for (range, ip) in former.iter().enumerate() {
+            let last = self.cluster.path(&format!("data/cni/troupe/last_reserved_ip.{range}"));
+            std::fs::write(last, before(ip).to_string()).expect("writes");
+        }
+        apply(&self.cluster, TELLER);
+        self.cluster.kubectl("-n sample wait --for=condition=Ready pod/teller --timeout=60s");
+        assert_eq!(ips(), former);
+        for ip in &former {
+            let page = self.ask_from_a_pod(ip, "8080");
+            assert!(page.contains("told"), "{ip} answers with {page:?}");
+        }
     }
 }

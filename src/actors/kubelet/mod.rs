@@ -32,6 +32,7 @@ pub mod node;
 pub mod options;
 pub(crate) mod patch;
 pub mod plugins;
+pub mod pod_resources;
 pub mod pods;
 pub mod probes;
 pub mod pulls;
@@ -96,6 +97,7 @@ use self::{
         reserved::{Reserved, left},
     },
     plugins::{Handler, Handlers, PluginWatcher},
+    pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     pulls::PullGate,
     relist::RuntimeWatch,
@@ -156,9 +158,10 @@ impl Kubelet {
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
-        let (pods, plugins, registry, devices) = (below("pods"), below("plugins"), below("plugins_registry"), below(device_plugins::DIRECTORY));
-        let of_plugins = [(&plugins, 0o750), (&registry, 0o750), (&devices, 0o750)];
-        let made = [(&options.root_dir, 0o700), (&pods, 0o700), (&options.log_dir, 0o750)].into_iter().chain(of_plugins);
+        let pods = below("pods");
+        let shared = ["plugins", "plugins_registry", device_plugins::DIRECTORY, pod_resources::DIRECTORY].map(below);
+        let of_others = shared.iter().map(|path| (path, 0o750));
+        let made = [(&options.root_dir, 0o700), (&pods, 0o700), (&options.log_dir, 0o750)].into_iter().chain(of_others);
         for (path, mode) in made {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
@@ -181,6 +184,7 @@ impl Kubelet {
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
         let (all, source) = (all_pods(cache.clone(), manifests.clone(), room.node.clone()), pod_source(cache.clone(), manifests.clone()));
         let pods = spawn_units(system, &options, &context, &all, &source, &manifests, room);
+        tell_pod_resources(system, &context, &all, options.root_dir.join(pod_resources::DIRECTORY));
         if let Some(client) = &options.client {
             let (context, client) = (context.clone(), client.clone());
             let facts = Arc::new(facts);
@@ -396,6 +400,19 @@ fn reconcile_cpus(system: &System, options: &KubeletOptions, context: &Arc<NodeC
     let Some((manager, told)) = context.container_manager.cpus().zip(options.container_manager.static_cpus.as_ref()) else { return };
     let (manager, runtime, known, period) = (manager.clone(), context.runtime.clone(), known_pods(all), told.reconcile_period);
     system.spawn("kubelet/cpus", Policy::default(), move |_| CpuReconciler::new(manager.clone(), runtime.clone(), known.clone(), period));
+}
+
+/// Lets other programs of the node ask what containers have.
+fn tell_pod_resources(system: &System, context: &NodeContext, all: &AllPods, directory: PathBuf) {
+    let (all, manager) = (all.clone(), &context.container_manager);
+    let sources = Sources {
+        pods: Arc::new(move || all().unwrap_or_default()),
+        devices: context.device_plugins.clone(),
+        cpus: manager.cpus().cloned(),
+        memory: manager.memory().cloned(),
+        dra: context.dra.clone(),
+    };
+    system.spawn("kubelet/pod-resources", Policy::default(), move |_| PodResourcesServer::new(directory.clone(), sources.clone()));
 }
 
 /// The uids of all pods of this node.

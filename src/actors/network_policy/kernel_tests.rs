@@ -4,6 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_net::{
+    cni::{
+        Network,
+        announce::{HostPodAddresses, PodAddresses},
+    },
     iptables::{Family, IpSets, Iptables, Observed, Patch},
     neighbours::Neighbours,
     netlink::Netlink,
@@ -309,4 +313,40 @@ fn who_had_an_address_is_forgotten_when_it_is_given_out_again() {
     };
     netns::run(&node, forget).expect("the namespace exists").expect("is forgotten");
     assert_eq!(ask_tcp(&fixture.node, "10.244.0.5:80").as_deref(), Ok("pod"));
+}
+
+/// A pod's neighbours send to the pod that has an address, not to the one that had it.
+#[test]
+fn pods_of_the_bridge_hear_who_has_an_address_now() {
+    let fixture = Fixture::new(&[5, 6]);
+    let (server, client) = (&fixture.pods[0], &fixture.pods[1]);
+    serve_tcp(server, 80, "pod");
+    sh(&format!("ip -n {} -6 addr add fd00:10:244::5/64 dev eth0 nodad", server.name()));
+    sh(&format!("ip -n {} -6 addr add fd00:10:244::6/64 dev eth0 nodad", client.name()));
+    let ipv6 = server.run(|| std::net::TcpListener::bind("[fd00:10:244::5]:80").expect("binds"));
+    std::thread::spawn(move || ipv6.incoming().flatten().try_for_each(|mut stream| std::io::Write::write_all(&mut stream, b"pod6")));
+
+    // Pods that are gone had another hardware address, and were talked to a moment ago.
+    let addresses = ["10.244.0.5", "fd00:10:244::5"];
+    for address in addresses {
+        sh(&format!("ip -n {} neigh replace {address} lladdr 02:00:00:00:00:09 dev eth0 nud reachable", client.name()));
+    }
+    assert!(ask_tcp(client, "10.244.0.5:80").is_err(), "the packet goes to nobody");
+
+    let place = tempfile::tempdir().expect("a directory");
+    let network = Network { data_dir: place.path().join("leases"), ..Network::new(Vec::new()) };
+    let leases = network.data_dir.join(&network.name);
+    std::fs::create_dir_all(&leases).expect("makes");
+    for address in addresses {
+        std::fs::write(leases.join(address), "sandbox\r\neth0").expect("writes");
+    }
+    let remembered = json!({"result": {"interfaces": [{"name": "eth0", "sandbox": server.path()}]}});
+    std::fs::write(place.path().join(format!("{}-sandbox-eth0", network.name)), remembered.to_string()).expect("writes");
+    let pods = HostPodAddresses::with_results(&network, place.path().to_owned());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let announced = addresses.map(|address| address.parse::<std::net::IpAddr>().expect("an address"));
+    runtime.block_on(pods.announce(&announced)).expect("announces");
+
+    assert_eq!(ask_tcp(client, "10.244.0.5:80").as_deref(), Ok("pod"));
+    assert_eq!(ask_tcp(client, "[fd00:10:244::5]:80").as_deref(), Ok("pod6"));
 }

@@ -9,6 +9,7 @@ pub mod column;
 pub mod cron;
 pub mod custom;
 pub mod definitions;
+mod disabled;
 pub mod discovered;
 pub mod enablement;
 mod feature;

@@ -9,6 +9,7 @@ use crate::{
     resources::{
         Feature,
         custom::{CustomSchema, Versions},
+        disabled,
         strategy::Strategy,
         validation,
     },
@@ -193,6 +194,13 @@ impl Resource {
             errors.retain(|error| !tolerated.contains(error));
         }
         errors
+    }
+
+    /// Drops fields of features that are off from the pod that `new` describes, unless that of `old` has them already.
+    pub fn drop_disabled(&self, new: &mut Object, old: Option<&Object>) {
+        if let Some(path) = self.pod {
+            disabled::drop_disabled(new, old, path);
+        }
     }
 
     /// Texts for `Warning` headers to whoever writes `object`. A pod is talked about when it is made, what makes pods also when

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 
-use super::{Change, LinkAddresses, LinkView, arp, ndp};
+use super::{Change, LinkAddresses, LinkView, tell};
 use crate::{
     iptables::Family,
     netlink::{Link, Netlink, NetlinkError, request},
@@ -123,11 +123,7 @@ impl LinkAddresses for HostLinkAddresses {
             Change::Renew { link, address } => self.set(link, address, lifetime).await,
             Change::Add { link, address } => {
                 self.set(link, address, lifetime).await?;
-                let told = match address {
-                    IpAddr::V4(address) => arp::tell(link, address),
-                    IpAddr::V6(address) => ndp::tell(link, address),
-                };
-                if let Err(error) = told {
+                if let Err(error) = tell(link, address) {
                     // Neighbours ask again when they get no answer from who had it before.
                     tracing::debug!(%address, %error, "neighbours were not told of an address");
                 }

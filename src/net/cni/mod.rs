@@ -3,6 +3,7 @@
 //! The node's pod range comes in; a conflist goes out, written atomically. A conflist that somebody else put there is
 //! left alone and named: then the pod network is theirs.
 
+pub mod announce;
 pub mod bridge;
 mod facts;
 pub mod preflight;
@@ -26,6 +27,10 @@ pub const FILE_NAME: &str = "10-troupe.conflist";
 pub const PLUGIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// The plugins our conflist calls.
 pub const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
+/// The interface that runtimes give to pods.
+const INTERFACE: &str = "eth0";
+/// Where runtimes remember what the plugins told them.
+const RESULTS: &str = "/var/lib/cni/results";
 
 /// Why the conflist could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,11 @@ impl Network {
         let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
         json!({"cniVersion": "1.0.0", "name": self.name, "plugins": [bridge, portmap]})
     }
+}
+
+/// The file in which a runtime remembers what the plugins told it of a sandbox's interface in a network.
+fn result_file(network: &str, sandbox: &str) -> String {
+    format!("{network}-{sandbox}-{INTERFACE}")
 }
 
 /// The bridge's own address in a range of pods: the first behind the network's, as host-local gives it. None in a range of one address.

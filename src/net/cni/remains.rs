@@ -18,12 +18,8 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use super::Network;
+use super::{INTERFACE, Network, RESULTS, result_file};
 
-/// The interface that runtimes give to pods.
-const INTERFACE: &str = "eth0";
-/// Where runtimes remember what the plugins told them.
-const RESULTS: &str = "/var/lib/cni/results";
 /// Setting up a sandbox takes less than this, by the time limit of the call; till then its parts may belong to nobody yet.
 pub const SETTING_UP: Duration = Duration::from_secs(300);
 
@@ -115,7 +111,7 @@ pub async fn release(network: &Network, plugin_dir: &Path, sandbox: &str) -> io:
 
 /// Removes what the runtime remembers of the plugins' results.
 pub fn forget(network: &Network, sandbox: &str) -> io::Result<()> {
-    for name in [format!("{}-{sandbox}-{INTERFACE}", network.name), format!("cni-loopback-{sandbox}-lo")] {
+    for name in [result_file(&network.name, sandbox), format!("cni-loopback-{sandbox}-lo")] {
         absent_is_done(fs::remove_file(Path::new(RESULTS).join(name)))?;
     }
     Ok(())

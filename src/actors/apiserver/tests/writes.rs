@@ -168,3 +168,23 @@ async fn concurrent_patches_all_win_in_the_end() {
     let all = api.get("configmaps", "default", "a").await.expect("is there");
     assert_eq!(all.get(&["data"]).and_then(|data| data.as_object()).map(serde_json::Map::len), Some(21));
 }
+
+#[actix::test]
+async fn fields_of_features_that_are_off_are_dropped() {
+    let api = boot().await;
+    let lifecycle = json!({"stopSignal": "SIGUSR1"});
+    let container = json!({"name": "c", "image": "i", "lifecycle": lifecycle});
+    let spec = json!({"os": {"name": "linux"}, "containers": [container]});
+    let pod = api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}, "spec": spec})).await;
+    assert_eq!(pod.list(&["spec", "containers"])[0].get("lifecycle"), None);
+    let containers = ["spec", "template", "spec", "containers"];
+    let mut deployment = api
+        .create(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "default"}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": spec},
+        }}))
+        .await;
+    assert_eq!(deployment.list(&containers)[0].get("lifecycle"), None);
+    deployment.list_mut(&containers).expect("has some")[0]["lifecycle"] = lifecycle;
+    let updated = api.try_update(deployment.into_value()).await.expect("changes nothing");
+    assert_eq!((updated.list(&containers)[0].get("lifecycle"), updated.int(&["metadata", "generation"])), (None, Some(1)));
+}

@@ -75,7 +75,7 @@ pub struct ContainerManagerOptions {
 #[derive(Debug, Default)]
 pub struct ContainerManager {
     cpus: Option<Arc<CpuManager>>,
-    memory: Option<MemoryManager>,
+    memory: Option<Arc<MemoryManager>>,
     topology: Option<TopologyManager>,
     /// Where pods' resources are to lie, by uid and container's name, as it was found when they were let in.
     chosen: Mutex<BTreeMap<String, BTreeMap<String, NumaMask>>>,
@@ -112,7 +112,7 @@ impl ContainerManager {
                 None => machine::parse(&nodes, &page_sizes(), file)?,
             };
             let policy = MemoryPolicy::new(&machine, reserved, u64::try_from(memory_reserved).unwrap_or(0))?;
-            manager.memory = Some(MemoryManager::start(policy, root)?);
+            manager.memory = Some(Arc::new(MemoryManager::start(policy, root)?));
         }
         if let Some(told) = static_cpus {
             let policy = StaticPolicy::new(machine, milli_reserved, &told.reserved, told.options);
@@ -125,6 +125,11 @@ impl ContainerManager {
     /// Who has which CPUs; `None` with the policy `none`.
     pub fn cpus(&self) -> Option<&Arc<CpuManager>> {
         self.cpus.as_ref()
+    }
+
+    /// Who has which memory; `None` with the policy `None`.
+    pub fn memory(&self) -> Option<&Arc<MemoryManager>> {
+        self.memory.as_ref()
     }
 
     /// Whether the memory of containers is theirs until their pod is gone.

@@ -4,9 +4,12 @@
 //! Who has which devices is on disk, so that after a restart nobody else gets them.
 
 mod hints;
+mod located;
 pub mod proto;
 mod server;
 mod state;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +26,7 @@ use tokio::time::Instant;
 use troupe_api::unix_grpc::{Service, words};
 use troupe_cri::proto as cri;
 
-pub use self::server::DevicePluginServer;
+pub use self::{located::Located, server::DevicePluginServer};
 use self::{
     proto::{AllocateRequest, AllocateResponse, ContainerResponse, DeviceIds, Empty, Options, PreferredOf, PreferredRequest, PreferredResponse},
     state::{Choice, Held, Kept, State},
@@ -73,6 +76,16 @@ impl DevicePlugins {
     /// How many devices there are of each resource, and how many can be used.
     pub fn amounts(&self) -> BTreeMap<String, (usize, usize)> {
         self.state.lock().amounts(Instant::now())
+    }
+
+    /// What a container of a pod has.
+    pub fn of_container(&self, pod: &str, container: &str) -> Vec<Located> {
+        self.state.lock().of_container(pod, container)
+    }
+
+    /// All devices that can be used, whoever has them.
+    pub fn usable(&self) -> Vec<Located> {
+        self.state.lock().usable()
     }
 
     /// Chooses devices for all containers of a pod that have none yet, those of the NUMA nodes that the topology manager chose. Doing it again is

@@ -5,10 +5,13 @@
 //! What was asked of drivers is on disk before they are asked, in upstream's format, so that it is taken back whatever ends this process.
 
 mod claim_info;
+mod containers;
 mod drivers;
 mod prepare;
 pub mod proto;
 mod reclaim;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +20,14 @@ use std::{path::Path, sync::Arc};
 use parking_lot::Mutex;
 use troupe_api::client::Client;
 
+pub use self::{
+    claim_info::ClaimInfo,
+    drivers::KIND,
+    reclaim::{DraReconciler, KnownPods},
+};
 use self::{
     claim_info::{ClaimInfos, Kept},
     drivers::Drivers,
-};
-pub use self::{
-    drivers::KIND,
-    reclaim::{DraReconciler, KnownPods},
 };
 use super::checkpoint::Checkpoint;
 

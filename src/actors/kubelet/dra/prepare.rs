@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use k8s_openapi::api::{
-    core::v1::{Container, Pod},
-    resource::v1::ResourceClaim,
-};
+use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaim};
 
 use super::{
     Dra,
@@ -117,37 +114,6 @@ impl Dra {
             }
         }
         Ok((claims, drivers))
-    }
-
-    /// What the runtime is told for a container.
-    ///
-    /// # Errors
-    /// Its claims are not ready.
-    pub fn cdi_devices(&self, pod: &Pod, container: &Container) -> Result<Vec<String>, String> {
-        let wanted = container.resources.as_ref().and_then(|resources| resources.claims.as_deref()).unwrap_or_default();
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let mut requests: Vec<(&str, &str)> = Vec::new();
-        for wanted in wanted {
-            let Some(asked) = claims_of(pod).iter().find(|claim| claim.name == wanted.name) else { continue };
-            let Some((name, _)) = claim_name(pod, asked).map_err(|why| why.to_string())? else { continue };
-            requests.push((name, wanted.request.as_deref().unwrap_or_default()));
-        }
-        if let Some(extended) = extended_claim(pod) {
-            let own = extended.request_mappings.iter().filter(|mapping| mapping.container_name == container.name);
-            requests.extend(own.map(|mapping| (extended.resource_claim_name.as_str(), mapping.request_name.as_str())));
-        }
-        let known = self.claims.lock();
-        let mut devices: Vec<String> = Vec::new();
-        for (name, request) in requests {
-            let unknown = || format!("internal error: unable to get claim info for ResourceClaim {name} in namespace {namespace}");
-            let claim = known.get(namespace, name).ok_or_else(unknown)?;
-            for device in claim.cdi_devices(request) {
-                if !devices.contains(&device) {
-                    devices.push(device);
-                }
-            }
-        }
-        Ok(devices)
     }
 
     /// Takes back what a pod had. Doing it again is fine.

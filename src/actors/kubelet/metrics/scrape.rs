@@ -12,7 +12,7 @@ use troupe_cri::{
     proto::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState},
 };
 
-use crate::kubelet::{csi::stats::VolumeUsage, device_metrics, stats::PodVolumes};
+use crate::kubelet::{csi::stats::VolumeUsage, device_metrics, pod_resources, stats::PodVolumes};
 
 /// A whole scrape. `desired` pods are bound to the node.
 pub async fn scrape(node: &str, desired: usize, volumes: &PodVolumes, runtime: &dyn Runtime, version: &VersionInfo) -> Bytes {
@@ -23,6 +23,7 @@ pub async fn scrape(node: &str, desired: usize, volumes: &PodVolumes, runtime: &
     let mut collectors: Vec<&dyn Collect> = vec![&now, &claims, &build];
     collectors.extend(super::COLLECTORS);
     collectors.extend(device_metrics::COLLECTORS);
+    collectors.extend(pod_resources::metrics::COLLECTORS);
     collectors.extend(troupe_api::client::COLLECTORS);
     collectors.push(&Process);
     render(&collectors)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use troupe_api::{meta::SystemClock, service::DeleteOptions};
+use troupe_api::{meta::SystemClock, service::DeleteOptions, unix_grpc::Service};
 use troupe_cri::FakeRuntime;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         Kubelet, KubeletOptions,
         container_manager::{ContainerManagerOptions, StaticCpus, cpu::testing::topology},
         node::reserved::Reserved,
+        pod_resources::proto::{GetRequest, GetResponse},
     },
     runtime::system::{System, SystemOptions},
 };
@@ -85,6 +86,15 @@ impl Stage {
         Some(self.runtime.container_named(name)?.config.linux?.resources?.cpuset_cpus)
     }
 
+    /// The CPUs of which the kubelet tells other programs of the node that a container has them for itself.
+    async fn told_cpus(&self, name: &str) -> Vec<i64> {
+        let socket = self.place.path().join("kubelet/pod-resources/kubelet.sock");
+        let request = GetRequest { pod_name: name.into(), pod_namespace: "default".into() };
+        let answer: Result<GetResponse, _> = Service::new(&socket, PATIENCE).ask("/v1.PodResourcesLister/Get", request).await;
+        let pod = answer.expect("the pod runs").pod.expect("a pod");
+        pod.containers.into_iter().flat_map(|container| container.cpu_ids).collect()
+    }
+
     fn quota(&self, name: &str) -> Option<i64> {
         Some(self.runtime.container_named(name)?.config.linux?.resources?.cpu_quota)
     }
@@ -106,6 +116,7 @@ async fn who_shares_leaves_the_cpus_that_others_get_and_a_new_kubelet_knows_them
     stage.until("the other one leaves it", has("shares", "0,2-3")).await;
     assert_eq!(stage.quota("own"), Some(-1), "nothing holds it back there");
     stage.until_pod("own", "Running").await;
+    assert_eq!((stage.told_cpus("own").await, stage.told_cpus("shares").await), (vec![1], vec![]));
     drop(kubelet);
     assert!(system.shutdown(Duration::from_secs(5)).await);
     let (_kubelet, _system) = stage.kubelet(4).await;

@@ -16,6 +16,7 @@ use super::{
     Made, Plugin, PodPaths, VolumeError,
     atomic::{self, Owners},
     block, claim, fs_group, host_path, hostpath, is_read_only,
+    medium::{self, Medium},
     ownership::{directory_mode, own_directory, shared_mode},
     payload::{PayloadInputs, payload, sole_user},
     room::{MOST_VOLUMES, NodeRoom, Room},
@@ -142,16 +143,20 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
         Plugin::Csi => return Ok(false),
         Plugin::EmptyDir => {
             let source = volume.empty_dir.as_ref().expect("its plugin is emptyDir");
-            let memory = (source.medium.as_deref() == Some("Memory")).then(|| Memory { bytes: Some(memory_size(inputs, source)) });
-            make_volume(&path, shared_mode(group), group, memory)
+            let files = match Medium::of(source, inputs.pod).map_err(failed)? {
+                Medium::Disk => Files::OnDisk,
+                Medium::Memory => Files::InMemory { bytes: Some(memory_size(inputs, source)) },
+                Medium::HugePages(page) => Files::InHugePages { page },
+            };
+            make_volume(&path, shared_mode(group), group, files)
         }
         _ => {
             let _writing = WRITING.lock();
             room.memory = in_memory(plugin, volume);
             let files = payload(inputs, volume, room).map_err(failed)?;
             let user = volume.projected.as_ref().and_then(|_| sole_user(inputs.pod)).and_then(|user| u32::try_from(user).ok());
-            let memory = room.memory.then(Memory::default);
-            make_volume(&path, directory_mode(group), group, memory).and_then(|made| {
+            let place = if room.memory { Files::InMemory { bytes: None } } else { Files::OnDisk };
+            make_volume(&path, directory_mode(group), group, place).and_then(|made| {
                 atomic::write(&Directory::open(&path)?, &files, Owners { user, group }, now)?;
                 Ok(made)
             })
@@ -162,14 +167,22 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
 
 /// Secrets and tokens never touch the disk.
 fn in_memory(plugin: Plugin, volume: &Volume) -> bool {
-    let asked = || volume.empty_dir.as_ref().is_some_and(|source| source.medium.as_deref() == Some("Memory"));
+    let asked = || volume.empty_dir.as_ref().is_some_and(medium::is_mounted);
     matches!(plugin, Plugin::Secret | Plugin::Projected) || (plugin == Plugin::EmptyDir && asked())
 }
 
-/// A volume that is a file system in memory.
-#[derive(Clone, Copy, Debug, Default)]
-struct Memory {
-    bytes: Option<i64>,
+/// Where the files of a volume are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    OnDisk,
+    /// In a file system of so many bytes.
+    InMemory {
+        bytes: Option<i64>,
+    },
+    /// In one of pages of so many bytes.
+    InHugePages {
+        page: i64,
+    },
 }
 
 /// The bytes of a volume in memory: the node's allocatable, or its pod, or its own limit, whichever is least (upstream's
@@ -183,7 +196,7 @@ pub(super) fn memory_size(inputs: &PayloadInputs<'_>, source: &EmptyDirVolumeSou
 
 /// Makes a volume's directory where it is missing; says whether it, or the file system in it, was. It appears with its mode and
 /// owner, and nothing of what is there already changes: containers own that.
-fn make_volume(path: &Path, mode: u32, group: Option<u32>, memory: Option<Memory>) -> io::Result<bool> {
+fn make_volume(path: &Path, mode: u32, group: Option<u32>, files: Files) -> io::Result<bool> {
     let (parent, name) = place_and_name(path)?;
     let place = Directory::make(parent, PRIVATE)?;
     let made = match place.open_dir(Path::new(name)) {
@@ -197,17 +210,29 @@ fn make_volume(path: &Path, mode: u32, group: Option<u32>, memory: Option<Memory
         }
         Err(error) => return Err(error),
     };
-    let Some(memory) = memory.filter(|_| made || !is_mounted(path).unwrap_or(false)) else { return Ok(made) };
-    mount_tmpfs(path, memory, mode, group)?;
+    if files == Files::OnDisk || (!made && is_mounted(path).unwrap_or(false)) {
+        return Ok(made);
+    }
+    match files {
+        Files::OnDisk => {}
+        Files::InMemory { bytes } => mount_tmpfs(path, bytes, mode, group)?,
+        Files::InHugePages { page } => mount_huge_pages(path, page, mode, group)?,
+    }
     Ok(true)
 }
 
-fn mount_tmpfs(path: &Path, memory: Memory, mode: u32, group: Option<u32>) -> io::Result<()> {
-    let size = memory.bytes.map(|bytes| format!("size={bytes},")).unwrap_or_default();
+fn mount_tmpfs(path: &Path, bytes: Option<i64>, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let size = bytes.map(|bytes| format!("size={bytes},")).unwrap_or_default();
     let group = group.map(|group| format!("gid={group},")).unwrap_or_default();
     // Upstream leaves the kernel its default, with which nobody removes what others made.
     let options = format!("{size}{group}mode={:o}", mode | 0o1000);
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)
+}
+
+fn mount_huge_pages(path: &Path, page: i64, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let options = format!("pagesize={page}");
+    mount(Some("nodev"), path, Some("hugetlbfs"), MsFlags::empty(), Some(options.as_str()))?;
+    own_directory(&Directory::open(path)?, mode, group)
 }
 
 /// Unmounts all below the pod's directory and removes it, by descriptor: neither a mount nor a link leads out of it, and the depth

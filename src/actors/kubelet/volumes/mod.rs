@@ -5,6 +5,7 @@ pub mod block;
 pub mod claim;
 pub mod disk;
 pub mod hostpath;
+pub mod medium;
 pub mod mounts;
 pub mod ownership;
 pub mod payload;

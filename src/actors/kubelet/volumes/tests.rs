@@ -367,3 +367,43 @@ fn an_image_volume_is_refused_with_the_name_and_version_of_the_runtime() {
     let why = "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported with the container runtime fake 1";
     assert_eq!(refused.expect_err("is refused").to_string(), why);
 }
+
+#[test]
+fn a_volume_of_huge_pages_is_mounted_for_a_pod_that_asks_for_some() {
+    let place = tempfile::tempdir().expect("a directory");
+    let paths = PodPaths::new(place.path(), "u");
+    let set_up = |requests: serde_json::Value| {
+        let spec = json!({"volumes": [{"name": "e", "emptyDir": {"medium": "HugePages"}}], "securityContext": {"fsGroup": 77},
+            "containers": [{"name": "c", "resources": {"requests": requests}}]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+        let (references, tokens) = (References::default(), BTreeMap::new());
+        let inputs = PayloadInputs {
+            pod: &pod,
+            references: &references,
+            tokens: &tokens,
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime: "fake 1",
+        };
+        let outcome = disk::set_up(&paths, &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now());
+        (outcome.map_err(|error| error.to_string()), disk::missing(&paths, &pod))
+    };
+    let why =
+        "MountVolume.SetUp failed for volume \"e\" : medium HugePages: hugePages storage requested, but there is no resource request for huge pages";
+    assert_eq!(set_up(json!({"memory": "1Gi"})), (Err(why.to_owned()), vec!["e".to_owned()]));
+    let path = paths.volume("empty-dir", "e");
+    assert!(!path.exists(), "nothing is made");
+
+    let asked = json!({"hugepages-2Mi": "2Mi"});
+    let done = set_up(asked.clone());
+    let table = fs::read_to_string("/proc/self/mounts").expect("the mount table");
+    let owner = fs::metadata(&path).map(|found| (found.gid(), found.permissions().mode() & 0o7777)).ok();
+    let again = set_up(asked);
+    let count = fs::read_to_string("/proc/self/mounts").expect("the mount table").matches(path.to_str().expect("a path")).count();
+    while nix::mount::umount(&path).is_ok() {}
+    assert_eq!((done, again), ((Ok(()), Vec::new()), (Ok(()), Vec::new())));
+    assert!(table.lines().any(|line| line.contains(path.to_str().expect("a path")) && line.contains("hugetlbfs")), "{table}");
+    assert_eq!((owner, count), (Some((77, 0o2777)), 1), "once, and for the pod's group");
+}

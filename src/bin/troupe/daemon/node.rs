@@ -45,7 +45,7 @@ use troupe_api::{
     },
     meta::ObjectKey,
 };
-use troupe_net::netlink::Netlink;
+use troupe_net::{cni::announce::HostPodAddresses, netlink::Netlink};
 
 use super::{Launch, Running, hollow, runtime};
 use crate::{
@@ -300,7 +300,8 @@ impl Node {
         let gates = |policies: Vec<NetworkPolicies>| Arc::new(EveryGate(policies.iter().map(NetworkPolicies::gate).collect())) as Arc<dyn PodGate>;
         let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, gates);
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
-        let gate = Arc::new(FreshGate { neighbours, then });
+        let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
+        let gate = Arc::new(FreshGate { neighbours, pods, then });
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);

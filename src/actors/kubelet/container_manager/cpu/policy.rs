@@ -62,6 +62,11 @@ impl StaticPolicy {
         &self.topology
     }
 
+    /// The CPUs that containers can have for themselves, whoever has them.
+    pub fn allocatable(&self) -> CpuSet {
+        self.topology.cpus().difference(&self.reserved)
+    }
+
     /// What there is while nobody has anything.
     pub fn initial(&self) -> Assignments {
         let all = self.topology.cpus();
