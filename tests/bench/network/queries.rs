@@ -126,7 +126,8 @@ pub struct Answerer {
 
 impl Answerer {
     pub fn at(end: &End, port: u16) -> Self {
-        let socket = end.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))).expect("the port is free");
+        // Of all addresses, answers would leave from the one that is nearest to whoever asked, which is not the one that was asked.
+        let socket = end.within(|| UdpSocket::bind((end.ip, port))).expect("the port is free");
         // Every now and then it looks whether this is over.
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("takes it");
         let over = Arc::new(AtomicBool::new(false));
