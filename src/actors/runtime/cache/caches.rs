@@ -1,16 +1,16 @@
-//! The caches of a process: one per kind and selection, made when first asked for.
+//! The caches of a process: one per kind and selection, made when first asked for, and looked at together.
 
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use parking_lot::Mutex;
 use troupe_api::{
     client::{Api, Client},
-    meta::{FieldSelector, ObjectKey},
+    meta::{FieldSelector, GroupResource, ObjectKey},
     resources,
     service::WatchOptions,
     stored::KubeObject,
@@ -19,10 +19,13 @@ use troupe_api::{
 use super::{
     Cache,
     definition::Definition,
-    reflect,
-    reflector::{reflect_defined, reflect_if_allowed},
+    looking::{Followed, look},
+    reflector::{reflect, reflect_defined, reflect_if_allowed},
 };
-use crate::runtime::system::{System, TaskHandle};
+use crate::runtime::{
+    freshness::Freshness,
+    system::{System, TaskHandle},
+};
 
 /// Shared caches under one identity. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +35,9 @@ struct Inner {
     system: System,
     client: Client,
     made: Mutex<HashMap<(TypeId, String), Made>>,
+    followed: Arc<Followed>,
+    /// Looks how far they are behind, from the first one on.
+    looking: OnceLock<TaskHandle>,
 }
 
 struct Made {
@@ -43,7 +49,7 @@ struct Made {
 impl Caches {
     /// Caches that list and watch as `client`.
     pub fn new(system: System, client: Client) -> Self {
-        Caches(Arc::new(Inner { system, client, made: Mutex::default() }))
+        Caches(Arc::new(Inner { system, client, made: Mutex::default(), followed: Arc::default(), looking: OnceLock::new() }))
     }
 
     pub fn system(&self) -> &System {
@@ -52,6 +58,16 @@ impl Caches {
 
     pub fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// Lists a cache that is fed by a watch of `resource`, and looks how far it is behind, for as long as it lives.
+    pub fn follow(&self, cache: &Arc<Freshness>, resource: GroupResource) {
+        self.0.system.directory().list_cache(cache);
+        self.0.followed.add(cache, resource);
+        self.0.looking.get_or_init(|| {
+            let (followed, service) = (self.0.followed.clone(), self.0.client.service().clone());
+            self.0.system.spawn_task("caches", move || look(followed.clone(), service.clone()))
+        });
     }
 
     /// The cache of all objects of a kind.
@@ -83,8 +99,10 @@ impl Caches {
     fn fed<K: KubeObject>(&self, name: &str, feed: impl FnOnce(&System, &str, Api<K>, Cache<K>) -> TaskHandle) -> Cache<K> {
         let mut made = self.0.made.lock();
         let entry = made.entry((TypeId::of::<K>(), name.to_owned())).or_insert_with(|| {
-            let cache = Cache::<K>::default();
-            let reflector = feed(&self.0.system, &format!("caches/{}{name}", K::KIND), self.0.client.all::<K>(), cache.clone());
+            let path = format!("caches/{}{name}", K::KIND);
+            let cache = Cache::<K>::named(path.as_str());
+            self.follow(cache.freshness(), GroupResource::new(K::GROUP, K::URL_PATH_SEGMENT));
+            let reflector = feed(&self.0.system, &path, self.0.client.all::<K>(), cache.clone());
             Made { cache: Box::new(cache), _reflector: reflector }
         });
         entry.cache.downcast_ref::<Cache<K>>().expect("filed under its own type").clone()
