@@ -1,5 +1,5 @@
 //! The actors in numbers, under names of our own, and the caches that are none. Actors of one kind are counted together: there may be
-//! thousands. So are caches of one name.
+//! thousands. So are caches of one path.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,13 +27,16 @@ impl Collect for ActorMetrics {
         let help = "Age of the oldest message in the mailboxes of a kind of actor.";
         family("troupe_actor_mailbox_oldest_seconds", help, "gauge", &|numbers| numbers.oldest.as_secs_f64());
         family("troupe_actor_restarts_total", "Restarts of actors of a kind after a failure.", "counter", &|numbers| numbers.restarts as f64);
-        self.collect_caches(text);
     }
 }
 
-impl ActorMetrics {
+/// Tells how far the caches of a system are behind their sources, as [`super::lag`] has it.
+#[derive(Clone)]
+pub struct CacheMetrics(pub System);
+
+impl Collect for CacheMetrics {
     #[allow(clippy::cast_precision_loss, reason = "counts of rare things are small")]
-    fn collect_caches(&self, text: &mut Text) {
+    fn collect(&self, text: &mut Text) {
         let now = self.0.instant();
         let mut caches = BTreeMap::<Arc<str>, FreshnessNumbers>::new();
         for cache in self.0.directory().caches() {

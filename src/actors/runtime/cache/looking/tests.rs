@@ -29,7 +29,7 @@ use crate::{
     },
     runtime::{
         cache::{Cache, Caches},
-        metrics::ActorMetrics,
+        metrics::CacheMetrics,
         system::System,
     },
     simulation::simulate,
@@ -97,7 +97,7 @@ async fn listed(system: &System, path: &str) -> Value {
 }
 
 fn metric(system: &System, name: &str, path: &str) -> Option<f64> {
-    let text = render(&[&ActorMetrics(system.clone())]);
+    let text = render(&[&CacheMetrics(system.clone())]);
     Samples::parse(std::str::from_utf8(&text).expect("text")).expect("parses").value(name, &[("cache", path)])
 }
 
