@@ -1,8 +1,8 @@
 //! How fresh a cache of this process is: what its watch notes, what its source is known to hold, and what follows from both.
 //!
 //! In: how far the cache shows everything and that its watch brought something, from whoever feeds it, without a lock; the newest change at the
-//! source, from whoever looks once a second. Out: a warning when it is late, once until it has caught up, and [`Freshness::stuck`] when its
-//! watch must be replaced. [`super::lag`] says when.
+//! source, from whoever looks once a second. Out: a warning when it is late, once until it has caught up, and the end of its watch when that
+//! must be replaced ([`Freshness::unless_stuck`]). [`super::lag`] says when.
 
 use std::{
     sync::{
@@ -12,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
-use troupe_api::meta::Revision;
+use troupe_api::{meta::Revision, service::WatchStream, status::Status};
 
 use super::lag::{Finding, Lag, Sight};
 
@@ -79,8 +80,23 @@ impl Freshness {
     }
 
     /// Resolves when the watch that is under way now must be replaced.
-    pub fn stuck(&self) -> Notified<'_> {
+    fn stuck(&self) -> Notified<'_> {
         self.stuck.notified()
+    }
+
+    /// The watch that `begins`, which ends when it must be replaced.
+    ///
+    /// # Errors
+    /// Those of the beginning, and that it takes too long while the cache lacks something.
+    pub async fn unless_stuck(self: &Arc<Self>, begins: impl Future<Output = Result<WatchStream, Status>>) -> Result<WatchStream, Status> {
+        let cache = self.clone();
+        let mut stuck = Box::pin(async move { cache.stuck().await });
+        let watch = tokio::select! {
+            biased;
+            () = &mut stuck => return Err(Status::timeout("the watch did not begin in time")),
+            begun = begins => begun?,
+        };
+        Ok(watch.take_until(stuck).boxed())
     }
 
     /// Looks at the cache; `newest` is the newest change that its source is known to hold, where that is news.

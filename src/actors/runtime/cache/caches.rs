@@ -3,7 +3,7 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -19,13 +19,10 @@ use troupe_api::{
 use super::{
     Cache,
     definition::Definition,
-    looking::{Followed, look},
+    looking::Lags,
     reflector::{reflect, reflect_defined, reflect_if_allowed},
 };
-use crate::runtime::{
-    freshness::Freshness,
-    system::{System, TaskHandle},
-};
+use crate::runtime::system::{System, TaskHandle};
 
 /// Shared caches under one identity. Cheap to clone.
 #[derive(Clone)]
@@ -35,9 +32,7 @@ struct Inner {
     system: System,
     client: Client,
     made: Mutex<HashMap<(TypeId, String), Made>>,
-    followed: Arc<Followed>,
-    /// Looks how far they are behind, from the first one on.
-    looking: OnceLock<TaskHandle>,
+    lags: Lags,
 }
 
 struct Made {
@@ -49,7 +44,7 @@ struct Made {
 impl Caches {
     /// Caches that list and watch as `client`.
     pub fn new(system: System, client: Client) -> Self {
-        Caches(Arc::new(Inner { system, client, made: Mutex::default(), followed: Arc::default(), looking: OnceLock::new() }))
+        Caches(Arc::new(Inner { lags: Lags::new(&system, &client), system, client, made: Mutex::default() }))
     }
 
     pub fn system(&self) -> &System {
@@ -60,14 +55,9 @@ impl Caches {
         &self.0.client
     }
 
-    /// Lists a cache that is fed by a watch of `resource`, and looks how far it is behind, for as long as it lives.
-    pub fn follow(&self, cache: &Arc<Freshness>, resource: GroupResource) {
-        self.0.system.directory().list_cache(cache);
-        self.0.followed.add(cache, resource);
-        self.0.looking.get_or_init(|| {
-            let (followed, service) = (self.0.followed.clone(), self.0.client.service().clone());
-            self.0.system.spawn_task("caches", move || look(followed.clone(), service.clone()))
-        });
+    /// Looks how far what watches under this identity feed is behind.
+    pub fn lags(&self) -> &Lags {
+        &self.0.lags
     }
 
     /// The cache of all objects of a kind.
@@ -101,7 +91,7 @@ impl Caches {
         let entry = made.entry((TypeId::of::<K>(), name.to_owned())).or_insert_with(|| {
             let path = format!("caches/{}{name}", K::KIND);
             let cache = Cache::<K>::named(path.as_str());
-            self.follow(cache.freshness(), GroupResource::new(K::GROUP, K::URL_PATH_SEGMENT));
+            self.0.lags.follow(cache.freshness(), GroupResource::new(K::GROUP, K::URL_PATH_SEGMENT));
             let reflector = feed(&self.0.system, &path, self.0.client.all::<K>(), cache.clone());
             Made { cache: Box::new(cache), _reflector: reflector }
         });

@@ -5,25 +5,54 @@
 mod tests;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
-use troupe_api::{ApiService, meta::GroupResource};
+use troupe_api::{ApiService, client::Client, meta::GroupResource};
 
-use crate::runtime::freshness::Freshness;
+use crate::runtime::{
+    freshness::Freshness,
+    system::{System, TaskHandle},
+};
 
 /// From one look to the next; an answer that takes longer is not waited for.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Looks at caches, until it is dropped.
+pub struct Lags {
+    system: System,
+    service: Arc<dyn ApiService>,
+    followed: Arc<Followed>,
+    /// From the first cache on.
+    task: OnceLock<TaskHandle>,
+}
+
+impl Lags {
+    /// Of caches that are fed through `client`.
+    pub fn new(system: &System, client: &Client) -> Self {
+        Lags { system: system.clone(), service: client.service().clone(), followed: Arc::default(), task: OnceLock::new() }
+    }
+
+    /// Lists a cache that is fed by a watch of `resource`, and looks how far it is behind, for as long as it lives.
+    pub fn follow(&self, cache: &Arc<Freshness>, resource: GroupResource) {
+        self.system.directory().list_cache(cache);
+        self.followed.add(cache, resource);
+        self.task.get_or_init(|| {
+            let (followed, service) = (self.followed.clone(), self.service.clone());
+            self.system.spawn_task("caches", move || look(followed.clone(), service.clone()))
+        });
+    }
+}
+
 /// The caches that are looked at, with what they watch.
 #[derive(Debug, Default)]
-pub struct Followed(Mutex<Vec<(Weak<Freshness>, GroupResource)>>);
+struct Followed(Mutex<Vec<(Weak<Freshness>, GroupResource)>>);
 
 impl Followed {
-    pub fn add(&self, cache: &Arc<Freshness>, resource: GroupResource) {
+    fn add(&self, cache: &Arc<Freshness>, resource: GroupResource) {
         self.0.lock().push((Arc::downgrade(cache), resource));
     }
 
@@ -36,7 +65,7 @@ impl Followed {
 }
 
 /// Looks for ever.
-pub async fn look(followed: Arc<Followed>, service: Arc<dyn ApiService>) {
+async fn look(followed: Arc<Followed>, service: Arc<dyn ApiService>) {
     let mut ask_at = Instant::now();
     loop {
         sleep(LOOK).await;

@@ -7,7 +7,7 @@
 //! writer and must only note a key and wake somebody. Whatever goes through all objects does so a turn at a time
 //! ([`crate::runtime::turn`]): a cache never holds up its arbiter, however many or large its objects are.
 //!
-//! How far a cache is behind its source [`Caches`] looks at once a second (`looking.rs`), for all of its caches at once: it asks the API service
+//! How far a cache is behind its source [`Lags`] looks at once a second (`looking.rs`), for all of its caches at once: it asks the API service
 //! which changes all watches have been told of, without waking any cache. A cache that does not know of them complains, and its watch is
 //! replaced when it is stuck ([`crate::runtime::freshness`]).
 
@@ -41,7 +41,7 @@ use troupe_api::{
     stored::{KubeObject, StoredObject},
 };
 
-pub use self::{caches::Caches, change::Change, subscription::Subscription};
+pub use self::{caches::Caches, change::Change, looking::Lags, subscription::Subscription};
 use self::{
     change::Version,
     index::{Entries, Index, Values},

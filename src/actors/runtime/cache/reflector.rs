@@ -98,13 +98,7 @@ async fn follow<K: KubeObject>(
     let (resource_version, send_initial_events) = (resume.revision(), Some(afresh));
     let options = WatchOptions { resource_version, allow_bookmarks: true, progress: true, send_initial_events, ..selected.clone() };
     let freshness = cache.freshness();
-    let stuck = freshness.stuck();
-    let ends = async {
-        tokio::select! { biased; () = unwanted => {}, () = stuck => {} }
-    };
-    tokio::pin!(ends);
-    let opened = tokio::select! { biased; () = &mut ends => return Ok(()), opened = api.watch_stored(options) => opened? };
-    let events = opened.take_until(ends);
+    let events = freshness.unless_stuck(api.watch_stored(options)).await?.take_until(unwanted);
     tokio::pin!(events);
     let mut listing = afresh.then(OrdMap::new);
     let mut turn = Turn::default();
