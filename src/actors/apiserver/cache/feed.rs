@@ -8,8 +8,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
