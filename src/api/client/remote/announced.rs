@@ -1,8 +1,11 @@
 //! How clients over HTTPS ask what a server of ours has told watches ([`crate::ApiService::announced`]):
 //! `GET /debug/troupe/announced?resource=pods&resource=leases.coordination.k8s.io` is answered by `{"pods": 1207}`, where nothing is known of
-//! leases. Pure.
+//! leases. Who names no resource asks about all. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -20,11 +23,16 @@ pub const RESOURCE: &str = "resource";
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// A server that cannot answer, or does not let us ask, may be another one later.
 const ASK_LATER: Duration = Duration::from_secs(60);
+/// Who wants to know of more asks about all: a question has an end, and there may be thousands of definitions.
+const MOST_NAMED: usize = 100;
 
 /// Path and query of the question.
 pub fn question(resources: &[GroupResource]) -> String {
-    let named = resources.iter().map(|resource| format!("{RESOURCE}={resource}"));
-    format!("{PATH}?{}", named.collect::<Vec<_>>().join("&"))
+    let named: BTreeSet<_> = resources.iter().map(|resource| format!("{RESOURCE}={resource}")).collect();
+    if named.len() > MOST_NAMED {
+        return PATH.to_owned();
+    }
+    format!("{PATH}?{}", named.into_iter().collect::<Vec<_>>().join("&"))
 }
 
 /// The resource that a parameter names.
@@ -59,9 +67,12 @@ mod tests {
     fn an_answer_says_what_the_server_knows() {
         let resources = [GroupResource::new("", "pods"), GroupResource::new("coordination.k8s.io", "leases")];
         let asked = question(&resources);
-        assert_eq!(asked, "/debug/troupe/announced?resource=pods&resource=leases.coordination.k8s.io");
-        let named: Vec<_> = asked.split(['?', '&']).skip(1).filter_map(|part| Some(resource(part.split_once('=')?.1))).collect();
+        assert_eq!(asked, "/debug/troupe/announced?resource=leases.coordination.k8s.io&resource=pods");
+        let mut named: Vec<_> = asked.split(['?', '&']).skip(1).filter_map(|part| Some(resource(part.split_once('=')?.1))).collect();
+        named.reverse();
         assert_eq!(named, resources);
+        let many: Vec<_> = (0..=MOST_NAMED).map(|at| GroupResource::new("example.com", format!("things{at}"))).collect();
+        assert_eq!(question(&many), PATH, "about all");
         let known = Announced { revisions: vec![Some(Revision(7)), None], ask_again: Duration::ZERO };
         let document = document(&resources, &known);
         assert_eq!(&document[..], br#"{"pods":7}"#);

@@ -128,7 +128,10 @@ pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute 
 /// What watches were told of: clients in other processes ask it, to know when they are behind.
 pub fn announced(api: Arc<ApiServer>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
-        let named: Vec<_> = query_values(&request.query, announced::RESOURCE).iter().map(|name| announced::resource(name)).collect();
+        let mut named: Vec<_> = query_values(&request.query, announced::RESOURCE).iter().map(|name| announced::resource(name)).collect();
+        if named.is_empty() {
+            named = api.registry().rows().iter().map(|row| row.group_resource()).collect();
+        }
         let told = api.announced(named.clone());
         let reply: Answer =
             Box::pin(async move { Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await) }) });
