@@ -14,7 +14,12 @@ use crate::{
     apiserver::{self, ApiServer},
     controllers::resourceclaim,
     kubelet, proxy,
-    runtime::{leader, metrics::ActorMetrics, queue, system::System},
+    runtime::{
+        leader,
+        metrics::{ActorMetrics, CacheMetrics},
+        queue,
+        system::System,
+    },
     scheduler,
 };
 
@@ -27,7 +32,8 @@ pub struct Sources {
 impl Sources {
     /// The actors of a process, and the objects of its API server.
     pub fn new(system: &System, api: Option<&ApiServer>, version: VersionInfo) -> Self {
-        let mut own: Vec<Box<dyn Collect>> = vec![Box::new(BuildInfo(version)), Box::new(ActorMetrics(system.clone())), Box::new(Process)];
+        let (actors, caches) = (ActorMetrics(system.clone()), CacheMetrics(system.clone()));
+        let mut own: Vec<Box<dyn Collect>> = vec![Box::new(BuildInfo(version)), Box::new(actors), Box::new(caches), Box::new(Process)];
         if let Some(api) = api {
             own.push(Box::new(api.stored_objects()));
         }
@@ -116,6 +122,10 @@ mod tests {
         positive("troupe_actor_count", &[("actor", "apiserver/namespaces")]);
         positive("rest_client_requests_total", &[("method", "POST"), ("code", "201")]);
         positive("kubernetes_build_info", &[("minor", "36")]);
+        positive("apiserver_watch_cache_resource_version", &[("resource", "namespaces")]);
+        let fresh = |name, labels: &[(&str, &str)]| assert!(samples.value(name, labels).is_some_and(|lag| lag < 1.0), "{name} {labels:?}");
+        fresh("troupe_watch_cache_lag_seconds", &[("resource", "namespaces")]);
+        fresh("troupe_cache_lag_seconds", &[("cache", "caches/Namespace")]);
         positive("process_resident_memory_bytes", &[]);
     }
 

@@ -86,6 +86,9 @@ pub struct WatchOptions {
     /// Where it begins: `None` asks for the newest state, `Some(0)` for any.
     pub resource_version: Option<Revision>,
     pub allow_bookmarks: bool,
+    /// A bookmark comes within a second or so of every change of the resource of which no event was sent, so that the client knows how far it
+    /// is. Only our own clients ask for that, over HTTP by [`crate::meta::cause::CAUSES_HEADER`].
+    pub progress: bool,
     /// `sendInitialEvents`: begin with ADDED events for all that exists, then, with bookmarks, one annotated
     /// `k8s.io/initial-events-end`. Without a word on it, a watch from the newest or any state has the events only.
     pub send_initial_events: Option<bool>,
@@ -279,6 +282,15 @@ pub enum WatchItem {
 /// A watch in progress; ends when dropped.
 pub type WatchStream = BoxStream<'static, WatchItem>;
 
+/// What a service has told watches of resources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// In the order in which the resources were named; `None` for those of which nothing is known. Empty where nothing is known at all.
+    pub revisions: Vec<Option<Revision>>,
+    /// When asking again is worth it.
+    pub ask_again: Duration,
+}
+
 /// The one door to the API. Authorization, admission, audit and commit live behind it.
 pub trait ApiService: Send + Sync + 'static {
     /// Answers one request. Must be called within a tokio runtime.
@@ -292,6 +304,12 @@ pub trait ApiService: Send + Sync + 'static {
     /// A service that serves no connections refuses them.
     fn admit_connect(&self, _call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         Box::pin(std::future::ready(Err(Status::internal("connections are not admitted here"))))
+    }
+
+    /// The newest change of each of these resources that all watches of it have been told of, by an event or, where they asked for progress, by
+    /// a bookmark: a watch that does not know of it is behind. A service that cannot say that knows of none.
+    fn announced(&self, _resources: Vec<GroupResource>) -> BoxFuture<'static, Announced> {
+        Box::pin(std::future::ready(Announced { revisions: Vec::new(), ask_again: Duration::from_secs(60) }))
     }
 
     /// The live resource table.

@@ -112,7 +112,14 @@ fn all_processes_are_asked(cluster: &Cluster) {
     {
         assert!(lives(path, process), "{path} of {process} is missing");
     }
+    // Also those beside the API server know what their watches were told, and that they are not behind.
+    let is_fresh = |actor: &Value| actor["status"]["newest"].as_u64() > Some(0) && actor["status"]["lagSeconds"].as_f64() < Some(1.0);
+    for (path, process) in [("caches/Deployment", "controllers@it"), ("caches/Pod", "scheduler@it"), ("caches/Pod-of-node", "node@it")] {
+        let knows = || cluster.actors().iter().any(|actor| actor["path"] == path && actor["process"] == process && is_fresh(actor));
+        eventually(&format!("{path} of {process} knows how far it is behind"), knows);
+    }
     let tree = cluster.troupe_text(&["actors"]);
+    assert!(tree.lines().any(|line| line.contains(" Pod-of-node ") && line.ends_with("s behind")), "{tree}");
     assert_eq!(tree.lines().filter(|line| line.contains("@it (pid ")).count(), 4, "{tree}");
     let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
     let killed = cluster.inside(&crate::cluster::binary()).args(["actors", "kill", "scheduler", "--panic", "--kubeconfig", &kubeconfig]).output();
@@ -123,6 +130,7 @@ fn all_processes_are_asked(cluster: &Cluster) {
         let output = cluster.inside("curl").args(["-sk", "--cert", &pki("admin.crt"), "--key", &pki("admin.key"), url]).output().expect("curl runs");
         text(&output.stdout)
     };
+    assert!(get("https://127.0.0.1:10257/metrics").contains("troupe_cache_lag_seconds{cache=\"caches/Deployment\"} "));
     assert!(get("https://127.0.0.1:10257/metrics").contains("leader_election_master_status{name=\"kube-controller-manager\"} 1"));
     assert!(get("https://127.0.0.1:10259/metrics").contains("scheduler_schedule_attempts_total{result=\"scheduled\""));
     let anonymous = cluster.inside("curl").args(["-sk", "https://127.0.0.1:10257/metrics"]).output().expect("curl runs");

@@ -30,6 +30,12 @@ impl CacheListers {
         self.caches.route(resource).ok_or_else(Status::page_not_found)
     }
 
+    /// The newest change of a stored resource that all watches of it have been told of.
+    pub fn announced(&self, resource: &GroupResource) -> Option<Revision> {
+        let row = self.row(&resource.group, &resource.resource)?;
+        Some(self.caches.cache(&row)?.announced())
+    }
+
     /// The row of a resource.
     pub fn row(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
         self.registry.load().by_resource(group, plural)

@@ -269,7 +269,8 @@ impl Reader {
             if matches!(start, Start::Initial) {
                 self.all_readable(&route.cache, &target.namespace).await?;
             }
-            let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
+            let (bookmarks, progress) = (options.allow_bookmarks, options.allow_bookmarks && options.progress);
+            let request = Subscribe { selection: selection.clone(), start, bookmarks, progress, ends };
             match subscribe(&route, request.clone()).await {
                 Err(_) if route.cache.has_ended() => tokio::task::yield_now().await,
                 outcome => return Ok((route, request, outcome?)),

@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -15,8 +16,8 @@ use troupe_api::{
     meta::{Cause, GroupResource, Object, ObjectKey, Revision},
     resources::{Feature, Registry, SchemaSource},
     service::{
-        ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target, UserInfo,
-        WatchOptions, WatchStream,
+        Announced, ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target,
+        UserInfo, WatchOptions, WatchStream,
     },
     status::Status,
     store::StoreError,
@@ -121,6 +122,8 @@ impl ApiServer {
     }
 }
 
+/// How long what was announced is new enough for who is in the same process.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Compiling a byte takes as long as so many bytes of a document that is decoded.
 const EXPRESSIONS: usize = 16;
 
@@ -244,6 +247,11 @@ impl ApiService for ApiServer {
     fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         let path = self.parts.path.clone();
         Box::pin(async move { path.admit_connect(call).await })
+    }
+
+    fn announced(&self, resources: Vec<GroupResource>) -> BoxFuture<'static, Announced> {
+        let revisions = resources.iter().map(|resource| self.parts.listers.announced(resource)).collect();
+        Box::pin(std::future::ready(Announced { revisions, ask_again: ASK_AGAIN }))
     }
 
     fn registry(&self) -> Arc<Registry> {

@@ -19,7 +19,6 @@ use crate::{
     runtime::{
         cache::{Cache, Caches},
         controller::{self, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
-        system::System,
     },
     storage::{reclaim_policy, volume_phase},
 };
@@ -32,11 +31,10 @@ pub struct LocalVolumes {
 
 impl LocalVolumes {
     /// Starts the unit `kubelet/local-volumes`; `client` acts as the node.
-    pub fn start(system: &System, client: &Client, node: &str, directory: PathBuf) {
-        let caches = Caches::new(system.clone(), client.clone());
+    pub fn start(caches: &Caches, client: &Client, node: &str, directory: PathBuf) {
         let labels = LabelSelector::from_map([(&local_path::NODE_LABEL.to_owned(), &node.to_owned())]);
         let volumes = caches.selected(" of this node", WatchOptions { labels, ..WatchOptions::default() });
-        controller::start_below("kubelet", system, &caches, client.clone(), LocalVolumes { volumes, directory });
+        controller::start_below("kubelet", caches.system(), caches, client.clone(), LocalVolumes { volumes, directory });
     }
 }
 

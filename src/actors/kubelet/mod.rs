@@ -63,7 +63,6 @@ use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use thiserror::Error;
 use troupe_api::{
-    client::Client,
     meta::{FieldSelector, ObjectKey},
     projection::MetaProjection,
     service::WatchOptions,
@@ -111,7 +110,7 @@ pub use self::{handle::KubeletHandle, options::KubeletOptions};
 use crate::{
     files::{Directory, directory::check_kernel},
     runtime::{
-        cache::{Cache, Lister, Subscription, reflect},
+        cache::{Cache, Caches, Lister, Subscription},
         host::UnitAddr,
         system::{System, TaskHandle},
         unit::Policy,
@@ -141,10 +140,11 @@ pub enum KubeletError {
     Directory { path: PathBuf, source: io::Error },
 }
 
-/// A running kubelet. Its units live on in the system until they are stopped there; what feeds them ends with this.
+/// A running kubelet. Its units live on in the system until they are stopped there; what feeds them ends with this, unless it has caches of others.
 pub struct Kubelet {
     handle: KubeletHandle,
     pods: Option<Cache<Pod>>,
+    _caches: Option<Caches>,
     _subscription: Option<Arc<Subscription<Pod>>>,
     _tasks: Vec<TaskHandle>,
 }
@@ -175,11 +175,12 @@ impl Kubelet {
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
         let mut tasks = Vec::new();
-        let services = service_lister(&options, system, &mut tasks);
+        let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
+        let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
         let context = Arc::new(context(&options, system, reached, &machine, services, abilities, container_manager));
         let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
-        let cache = options.client.as_ref().map(|client| pod_cache(client, &context.node_name, system, &mut tasks));
+        let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
         let facts = node_facts(&options, &version, machine);
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
         let (all, source) = (all_pods(cache.clone(), manifests.clone(), room.node.clone()), pod_source(cache.clone(), manifests.clone()));
@@ -190,13 +191,14 @@ impl Kubelet {
             let facts = Arc::new(facts);
             let devices = context.device_plugins.clone();
             system.spawn("kubelet/device-plugins", Policy::default(), move |_| DevicePluginServer::new(devices.clone()));
-            LocalVolumes::start(system, &client, &context.node_name, context.volumes.clone());
+            let read = options.caches.clone().unwrap_or_else(|| Caches::new(system.clone(), client.clone()));
+            LocalVolumes::start(&read, &client, &context.node_name, context.volumes.clone());
             watch_plugins(system, &context, &all, options.root_dir.join("plugins_registry"));
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
         let subscription = cache.as_ref().map(|cache| wake_on_change(cache, manifests, pods, system, &mut tasks));
-        Ok(Kubelet { handle: KubeletHandle::new(context, all), pods: cache, _subscription: subscription, _tasks: tasks })
+        Ok(Kubelet { handle: KubeletHandle::new(context, all), pods: cache, _caches: caches, _subscription: subscription, _tasks: tasks })
     }
 
     /// What the kubelet's server needs.
@@ -234,24 +236,9 @@ async fn reach_runtime(options: &KubeletOptions) -> Result<(VersionResponse, Run
     }
 }
 
-fn service_lister(options: &KubeletOptions, system: &System, tasks: &mut Vec<TaskHandle>) -> Option<Lister<Service>> {
-    if let Some(services) = &options.services {
-        return Some(services.clone());
-    }
-    let client = options.client.clone()?;
-    let cache = Cache::<Service>::default();
-    let fed = cache.clone();
-    tasks.push(system.spawn_task("kubelet/services", move || reflect(client.all::<Service>(), WatchOptions::default(), fed.clone())));
-    Some(cache)
-}
-
-fn pod_cache(client: &Client, node: &str, system: &System, tasks: &mut Vec<TaskHandle>) -> Cache<Pod> {
-    let cache = Cache::<Pod>::default();
+fn pod_cache(caches: &Caches, node: &str) -> Cache<Pod> {
     let fields = FieldSelector::parse(&format!("spec.nodeName={node}")).expect("a node's name is a valid field value");
-    let (client, fed) = (client.clone(), cache.clone());
-    let options = WatchOptions { fields, ..WatchOptions::default() };
-    tasks.push(system.spawn_task("kubelet/watch", move || reflect(client.all::<Pod>(), options.clone(), fed.clone())));
-    cache
+    caches.selected("-of-node", WatchOptions { fields, ..WatchOptions::default() })
 }
 
 fn context(

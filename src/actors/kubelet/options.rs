@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     network_policy::{OpenGate, PodGate},
-    runtime::{cache::Lister, token_bucket::Rate},
+    runtime::{
+        cache::{Caches, Lister},
+        token_bucket::Rate,
+    },
 };
 
 /// Everything a kubelet is told from outside.
@@ -32,6 +35,8 @@ pub struct KubeletOptions {
     pub node_name: String,
     /// Acts as `system:node:<name>`. Without one the node runs alone, on its manifests.
     pub client: Option<Client>,
+    /// Where the kubelet's own caches belong, its pods among them; it makes some of its client where none are given.
+    pub caches: Option<Caches>,
     /// All services, for pods' environments; the kubelet watches them itself where none is given.
     pub services: Option<Lister<Service>>,
     /// All nodes, of which one is this, for what pods may run on it; where none are given it is as this machine makes it.
@@ -106,6 +111,7 @@ impl KubeletOptions {
         KubeletOptions {
             node_name: node_name.into(),
             client: None,
+            caches: None,
             services: None,
             nodes: None,
             gate: Arc::new(OpenGate),

@@ -1,9 +1,9 @@
-//! The directory of live actors: what `troupe actors` shows.
+//! The directory of live actors, and of caches with how far they are behind: what `troupe actors` shows.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -13,11 +13,12 @@ use actix::Message;
 use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
 use super::{
     chaos::Chaos,
+    freshness::Freshness,
     recorder::Name,
     totals::{ActorKind, ActorNumbers, Totals},
 };
@@ -261,6 +262,33 @@ pub struct Directory {
     entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
     /// What actors that are gone had counted, so that totals never fall.
     gone: Mutex<Totals>,
+    /// Caches that are no actors themselves. Those that are gone are left out.
+    caches: Mutex<Vec<Weak<Freshness>>>,
+}
+
+/// A cache as the directory reports it: what its watches brought counts as handled.
+fn cache_status(cache: &Freshness, now: Instant) -> ActorStatus {
+    let numbers = cache.numbers(now);
+    let status = json!({
+        "revision": numbers.shown.0,
+        "newest": numbers.newest.0,
+        "lagSeconds": numbers.behind.as_secs_f64(),
+        "lagEpisodes": numbers.episodes,
+        "replacedWatches": numbers.replaced,
+    });
+    ActorStatus {
+        path: cache.path().clone(),
+        unit: "Cache",
+        state: if numbers.shown.0 == 0 { ActorState::Starting } else { ActorState::Running },
+        mailbox: 0,
+        oldest_us: 0,
+        handled: numbers.heard,
+        p50_us: 0.0,
+        p99_us: 0.0,
+        restarts: 0,
+        last_failure: None,
+        status,
+    }
 }
 
 impl Directory {
@@ -306,12 +334,26 @@ impl Directory {
         self.entries.read().values().cloned().collect()
     }
 
+    /// Lists a cache for as long as it lives.
+    pub fn list_cache(&self, cache: &Arc<Freshness>) {
+        let mut caches = self.caches.lock();
+        caches.retain(|known| known.strong_count() > 0);
+        caches.push(Arc::downgrade(cache));
+    }
+
+    /// The caches that are no actors, in path order. Several of one process may have the same path.
+    pub fn caches(&self) -> Vec<Arc<Freshness>> {
+        let mut living: Vec<_> = self.caches.lock().iter().filter_map(Weak::upgrade).collect();
+        living.sort_by(|one, other| one.path().cmp(other.path()));
+        living
+    }
+
     /// Counters of all actors, in path order, without asking them.
     pub fn snapshot(&self) -> Vec<ActorStatus> {
         self.all().iter().map(|entry| entry.status(Value::Null)).collect()
     }
 
-    /// Like [`Self::snapshot`], with the status of every actor that answers within `patience`.
+    /// Like [`Self::snapshot`], with the status of every actor that answers within `patience`, and behind them the caches that are no actors.
     pub async fn observe(&self, patience: Duration) -> Vec<ActorStatus> {
         let asked = self.all().into_iter().map(|entry| async move {
             let (reply, answer) = oneshot::channel();
@@ -319,7 +361,10 @@ impl Directory {
             let status = tokio::time::timeout(patience, answer).await.ok().and_then(Result::ok);
             entry.status(status.unwrap_or_default())
         });
-        join_all(asked).await
+        let mut observed = join_all(asked).await;
+        let now = tokio::time::Instant::now().into_std();
+        observed.extend(self.caches().iter().map(|cache| cache_status(cache, now)));
+        observed
     }
 }
 

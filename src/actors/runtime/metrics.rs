@@ -1,8 +1,11 @@
-//! The actors in numbers, under names of our own. Actors of one kind are counted together: there may be thousands.
+//! The actors in numbers, under names of our own, and the caches that are none. Actors of one kind are counted together: there may be
+//! thousands. So are caches of one path.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use troupe_api::metrics::{Collect, Text};
 
-use super::{system::System, totals::KindNumbers};
+use super::{freshness::FreshnessNumbers, system::System, totals::KindNumbers};
 
 /// Tells of a system's actors.
 #[derive(Clone)]
@@ -24,6 +27,36 @@ impl Collect for ActorMetrics {
         let help = "Age of the oldest message in the mailboxes of a kind of actor.";
         family("troupe_actor_mailbox_oldest_seconds", help, "gauge", &|numbers| numbers.oldest.as_secs_f64());
         family("troupe_actor_restarts_total", "Restarts of actors of a kind after a failure.", "counter", &|numbers| numbers.restarts as f64);
+    }
+}
+
+/// Tells how far the caches of a system are behind their sources, as [`super::lag`] has it.
+#[derive(Clone)]
+pub struct CacheMetrics(pub System);
+
+impl Collect for CacheMetrics {
+    #[allow(clippy::cast_precision_loss, reason = "counts of rare things are small")]
+    fn collect(&self, text: &mut Text) {
+        let now = self.0.instant();
+        let mut caches = BTreeMap::<Arc<str>, FreshnessNumbers>::new();
+        for cache in self.0.directory().caches() {
+            let (numbers, all) = (cache.numbers(now), caches.entry(cache.path().clone()).or_default());
+            all.behind = all.behind.max(numbers.behind);
+            all.episodes += numbers.episodes;
+            all.replaced += numbers.replaced;
+        }
+        let mut family = |name: &str, help: &str, kind: &str, value: &dyn Fn(&FreshnessNumbers) -> f64| {
+            text.family(name, help, kind);
+            for (cache, numbers) in &caches {
+                text.sample(name, &[("cache", cache)], value(numbers));
+            }
+        };
+        let help = "Time since a change that a cache lacks was first known to lie at its source.";
+        family("troupe_cache_lag_seconds", help, "gauge", &|numbers| numbers.behind.as_secs_f64());
+        let help = "How often a cache was a second behind its source.";
+        family("troupe_cache_lag_episodes_total", help, "counter", &|numbers| numbers.episodes as f64);
+        let help = "Watches of a cache that were replaced because they were stuck.";
+        family("troupe_cache_watch_replacements_total", help, "counter", &|numbers| numbers.replaced as f64);
     }
 }
 

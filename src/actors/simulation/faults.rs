@@ -9,9 +9,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 use troupe_api::{
     ApiReply, ApiService,
-    meta::Cause,
+    meta::{Cause, GroupResource},
     resources::Registry,
-    service::{ApiCall, Operation, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
+    service::{Announced, ApiCall, Operation, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
     status::Status,
 };
 
@@ -142,6 +142,12 @@ impl ApiService for FaultyService {
             let items = inner.watch(user, target, options, cause).await?;
             Ok(faulty(items, dice))
         })
+    }
+
+    fn announced(&self, resources: Vec<GroupResource>) -> BoxFuture<'static, Announced> {
+        // A network that is parted tells nobody how far the others are.
+        let is_parted = self.dice.parted_until.lock().is_some_and(|until| until > Instant::now());
+        if is_parted { Box::pin(std::future::pending()) } else { self.inner.announced(resources) }
     }
 
     fn registry(&self) -> Arc<Registry> {

@@ -256,5 +256,9 @@ mod tests {
         assert!(allowed(&rbac, &scheduler, &bind));
         let review = Attributes { verb: "create", group: "authorization.k8s.io", resource: "selfsubjectaccessreviews", ..Attributes::default() };
         assert!(allowed(&rbac, &scheduler, &review));
+        let announced = Attributes { verb: "get", path: Some("/debug/troupe/announced"), ..Attributes::default() };
+        let node = UserInfo { name: "system:node:n1".into(), groups: vec!["system:nodes".into(), ALL_AUTHENTICATED.into()], ..UserInfo::default() };
+        assert!(allowed(&rbac, &node, &announced) && allowed(&rbac, &scheduler, &announced));
+        assert!(!allowed(&rbac, &account("deployment-controller"), &announced));
     }
 }

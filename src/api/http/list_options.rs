@@ -44,6 +44,7 @@ pub fn watch_options(query: &Query, target: &Target) -> Result<WatchOptions, Sta
         fields,
         resource_version: revision(query)?,
         allow_bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
+        progress: false,
         send_initial_events: query.flag("sendInitialEvents").or_else(|| initial_events_by_default(query)),
         lasts: seconds.map(Duration::from_secs),
     };

@@ -237,11 +237,13 @@ impl Exchange<'_> {
         let mut watch_options = watch_options(self.query, &target)?;
         let lasts = watch_options.lasts.unwrap_or_else(|| random_watch_time(options.min_watch_timeout));
         watch_options.lasts = Some(lasts);
+        let is_ours = self.request.headers().contains_key(CAUSES_HEADER);
+        watch_options.progress = is_ours;
         let mut held = self.shared.watches.hold(&self.user, self.is_exempt());
         let waiting = self.shared.replies.hold(&self.user, self.is_exempt());
         held.add(1)?;
         let (seat, watching) = self.watch_seat(&target, &watch_options).await?;
-        let framer = Framer::new(form, target.clone()).with_causes(self.request.headers().contains_key(CAUSES_HEADER));
+        let framer = Framer::new(form, target.clone()).with_causes(is_ours);
         match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
             Ok(stream) => {
                 let response = watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned());

@@ -79,7 +79,8 @@ impl Cause {
     }
 }
 
-/// The header by which a watch asks for the causes of its events: each comes with a `traceparent` in the field `cause`.
+/// The header by which a watch of ours asks for the causes of its events, each of which comes with a `traceparent` in the field `cause` then,
+/// and for bookmarks that say how far it is soon after changes.
 pub const CAUSES_HEADER: &str = "troupe-causes";
 
 /// Our member of `tracestate`.

@@ -1,4 +1,4 @@
-//! `troupe actors`: the live actor trees of all processes of the cluster.
+//! `troupe actors`: the live actor trees of all processes of the cluster, and their caches with how far they are behind.
 
 use std::collections::BTreeSet;
 
@@ -162,11 +162,12 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Its state, and the objects that it has set aside.
+/// Its state, how far it is behind where it is a cache, and the objects that it has set aside.
 fn state(actor: &Value) -> String {
     let aside: Vec<&str> = actor["status"]["quarantined"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     let shown = if aside.is_empty() { String::new() } else { format!(", quarantined: {}", aside.join(" ")) };
-    format!("{}{shown}", text(&actor["state"]))
+    let behind = actor["status"]["lagSeconds"].as_f64().map(|lag| format!(", {lag:.1}s behind")).unwrap_or_default();
+    format!("{}{behind}{shown}", text(&actor["state"]))
 }
 
 fn text(value: &Value) -> &str {
@@ -180,4 +181,20 @@ fn number(value: &Value) -> u64 {
 fn micros(value: &Value) -> String {
     let us = value.as_f64().unwrap_or(0.0);
     if us < 10_000.0 { format!("{us:.1}µs") } else { format!("{:.1}ms", us / 1000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cache_shows_how_far_it_is_behind_and_a_unit_what_it_has_set_aside() {
+        let cache = json!({"state": "running", "status": {"lagSeconds": 1.26}});
+        assert_eq!(state(&cache), "running, 1.3s behind");
+        let unit = json!({"state": "running", "status": {"quarantined": {"default/bad": {}}}});
+        assert_eq!(state(&unit), "running, quarantined: default/bad");
+        assert_eq!(state(&json!({"state": "starting", "status": null})), "starting");
+    }
 }

@@ -60,6 +60,8 @@ pub struct Subscribe {
     pub selection: Arc<Selection>,
     pub start: Start,
     pub bookmarks: bool,
+    /// With a bookmark within a second or so of changes that it does not select, see [`troupe_api::service::WatchOptions::progress`].
+    pub progress: bool,
     /// When the watch ends, where that is known.
     pub ends: Option<Instant>,
 }

@@ -12,8 +12,16 @@ static DISPATCHED: Family<Counter> =
 static TERMINATED: Family<Counter> =
     Family::new("apiserver_terminated_watchers_total", "Counter of watchers closed due to unresponsiveness broken by resource type.", &LABELS);
 
+/// How often the watch on the store was a second behind it.
+pub static FEED_EPISODES: Family<Counter> =
+    Family::new("troupe_store_watch_lag_episodes_total", "How often the watch on the store was a second behind it.", &[]);
+
+/// Watches on the store that were stuck.
+pub static FEED_REPLACEMENTS: Family<Counter> =
+    Family::new("troupe_store_watch_replacements_total", "Watches on the store that were replaced because they were stuck.", &[]);
+
 /// What the watch caches count.
-pub static COLLECTORS: [&dyn Collect; 3] = [&RECEIVED, &TERMINATED, &DISPATCHED];
+pub static COLLECTORS: [&dyn Collect; 5] = [&RECEIVED, &TERMINATED, &DISPATCHED, &FEED_EPISODES, &FEED_REPLACEMENTS];
 
 /// The series of one resource's watch cache.
 #[derive(Clone, Copy, Debug)]

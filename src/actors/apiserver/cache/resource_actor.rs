@@ -33,7 +33,7 @@ use super::{
     metrics::CacheCounts,
     queue::queue,
     ticks::{self, QUIET},
-    watchers::{News, Told, Watcher, Watchers},
+    watchers::{Moment, News, Told, Watcher, Watchers},
 };
 
 /// Batches of changes that may wait for the actor; more make it load everything again.
@@ -62,6 +62,8 @@ pub struct ResourceActor {
     missed: bool,
     /// When the last of those watches ends of which that is known.
     last_end: Option<Instant>,
+    /// There was a watch that wants to know how far it is soon after each change.
+    tells_progress: bool,
     /// Changes up to this revision came with the load.
     loaded_at: Revision,
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
@@ -86,6 +88,7 @@ impl ResourceActor {
             watchers: None,
             missed: false,
             last_end: None,
+            tells_progress: false,
             loaded_at: Revision::ZERO,
             announced: HashMap::new(),
             waiting: None,
@@ -253,20 +256,25 @@ impl ResourceActor {
         }
         let snapshot = self.cache.load();
         let progress = self.cache.progress(&self.context.dispatched).max(self.loaded_at);
-        let (backlog, from, revision) = match request.start {
-            Start::Initial => (Backlog::Objects(snapshot.clone()), snapshot.revision, progress),
+        let (backlog, from, revision, told) = match request.start {
+            Start::Initial => (Backlog::Objects(snapshot.clone()), snapshot.revision, progress, progress),
             Start::After(after) => {
                 let oldest = self.history.complete_after();
                 let changes = self.history.after(after).ok_or(NoSubscription::TooOld(oldest))?;
-                (Backlog::Changes(changes), snapshot.revision.max(after), progress.max(after))
+                (Backlog::Changes(changes), snapshot.revision.max(after), progress.max(after), after)
             }
         };
         let (sender, receiver) = queue();
         let now = self.context.clock.instant();
-        let watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), now);
+        let mut watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), now);
+        if request.progress {
+            watcher = watcher.with_progress(told);
+            self.tells_progress = true;
+        }
+        let owes_progress = request.progress && told < snapshot.revision;
         self.start_watchers(cx);
         self.last_end = self.last_end.max(request.ends);
-        self.cache.ticks.want(if self.ends_later_than(now) { 1 } else { ticks::first(&self.name) });
+        self.cache.ticks.want(if owes_progress || self.ends_later_than(now) { 1 } else { ticks::first(&self.name) });
         if self.tell(News::Watcher(request.selection, watcher)) {
             Ok(Subscription { backlog, revision, queue: receiver })
         } else {
@@ -287,17 +295,25 @@ impl ResourceActor {
         self.load_if_stale(cx);
         let (revision, now) = (self.cache.progress(&self.context.dispatched), self.context.clock.instant());
         self.history.forget_old(now);
-        self.tell(News::Time(revision, now));
+        let changed = self.cache.load().revision;
+        if self.tell(News::Time(Moment { revision, changed, now })) {
+            self.cache.announce(changed);
+        }
         self.want_tick(now);
     }
 
     /// Says when time brings it something, if it does.
     fn want_tick(&self, now: Instant) {
         let history = self.history.expires().map(|expires| ticks::beyond(expires.saturating_duration_since(now)));
-        let watches = self.watchers.as_ref().map(|_| if self.missed || self.ends_later_than(now) { 1 } else { QUIET });
+        let watches = self.watchers.as_ref().map(|_| if self.missed || self.owes_progress() || self.ends_later_than(now) { 1 } else { QUIET });
         if let Some(after) = history.into_iter().chain(watches).min() {
             self.cache.ticks.want(after);
         }
+    }
+
+    /// Whether watches that want to know how far they are may not have been told of the newest change.
+    fn owes_progress(&self) -> bool {
+        self.tells_progress && self.cache.announced() < self.cache.load().revision
     }
 
     /// Whether a watch goes on of which it is known when it ends: it gets a bookmark shortly before.
@@ -357,6 +373,7 @@ impl Unit for ResourceActor {
             "revision": self.cache.applied.get().0,
             "loading": self.waiting.is_some(),
             "historyFrom": self.history.complete_after().0,
+            "lagSeconds": self.cache.lag().as_secs_f64(),
         })
     }
 }

@@ -111,6 +111,10 @@ pub struct ResourceCache {
     pub(super) stale: AtomicBool,
     /// Set as long as changes may pass by: nothing is loaded then.
     held: AtomicBool,
+    /// Microseconds that it was behind the store when that was last looked at.
+    lag: AtomicU64,
+    /// The newest change that all watches of it have been told of.
+    announced: AtomicU64,
     /// When the actor wants a tick.
     pub(super) ticks: Ticks,
     pinned: Mutex<VecDeque<(Instant, Revision, Arc<Snapshot>)>>,
@@ -132,6 +136,8 @@ impl ResourceCache {
             sent: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            lag: AtomicU64::new(0),
+            announced: AtomicU64::new(0),
             ticks: Ticks::default(),
             pinned: Mutex::default(),
         }
@@ -196,6 +202,29 @@ impl ResourceCache {
         self.snapshot.store(snapshot);
     }
 
+    /// How far it was behind the store when that was last looked at, as [`crate::runtime::lag`] has it.
+    pub fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_lag(&self, lag: Duration) {
+        self.lag.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The newest change that all watches of it were told of before now: by an event, or by a bookmark where they asked for progress.
+    pub fn announced(&self) -> Revision {
+        Revision(self.announced.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn announce(&self, revision: Revision) {
+        self.announced.fetch_max(revision.0, Ordering::SeqCst);
+    }
+
+    /// The revision of the last change that was sent to the actor.
+    pub(super) fn sent(&self) -> Revision {
+        Revision(self.sent.load(Ordering::SeqCst))
+    }
+
     pub(super) fn note_sent(&self, revision: Revision) {
         self.sent.fetch_max(revision.0, Ordering::SeqCst);
     }
@@ -205,7 +234,7 @@ impl ResourceCache {
         let shown = async {
             self.filled().await;
             dispatched.reached(revision).await;
-            self.applied.reached(Revision(self.sent.load(Ordering::SeqCst))).await;
+            self.applied.reached(self.sent()).await;
         };
         tokio::select! {
             biased;
@@ -218,7 +247,7 @@ impl ResourceCache {
     pub fn progress(&self, dispatched: &Sequence) -> Revision {
         // The order matters: what was routed up to `routed` is counted in `sent`, as long as this cache had not ended then.
         let routed = dispatched.get();
-        let sent = Revision(self.sent.load(Ordering::SeqCst));
+        let sent = self.sent();
         let applied = self.applied.get();
         let is_fed = self.is_filled() && !self.has_ended();
         if is_fed && applied >= sent { applied.max(routed) } else { applied }

@@ -1,22 +1,21 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use troupe_api::{
     meta::Revision,
-    store::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, memory::MemoryStore},
+    store::{Store, WatchMessage, memory::MemoryStore},
 };
 
+use super::hooked::{Hooked, Hooks};
 use crate::apiserver::{
     ApiServerOptions,
     testing::{TestApi, boot_with},
 };
 
-/// A store whose watches can be held back, so that compaction overtakes them.
+/// Holds watches back, so that compaction overtakes them.
 struct Held {
-    inner: MemoryStore,
     held: watch::Sender<bool>,
     /// Set when a watch has noticed that it is held.
     noticed: watch::Sender<bool>,
@@ -48,40 +47,11 @@ async fn relay(
     }
 }
 
-#[async_trait]
-impl Store for Held {
-    async fn create(&self, key: Bytes, value: Bytes, ttl: Option<Duration>) -> Result<Revision, StoreError> {
-        self.inner.create(key, value, ttl).await
-    }
-
-    async fn update(&self, key: Bytes, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision, StoreError> {
-        self.inner.update(key, value, expected, ttl).await
-    }
-
-    async fn delete(&self, key: Bytes, expected: Revision) -> Result<Revision, StoreError> {
-        self.inner.delete(key, expected).await
-    }
-
-    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Option<KeyValue>, Revision), StoreError> {
-        self.inner.get(key, at).await
-    }
-
-    async fn range(&self, request: RangeRequest) -> Result<RangeReply, StoreError> {
-        self.inner.range(request).await
-    }
-
-    async fn watch(&self, prefix: Bytes, from: Revision) -> Result<mpsc::Receiver<WatchMessage>, StoreError> {
+impl Hooks for Held {
+    fn watched(&self, messages: mpsc::Receiver<WatchMessage>) -> mpsc::Receiver<WatchMessage> {
         let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(relay(self.inner.watch(prefix, from).await?, sender, self.held.subscribe(), self.noticed.clone()));
-        Ok(receiver)
-    }
-
-    async fn current_revision(&self) -> Result<Revision, StoreError> {
-        self.inner.current_revision().await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.inner.compact(revision).await
+        tokio::spawn(relay(messages, sender, self.held.subscribe(), self.noticed.clone()));
+        receiver
     }
 }
 
@@ -91,12 +61,13 @@ async fn config_map(api: &TestApi, name: &str) {
 
 #[actix::test]
 async fn a_feed_that_compaction_overtakes_loads_everything_again() {
-    let store = Arc::new(Held { inner: MemoryStore::new(), held: watch::Sender::new(false), noticed: watch::Sender::new(false) });
+    let hooks = Held { held: watch::Sender::new(false), noticed: watch::Sender::new(false) };
+    let store = Arc::new(Hooked { inner: MemoryStore::new(), hooks });
     let api = boot_with(ApiServerOptions::new(store.clone())).await;
     config_map(&api, "kept").await;
     config_map(&api, "gone").await;
-    store.held.send_replace(true);
-    store.noticed.subscribe().wait_for(|noticed| *noticed).await.expect("the sender lives");
+    store.hooks.held.send_replace(true);
+    store.hooks.noticed.subscribe().wait_for(|noticed| *noticed).await.expect("the sender lives");
     // As another server would, past this one's caches.
     let key = |name: &str| Bytes::from(format!("/registry/configmaps/default/{name}"));
     let (kept, _) = store.inner.get(&key("kept"), None).await.expect("reads");
@@ -105,7 +76,7 @@ async fn a_feed_that_compaction_overtakes_loads_everything_again() {
     let (gone, _) = store.inner.get(&key("gone"), None).await.expect("reads");
     let last = store.inner.delete(key("gone"), gone.expect("exists").mod_revision).await.expect("deletes");
     store.inner.compact(last).await.expect("compacts");
-    store.held.send_replace(false);
+    store.hooks.held.send_replace(false);
     assert_eq!(api.names("configmaps", "default").await, ["kept", "new"]);
     config_map(&api, "later").await;
     assert_eq!(api.names("configmaps", "default").await, ["kept", "later", "new"]);

@@ -14,6 +14,8 @@ mod encryption;
 mod feed;
 mod golden;
 mod health;
+mod hooked;
+mod lag;
 mod metrics;
 mod nodes;
 mod pages;

@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use troupe_api::{
     ApiService,
-    meta::{GroupResource, Revision},
+    meta::GroupResource,
     service::{ListOptions, PatchType, VersionMatch},
-    store::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, memory::MemoryStore},
+    store::{RangeRequest, memory::MemoryStore},
 };
 
+use super::hooked::{Hooked, Hooks};
 use crate::apiserver::{
     ApiServerOptions,
     testing::{TestApi, boot_with, eventually},
@@ -22,52 +22,22 @@ const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const WIDGETS: &str = "widgets.example.com";
 const KEYS: &[u8] = b"/registry/example.com/widgets/";
 
-/// A store that can be kept from telling which widgets there are now.
+/// Keeps a store from telling which widgets there are now.
 struct Held {
-    inner: MemoryStore,
     held: watch::Sender<bool>,
     /// Set when somebody waits for that.
     awaited: watch::Sender<bool>,
 }
 
 #[async_trait]
-impl Store for Held {
-    async fn create(&self, key: Bytes, value: Bytes, ttl: Option<Duration>) -> Result<Revision, StoreError> {
-        self.inner.create(key, value, ttl).await
-    }
-
-    async fn update(&self, key: Bytes, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision, StoreError> {
-        self.inner.update(key, value, expected, ttl).await
-    }
-
-    async fn delete(&self, key: Bytes, expected: Revision) -> Result<Revision, StoreError> {
-        self.inner.delete(key, expected).await
-    }
-
-    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Option<KeyValue>, Revision), StoreError> {
-        self.inner.get(key, at).await
-    }
-
-    async fn range(&self, request: RangeRequest) -> Result<RangeReply, StoreError> {
+impl Hooks for Held {
+    async fn before_range(&self, request: &RangeRequest) {
         if request.at.is_none() && request.start.starts_with(KEYS) {
             let mut held = self.held.subscribe();
             let is_held = *held.borrow();
             self.awaited.send_replace(is_held);
             assert!(held.wait_for(|held| !held).await.is_ok(), "the sender lives");
         }
-        self.inner.range(request).await
-    }
-
-    async fn watch(&self, prefix: Bytes, from: Revision) -> Result<mpsc::Receiver<WatchMessage>, StoreError> {
-        self.inner.watch(prefix, from).await
-    }
-
-    async fn current_revision(&self) -> Result<Revision, StoreError> {
-        self.inner.current_revision().await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.inner.compact(revision).await
     }
 }
 
@@ -87,7 +57,8 @@ async fn names(api: &TestApi, options: ListOptions) -> Vec<String> {
 
 #[actix::test]
 async fn lists_wait_until_all_is_read_anew() {
-    let store = Arc::new(Held { inner: MemoryStore::new(), held: watch::Sender::new(false), awaited: watch::Sender::new(false) });
+    let hooks = Held { held: watch::Sender::new(false), awaited: watch::Sender::new(false) };
+    let store = Arc::new(Hooked { inner: MemoryStore::new(), hooks });
     let api = boot_with(ApiServerOptions::new(store.clone())).await;
     api.create(definition()).await;
     eventually("it is served", async || api.server.registry().by_resource("example.com", "widgets").is_some()).await;
@@ -95,17 +66,17 @@ async fn lists_wait_until_all_is_read_anew() {
         api.create(json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": "default"}})).await;
     }
     let first = api.list(WIDGETS, "default", ListOptions { limit: 1, ..ListOptions::default() }).await.expect("lists");
-    store.held.send_replace(true);
+    store.hooks.held.send_replace(true);
     let patch = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/description", "value": "Another one."}]);
     api.patch(api.target(CRDS, "", WIDGETS), PatchType::Json, patch).await.expect("patches");
-    store.awaited.subscribe().wait_for(|awaited| *awaited).await.expect("the sender lives");
+    store.hooks.awaited.subscribe().wait_for(|awaited| *awaited).await.expect("the sender lives");
     let widgets = GroupResource::new("example.com", "widgets");
     assert_eq!(api.server.listers().list(&widgets, "default").len(), 3, "who does not wait finds what there was");
     let since = ListOptions { resource_version: Some(first.revision), version_match: Some(VersionMatch::NotOlderThan), ..ListOptions::default() };
     let rest = ListOptions { continue_token: first.continue_token.clone(), ..ListOptions::default() };
     let let_go = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        store.held.send_replace(false);
+        store.hooks.held.send_replace(false);
     };
     let (all, since, rest, ()) = tokio::join!(names(&api, ListOptions::default()), names(&api, since), names(&api, rest), let_go);
     assert_eq!((all, since), (["a", "b", "c"].map(str::to_owned).to_vec(), ["a", "b", "c"].map(str::to_owned).to_vec()));

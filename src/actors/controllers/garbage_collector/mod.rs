@@ -43,8 +43,10 @@ use self::{
     plan::Dependent,
 };
 use crate::runtime::{
+    cache::Lags,
     envelope::Reply,
     events::EventRecorder,
+    freshness::Freshness,
     host::{On, Unit, UnitAddr, UnitContext},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     resume::still_follows,
@@ -93,6 +95,8 @@ pub struct GarbageCollector {
     /// It will take in more of them in a moment.
     goes_on: bool,
     watched: BTreeMap<GroupResource, Watched>,
+    /// Looks how far the watches are behind, from the first one on.
+    lags: Option<Lags>,
     /// The table whose resources are watched.
     registry: Option<Arc<Registry>>,
     events: Option<EventRecorder>,
@@ -112,6 +116,7 @@ impl GarbageCollector {
             unread: News::default(),
             goes_on: false,
             watched: BTreeMap::new(),
+            lags: None,
             registry: None,
             events: None,
             alarm: None,
@@ -144,10 +149,12 @@ impl GarbageCollector {
                     unit.pump(cx);
                 });
             }
-            let followed = resource.clone();
-            let monitor =
-                Arc::new(Monitor { client: self.client.clone(), resource: followed, intake: self.intake.clone(), synced: synced.clone(), wake });
-            let task = cx.system().spawn_task(&format!("garbage-collector/{name}"), move || monitor.clone().run());
+            let path = format!("garbage-collector/{name}");
+            let freshness = Freshness::new(path.as_str());
+            self.lags.get_or_insert_with(|| Lags::new(cx.system(), &self.client)).follow(&freshness, name.clone());
+            let (client, followed, intake) = (self.client.clone(), resource.clone(), self.intake.clone());
+            let monitor = Arc::new(Monitor { client, resource: followed, intake, synced: synced.clone(), wake, freshness });
+            let task = cx.system().spawn_task(&path, move || monitor.clone().run());
             self.watched.insert(name, Watched { synced, awaited, resource, _task: task });
         }
         self.registry = Some(registry);

@@ -20,7 +20,7 @@ use troupe_api::{
 };
 
 use super::graph::{Deletion, Place, Seen};
-use crate::runtime::{resume::Resume, turn::Turn};
+use crate::runtime::{freshness::Freshness, resume::Resume, turn::Turn};
 
 /// What happened to an object.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ pub struct Monitor {
     /// Set when everything that exists was noted.
     pub synced: Arc<AtomicBool>,
     pub wake: Arc<dyn Fn() + Send + Sync>,
+    pub freshness: Arc<Freshness>,
 }
 
 impl Monitor {
@@ -114,14 +115,16 @@ impl Monitor {
 
     async fn follow(&self, resume: &mut Resume) -> Result<(), Status> {
         let afresh = resume.revision().is_none();
-        let options =
-            WatchOptions { resource_version: resume.revision(), allow_bookmarks: true, send_initial_events: Some(afresh), ..WatchOptions::default() };
+        let (resource_version, send_initial_events) = (resume.revision(), Some(afresh));
+        let options = WatchOptions { resource_version, allow_bookmarks: true, progress: true, send_initial_events, ..WatchOptions::default() };
         let resource = self.resource.clone();
         let target = Target { resource, version: self.version(), namespace: "".into(), name: "".into(), subresource: "".into() };
-        let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
+        let watch = self.client.service().watch(self.client.user().clone(), target, options, Cause::default());
+        let mut events = self.freshness.unless_stuck(watch).await?;
         let mut listing = afresh.then(BTreeSet::new);
         let mut turn = Turn::default();
         while let Some(item) = events.next().await {
+            self.freshness.hears();
             match item {
                 WatchItem::Event { event, object, cause } => {
                     if let (Some(listing), EventType::Added) = (&mut listing, event) {
@@ -129,6 +132,7 @@ impl Monitor {
                     }
                     resume.saw(object.revision);
                     self.changed(event, &object, cause);
+                    self.shows(resume);
                 }
                 WatchItem::Bookmark { revision, initial_end } => {
                     if let Some(listed) = listing.take_if(|_| initial_end) {
@@ -138,6 +142,7 @@ impl Monitor {
                     }
                     if listing.is_none() {
                         resume.reached(revision);
+                        self.shows(resume);
                     }
                 }
                 WatchItem::End(status) => return Err(status),
@@ -146,6 +151,11 @@ impl Monitor {
             turn.step().await;
         }
         Ok(())
+    }
+
+    /// Everything up to where the watch would resume was noted.
+    fn shows(&self, resume: &Resume) {
+        self.freshness.shows(resume.revision().unwrap_or_default());
     }
 
     fn changed(&self, event: EventType, object: &StoredObject, cause: Cause) {

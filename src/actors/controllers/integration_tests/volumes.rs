@@ -82,7 +82,7 @@ async fn a_claim_of_the_default_class_gets_a_volume_on_its_pods_node_and_the_nod
     std::fs::create_dir_all(directory.join(&name).join("deep")).expect("makes");
     let foreign = std::fs::create_dir_all(directory.join("pvc-foreign"));
     foreign.expect("makes");
-    LocalVolumes::start(&world.system, world.client(), "n1", directory.clone());
+    LocalVolumes::start(&world.caches, world.client(), "n1", directory.clone());
     world.settles().await;
     assert_eq!(world.phase_of_volume(&name).await, "Released", "its path is not where this node keeps volumes");
     assert!(directory.join(&name).exists());
@@ -103,7 +103,7 @@ async fn a_node_removes_the_directory_and_then_the_volume() {
     let name = world.claim("data").await.expect("there").str(&["spec", "volumeName"]).to_owned();
     std::fs::create_dir_all(directory.join(&name).join("deep")).expect("makes");
     std::fs::create_dir_all(directory.join("pvc-other")).expect("makes");
-    LocalVolumes::start(&world.system, world.client(), "n1", directory.clone());
+    LocalVolumes::start(&world.caches, world.client(), "n1", directory.clone());
     world.settles().await;
     assert!(directory.join(&name).join("deep").exists(), "it is used");
     world.api.delete("pods", "default", "p", DeleteOptions::default()).await.expect("deleted");

@@ -19,6 +19,7 @@ use super::is_countable;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::Waker,
+    freshness::Freshness,
     resume::{Resume, still_follows},
     system::TaskHandle,
     turn::Turn,
@@ -63,9 +64,12 @@ async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
             watched.entry(name.clone()).or_insert_with(|| {
                 let evaluator = Evaluator::of(&name);
                 let known = resource.clone();
-                let monitor = Monitor { client: caches.client().clone(), resource, evaluator, quotas: quotas.clone(), waker: waker.clone() };
-                let monitor = Arc::new(monitor);
-                (known, caches.system().spawn_task(&format!("resourcequota/{name}"), move || monitor.clone().run()))
+                let path = format!("resourcequota/{name}");
+                let freshness = Freshness::new(path.as_str());
+                caches.lags().follow(&freshness, name);
+                let (client, quotas, waker) = (caches.client().clone(), quotas.clone(), waker.clone());
+                let monitor = Arc::new(Monitor { client, resource, evaluator, quotas, waker, freshness });
+                (known, caches.system().spawn_task(&path, move || monitor.clone().run()))
             });
         }
         known = Some(registry);
@@ -79,6 +83,7 @@ struct Monitor {
     evaluator: Evaluator,
     quotas: Cache<ResourceQuota>,
     waker: Waker,
+    freshness: Arc<Freshness>,
 }
 
 impl Monitor {
@@ -99,18 +104,22 @@ impl Monitor {
         let options = WatchOptions {
             resource_version: resume.revision(),
             allow_bookmarks: true,
+            progress: true,
             send_initial_events: afresh.then_some(true),
             ..WatchOptions::default()
         };
         let version = self.resource.metadata_version();
         let target = Target { resource: self.resource.clone(), version, namespace: "".into(), name: "".into(), subresource: "".into() };
-        let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
+        let watch = self.client.service().watch(self.client.user().clone(), target, options, Cause::default());
+        let mut events = self.freshness.unless_stuck(watch).await?;
         let mut initial = afresh;
         let mut turn = Turn::default();
         while let Some(item) = events.next().await {
+            self.freshness.hears();
             match item {
                 WatchItem::Event { event, object, cause } => {
                     resume.saw(object.revision);
+                    self.shows(resume);
                     if !initial && self.frees(event, &object) {
                         self.wake(&object.key.namespace, &cause);
                     }
@@ -122,6 +131,7 @@ impl Monitor {
                     }
                     if !initial {
                         resume.reached(revision);
+                        self.shows(resume);
                     }
                 }
                 WatchItem::End(status) => return Err(status),
@@ -130,6 +140,11 @@ impl Monitor {
             turn.step().await;
         }
         Ok(())
+    }
+
+    /// Everything up to where the watch would resume was seen.
+    fn shows(&self, resume: &Resume) {
+        self.freshness.shows(resume.revision().unwrap_or_default());
     }
 
     /// Whether an event may change usage in a way that no charge covers.

@@ -12,19 +12,30 @@ use troupe_cri::{
     proto::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState},
 };
 
-use crate::kubelet::{csi::stats::VolumeUsage, device_metrics, pod_resources, stats::PodVolumes};
+use crate::{
+    kubelet::{csi::stats::VolumeUsage, device_metrics, pod_resources, stats::PodVolumes},
+    runtime::{metrics::CacheMetrics, system::System},
+};
 
-/// A whole scrape. `desired` pods are bound to the node.
-pub async fn scrape(node: &str, desired: usize, volumes: &PodVolumes, runtime: &dyn Runtime, version: &VersionInfo) -> Bytes {
+/// A whole scrape. `desired` pods are bound to the node; of a `system` its caches are told.
+pub async fn scrape(
+    node: &str,
+    desired: usize,
+    volumes: &PodVolumes,
+    runtime: &dyn Runtime,
+    version: &VersionInfo,
+    system: Option<&System>,
+) -> Bytes {
     let running = running(runtime).await;
     let claims = |text: &mut Text| write_claims(volumes, text);
     let now = |text: &mut Text| running.write(node, desired, text);
-    let build = BuildInfo(version.clone());
+    let (build, caches) = (BuildInfo(version.clone()), system.cloned().map(CacheMetrics));
     let mut collectors: Vec<&dyn Collect> = vec![&now, &claims, &build];
     collectors.extend(super::COLLECTORS);
     collectors.extend(device_metrics::COLLECTORS);
     collectors.extend(pod_resources::metrics::COLLECTORS);
     collectors.extend(troupe_api::client::COLLECTORS);
+    collectors.extend(caches.iter().map(|caches| caches as &dyn Collect));
     collectors.push(&Process);
     render(&collectors)
 }
@@ -119,7 +130,7 @@ mod tests {
         runtime.start_container("no such").await.expect_err("there is none");
         let usage = VolumeUsage { volume: "v".into(), used_bytes: Some(7), ..VolumeUsage::default() };
         let volumes = PodVolumes::from([("u".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
-        let text = scrape("n1", 3, &volumes, &runtime, &VersionInfo::of_build("1", "c", "d")).await;
+        let text = scrape("n1", 3, &volumes, &runtime, &VersionInfo::of_build("1", "c", "d"), None).await;
         let samples = Samples::parse(std::str::from_utf8(&text).expect("text")).expect("parses");
         assert_eq!(samples.value("kubelet_node_name", &[("node", "n1")]), Some(1.0));
         assert_eq!(samples.value("kubelet_desired_pods", &[]), Some(3.0));

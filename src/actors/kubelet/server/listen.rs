@@ -104,7 +104,7 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             None => text(404, "404 page not found\n"),
         },
         Route::Metrics => {
-            let text = scrape(node_name, pods.pods().await.len(), &pods.volumes().await, &**runtime, version).await;
+            let text = scrape(node_name, pods.pods().await.len(), &pods.volumes().await, &**runtime, version, options.insight.as_ref()).await;
             document(200, CONTENT_TYPE, text)
         }
         Route::SystemLogs { .. } if request.method() != Method::GET => text(405, "405: Method Not Allowed"),

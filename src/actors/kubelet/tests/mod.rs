@@ -9,5 +9,6 @@ mod pinned;
 mod real;
 mod refused;
 mod resized;
+mod stage;
 mod visitors;
 mod whole;

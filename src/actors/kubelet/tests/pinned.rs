@@ -1,67 +1,40 @@
 //! Pods with CPUs of their own, with a kubelet on the fake runtime.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use troupe_api::{meta::SystemClock, service::DeleteOptions, unix_grpc::Service};
-use troupe_cri::FakeRuntime;
+use troupe_api::{service::DeleteOptions, unix_grpc::Service};
 
-use crate::{
-    apiserver::testing::{TestApi, boot},
-    kubelet::{
-        Kubelet, KubeletOptions,
-        container_manager::{ContainerManagerOptions, StaticCpus, cpu::testing::topology},
-        node::reserved::Reserved,
-        pod_resources::proto::{GetRequest, GetResponse},
-    },
-    runtime::system::{System, SystemOptions},
+use super::stage::{PATIENCE, Stage};
+use crate::kubelet::{
+    KubeletOptions,
+    container_manager::{ContainerManagerOptions, StaticCpus, cpu::testing::topology},
+    node::reserved::Reserved,
+    pod_resources::proto::{GetRequest, GetResponse},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A kubelet with so many CPUs, one thousandth of which is its own.
+fn pinning(cpus: u32) -> impl FnOnce(&mut KubeletOptions) {
+    move |options| {
+        let static_cpus = StaticCpus { reconcile_period: Duration::from_secs(3600), ..StaticCpus::default() };
+        options.reserved = Reserved { milli_cpus: 1, ..Reserved::default() };
+        options.container_manager =
+            ContainerManagerOptions { static_cpus: Some(static_cpus), topology: Some(topology(1, 1, cpus, 1)), ..ContainerManagerOptions::default() };
+    }
+}
 
-struct Stage {
-    api: TestApi,
-    runtime: Arc<FakeRuntime>,
-    place: tempfile::TempDir,
+/// A pod of one container with such a name.
+fn container(name: &str, resources: Value) -> Value {
+    json!({"containers": [{"name": name, "image": "web", "imagePullPolicy": "Never", "resources": resources}]})
+}
+
+fn is(phase: &'static str) -> impl Fn(&Pod) -> bool {
+    move |pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some(phase))
 }
 
 impl Stage {
-    async fn new() -> Self {
-        let runtime = Arc::new(FakeRuntime::with_images(&["web:latest"]));
-        Stage { api: boot().await, runtime, place: tempfile::tempdir().expect("a directory") }
-    }
-
-    async fn kubelet(&self, cpus: u32) -> (Kubelet, System) {
-        let static_cpus = StaticCpus { reconcile_period: Duration::from_secs(3600), ..StaticCpus::default() };
-        let options = KubeletOptions {
-            client: Some(self.api.client.clone()),
-            root_dir: self.place.path().join("kubelet"),
-            log_dir: self.place.path().join("logs"),
-            container_log_dir: "".into(),
-            cgroups_per_qos: false,
-            node_ips: vec!["127.0.0.1".parse().expect("an address")],
-            reserved: Reserved { milli_cpus: 1, ..Reserved::default() },
-            container_manager: ContainerManagerOptions {
-                static_cpus: Some(static_cpus),
-                topology: Some(topology(1, 1, cpus, 1)),
-                ..ContainerManagerOptions::default()
-            },
-            ..KubeletOptions::new("n1", self.runtime.clone())
-        };
-        let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
-        let kubelet = Kubelet::start(options, &system).await.expect("starts");
-        (kubelet, system)
-    }
-
-    /// A pod of one container with the pod's name.
-    async fn create(&self, name: &str, resources: Value) {
-        let container = json!({"name": name, "image": "web", "imagePullPolicy": "Never", "resources": resources});
-        let spec = json!({"nodeName": "n1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0, "containers": [container]});
-        self.api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})).await;
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Stage) -> bool) {
+    async fn until_it_runs(&self, what: &str, holds: impl Fn(&Stage) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(tokio::time::Instant::now() < deadline, "{what}: {:#?}", self.runtime.calls());
@@ -69,20 +42,8 @@ impl Stage {
         }
     }
 
-    async fn until_pod(&self, name: &str, phase: &str) -> Arc<Pod> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let pod = self.api.client.namespaced::<Pod>("default").get(name).await.expect("the pod exists");
-            if pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some(phase)) {
-                return pod;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{name} is not {phase}: {:#?}", pod.status);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     /// On which CPUs a container runs.
-    fn cpus(&self, name: &str) -> Option<String> {
+    fn cpus_of(&self, name: &str) -> Option<String> {
         Some(self.runtime.container_named(name)?.config.linux?.resources?.cpuset_cpus)
     }
 
@@ -101,43 +62,43 @@ impl Stage {
 }
 
 fn has(name: &'static str, cpus: &'static str) -> impl Fn(&Stage) -> bool {
-    move |stage| stage.cpus(name).as_deref() == Some(cpus)
+    move |stage| stage.cpus_of(name).as_deref() == Some(cpus)
 }
 
 #[actix::test]
 async fn who_shares_leaves_the_cpus_that_others_get_and_a_new_kubelet_knows_them() {
     let stage = Stage::new().await;
-    let (kubelet, system) = stage.kubelet(4).await;
-    stage.create("shares", json!({})).await;
-    stage.until("it runs anywhere", has("shares", "0-3")).await;
+    let (kubelet, system) = stage.kubelet(pinning(4)).await;
+    stage.create("shares", container("shares", json!({}))).await;
+    stage.until_it_runs("it runs anywhere", has("shares", "0-3")).await;
     let one = json!({"cpu": "1", "memory": "64Mi"});
-    stage.create("own", json!({"limits": one, "requests": one})).await;
-    stage.until("it has a CPU", has("own", "1")).await;
-    stage.until("the other one leaves it", has("shares", "0,2-3")).await;
+    stage.create("own", container("own", json!({"limits": one, "requests": one}))).await;
+    stage.until_it_runs("it has a CPU", has("own", "1")).await;
+    stage.until_it_runs("the other one leaves it", has("shares", "0,2-3")).await;
     assert_eq!(stage.quota("own"), Some(-1), "nothing holds it back there");
-    stage.until_pod("own", "Running").await;
+    stage.until("own", "running", is("Running")).await;
     assert_eq!((stage.told_cpus("own").await, stage.told_cpus("shares").await), (vec![1], vec![]));
     drop(kubelet);
     assert!(system.shutdown(Duration::from_secs(5)).await);
-    let (_kubelet, _system) = stage.kubelet(4).await;
-    stage.create("late", json!({})).await;
-    stage.until("it stays out", has("late", "0,2-3")).await;
-    assert_eq!(stage.cpus("own").as_deref(), Some("1"));
+    let (_kubelet, _system) = stage.kubelet(pinning(4)).await;
+    stage.create("late", container("late", json!({}))).await;
+    stage.until_it_runs("it stays out", has("late", "0,2-3")).await;
+    assert_eq!(stage.cpus_of("own").as_deref(), Some("1"));
     stage.api.delete("pods", "default", "own", DeleteOptions::default()).await.expect("takes it");
-    stage.until("it is shared again", |stage| has("late", "0-3")(stage) && has("shares", "0-3")(stage)).await;
+    stage.until_it_runs("it is shared again", |stage| has("late", "0-3")(stage) && has("shares", "0-3")(stage)).await;
 }
 
 #[actix::test]
 async fn a_pod_that_cannot_have_its_cpus_fails_with_the_reason() {
     let stage = Stage::new().await;
     // The only CPU is reserved, which the scheduler's filters do not know.
-    let (_kubelet, _system) = stage.kubelet(1).await;
+    let (_kubelet, _system) = stage.kubelet(pinning(1)).await;
     let one = json!({"cpu": "1", "memory": "64Mi"});
-    stage.create("own", json!({"limits": one, "requests": one})).await;
-    let pod = stage.until_pod("own", "Failed").await;
+    stage.create("own", container("own", json!({"limits": one, "requests": one}))).await;
+    let pod = stage.until("own", "failed", is("Failed")).await;
     let status = pod.status.clone().expect("a status");
     assert_eq!(status.reason.as_deref(), Some("UnexpectedAdmissionError"));
     let why = "Pod was rejected: Allocate failed due to not enough cpus available to satisfy request: requested=1, available=0, which is unexpected";
     assert_eq!(status.message.as_deref(), Some(why));
-    assert_eq!(stage.cpus("own"), None);
+    assert_eq!(stage.cpus_of("own"), None);
 }

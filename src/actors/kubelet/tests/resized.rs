@@ -5,69 +5,16 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use serde_json::{Value, json};
 use troupe_api::{
-    meta::SystemClock,
     service::{DeleteOptions, ListOptions, PatchType},
     status::Status,
 };
-use troupe_cri::FakeRuntime;
 
-use crate::{
-    apiserver::testing::{TestApi, boot},
-    kubelet::{Kubelet, KubeletOptions},
-    runtime::system::{System, SystemOptions},
-};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A node with a kubelet that can be started again.
-struct Stage {
-    api: TestApi,
-    runtime: Arc<FakeRuntime>,
-    place: tempfile::TempDir,
-}
+use super::stage::{PATIENCE, Stage};
 
 impl Stage {
-    async fn new() -> Self {
-        let runtime = Arc::new(FakeRuntime::with_images(&["web:latest"]));
-        Stage { api: boot().await, runtime, place: tempfile::tempdir().expect("a directory") }
-    }
-
-    async fn kubelet(&self) -> (Kubelet, System) {
-        let options = KubeletOptions {
-            client: Some(self.api.client.clone()),
-            root_dir: self.place.path().join("kubelet"),
-            log_dir: self.place.path().join("logs"),
-            container_log_dir: "".into(),
-            cgroups_per_qos: false,
-            node_ips: vec!["127.0.0.1".parse().expect("an address")],
-            ..KubeletOptions::new("n1", self.runtime.clone())
-        };
-        let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
-        let kubelet = Kubelet::start(options, &system).await.expect("starts");
-        (kubelet, system)
-    }
-
-    async fn create(&self, name: &str, containers: &Value) {
-        let spec = json!({"nodeName": "n1", "automountServiceAccountToken": false, "restartPolicy": "OnFailure", "containers": containers,
-            "terminationGracePeriodSeconds": 0});
-        self.api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})).await;
-    }
-
     async fn resize(&self, name: &str, resources: Value) -> Result<Arc<Pod>, Status> {
         let patch = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
         self.api.client.namespaced::<Pod>("default").patch(name, "resize", PatchType::StrategicMerge, &patch).await
-    }
-
-    async fn until(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Arc<Pod> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let pod = self.api.client.namespaced::<Pod>("default").get_opt(name).await.expect("the API answers");
-            if let Some(pod) = pod.as_ref().filter(|pod| holds(pod)) {
-                return pod.clone();
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{name} is not {what}: {pod:#?} {:#?}", self.updates());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 
     async fn event(&self, reason: &str) -> String {
@@ -104,7 +51,8 @@ impl Stage {
 
 fn container(resources: &Value, memory_policy: &str) -> Value {
     let policies = json!([{"resourceName": "memory", "restartPolicy": memory_policy}]);
-    json!([{"name": "c", "image": "web", "imagePullPolicy": "Never", "resources": resources, "resizePolicy": policies}])
+    let container = json!({"name": "c", "image": "web", "imagePullPolicy": "Never", "resources": resources, "resizePolicy": policies});
+    json!({"restartPolicy": "OnFailure", "containers": [container]})
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -139,9 +87,9 @@ fn sized(cpu: &str, memory: &str) -> Value {
 #[actix::test]
 async fn a_running_pod_gets_another_size_without_a_restart() {
     let stage = Stage::new().await;
-    let _kubelet = stage.kubelet().await;
+    let _kubelet = stage.kubelet(|_| {}).await;
     stage.cpus().await;
-    stage.create("web", &container(&sized("100m", "64Mi"), "NotRequired")).await;
+    stage.create("web", container(&sized("100m", "64Mi"), "NotRequired")).await;
     stage.until("web", "ready", is_settled).await;
     stage.runtime.use_memory("c", 16 << 20);
     let asked = stage.resize("web", sized("200m", "32Mi")).await.expect("is taken");
@@ -157,9 +105,9 @@ async fn a_running_pod_gets_another_size_without_a_restart() {
 #[actix::test]
 async fn a_container_whose_policy_says_so_starts_again_with_its_new_size() {
     let stage = Stage::new().await;
-    let _kubelet = stage.kubelet().await;
+    let _kubelet = stage.kubelet(|_| {}).await;
     stage.cpus().await;
-    stage.create("web", &container(&sized("100m", "64Mi"), "RestartContainer")).await;
+    stage.create("web", container(&sized("100m", "64Mi"), "RestartContainer")).await;
     stage.until("web", "ready", is_settled).await;
     stage.resize("web", sized("100m", "96Mi")).await.expect("is taken");
     let pod = stage.until("web", "started again", |pod| is_settled(pod) && has(pod, "memory").2 == 1).await;
@@ -173,9 +121,9 @@ async fn a_container_whose_policy_says_so_starts_again_with_its_new_size() {
 #[actix::test]
 async fn a_limit_below_what_is_in_use_is_not_set_until_there_is_room() {
     let stage = Stage::new().await;
-    let _kubelet = stage.kubelet().await;
+    let _kubelet = stage.kubelet(|_| {}).await;
     stage.cpus().await;
-    stage.create("web", &container(&sized("100m", "64Mi"), "NotRequired")).await;
+    stage.create("web", container(&sized("100m", "64Mi"), "NotRequired")).await;
     stage.until("web", "ready", is_settled).await;
     stage.runtime.use_memory("c", 50 << 20);
     stage.resize("web", sized("100m", "32Mi")).await.expect("is taken");
@@ -192,11 +140,11 @@ async fn a_limit_below_what_is_in_use_is_not_set_until_there_is_room() {
 #[actix::test]
 async fn a_size_that_others_have_waits_for_them_over_restarts_of_the_kubelet() {
     let stage = Stage::new().await;
-    let (kubelet, system) = stage.kubelet().await;
+    let (kubelet, system) = stage.kubelet(|_| {}).await;
     let cpus = stage.cpus().await;
     let asking = |cpu: &str| json!({"requests": {"cpu": cpu}});
     for name in ["web", "other"] {
-        stage.create(name, &container(&asking(&format!("{}m", cpus * 400)), "NotRequired")).await;
+        stage.create(name, container(&asking(&format!("{}m", cpus * 400)), "NotRequired")).await;
         stage.until(name, "ready", is_settled).await;
     }
     let large = format!("{}m", cpus * 800);
@@ -214,7 +162,7 @@ async fn a_size_that_others_have_waits_for_them_over_restarts_of_the_kubelet() {
 
     drop(kubelet);
     system.shutdown(Duration::from_secs(5)).await;
-    let _kubelet = stage.kubelet().await;
+    let _kubelet = stage.kubelet(|_| {}).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let pod = stage.until("web", "still deferred", deferred).await;
     assert_eq!((has(&pod, "cpu").0, stage.updates()), (format!("{}m", cpus * 400), Vec::new()), "what was promised is known after a restart");

@@ -1,4 +1,4 @@
-//! The caches of a process: one per kind and selection, made when first asked for.
+//! The caches of a process: one per kind and selection, made when first asked for, and looked at together.
 
 use std::{
     any::{Any, TypeId},
@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use parking_lot::Mutex;
 use troupe_api::{
     client::{Api, Client},
-    meta::{FieldSelector, ObjectKey},
+    meta::{FieldSelector, GroupResource, ObjectKey},
     resources,
     service::WatchOptions,
     stored::KubeObject,
@@ -19,8 +19,8 @@ use troupe_api::{
 use super::{
     Cache,
     definition::Definition,
-    reflect,
-    reflector::{reflect_defined, reflect_if_allowed},
+    looking::Lags,
+    reflector::{reflect, reflect_defined, reflect_if_allowed},
 };
 use crate::runtime::system::{System, TaskHandle};
 
@@ -32,6 +32,7 @@ struct Inner {
     system: System,
     client: Client,
     made: Mutex<HashMap<(TypeId, String), Made>>,
+    lags: Lags,
 }
 
 struct Made {
@@ -43,7 +44,7 @@ struct Made {
 impl Caches {
     /// Caches that list and watch as `client`.
     pub fn new(system: System, client: Client) -> Self {
-        Caches(Arc::new(Inner { system, client, made: Mutex::default() }))
+        Caches(Arc::new(Inner { lags: Lags::new(&system, &client), system, client, made: Mutex::default() }))
     }
 
     pub fn system(&self) -> &System {
@@ -52,6 +53,11 @@ impl Caches {
 
     pub fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// Looks how far what watches under this identity feed is behind.
+    pub fn lags(&self) -> &Lags {
+        &self.0.lags
     }
 
     /// The cache of all objects of a kind.
@@ -83,8 +89,10 @@ impl Caches {
     fn fed<K: KubeObject>(&self, name: &str, feed: impl FnOnce(&System, &str, Api<K>, Cache<K>) -> TaskHandle) -> Cache<K> {
         let mut made = self.0.made.lock();
         let entry = made.entry((TypeId::of::<K>(), name.to_owned())).or_insert_with(|| {
-            let cache = Cache::<K>::default();
-            let reflector = feed(&self.0.system, &format!("caches/{}{name}", K::KIND), self.0.client.all::<K>(), cache.clone());
+            let path = format!("caches/{}{name}", K::KIND);
+            let cache = Cache::<K>::named(path.as_str());
+            self.0.lags.follow(cache.freshness(), GroupResource::new(K::GROUP, K::URL_PATH_SEGMENT));
+            let reflector = feed(&self.0.system, &path, self.0.client.all::<K>(), cache.clone());
             Made { cache: Box::new(cache), _reflector: reflector }
         });
         entry.cache.downcast_ref::<Cache<K>>().expect("filed under its own type").clone()

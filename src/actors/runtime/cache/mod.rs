@@ -6,12 +6,17 @@
 //! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
 //! writer and must only note a key and wake somebody. Whatever goes through all objects does so a turn at a time
 //! ([`crate::runtime::turn`]): a cache never holds up its arbiter, however many or large its objects are.
+//!
+//! How far a cache is behind its source [`Lags`] looks at once a second (`looking.rs`), for all of its caches at once: it asks the API service
+//! which changes all watches have been told of, without waking any cache. A cache that does not know of them complains, and its watch is
+//! replaced when it is stuck ([`crate::runtime::freshness`]).
 
 mod caches;
 mod change;
 mod cursor;
 mod definition;
 mod index;
+mod looking;
 mod progress;
 mod reflector;
 mod subscription;
@@ -36,14 +41,17 @@ use troupe_api::{
     stored::{KubeObject, StoredObject},
 };
 
-pub use self::{caches::Caches, change::Change, reflector::reflect, subscription::Subscription};
+pub use self::{caches::Caches, change::Change, looking::Lags, subscription::Subscription};
 use self::{
     change::Version,
     index::{Entries, Index, Values},
     progress::Progress,
     subscription::Subscribers,
 };
-use super::turn::{Turn, give_way};
+use super::{
+    freshness::Freshness,
+    turn::{Turn, give_way},
+};
 
 /// One cached version.
 #[derive(Clone, Debug)]
@@ -74,6 +82,8 @@ struct Inner<K> {
     announcing: AtomicBool,
     /// `None` until the first list is in; then the newest revision seen.
     progress: Progress,
+    /// What those who look how far it is behind know of it.
+    freshness: Arc<Freshness>,
 }
 
 /// A cache of one kind. Cheap to clone; every clone reads the same objects.
@@ -90,17 +100,23 @@ impl<K> Clone for Cache<K> {
 
 impl<K: KubeObject> Default for Cache<K> {
     fn default() -> Self {
+        Cache::named("caches")
+    }
+}
+
+impl<K: KubeObject> Cache<K> {
+    /// An empty cache; `path` is what it is called where its lag is told.
+    pub fn named(path: impl Into<Arc<str>>) -> Self {
         Cache(Arc::new(Inner {
             objects: ArcSwap::default(),
             indexes: ArcSwap::default(),
             subscribers: Mutex::default(),
             announcing: AtomicBool::new(false),
             progress: Progress::default(),
+            freshness: Freshness::new(path),
         }))
     }
-}
 
-impl<K: KubeObject> Cache<K> {
     pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
         let stored = self.stored(key)?;
         Some(Cached { object: decoded(&stored)?, stored })
@@ -329,7 +345,13 @@ impl<K: KubeObject> Cache<K> {
     }
 
     pub(crate) fn advance(&self, revision: Revision) {
+        self.0.freshness.shows(revision);
         self.0.progress.advance(revision);
+    }
+
+    /// What is known of how far it is behind its source.
+    pub fn freshness(&self) -> &Arc<Freshness> {
+        &self.0.freshness
     }
 }
 

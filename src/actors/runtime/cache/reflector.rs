@@ -43,6 +43,7 @@ pub async fn reflect_defined<K: KubeObject>(definition: Definition, api: Api<K>,
     let (mut resume, mut refusals) = (Resume::default(), Refusals::default());
     loop {
         if !definition.known().await {
+            cache.freshness().forget_source();
             cache.replace(OrdMap::new(), Revision::ZERO).await;
             definition.becomes(true).await;
             resume = Resume::default();
@@ -85,7 +86,7 @@ async fn pause(outcome: &Result<(), Status>, resume: &mut Resume, kind: &str) {
     tokio::time::sleep(resume.ended(outcome)).await;
 }
 
-/// One watch, until it ends or is no longer wanted.
+/// One watch, until it ends, is stuck, or is no longer wanted.
 async fn follow<K: KubeObject>(
     api: &Api<K>,
     selected: &WatchOptions,
@@ -94,12 +95,15 @@ async fn follow<K: KubeObject>(
     unwanted: impl Future<Output = ()>,
 ) -> Result<(), Status> {
     let afresh = resume.revision().is_none();
-    let options = WatchOptions { resource_version: resume.revision(), allow_bookmarks: true, send_initial_events: Some(afresh), ..selected.clone() };
-    let events = api.watch_stored(options).await?.take_until(unwanted);
+    let (resource_version, send_initial_events) = (resume.revision(), Some(afresh));
+    let options = WatchOptions { resource_version, allow_bookmarks: true, progress: true, send_initial_events, ..selected.clone() };
+    let freshness = cache.freshness();
+    let events = freshness.unless_stuck(api.watch_stored(options)).await?.take_until(unwanted);
     tokio::pin!(events);
     let mut listing = afresh.then(OrdMap::new);
     let mut turn = Turn::default();
     while let Some(item) = events.next().await {
+        freshness.hears();
         match item {
             WatchItem::Event { event, object: stored, cause } => {
                 let (key, revision) = (stored.key.clone(), stored.revision);

@@ -6,9 +6,9 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    meta::{Cause, Object},
+    meta::{Cause, GroupResource, Object},
     resources::Registry,
-    service::{ConnectCall, Target, UserInfo, WatchOptions, WatchStream},
+    service::{Announced, ConnectCall, Target, UserInfo, WatchOptions, WatchStream},
 };
 
 /// Until when its holder may act. Dropping it revokes it.
@@ -99,6 +99,10 @@ impl ApiService for MandatedService {
 
     fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         self.service.admit_connect(call)
+    }
+
+    fn announced(&self, resources: Vec<GroupResource>) -> BoxFuture<'static, Announced> {
+        self.service.announced(resources)
     }
 
     fn registry(&self) -> Arc<Registry> {

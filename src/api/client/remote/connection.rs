@@ -24,8 +24,10 @@ use super::access::Address;
 
 /// Requests at a time on one connection; servers take a hundred or more.
 const STREAMS: usize = 90;
-/// A server that is silent this long is asked for a sign of life, and given up when none comes within the same time.
-const PING: Duration = Duration::from_secs(10);
+/// A server that is silent for so long is asked for a sign of life.
+const PING: Duration = Duration::from_secs(3);
+/// A connection that brings none for so long is given up: what it carries, watches above all, is replaced within ten seconds.
+const DEAD: Duration = Duration::from_secs(6);
 /// What may lie unread of one reply, and of all.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
@@ -96,7 +98,7 @@ impl Connection {
             return Err(DialError::Protocol(authority));
         }
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING).keep_alive_while_idle(true);
+        builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(DEAD).keep_alive_while_idle(true);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
         let (sender, driver) = builder.handshake(TokioIo::new(tls)).await.map_err(|error| DialError::Http(authority.clone(), error))?;
         let peer = authority.clone();

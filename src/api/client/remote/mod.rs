@@ -7,6 +7,7 @@
 
 pub mod access;
 mod accounts;
+pub mod announced;
 mod connection;
 mod discovery;
 pub(crate) mod document;
@@ -38,10 +39,13 @@ use self::{
 };
 use super::counts;
 use crate::{
-    meta::{Cause, Revision, cause::CAUSES_HEADER},
+    meta::{Cause, GroupResource, Revision, cause::CAUSES_HEADER},
     notices::Notices,
     resources::{Registry, Resource, discovered},
-    service::{ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
+    service::{
+        Announced, ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions,
+        WatchStream,
+    },
     status::Status,
     stored::KubeObject,
 };
@@ -166,6 +170,11 @@ impl ApiService for RemoteApi {
         async move { inner.watch(Caller { user, cause }, target, options).await }.boxed()
     }
 
+    fn announced(&self, resources: Vec<GroupResource>) -> BoxFuture<'static, Announced> {
+        let inner = self.0.clone();
+        async move { inner.announced(&resources).await }.boxed()
+    }
+
     fn registry(&self) -> Arc<Registry> {
         self.0.registry.load_full()
     }
@@ -225,6 +234,13 @@ impl Inner {
         };
         let warnings = whole.headers.get_all(header::WARNING).iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
         Decoder::new(&call.target).reply(&call.operation, whole.code, warnings, &whole.body)
+    }
+
+    /// Asked under our own identity, whoever watches.
+    async fn announced(&self, resources: &[GroupResource]) -> Announced {
+        let outgoing = Outgoing { method: http::Method::GET, path: announced::question(resources), body: None };
+        let answer = self.exchange(&outgoing, &Cause::default(), None).await;
+        announced::answered(resources, answer.map(|whole| whole.body))
     }
 
     /// The service account that a call is made as, where that is not left to our own credentials.

@@ -6,12 +6,15 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
-use super::{Access, RemoteApi, RemoteOptions};
+use super::{Access, RemoteApi, RemoteOptions, announced};
 use crate::{
-    Status,
+    ApiService, Status,
     client::{Api, Client, WatchEvent},
-    http::tests::{client::Door, fake::FakeService},
-    meta::{Cause, Object, ObjectKey, ObjectVersion, Revision},
+    http::{
+        ExtraRoute,
+        tests::{client::Door, fake::FakeService},
+    },
+    meta::{Cause, GroupResource, Object, ObjectKey, ObjectVersion, Revision},
     service::{DeleteOptions, EventType, ListOptions, Operation, PatchType, UserInfo, WatchOptions},
 };
 
@@ -95,6 +98,18 @@ async fn a_watch_streams_what_exists_and_what_changes() {
     assert!(matches!(watch.next().await, Some(WatchEvent::Deleted { .. })));
     door.handle.stop().await;
     assert!(watch.next().await.is_none(), "a server that stops ends its watches in good order");
+}
+
+#[actix_web::test]
+async fn what_watches_were_told_of_is_asked_of_the_server() {
+    let pods = [GroupResource::new("", "pods"), GroupResource::new("apps", "deployments")];
+    let told = ExtraRoute::document(announced::PATH, "application/json", || r#"{"pods": 7}"#.into());
+    let door = Door::open(FakeService::new(), move |options| options.routes = vec![told]);
+    let answer = remote(&door).announced(pods.to_vec()).await;
+    assert_eq!(answer.revisions, [Some(Revision(7)), None]);
+    let silent = Door::open(FakeService::new(), |_| {});
+    let answer = remote(&silent).announced(pods.to_vec()).await;
+    assert!(answer.revisions.is_empty() && answer.ask_again > Duration::from_secs(30), "a server that cannot say is not asked again soon");
 }
 
 #[actix_web::test]

@@ -200,6 +200,7 @@ impl LocalApi {
         let insight = Insight::new(system.clone(), api.listers(), credentials).context("the API server's client certificate is unusable")?;
         let mut routes = doors::routes(config, &issuer, system, &insight, metrics);
         routes.push(doors::backup(store));
+        routes.push(doors::announced(api.clone()));
         let audit = audit::open(config)?;
         let doors = Doors { routes, connect: Some(node::connect(&shown, &kubelet_ca_pem, &api)?), audit: audit.clone() };
         let parts = FrontDoorParts {

@@ -7,13 +7,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use troupe_actors::{
-    apiserver::store_status,
+    apiserver::{ApiServer, store_status},
     insight::{self, Insight},
     metrics::Sources,
     runtime::system::System,
 };
 use troupe_api::{
+    ApiService,
     auth::tokens::{self, Issuer},
+    client::remote::announced,
     flow::{Classifier, Dump},
     http::{ExtraRoute, RawReply, options::RawRequest, streaming::query_values},
     meta::{Clock, ObjectKey},
@@ -121,6 +123,21 @@ pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute 
         answer
     };
     ExtraRoute { path: "/debug/api_priority_and_fairness/", handler: Arc::new(handler), acts: false }
+}
+
+/// What watches were told of: clients in other processes ask it, to know when they are behind.
+pub fn announced(api: Arc<ApiServer>) -> ExtraRoute {
+    let handler = move |request: RawRequest| {
+        let mut named: Vec<_> = query_values(&request.query, announced::RESOURCE).iter().map(|name| announced::resource(name)).collect();
+        if named.is_empty() {
+            named = api.registry().rows().iter().map(|row| row.group_resource()).collect();
+        }
+        let told = api.announced(named.clone());
+        let reply: Answer =
+            Box::pin(async move { Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await) }) });
+        reply
+    };
+    ExtraRoute { path: announced::PATH, handler: Arc::new(handler), acts: false }
 }
 
 /// Pages of backups.

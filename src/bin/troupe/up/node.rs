@@ -83,6 +83,7 @@ pub async fn start_kubelet(
 ) -> Result<Kubelet> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let mut options = KubeletOptions::new(config.node_name.as_str(), runtime);
+    options.caches = api.as_ref().map(|(_, caches)| (*caches).clone());
     options.services = api.as_ref().map(|(_, caches)| caches.cache());
     options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);

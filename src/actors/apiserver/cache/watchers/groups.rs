@@ -23,6 +23,16 @@ const BEFORE_END: Duration = Duration::from_secs(2);
 /// Selectors that say something of more labels are expensive.
 const MANY_LABELS: usize = 16;
 
+/// A moment at which bookmarks may be due.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Everything up to here was told before.
+    pub revision: Revision,
+    /// The newest change of the resource.
+    pub changed: Revision,
+    pub now: Instant,
+}
+
 /// One watch.
 #[derive(Debug)]
 pub struct Watcher {
@@ -32,21 +42,36 @@ pub struct Watcher {
     /// When the next bookmark is due, for those who asked for them.
     next_bookmark: Option<Instant>,
     ends: Option<Instant>,
+    /// Up to here it knows that it has seen everything, for those who want to know soon after each change.
+    told: Option<Revision>,
 }
 
 impl Watcher {
     /// A watcher of changes behind `from`; `bookmarks` holds the end of its watch, if it wants any.
     pub fn new(queue: Sender, from: Revision, bookmarks: Option<Option<Instant>>, now: Instant) -> Self {
-        Watcher { queue, from, next_bookmark: bookmarks.map(|ends| next_bookmark(now, ends)), ends: bookmarks.flatten() }
+        Watcher { queue, from, next_bookmark: bookmarks.map(|ends| next_bookmark(now, ends)), ends: bookmarks.flatten(), told: None }
+    }
+
+    /// The same for one that knows that it has seen everything up to `told`, and gets a bookmark whenever there was a change since.
+    #[must_use]
+    pub fn with_progress(self, told: Revision) -> Self {
+        Watcher { told: Some(told), ..self }
+    }
+
+    /// Marks everything up to a revision as told.
+    fn knows(&mut self, revision: Revision) {
+        self.told = self.told.map(|told| told.max(revision));
     }
 
     /// Marks the bookmark that is due as sent, if one is.
-    fn takes_bookmark(&mut self, revision: Revision, now: Instant) -> bool {
-        let due = self.from <= revision && self.next_bookmark.is_some_and(|due| due <= now);
-        if due {
-            self.next_bookmark = Some(next_bookmark(now, self.ends));
+    fn takes_bookmark(&mut self, moment: Moment) -> bool {
+        let is_due = self.next_bookmark.is_some_and(|due| due <= moment.now) || self.told.is_some_and(|told| told < moment.changed);
+        let takes = is_due && self.from <= moment.revision;
+        if takes {
+            self.next_bookmark = self.next_bookmark.map(|_| next_bookmark(moment.now, self.ends));
+            self.knows(moment.revision);
         }
-        due
+        takes
     }
 }
 
@@ -126,14 +151,19 @@ impl Groups {
     pub fn tell(&mut self, id: GroupId, change: &Change) -> usize {
         let Some(group) = self.all.get(&id) else { return 0 };
         let Some(delivery) = group.selection.deliver(change) else { return 0 };
-        self.deliver(id, |watcher| (watcher.from < change.revision).then(|| delivery.clone()))
+        self.deliver(id, |watcher| {
+            let is_news = watcher.from < change.revision;
+            is_news.then(|| {
+                watcher.knows(change.revision);
+                delivery.clone()
+            })
+        })
     }
 
     /// Sends a group the bookmarks that are due, and forgets watchers that are gone. Returns how many watchers were looked at.
-    pub fn bookmark(&mut self, id: GroupId, revision: Revision, now: Instant) -> usize {
-        self.deliver(id, |watcher| {
-            watcher.takes_bookmark(revision, now).then_some(Delivery::Item(WatchItem::Bookmark { revision, initial_end: false }))
-        })
+    pub fn bookmark(&mut self, id: GroupId, moment: Moment) -> usize {
+        let bookmark = || Delivery::Item(WatchItem::Bookmark { revision: moment.revision, initial_end: false });
+        self.deliver(id, |watcher| watcher.takes_bookmark(moment).then(bookmark))
     }
 
     fn deliver(&mut self, id: GroupId, mut item_for: impl FnMut(&mut Watcher) -> Option<Delivery>) -> usize {

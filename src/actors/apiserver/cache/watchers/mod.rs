@@ -10,12 +10,11 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant, vec};
+use std::{collections::VecDeque, sync::Arc, vec};
 
 use actix::Message;
-use troupe_api::meta::Revision;
 
-pub use self::groups::Watcher;
+pub use self::groups::{Moment, Watcher};
 use self::{
     groups::{Concerned, Groups},
     index::GroupId,
@@ -54,15 +53,15 @@ pub struct Told {
 pub enum News {
     Changes(Vec<Change>),
     Watcher(Arc<Selection>, Watcher),
-    /// Everything up to a revision was told before; bookmarks may be due.
-    Time(Revision, Instant),
+    /// Bookmarks may be due.
+    Time(Moment),
 }
 
 /// What a group is told.
 #[derive(Clone, Debug)]
 enum Item {
     Change(Arc<Change>),
-    Time(Revision, Instant),
+    Time(Moment),
 }
 
 impl Item {
@@ -142,7 +141,7 @@ impl Watchers {
             // Changes before it are not news to it, and it is there for all later ones.
             News::Watcher(selection, watcher) => self.groups.add(selection, watcher),
             News::Changes(changes) => changes.into_iter().for_each(|change| self.queue(Item::Change(Arc::new(change)))),
-            News::Time(revision, now) => self.queue(Item::Time(revision, now)),
+            News::Time(moment) => self.queue(Item::Time(moment)),
         }
         if self.waiting.exceeds(MOST_WAITING, MOST_BYTES) {
             self.drop_all();
@@ -205,7 +204,7 @@ impl Watchers {
     fn tell(&mut self, group: GroupId, item: &Item) -> usize {
         match item {
             Item::Change(change) => self.groups.tell(group, change),
-            Item::Time(revision, now) => self.groups.bookmark(group, *revision, *now),
+            Item::Time(moment) => self.groups.bookmark(group, *moment),
         }
     }
 

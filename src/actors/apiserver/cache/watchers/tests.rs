@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use troupe_api::{
-    meta::{Cause, FieldSelector, LabelSelector, Object},
+    meta::{Cause, FieldSelector, LabelSelector, Object, Revision},
     resources::{Registry, Resource, builtin},
     service::{Target, WatchItem},
     stored::StoredObject,
@@ -72,8 +72,50 @@ fn numbered(revision: u64, previous: Option<&Arc<StoredObject>>, current: Option
     Change { cause: Cause { span: revision, ..Cause::default() }, ..change(revision, previous, current) }
 }
 
+fn moment(revision: u64, changed: u64) -> Moment {
+    Moment { revision: Revision(revision), changed: Revision(changed), now: Instant::now() }
+}
+
+fn time(revision: u64) -> News {
+    News::Time(moment(revision, revision))
+}
+
 fn tell_all(watchers: &mut Watchers) {
     while !watchers.slice() {}
+}
+
+#[test]
+fn whoever_wants_to_know_how_far_it_is_gets_a_bookmark_after_changes_that_it_was_not_told_of() {
+    let (resource, mut groups) = (pods(), Groups::default());
+    let begun = Instant::now();
+    let mut add = |node: &str, progress: bool| {
+        let (sender, receiver) = queue();
+        let watcher = Watcher::new(sender, Revision(5), Some(None), begun);
+        let watcher = if progress { watcher.with_progress(Revision(5)) } else { watcher };
+        groups.add(select(&resource, "", "", &format!("spec.nodeName={node}")), watcher);
+        receiver
+    };
+    let (mut here, mut there, mut upstreams) = (add("here", true), add("there", true), add("elsewhere", false));
+    let bookmarks = |receiver: &mut mpsc::Receiver<Queued>| {
+        let items = std::iter::from_fn(|| receiver.try_recv().ok().map(Queued::take));
+        let revisions = items.filter_map(|item| match item {
+            Delivery::Item(WatchItem::Bookmark { revision, .. }) => Some(revision.0),
+            _ => None,
+        });
+        revisions.collect::<Vec<_>>()
+    };
+    let told_of = change(7, None, Some(&pod("a", "x", json!({}), "here")));
+    for id in groups.concerned(&told_of).cheap {
+        groups.tell(id, &told_of);
+    }
+    for moment in [moment(9, 7), moment(12, 7)] {
+        for id in groups.everybody().cheap {
+            groups.bookmark(id, Moment { now: begun, ..moment });
+        }
+    }
+    assert!(bookmarks(&mut here).is_empty(), "the event said how far it is");
+    assert_eq!(bookmarks(&mut there), [9], "once for one change");
+    assert!(bookmarks(&mut upstreams).is_empty(), "others have theirs now and then");
 }
 
 #[test]
@@ -123,7 +165,7 @@ fn equal_selectors_are_asked_once_and_forgotten_with_their_last_watcher() {
     tell_all(&mut watchers);
     assert_eq!((told(&mut one).0, told(&mut other).0), (vec![4, 6], vec![6]), "the later one knows what was before");
     drop((one, other));
-    hear(&mut watchers, News::Time(Revision(6), Instant::now()));
+    hear(&mut watchers, time(6));
     tell_all(&mut watchers);
     assert!(watchers.groups.is_forgotten());
 }
@@ -222,7 +264,7 @@ proptest! {
         }
         drop(queues);
         for id in groups.everybody().cheap {
-            groups.bookmark(id, Revision(1), Instant::now());
+            groups.bookmark(id, moment(1, 1));
         }
         prop_assert!(groups.is_forgotten());
     }
