@@ -41,7 +41,7 @@ pub async fn answer(answering: &Answering<'_>, reply: ApiReply) -> Result<HttpRe
             match outgoing.accepted.form {
                 Form::Table(version) if tree.kind() != &*answering.target.resource.kind => {
                     let mut out = Vec::new();
-                    answering.table(version)?.of_another_kind().write_single(&object, true, &mut out);
+                    answering.table(version)?.of_another_kind(tree.kind(), &answering.target.resource).write_single(&object, true, &mut out);
                     outgoing.json(reply.code, out)
                 }
                 _ => stored(answering, reply.code, object).await?,
