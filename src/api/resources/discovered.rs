@@ -214,6 +214,7 @@ fn row(group: &str, plural: &str, versions: &[(&Arc<str>, &DiscoveredResource)])
         pod: None,
         features: &[],
         is_terminating: false,
+        is_told: true,
         is_elsewhere: true,
         strategy,
     })

@@ -102,6 +102,8 @@ pub struct Resource {
     pub features: &'static [Feature],
     /// Set while the definition of a custom resource goes, with all its objects: nothing is created any more.
     pub is_terminating: bool,
+    /// Whether discovery tells of it: of a custom resource once it is established, when nothing is left to be written to its definition.
+    pub is_told: bool,
     /// Another server has its objects: this process knows it by that server's discovery alone, and asks there.
     pub is_elsewhere: bool,
     /// The rules for what is stored, whatever the version.

@@ -182,6 +182,7 @@ impl Row {
             pod: self.pod,
             features: self.features,
             is_terminating: false,
+            is_told: true,
             is_elsewhere: false,
             selectable: selectable.clone(),
             strategy: strategy.clone(),
