@@ -88,6 +88,9 @@ pub struct Resource {
     pub storage_group: Arc<str>,
     /// The version that objects are stored in; it need not be served.
     pub storage: Arc<Served>,
+    /// The version whose hash discovery tells as the one of storage, where upstream stores another one than we do: clients compare the hashes
+    /// of servers, and take a change for a move to another version.
+    pub hashed_version: Option<&'static str>,
     /// In order of preference.
     pub served: Vec<Arc<Served>>,
     /// Every field that any version can be selected by.

@@ -229,6 +229,7 @@ impl Maker<'_> {
             features: &[],
             strategy: storage.strategy.clone(),
             storage,
+            hashed_version: None,
             served,
             selectable: fields.iter().map(|(name, _)| name.clone()).collect(),
             verbs: VERBS.to_vec(),
