@@ -14,7 +14,9 @@ use super::{
     table::TableForm,
 };
 use crate::{
-    aside, protobuf,
+    aside,
+    meta::floats,
+    protobuf,
     render::{FullForm, write_partial},
     service::{ApiReply, ReplyBody},
     status::{Status, StatusDetails, success_text},
@@ -32,7 +34,10 @@ pub async fn answer(answering: &Answering<'_>, reply: ApiReply) -> Result<HttpRe
         ReplyBody::Object(object) => stored(answering, reply.code, object).await?,
         ReplyBody::Tree(tree) if outgoing.accepted.form == Form::Full => {
             let form = FullForm::new(answering.target);
-            let document = move || serde_json::to_vec(form.tree(tree).root()).map(|json| outgoing.json_document(json));
+            let document = move || {
+                let mut json = Vec::new();
+                floats::write_json(&mut json, form.tree(tree).root()).map(|()| outgoing.json_document(json))
+            };
             aside::compute(length, document).await.map_err(Status::internal)?.respond(reply.code)
         }
         ReplyBody::Tree(tree) => {

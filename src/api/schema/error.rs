@@ -12,6 +12,9 @@ pub enum DecodeError {
     /// Not even JSON or YAML, nested too deeply, or full of aliases.
     #[error("{0}")]
     Syntax(String),
+    /// No YAML, or nothing that JSON has; the text is upstream's.
+    #[error("error converting YAML to JSON: {0}")]
+    Yaml(String),
     /// Too many values for its size.
     #[error("{0}")]
     TooLarge(String),
@@ -29,6 +32,7 @@ impl DecodeError {
                 "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
                 gvk.kind
             )),
+            DecodeError::Yaml(why) => Status::bad_request(format!("the object provided is unrecognized (must be of type {}): {why}", gvk.kind)),
             DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Type(why) => strict::cannot_be_handled(&gvk.kind, &gvk.version, why),
         }
@@ -38,6 +42,7 @@ impl DecodeError {
     fn quoted(self) -> Self {
         match self {
             DecodeError::Syntax(why) => DecodeError::Syntax(quoted(&why).into_owned()),
+            DecodeError::Yaml(why) => DecodeError::Yaml(quoted(&why).into_owned()),
             DecodeError::Type(why) => DecodeError::Type(quoted(&why).into_owned()),
             DecodeError::TooLarge(why) => DecodeError::TooLarge(why),
         }
@@ -48,6 +53,7 @@ impl DecodeError {
         match self.quoted() {
             DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Syntax(why) | DecodeError::Type(why) => Status::bad_request(format!("{refused}{why}")),
+            yaml @ DecodeError::Yaml(_) => Status::bad_request(format!("{refused}{yaml}")),
         }
     }
 }
