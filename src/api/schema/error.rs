@@ -6,6 +6,9 @@ use crate::{
     status::{Status, quoted},
 };
 
+/// So much of a body is shown where it is not recognized.
+const SHOWN: usize = 30;
+
 /// Why a body is no object of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -24,15 +27,12 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The 400 for a body of this kind.
-    pub fn into_status(self, schema: &Schema) -> Status {
+    /// The 400 for a body of this kind, which is shown as far as upstream shows it.
+    pub fn into_status(self, schema: &Schema, body: &[u8]) -> Status {
         let gvk = &schema.gvk;
         match self.quoted() {
-            DecodeError::Syntax(why) => Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
-                gvk.kind
-            )),
-            DecodeError::Yaml(why) => Status::bad_request(format!("the object provided is unrecognized (must be of type {}): {why}", gvk.kind)),
+            DecodeError::Syntax(why) => unrecognized(&gvk.kind, &format!("couldn't get version/kind; json parse error: {why}"), body),
+            DecodeError::Yaml(why) => unrecognized(&gvk.kind, &why, body),
             DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Type(why) => strict::cannot_be_handled(&gvk.kind, &gvk.version, why),
         }
@@ -55,6 +55,21 @@ impl DecodeError {
             DecodeError::Syntax(why) | DecodeError::Type(why) => Status::bad_request(format!("{refused}{why}")),
             yaml @ DecodeError::Yaml(_) => Status::bad_request(format!("{refused}{yaml}")),
         }
+    }
+}
+
+fn unrecognized(kind: &str, why: &str, body: &[u8]) -> Status {
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", beginning(body)))
+}
+
+/// How a body begins: JSON as it is, all else in hexadecimal digits (`summarizeData`).
+fn beginning(body: &[u8]) -> String {
+    let shown = &body[..body.len().min(SHOWN)];
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Some(_) => format!("{}{more}", hex::encode(shown)),
     }
 }
 

@@ -41,7 +41,10 @@ async fn what_is_no_yaml_is_refused_in_the_words_of_upstreams_reader() {
     let text = "kind: ConfigMap\nmetadata: name: a\n";
     let why = "yaml: line 2: mapping values are not allowed in this context";
     let refused = door.post_yaml(MAPS, text).await;
-    assert_eq!(refused.refusal(), (400, format!("the object provided is unrecognized (must be of type ConfigMap): {why}")));
+    let shown = "6b696e643a20436f6e6669674d61700a6d657461646174613a206e616d65 ...";
+    assert_eq!(refused.refusal(), (400, format!("the object provided is unrecognized (must be of type ConfigMap): {why} ({shown})")));
+    let (code, message) = door.send("POST", MAPS, &[], r#"{"kind""#).await.refusal();
+    assert_eq!((code, message.ends_with(r#" ({"kind")"#)), (400, true), "{message}");
     let apply = [("content-type", "application/apply-patch+yaml")];
     let refused = door.send("PATCH", &format!("{MAPS}/a?fieldManager=m"), &apply, text).await;
     assert_eq!(refused.refusal(), (400, format!("error decoding YAML: error converting YAML to JSON: {why}")));
