@@ -31,6 +31,7 @@ pub mod formats;
 #[cfg(test)]
 mod growth;
 pub mod http;
+pub mod informational;
 pub mod load_balancing;
 pub mod local_path;
 pub mod memo;

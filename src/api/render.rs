@@ -1,7 +1,7 @@
 //! Stored objects as bytes of a form, spliced without decoding where the form allows it.
 
 use crate::{
-    meta::{GroupVersion, Object},
+    meta::{GroupVersion, Object, floats},
     service::Target,
     stored::StoredObject,
 };
@@ -66,7 +66,7 @@ impl FullForm {
 }
 
 fn write_tree(tree: &Object, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, tree.root()).expect("a tree always encodes");
+    floats::write_json(out, tree.root()).expect("a tree always encodes");
 }
 
 /// Appends `PartialObjectMetadata` of an object.

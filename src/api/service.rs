@@ -315,6 +315,11 @@ pub trait ApiService: Send + Sync + 'static {
     /// The live resource table.
     fn registry(&self) -> Arc<crate::resources::Registry>;
 
+    /// The same, when it shows what every definition of a resource said that could be read here before.
+    fn settled_registry(&self) -> BoxFuture<'static, Arc<crate::resources::Registry>> {
+        Box::pin(std::future::ready(self.registry()))
+    }
+
     /// Whether it refuses everything from now on: work through it leads nowhere and is not tried again.
     fn has_ended(&self) -> bool {
         false

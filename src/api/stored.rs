@@ -14,7 +14,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     decoding,
     memo::{Encoded, MemoSlot, Memos},
-    meta::{Object, ObjectKey, Revision, Uid},
+    meta::{Object, ObjectKey, Revision, Uid, floats},
     projection::MetaProjection,
 };
 
@@ -119,13 +119,13 @@ pub fn encode_for_store(object: &Object) -> Bytes {
     out.extend_from_slice(format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":", quoted(object.kind()), quoted(object.api_version())).as_bytes());
     let mut metadata = object.get(&["metadata"]).and_then(Value::as_object).cloned().unwrap_or_default();
     metadata.remove("resourceVersion");
-    serde_json::to_writer(&mut out, &metadata).expect("a tree always encodes");
+    floats::write_json(&mut out, &metadata).expect("a tree always encodes");
     for (field, value) in object.root() {
         if !matches!(field.as_str(), "kind" | "apiVersion" | "metadata") {
             out.push(b',');
             out.extend_from_slice(quoted(field).as_bytes());
             out.push(b':');
-            serde_json::to_writer(&mut out, value).expect("a tree always encodes");
+            floats::write_json(&mut out, value).expect("a tree always encodes");
         }
     }
     out.push(b'}');

@@ -46,13 +46,17 @@ pub fn body_schema(target: &Target) -> Result<Arc<Schema>, Status> {
 /// Decodes a body by its schema, without defaults.
 pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
     let gvk = &schema.gvk;
+    let shown = match &body {
+        Body::Json(bytes) | Body::Yaml(bytes) | Body::Protobuf(bytes) => bytes.clone(),
+        Body::Tree(_) => Bytes::new(),
+    };
     let decoded = match body {
         Body::Json(bytes) => schema.decode(&bytes, Format::Json),
         Body::Yaml(bytes) => schema.decode(&bytes, Format::Yaml),
         Body::Protobuf(bytes) => schema.decode_raw(protobuf::to_json(&bytes)?.into()),
         Body::Tree(object) => schema.normalise(object),
     };
-    let decoded = decoded.map_err(|error| error.into_status(schema))?;
+    let decoded = decoded.map_err(|error| error.into_status(schema, &shown))?;
     check_kind(gvk, &decoded.object)?;
     let (mut object, warnings) = decoded.checked(validation, schema)?;
     object.set_gvk(gvk);

@@ -48,6 +48,7 @@ pub(super) struct Parts {
     pub(super) system: System,
     pub(super) store: Arc<dyn Store>,
     pub(super) listers: Arc<CacheListers>,
+    pub(super) table: Arc<LiveTable>,
     pub(super) reader: Arc<Reader>,
     pub(super) authorization: Arc<Authorization>,
     pub(super) path: Arc<WritePath>,
@@ -104,13 +105,14 @@ impl Parts {
         let advertisement = Arc::new(Advertisement::new(core.store.clone(), client.clone()));
         let computed = core.computed(options.kubelets);
         core.start_upkeep(&path, &repair, &table, &client);
-        let (aggregator, registering) = core.start_aggregation(path.clone(), table, backends).await;
+        let (aggregator, registering) = core.start_aggregation(path.clone(), table.clone(), backends).await;
         let trust = TrustKeeper { client: client.clone(), listers: core.listers.clone(), clock: core.clock.clone() };
         let bootstrapper = Bootstrapper { client, advertisement: advertisement.clone(), trust, allocator, repair, clock: core.clock.clone() };
         Ok(Parts {
             system: core.system,
             store: core.store,
             listers: core.listers,
+            table,
             reader: core.reader,
             authorization: core.authorization,
             path,

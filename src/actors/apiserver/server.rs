@@ -257,6 +257,11 @@ impl ApiService for ApiServer {
     fn registry(&self) -> Arc<Registry> {
         self.parts.listers.registry.load_full()
     }
+
+    fn settled_registry(&self) -> BoxFuture<'static, Arc<Registry>> {
+        let table = self.parts.table.clone();
+        Box::pin(async move { table.settled().await })
+    }
 }
 
 impl Listers for ApiServer {

@@ -84,4 +84,8 @@ impl ApiService for FrontDoor {
     fn registry(&self) -> Arc<Registry> {
         self.inner.registry()
     }
+
+    fn settled_registry(&self) -> BoxFuture<'static, Arc<Registry>> {
+        self.inner.settled_registry()
+    }
 }

@@ -27,6 +27,7 @@ use crate::{
         request_header::headers_of,
         tls::{self, RenewableCertificate},
     },
+    informational::{self, Informational},
     service::{Listers, UserInfo},
     status::{Reason, Status},
 };
@@ -169,7 +170,12 @@ impl Backend {
         parts.scheme = Some(Scheme::HTTPS);
         parts.authority = Some(authority.parse().map_err(|error| unusable(&error))?);
         *request.uri_mut() = Uri::from_parts(parts).map_err(|error| unusable(&error))?;
-        client.request(request).await.map_err(|error| BackendError::Unreachable(innermost(&error)))
+        let informational = Informational::of(&mut request);
+        tokio::select! {
+            biased;
+            reply = client.request(request) => reply.map_err(|error| BackendError::Unreachable(innermost(&error))),
+            () = informational.too_many() => Err(BackendError::Unreachable(informational::TOO_MANY.into())),
+        }
     }
 
     /// Asks as `user` and reads the whole answer, of `longest` bytes at most, within `timeout`.

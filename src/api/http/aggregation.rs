@@ -41,7 +41,7 @@ use super::{
     path::RequestInfo,
     sessions,
     streaming::{
-        backend::passing::{copy_headers, insert, is_bodiless, length_of, request_headers, unasked_switch, upload, wants_upgrade},
+        backend::passing::{copy_headers, insert, is_bodiless, length_of, request_headers, switched, unasked_switch, upload, wants_upgrade},
         kind::words,
     },
 };
@@ -131,7 +131,7 @@ impl Passing<'_> {
             () = expired(self.head_limit()) => return Err(BackendError::TimedOut),
             reply = sending => reply?,
         };
-        if upgrade { upgraded(reply, rest).await } else { Ok(answer(reply)) }
+        if upgrade { upgraded(reply, rest, request.headers()).await } else { Ok(answer(reply)) }
     }
 
     /// How long the beginning of the reply may take.
@@ -203,13 +203,13 @@ fn answer(reply: Response<Incoming>) -> HttpResponse {
 }
 
 /// An upgrade: when the server agrees, bytes go both ways until one side is done.
-async fn upgraded(mut reply: Response<Incoming>, payload: Payload) -> Result<HttpResponse, BackendError> {
+async fn upgraded(mut reply: Response<Incoming>, payload: Payload, asked: &header::HeaderMap) -> Result<HttpResponse, BackendError> {
     let code = reply.status().as_u16();
     if code != 101 {
         return Ok(answer(reply));
     }
+    let protocol = switched(asked, reply.headers()).map_err(BackendError::Unreachable)?;
     let stream = hyper::upgrade::on(&mut reply).await.map_err(|error| BackendError::Unreachable(error.to_string()))?;
-    let protocol = reply.headers().get(hyper::header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or("websocket").to_owned();
     let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
     copy_headers(&reply, &mut response, |_, value| value.to_owned());
     response.upgrade(protocol);

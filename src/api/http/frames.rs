@@ -63,7 +63,8 @@ impl Framer {
         if self.is_message() { protobuf::STREAM_TYPE } else { "application/json" }
     }
 
-    fn is_message(&self) -> bool {
+    /// Whether frames are messages of protobuf behind their lengths.
+    pub fn is_message(&self) -> bool {
         matches!(self.form, WatchForm::Message(_))
     }
 

@@ -349,7 +349,7 @@ async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Resu
     if let Some(response) = health::answer(&options.health, path, query).await {
         return Ok(Some(response));
     }
-    let registry = options.service.registry();
+    let registry = options.service.settled_registry().await;
     if let Some(response) = shared.discovery.answer(request, &registry, &options.advertise) {
         return response.map(Some);
     }

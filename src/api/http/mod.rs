@@ -54,6 +54,7 @@ mod upgrade_io;
 mod user_agent;
 mod warnings;
 mod watch;
+mod watch_socket;
 mod write_options;
 mod yaml;
 

@@ -14,7 +14,9 @@ use super::{
     table::TableForm,
 };
 use crate::{
-    aside, protobuf,
+    aside,
+    meta::floats,
+    protobuf,
     render::{FullForm, write_partial},
     service::{ApiReply, ReplyBody},
     status::{Status, StatusDetails, success_text},
@@ -32,7 +34,10 @@ pub async fn answer(answering: &Answering<'_>, reply: ApiReply) -> Result<HttpRe
         ReplyBody::Object(object) => stored(answering, reply.code, object).await?,
         ReplyBody::Tree(tree) if outgoing.accepted.form == Form::Full => {
             let form = FullForm::new(answering.target);
-            let document = move || serde_json::to_vec(form.tree(tree).root()).map(|json| outgoing.json_document(json));
+            let document = move || {
+                let mut json = Vec::new();
+                floats::write_json(&mut json, form.tree(tree).root()).map(|()| outgoing.json_document(json))
+            };
             aside::compute(length, document).await.map_err(Status::internal)?.respond(reply.code)
         }
         ReplyBody::Tree(tree) => {
@@ -41,7 +46,7 @@ pub async fn answer(answering: &Answering<'_>, reply: ApiReply) -> Result<HttpRe
             match outgoing.accepted.form {
                 Form::Table(version) if tree.kind() != &*answering.target.resource.kind => {
                     let mut out = Vec::new();
-                    answering.table(version)?.of_another_kind().write_single(&object, true, &mut out);
+                    answering.table(version)?.of_another_kind(tree.kind(), &answering.target.resource).write_single(&object, true, &mut out);
                     outgoing.json(reply.code, out)
                 }
                 _ => stored(answering, reply.code, object).await?,

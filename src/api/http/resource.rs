@@ -30,7 +30,7 @@ use super::{
     slices::{Beginning, Counted},
     table::TableForm,
     user_agent::user_agent,
-    watch,
+    watch, watch_socket,
     write_options::write_options,
 };
 use crate::{
@@ -82,7 +82,7 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
         exchange.notices.warn(warning);
     }
     match action {
-        Action::Watch => exchange.watch(target, accepted).await,
+        Action::Watch => exchange.watch(target, accepted, payload).await,
         _ => exchange.call(target, action, accepted, payload).await,
     }
 }
@@ -223,17 +223,21 @@ impl Exchange<'_> {
         delete_options(self.query, format, body).await
     }
 
-    async fn watch(&self, target: Target, accepted: Accepted) -> Result<HttpResponse, Status> {
-        let options = &self.shared.options;
-        let form = match accepted.form {
-            Form::Full if accepted.encoding == Encoding::Protobuf => WatchForm::Message(Box::new(MessageForm::full(&target, &self.shared.memos)?)),
+    fn watch_form(&self, target: &Target, accepted: Accepted) -> Result<WatchForm, Status> {
+        Ok(match accepted.form {
+            Form::Full if accepted.encoding == Encoding::Protobuf => WatchForm::Message(Box::new(MessageForm::full(target, &self.shared.memos)?)),
             Form::Partial(version) | Form::PartialList(version) if accepted.encoding == Encoding::Protobuf => {
-                WatchForm::Message(Box::new(MessageForm::partial(&target, version, &self.shared.memos)))
+                WatchForm::Message(Box::new(MessageForm::partial(target, version, &self.shared.memos)))
             }
-            Form::Full => WatchForm::Full(FullForm::new(&target)),
+            Form::Full => WatchForm::Full(FullForm::new(target)),
             Form::Partial(version) | Form::PartialList(version) => WatchForm::Partial(version),
-            Form::Table(version) => WatchForm::Table(Box::new(TableForm::new(&target, self.query, version, options.clock.clone())?)),
-        };
+            Form::Table(version) => WatchForm::Table(Box::new(TableForm::new(target, self.query, version, self.shared.options.clock.clone())?)),
+        })
+    }
+
+    async fn watch(&self, target: Target, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
+        let options = &self.shared.options;
+        let form = self.watch_form(&target, accepted)?;
         let mut watch_options = watch_options(self.query, &target)?;
         let lasts = watch_options.lasts.unwrap_or_else(|| random_watch_time(options.min_watch_timeout));
         watch_options.lasts = Some(lasts);
@@ -244,14 +248,21 @@ impl Exchange<'_> {
         held.add(1)?;
         let (seat, watching) = self.watch_seat(&target, &watch_options).await?;
         let framer = Framer::new(form, target.clone()).with_causes(is_ours);
-        match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
+        let begun = match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
+            Err(status) if status.code != 410 => return Err(status),
+            begun => begun,
+        };
+        let socket = match watch_socket::is_wanted(self.request) {
+            true => Some(watch_socket::accept(self.request, std::mem::replace(payload, Payload::None)).await?),
+            false => None,
+        };
+        match begun {
             Ok(stream) => {
-                let response = watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned());
+                let response = watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned(), socket);
                 let beginning = Beginning::new(seat);
                 Ok(response.map_body(|_, stream| Counted { stream, _held: held, waiting, beginning, _watching: watching }.boxed()))
             }
-            Err(status) if status.code == 410 => Ok(watch::expired(&framer, &status)),
-            Err(status) => Err(status),
+            Err(status) => Ok(watch::expired(&framer, &status, socket)),
         }
     }
 

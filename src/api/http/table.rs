@@ -8,7 +8,7 @@ use super::query::Query;
 use crate::{
     meta::Clock,
     render::{FullForm, write_partial},
-    resources::{Column, ColumnType, Served, Strategy, resource::Plain},
+    resources::{Column, ColumnType, Resource, Served, Strategy, resource::Plain, scale_columns::ScaleColumns},
     service::Target,
     status::Status,
     stored::StoredObject,
@@ -27,8 +27,10 @@ enum IncludeObject {
 enum Printer {
     /// The strategy of the version that the client speaks.
     Served(Arc<Served>),
-    /// Name and age, for objects of another kind such as `Scale`.
+    /// Name and age, for objects of another kind.
     Plain,
+    /// Replicas of a `Scale`.
+    Scale(ScaleColumns),
 }
 
 impl Printer {
@@ -36,6 +38,7 @@ impl Printer {
         match self {
             Printer::Served(served) => &*served.strategy,
             Printer::Plain => &Plain,
+            Printer::Scale(columns) => columns,
         }
     }
 }
@@ -71,8 +74,12 @@ impl TableForm {
     }
 
     /// The same for objects of another kind than the target's.
-    pub fn of_another_kind(mut self) -> Self {
-        self.printer = Printer::Plain;
+    pub fn of_another_kind(mut self, kind: &str, resource: &Resource) -> Self {
+        self.printer = match kind {
+            "Scale" if resource.is_custom() => Printer::Scale(ScaleColumns::Custom),
+            "Scale" => Printer::Scale(ScaleColumns::Builtin),
+            _ => Printer::Plain,
+        };
         self.columns = columns_of(&self.printer);
         self
     }

@@ -16,7 +16,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::frames::Framer;
+use super::{
+    frames::Framer,
+    watch_socket::{self, Socket},
+};
 use crate::{
     service::{WatchItem, WatchStream},
     status::Status,
@@ -25,17 +28,21 @@ use crate::{
 /// Frames are gathered up to about this many bytes before a write.
 const GATHER: usize = 16 * 1024;
 
+/// Makes of a frame what is sent.
+type Wrap = fn(&Bytes) -> Bytes;
+
 /// A watch as an HTTP body.
 struct WatchBody {
     stream: Option<WatchStream>,
     framer: Framer,
+    wrap: Wrap,
     deadline: Pin<Box<Sleep>>,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl WatchBody {
-    fn new(stream: WatchStream, framer: Framer, lasts: Duration, shutdown: WaitForCancellationFutureOwned) -> Self {
-        WatchBody { stream: Some(stream), framer, deadline: Box::pin(tokio::time::sleep(lasts)), shutdown: Box::pin(shutdown) }
+    fn new(stream: WatchStream, framer: Framer, wrap: Wrap, lasts: Duration, shutdown: WaitForCancellationFutureOwned) -> Self {
+        WatchBody { stream: Some(stream), framer, wrap, deadline: Box::pin(tokio::time::sleep(lasts)), shutdown: Box::pin(shutdown) }
     }
 
     /// The next frames, as many as are there.
@@ -49,7 +56,7 @@ impl WatchBody {
         let ended = loop {
             match stream.as_mut().poll_next(context) {
                 Poll::Ready(Some(item)) => {
-                    gathered.push(self.framer.frame(&item));
+                    gathered.push(self.framer.frame(&item).as_ref().map(self.wrap));
                     if matches!(item, WatchItem::End(_)) {
                         break true;
                     }
@@ -111,16 +118,35 @@ impl MessageBody for WatchBody {
     }
 }
 
-/// The response that carries a watch of at most this duration.
-pub fn answer(framer: Framer, stream: WatchStream, lasts: Duration, shutdown: WaitForCancellationFutureOwned) -> HttpResponse {
-    respond(framer.media_type(), WatchBody::new(stream, framer, lasts, shutdown))
+/// The response that carries a watch of at most this duration, over a WebSocket where one was accepted.
+pub fn answer(
+    framer: Framer,
+    stream: WatchStream,
+    lasts: Duration,
+    shutdown: WaitForCancellationFutureOwned,
+    socket: Option<Socket>,
+) -> HttpResponse {
+    let (media_type, wrap) = (framer.media_type(), wrap_of(&framer, socket.as_ref()));
+    respond(media_type, WatchBody::new(stream, framer, wrap, lasts, shutdown), socket)
 }
 
 /// The reply to a watch whose revision is gone: a stream with that one error, as upstream sends it.
-pub fn expired(framer: &Framer, status: &Status) -> HttpResponse {
-    respond(framer.media_type(), framer.error(status).unwrap_or_default())
+pub fn expired(framer: &Framer, status: &Status, socket: Option<Socket>) -> HttpResponse {
+    let wrap = wrap_of(framer, socket.as_ref());
+    respond(framer.media_type(), framer.error(status).as_ref().map(wrap).unwrap_or_default(), socket)
 }
 
-fn respond(media_type: &'static str, body: impl MessageBody + 'static) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type))).body(body)
+fn wrap_of(framer: &Framer, socket: Option<&Socket>) -> Wrap {
+    match socket {
+        None => Bytes::clone,
+        Some(_) if framer.is_message() => watch_socket::binary,
+        Some(_) => watch_socket::text,
+    }
+}
+
+fn respond(media_type: &'static str, body: impl MessageBody + 'static, socket: Option<Socket>) -> HttpResponse {
+    match socket {
+        Some(socket) => socket.respond(body),
+        None => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type))).body(body),
+    }
 }

@@ -94,7 +94,7 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     if !matches!(raw, Raw::Object(_)) {
         return Err(Status::bad_request("error decoding YAML: the patch is no object"));
     }
-    let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema))?;
+    let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema, patch))?;
     let mut wrong: Vec<String> = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect();
     wrong.extend(ownership::repeated(decoded.object.root(), &schema.root));
     let listed = match wrong.as_slice() {

@@ -206,6 +206,7 @@ fn row(group: &str, plural: &str, versions: &[(&Arc<str>, &DiscoveredResource)])
         namespaced: &*first.scope == "Namespaced",
         storage_group: group.into(),
         storage: served.first()?.clone(),
+        hashed_version: None,
         served,
         selectable: Arc::default(),
         // Nothing of it is stored here.
@@ -214,6 +215,7 @@ fn row(group: &str, plural: &str, versions: &[(&Arc<str>, &DiscoveredResource)])
         pod: None,
         features: &[],
         is_terminating: false,
+        is_told: true,
         is_elsewhere: true,
         strategy,
     })

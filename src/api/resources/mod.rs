@@ -23,6 +23,7 @@ pub mod priorities;
 pub mod registry;
 pub mod resource;
 pub mod scale;
+pub mod scale_columns;
 pub mod strategy;
 mod table;
 pub mod validation;

@@ -89,6 +89,9 @@ pub struct Resource {
     pub storage_group: Arc<str>,
     /// The version that objects are stored in; it need not be served.
     pub storage: Arc<Served>,
+    /// The version whose hash discovery tells as the one of storage, where upstream stores another one than we do: clients compare the hashes
+    /// of servers, and take a change for a move to another version.
+    pub hashed_version: Option<&'static str>,
     /// In order of preference.
     pub served: Vec<Arc<Served>>,
     /// Every field that any version can be selected by.
@@ -103,6 +106,8 @@ pub struct Resource {
     pub features: &'static [Feature],
     /// Set while the definition of a custom resource goes, with all its objects: nothing is created any more.
     pub is_terminating: bool,
+    /// Whether discovery tells of it: of a custom resource once it is established, when nothing is left to be written to its definition.
+    pub is_told: bool,
     /// Another server has its objects: this process knows it by that server's discovery alone, and asks there.
     pub is_elsewhere: bool,
     /// The rules for what is stored, whatever the version.

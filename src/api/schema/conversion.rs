@@ -7,6 +7,7 @@ use super::{
     node::{Kind, Node},
     raw::Raw,
 };
+use crate::meta::floats;
 
 /// An integer out of a number: one with a fraction of nothing is one as well.
 pub(super) fn integer(number: &Number) -> Option<i64> {
@@ -87,15 +88,7 @@ fn printed_number(number: &Number) -> String {
         (None, Some(float)) => float,
         _ => return number.to_string(),
     };
-    let scientific = format!("{float:e}");
-    let parts = scientific.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?)));
-    match parts {
-        Some((digits, exponent)) if !(-4..6).contains(&exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.abs())
-        }
-        _ => float.to_string(),
-    }
+    floats::shortest(float)
 }
 
 #[cfg(test)]

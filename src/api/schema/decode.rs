@@ -72,7 +72,7 @@ pub(crate) fn parse_noting(bytes: &[u8], format: Format) -> Result<(Raw, Vec<Str
         Format::Json => parse_json(bytes, &mut meter).map(|raw| (raw, Vec::new())),
         Format::Yaml => yaml::parse(bytes, &mut meter).map_err(|error| match error {
             YamlError::Excess(Excess::Cost) => Excess::Cost.into(),
-            other => DecodeError::Syntax(format!("error converting YAML to JSON: {other}")),
+            other => DecodeError::Yaml(other.to_string()),
         }),
     }
 }

@@ -6,12 +6,18 @@ use crate::{
     status::{Status, quoted},
 };
 
+/// So much of a body is shown where it is not recognized.
+const SHOWN: usize = 30;
+
 /// Why a body is no object of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not even JSON or YAML, nested too deeply, or full of aliases.
     #[error("{0}")]
     Syntax(String),
+    /// No YAML, or nothing that JSON has; the text is upstream's.
+    #[error("error converting YAML to JSON: {0}")]
+    Yaml(String),
     /// Too many values for its size.
     #[error("{0}")]
     TooLarge(String),
@@ -21,14 +27,12 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The 400 for a body of this kind.
-    pub fn into_status(self, schema: &Schema) -> Status {
+    /// The 400 for a body of this kind, which is shown as far as upstream shows it.
+    pub fn into_status(self, schema: &Schema, body: &[u8]) -> Status {
         let gvk = &schema.gvk;
         match self.quoted() {
-            DecodeError::Syntax(why) => Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
-                gvk.kind
-            )),
+            DecodeError::Syntax(why) => unrecognized(&gvk.kind, &format!("couldn't get version/kind; json parse error: {why}"), body),
+            DecodeError::Yaml(why) => unrecognized(&gvk.kind, &why, body),
             DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Type(why) => strict::cannot_be_handled(&gvk.kind, &gvk.version, why),
         }
@@ -38,6 +42,7 @@ impl DecodeError {
     fn quoted(self) -> Self {
         match self {
             DecodeError::Syntax(why) => DecodeError::Syntax(quoted(&why).into_owned()),
+            DecodeError::Yaml(why) => DecodeError::Yaml(quoted(&why).into_owned()),
             DecodeError::Type(why) => DecodeError::Type(quoted(&why).into_owned()),
             DecodeError::TooLarge(why) => DecodeError::TooLarge(why),
         }
@@ -48,7 +53,23 @@ impl DecodeError {
         match self.quoted() {
             DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Syntax(why) | DecodeError::Type(why) => Status::bad_request(format!("{refused}{why}")),
+            yaml @ DecodeError::Yaml(_) => Status::bad_request(format!("{refused}{yaml}")),
         }
+    }
+}
+
+fn unrecognized(kind: &str, why: &str, body: &[u8]) -> Status {
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", beginning(body)))
+}
+
+/// How a body begins: JSON as it is, all else in hexadecimal digits (`summarizeData`).
+fn beginning(body: &[u8]) -> String {
+    let shown = &body[..body.len().min(SHOWN)];
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Some(_) => format!("{}{more}", hex::encode(shown)),
     }
 }
 

@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-use crate::meta::limits::{self, Meter};
+use crate::meta::{
+    floats,
+    limits::{self, Meter},
+};
 
 /// A parsed document before any schema has looked at it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +30,10 @@ impl Raw {
         match self {
             Raw::Null => "null".into(),
             Raw::Bool(_) => "bool".into(),
-            Raw::Number(number) if exact => format!("number {number}"),
+            Raw::Number(number) if exact => match number.as_f64() {
+                Some(float) if number.is_f64() => format!("number {}", floats::json(float)),
+                _ => format!("number {number}"),
+            },
             Raw::Number(_) => "number".into(),
             Raw::String(_) => "string".into(),
             Raw::List(_) => "array".into(),

@@ -116,7 +116,7 @@ fn type_errors_read_as_upstream_writes_them() {
     ];
     for ((group, kind), body, want) in cases {
         let schema = schema(group, "v1", kind);
-        let status = schema.decode(body.as_bytes(), Format::Json).expect_err(body).into_status(&schema);
+        let status = schema.decode(body.as_bytes(), Format::Json).expect_err(body).into_status(&schema, body.as_bytes());
         assert_eq!(status.message, format!("{kind} in version \"v1\" cannot be handled as a {kind}: json: {want}"));
     }
     let quantity = schema("", "v1", "Pod").decode(br#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#, Format::Json);

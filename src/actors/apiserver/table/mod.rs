@@ -19,7 +19,7 @@ use troupe_api::{
 
 use self::{gone::Gone, rows::Rows};
 use super::{
-    cache::{CacheContext, ResourceCache, Snapshot},
+    cache::{CacheContext, ResourceCache, Sequence, Snapshot},
     listers::CacheListers,
 };
 use crate::runtime::{
@@ -30,6 +30,9 @@ use crate::runtime::{
 /// How long the caches of new resources may take to fill before their rows are published all the same: reads wait for them then.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long whoever wants to know what is served waits for what definitions said before.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// The owner of the resource table.
 pub struct LiveTable {
     builtin: Vec<Arc<Resource>>,
@@ -37,6 +40,8 @@ pub struct LiveTable {
     gone: parking_lot::Mutex<Gone>,
     /// What other servers answer for, as it was told last.
     aggregated: ArcSwap<Aggregated>,
+    /// Up to which change of the definitions the table is what they say.
+    followed: Sequence,
     listers: Arc<CacheListers>,
     context: CacheContext,
     system: System,
@@ -53,6 +58,7 @@ impl LiveTable {
             rows: Mutex::new(Rows::new(&builtin)),
             gone: parking_lot::Mutex::default(),
             aggregated: ArcSwap::default(),
+            followed: Sequence::default(),
             builtin,
             listers,
             context,
@@ -70,10 +76,25 @@ impl LiveTable {
     /// Makes the table what `definitions` say.
     pub async fn follow(&self, definitions: &Snapshot) {
         let mut rows = self.rows.lock().await;
-        if !rows.follow(definitions.objects.values()) {
-            return;
+        if rows.follow(definitions.objects.values()) {
+            self.take_over(rows.resources().cloned().collect()).await;
         }
-        let custom: Vec<Arc<Resource>> = rows.resources().cloned().collect();
+        self.followed.advance(definitions.revision);
+    }
+
+    /// The registry, when it is what the definitions say that anybody can have read; after a second, as it is.
+    pub async fn settled(&self) -> Arc<Registry> {
+        if let Some(cache) = self.cache() {
+            let seen = cache.load().revision;
+            if tokio::time::timeout(SETTLING, self.followed.reached(seen)).await.is_err() {
+                tracing::debug!("the resource table is behind the definitions");
+            }
+        }
+        self.listers.registry.load_full()
+    }
+
+    /// Makes these the custom resources that there are.
+    async fn take_over(&self, custom: Vec<Arc<Resource>>) {
         self.publish_changed(&custom);
         let caches = &self.listers.caches;
         let filling = caches.add_custom(&custom, &self.context, &self.system);

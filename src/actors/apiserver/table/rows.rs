@@ -68,10 +68,11 @@ impl Rows {
             && old.same_resource(&definition)
         {
             definition.hold_schemas(resource);
-            if resource.is_terminating == definition.is_terminating() {
+            let (is_terminating, is_told) = (definition.is_terminating(), definition.is_established());
+            if (resource.is_terminating, resource.is_told) == (is_terminating, is_told) {
                 return Some(resource.clone());
             }
-            return Some(Arc::new(Resource { is_terminating: definition.is_terminating(), ..(**resource).clone() }));
+            return Some(Arc::new(Resource { is_terminating, is_told, ..(**resource).clone() }));
         }
         let resource = definition.resource().filter(|resource| !resource.served.is_empty())?;
         let is_taken = |name: &Arc<str>| self.taken.contains(&(resource.group.clone(), name.clone()));
@@ -130,6 +131,20 @@ mod tests {
         assert!(!Arc::ptr_eq(&first.storage, &only(&rows).storage));
         assert!(rows.follow(std::iter::empty()));
         assert_eq!(rows.resources().count(), 0);
+    }
+
+    #[test]
+    fn discovery_tells_of_what_is_established() {
+        let mut rows = Rows::new(&builtin());
+        assert!(rows.follow([&definition(1, |_| {})].into_iter()));
+        let served = only(&rows);
+        assert!(!served.is_told);
+        let established = |object: &mut Value| {
+            let accepted = json!({"type": "NamesAccepted", "status": "True"});
+            object["status"]["conditions"] = json!([accepted, {"type": "Established", "status": "True"}]);
+        };
+        assert!(rows.follow([&definition(2, established)].into_iter()));
+        assert!(only(&rows).is_told && Arc::ptr_eq(&served.storage, &only(&rows).storage));
     }
 
     #[test]

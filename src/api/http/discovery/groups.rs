@@ -17,7 +17,7 @@ pub struct Group {
 /// All groups as their priorities order them: what is served here and what other servers answer for.
 pub fn groups(registry: &Registry) -> Vec<Group> {
     let mut found: BTreeMap<Arc<str>, Vec<(Priority, Arc<str>)>> = BTreeMap::new();
-    for row in registry.rows() {
+    for row in registry.rows().iter().filter(|row| row.is_told) {
         let versions = found.entry(row.group.clone()).or_default();
         for served in row.served.iter().filter(|served| !registry.is_elsewhere(&row.group, &served.version)) {
             if versions.iter().all(|(_, version)| *version != served.version) {
@@ -44,7 +44,7 @@ pub fn groups(registry: &Registry) -> Vec<Group> {
 /// Rows of a group and version, by name.
 pub fn rows<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<&'a Arc<Resource>> {
     let mut rows = registry.rows_of(group);
-    rows.retain(|row| row.serves(version));
+    rows.retain(|row| row.is_told && row.serves(version));
     rows
 }
 

@@ -71,10 +71,11 @@ fn resource_of(row: &Resource) -> ApiResource {
     }
 }
 
-/// Tells clients when objects are stored under another version.
+/// Tells clients when objects are stored under another version; upstream's `discovery.StorageVersionHash`.
 fn storage_version_hash(row: &Resource) -> String {
     let gvk = row.storage_gvk();
-    STANDARD.encode(&Sha256::digest(format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind))[..8])
+    let version = row.hashed_version.unwrap_or(&gvk.version);
+    STANDARD.encode(&Sha256::digest(format!("{}/{version}/{}", gvk.group, gvk.kind))[..8])
 }
 
 fn subresource_of(row: &Resource, version: &str, subresource: &Subresource) -> ApiResource {

@@ -48,7 +48,7 @@ const SUCCESS: &[u8] = br#"{"metadata":{},"status":"Success"}"#;
 /// 400 when the handshake is malformed.
 pub async fn serve(request: ConnectRequest, place: StreamPlace, options: StreamOptions) -> Result<HttpResponse, Status> {
     let left = gone(&request);
-    let (response, session, pieces) = super::pieces::accept(request, Some(V5)).await?;
+    let (response, session, pieces) = super::pieces::accept(&request.request, request.payload, Some(V5)).await?;
     spawn(run(session, pieces, place, options, left));
     Ok(response)
 }

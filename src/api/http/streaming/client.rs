@@ -4,14 +4,26 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::informational::{self, Informational};
+
+/// Why there is no reply.
+#[derive(Debug, Error)]
+pub enum ExchangeError {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("{}", informational::TOO_MANY)]
+    TooManyInformational,
+}
 
 /// Sends `request` over `io` and waits for the reply's head. The connection closes when the body, or the upgraded
 /// stream of [`hyper::upgrade::on`], is dropped.
 ///
 /// # Errors
-/// When the peer does not answer in HTTP.
-pub async fn exchange<Io>(io: Io, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>>
+/// When the peer does not answer in HTTP, or never comes to the point.
+pub async fn exchange<Io>(io: Io, mut request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, ExchangeError>
 where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -21,7 +33,12 @@ where
             tracing::debug!(%error, "a proxied connection broke");
         }
     });
-    sender.send_request(request).await
+    let informational = Informational::of(&mut request);
+    tokio::select! {
+        biased;
+        reply = sender.send_request(request) => reply.map_err(ExchangeError::from),
+        () = informational.too_many() => Err(ExchangeError::TooManyInformational),
+    }
 }
 
 /// Makes a request without a body over `io`: the code of the answer, and its body of at most `most` bytes.

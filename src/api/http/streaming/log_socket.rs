@@ -37,7 +37,7 @@ enum Coding {
 pub async fn serve(request: ConnectRequest, log: Incoming) -> Result<HttpResponse, Status> {
     let offered: Vec<&str> = words(request.request.headers(), &SEC_WEBSOCKET_PROTOCOL).collect();
     let (protocol, coding) = choose(&offered)?;
-    let (response, session, pieces) = accept(request, protocol).await?;
+    let (response, session, pieces) = accept(&request.request, request.payload, protocol).await?;
     spawn(run(session, pieces, log, coding, Turns::of_caller()));
     Ok(response)
 }

@@ -12,7 +12,7 @@ pub(crate) mod kind;
 pub mod log_options;
 mod log_socket;
 mod logs;
-mod pieces;
+pub(super) mod pieces;
 pub mod places;
 mod proxy;
 mod remote;

@@ -5,12 +5,12 @@
 
 use std::io;
 
-use actix_web::{FromRequest, HttpResponse, dev, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 use actix_ws::Session;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 
-use crate::{http::connect::ConnectRequest, status::Status};
+use crate::status::Status;
 
 /// Data that is passed on at one time.
 const LONGEST: usize = 32 << 10;
@@ -18,22 +18,22 @@ const LONGEST: usize = 32 << 10;
 const LONGEST_CONTROL: u64 = 125;
 
 const CONTINUATION: u8 = 0;
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
+pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
 const PING: u8 = 9;
-const PONG: u8 = 10;
+pub const PONG: u8 = 10;
 
 /// Accepts a WebSocket with the protocol that was chosen, if any: the reply, where messages to the client go, and what comes from it.
 ///
 /// # Errors
 /// 400 when the handshake is malformed.
-pub async fn accept(request: ConnectRequest, protocol: Option<&str>) -> Result<(HttpResponse, Session, Pieces), Status> {
+pub async fn accept(request: &HttpRequest, payload: dev::Payload, protocol: Option<&str>) -> Result<(HttpResponse, Session, Pieces), Status> {
     // What comes is read here.
-    let nothing = web::Payload::from_request(&request.request, &mut dev::Payload::None).await.map_err(Status::internal)?;
-    let accepted = actix_ws::handle_with_protocols(&request.request, nothing, &Vec::from_iter(protocol));
+    let nothing = web::Payload::from_request(request, &mut dev::Payload::None).await.map_err(Status::internal)?;
+    let accepted = actix_ws::handle_with_protocols(request, nothing, &Vec::from_iter(protocol));
     let (response, session, _) = accepted.map_err(|error| Status::bad_request(error.to_string()))?;
-    Ok((response, session, Pieces::new(request.payload)))
+    Ok((response, session, Pieces::new(payload)))
 }
 
 /// What came.

@@ -28,7 +28,7 @@ pub async fn serve(request: ConnectRequest, place: StreamPlace, protocols: &[Str
     let (stream, chosen, kubelet) = place.spdy(protocols).await.map_err(refused)?;
     let chosen = format!("{TUNNEL_PREFIX}{}", chosen.as_deref().or(protocols.first().map(String::as_str)).unwrap_or_default());
     let left = gone(&request);
-    let (response, session, pieces) = accept(request, Some(&chosen)).await?;
+    let (response, session, pieces) = accept(&request.request, request.payload, Some(&chosen)).await?;
     spawn(async move {
         tokio::select! {
             () = run(stream, session, pieces) => {}

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
 use super::{
-    client,
+    client::{self, ExchangeError},
     dialer::{DialError, KubeletDialer},
 };
 use crate::{backends::place::Kubelet, http::connections::PeerSocket};
@@ -41,6 +41,8 @@ pub struct StreamPlace {
 pub enum UpgradeError {
     #[error("error dialing backend: {0}")]
     Dial(#[from] DialError),
+    #[error("error dialing backend: {0}")]
+    Exchange(#[from] ExchangeError),
     #[error("error dialing backend: {0}")]
     Http(#[from] hyper::Error),
     #[error("error dialing backend: {0}")]

@@ -21,6 +21,24 @@ async fn legacy_discovery_lists_groups_versions_and_resources() {
     assert_eq!(admin.get("/apis/nonsense/v1").await.status, 404);
 }
 
+/// The hashes are those of upstream's v1.36, which stores these in v1beta1.
+#[actix_web::test]
+async fn hashes_of_stored_versions_are_upstreams() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    for (path, name, hash) in [
+        ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", "jfWCUB31mvA="),
+        ("/apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", "LYmCf+UMVdg="),
+        ("/apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicybindings", "90V5FRZZ3Zg="),
+        ("/apis/admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "6OxvlMmQ6is="),
+        ("/apis/events.k8s.io/v1", "events", "r2yiGXH7wu8="),
+    ] {
+        let list = admin.get(path).await.json();
+        let row = list["resources"].as_array().expect("a list").iter().find(|resource| resource["name"] == name);
+        assert_eq!(row.expect("served")["storageVersionHash"], hash, "{name}");
+    }
+}
+
 #[actix_web::test]
 async fn aggregated_discovery_is_told_once() {
     let door = Door::open(FakeService::new(), |_| {});

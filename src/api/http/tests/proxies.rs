@@ -46,7 +46,7 @@ fn door(port: u16) -> Door {
 }
 
 /// Takes one connection, reads a request's head, and answers.
-async fn serve_once(listener: TcpListener, answer: &'static str) -> (String, TcpStream) {
+async fn serve_once(listener: TcpListener, answer: &str) -> (String, TcpStream) {
     let (mut stream, _) = listener.accept().await.expect("a connection");
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -159,4 +159,36 @@ async fn an_upgrade_carries_bytes_both_ways() {
     assert_eq!(&four, b"pong");
     drop(pod);
     assert_eq!(client.read(&mut four).await.unwrap_or(0), 0, "the end of the pod's side ends the client's");
+}
+
+#[actix_web::test]
+async fn a_pod_that_never_comes_to_the_point_is_given_up() {
+    let (hint, reply) = ("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let page = format!("{PROXY}/x");
+    let (listener, door) = backend().await;
+    let mut admin = door.connect(true).await;
+    let few = format!("{}{reply}", hint.repeat(5));
+    let (_, reply) = tokio::join!(serve_once(listener, &few), admin.get(&page));
+    assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"ok"[..]));
+    let (listener, door) = backend().await;
+    let mut admin = door.connect(true).await;
+    let many = hint.repeat(6);
+    let (_, reply) = tokio::join!(serve_once(listener, &many), admin.get(&page));
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.json()["message"], "error trying to reach service: too many 1xx informational responses");
+}
+
+#[actix_web::test]
+async fn an_upgrade_to_what_was_not_asked_for_is_refused() {
+    let (listener, door) = backend().await;
+    let mut admin = door.connect(true).await;
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: h2c\r\n\r\n";
+    let headers =
+        [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), ("sec-websocket-version", "13")];
+    let path = format!("{PROXY}/ws");
+    let (_, reply) = tokio::join!(serve_once(listener, answer), admin.send("GET", &path, &headers, ""));
+    assert_eq!(reply.status, 500);
+    let why = "backend tried to switch protocol \"h2c\" when \"websocket\" was requested";
+    let message = reply.json()["message"].as_str().expect("a message").to_owned();
+    assert!(message.ends_with(&format!("error dialing backend: {why}")), "{message}");
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use http::HeaderMap;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    client::Door,
+    client::{Connection, Door},
     fake::{FakeService, config_map},
 };
 use crate::service::EventType;
@@ -123,4 +127,122 @@ async fn a_watch_of_any_state_begins_with_it_and_its_end() {
             (422, Some(&*format!("ListOptions.meta.k8s.io \"\" is invalid: {why}")))
         );
     }
+}
+
+/// The headers of a browser's WebSocket.
+const SOCKET: [(&str, &str); 5] = [
+    ("connection", "keep-alive, Upgrade"),
+    ("upgrade", "websocket"),
+    ("origin", "https://dashboard.example.com"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("sec-websocket-version", "13"),
+];
+
+/// A watch over a WebSocket.
+struct Socket(TokioIo<Upgraded>);
+
+impl Socket {
+    async fn open(connection: &mut Connection, path: &str, more: &[(&str, &str)]) -> (Self, HeaderMap) {
+        let mut reply = connection.start("GET", path, &[&SOCKET[..], more].concat(), "").await;
+        assert_eq!(reply.status(), 101);
+        let upgraded = hyper::upgrade::on(&mut reply).await.expect("upgraded");
+        (Socket(TokioIo::new(upgraded)), reply.headers().clone())
+    }
+
+    /// The next message: its first byte, and what it says.
+    async fn next(&mut self) -> (u8, Vec<u8>) {
+        let reading = async {
+            let (first, short) = (self.0.read_u8().await.expect("a frame"), self.0.read_u8().await.expect("its length"));
+            let length = match short {
+                126 => usize::from(self.0.read_u16().await.expect("its length")),
+                short => usize::from(short),
+            };
+            let mut data = vec![0; length];
+            self.0.read_exact(&mut data).await.expect("all of it");
+            (first, data)
+        };
+        tokio::time::timeout(Duration::from_secs(5), reading).await.expect("comes in time")
+    }
+
+    async fn event(&mut self) -> Value {
+        let (first, data) = self.next().await;
+        assert_eq!(first, TEXT, "{data:?}");
+        serde_json::from_slice(&data).expect("JSON")
+    }
+
+    /// Sends a frame whose mask changes nothing.
+    async fn send(&mut self, first: u8, data: &[u8]) {
+        let length = u8::try_from(data.len()).expect("short");
+        self.0.write_all(&[&[first, 0x80 | length, 0, 0, 0, 0][..], data].concat()).await.expect("is sent");
+        self.0.flush().await.expect("is sent");
+    }
+
+    async fn is_over(&mut self) -> bool {
+        let mut one = [0];
+        let end = tokio::time::timeout(Duration::from_secs(10), self.0.read(&mut one)).await.expect("in time");
+        // The server need not take its leave of TLS.
+        end.unwrap_or(0) == 0
+    }
+}
+
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
+
+#[actix_web::test]
+async fn a_watch_over_a_websocket_is_a_text_for_each_event() {
+    let door = Door::open(FakeService::new(), |_| {});
+    put(&door, "a", EventType::Added);
+    put(&door, "b", EventType::Added);
+    let mut admin = door.connect(true).await;
+    let path = format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let (mut socket, headers) = Socket::open(&mut admin, &path, &[("sec-websocket-protocol", "base64.binary.k8s.io")]).await;
+    assert_eq!(headers["sec-websocket-protocol"], "base64.binary.k8s.io");
+    assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    for name in ["a", "b"] {
+        let event = socket.event().await;
+        assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!(name)));
+    }
+    assert_eq!(socket.event().await["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    socket.send(TEXT, b"is not listened to").await;
+    socket.send(PING, b"still there?").await;
+    assert_eq!(socket.next().await, (PONG, b"still there?".to_vec()));
+    put(&door, "a", EventType::Deleted);
+    assert_eq!(socket.event().await["type"], "DELETED");
+    socket.send(CLOSE, &NORMAL).await;
+    assert_eq!(socket.next().await, (CLOSE, NORMAL.to_vec()));
+    assert!(socket.is_over().await);
+}
+
+#[actix_web::test]
+async fn protobuf_comes_in_binary_messages_without_lengths() {
+    let door = Door::open(FakeService::new(), |_| {});
+    put(&door, "a", EventType::Added);
+    let accept = ("accept", "application/vnd.kubernetes.protobuf");
+    let mut admin = door.connect(true).await;
+    let (mut socket, _) = Socket::open(&mut admin, &format!("{MAPS}?watch=1"), &[accept]).await;
+    let mut other = door.connect(true).await;
+    let plain = other.watch(&format!("{MAPS}?watch=1"), &[accept]).await.delimited().await.expect("an event");
+    assert_eq!(socket.next().await, (BINARY, plain.to_vec()));
+}
+
+#[actix_web::test]
+async fn a_websocket_ends_with_its_watch() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut timed = door.connect(true).await;
+    let (mut socket, _) = Socket::open(&mut timed, &format!("{MAPS}?watch=1&resourceVersion=5&timeoutSeconds=1"), &[]).await;
+    assert_eq!(socket.next().await, (CLOSE, NORMAL.to_vec()));
+    assert!(socket.is_over().await);
+    let mut lost = door.connect(true).await;
+    let (mut socket, _) = Socket::open(&mut lost, &format!("{MAPS}?watch=1&resourceVersion=1"), &[]).await;
+    let error = socket.event().await;
+    assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(socket.next().await, (CLOSE, NORMAL.to_vec()));
+    let mut admin = door.connect(true).await;
+    let several = [&SOCKET[..], &[("sec-websocket-protocol", "a, b")][..]].concat();
+    let refused = admin.start("GET", &format!("{MAPS}?watch=1"), &several, "").await;
+    assert_eq!(refused.status(), 400);
 }

@@ -1,7 +1,7 @@
 //! Reads custom resource definitions.
 //!
-//! A definition is served as soon as its names are accepted: whoever waits for `Established` finds it served. What decides is read without
-//! decoding the schemas; [`Definition::same_resource`] says whether a change of a definition is one of the resource.
+//! A definition is served as soon as its names are accepted: whoever waits for `Established` finds it served. Discovery tells of it once it
+//! is established. What decides is read without decoding the schemas; [`Definition::same_resource`] says whether a change of a definition is one of the resource.
 
 use std::sync::Arc;
 
@@ -154,6 +154,11 @@ impl<'a> Definition<'a> {
         (spec.group.as_str().into(), served.collect())
     }
 
+    /// Whether it is established: upstream's discovery tells of it from then on.
+    pub fn is_established(&self) -> bool {
+        self.has("Established")
+    }
+
     pub fn is_terminating(&self) -> bool {
         self.object.meta().deletion_timestamp.is_some()
     }
@@ -180,7 +185,7 @@ impl<'a> Definition<'a> {
     pub fn resource(&self) -> Option<Resource> {
         let spec: Spec<'_> = serde_json::from_str(self.document.spec.get()).ok()?;
         let names: Names = serde_json::from_str(self.document.status.accepted_names?.get()).ok()?;
-        Maker { object: self.object, spec: &spec, names: &names }.resource(self.is_terminating())
+        Maker { object: self.object, spec: &spec, names: &names }.resource(self.is_terminating(), self.is_established())
     }
 }
 
@@ -191,7 +196,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn resource(&self, is_terminating: bool) -> Option<Resource> {
+    fn resource(&self, is_terminating: bool, is_told: bool) -> Option<Resource> {
         let (spec, names) = (self.spec, self.names);
         let schemas: Vec<(Arc<str>, Arc<CustomSchema>)> =
             spec.versions.iter().map(|version| (version.name.clone(), Arc::new(self.schema(version)))).collect();
@@ -224,11 +229,13 @@ impl Maker<'_> {
             features: &[],
             strategy: storage.strategy.clone(),
             storage,
+            hashed_version: None,
             served,
             selectable: fields.iter().map(|(name, _)| name.clone()).collect(),
             verbs: VERBS.to_vec(),
             pod: None,
             is_terminating,
+            is_told,
             is_elsewhere: false,
         })
     }

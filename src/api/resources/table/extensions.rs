@@ -22,6 +22,7 @@ pub(super) const API_EXTENSIONS: Group = Group {
         .short(&["crd", "crds"])
         .extension()
         .stored_at("apiextensions.k8s.io/customresourcedefinitions")
+        .hashed_as("v1beta1")
         .subs(&[STATUS])],
 };
 
@@ -32,11 +33,13 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
         Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
             .features(&[Feature::Parameters, Feature::Expressions])
             .strategy(with::<kinds::AdmissionPolicy>)
-            .extension(),
+            .extension()
+            .hashed_as("v1beta1"),
         Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
             .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
-            .extension(),
+            .extension()
+            .hashed_as("v1beta1"),
         Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
             .features(&[Feature::Expressions])
             .strategy(with::<kinds::WebhookConfiguration>)

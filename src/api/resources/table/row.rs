@@ -66,6 +66,8 @@ pub(super) struct Row {
     prefix: Option<&'static str>,
     /// Where it differs from the group.
     storage_group: Option<&'static str>,
+    /// The version that upstream stores, where it is another one than the first.
+    hashed_version: Option<&'static str>,
     verbs: &'static [Verb],
     subresources: &'static [Sub],
     pod: Option<&'static [&'static str]>,
@@ -88,6 +90,7 @@ impl Row {
             namespaced: true,
             prefix: None,
             storage_group: None,
+            hashed_version: None,
             verbs: ALL_VERBS,
             subresources: &[],
             pod: None,
@@ -121,6 +124,11 @@ impl Row {
 
     pub const fn stored_as_group(self, group: &'static str) -> Self {
         Row { storage_group: Some(group), ..self }
+    }
+
+    /// What discovery's hash names as the stored version.
+    pub const fn hashed_as(self, version: &'static str) -> Self {
+        Row { hashed_version: Some(version), ..self }
     }
 
     pub const fn verbs(self, verbs: &'static [Verb]) -> Self {
@@ -177,11 +185,13 @@ impl Row {
             storage_group: self.storage_group.unwrap_or(group.name).into(),
             storage: version(group.versions[0], self.storage_group.unwrap_or(group.name)),
             served: group.versions.iter().map(|name| version(name, group.name)).collect(),
+            hashed_version: self.hashed_version,
             storage_prefix: self.prefix.unwrap_or(self.plural).into(),
             verbs: self.verbs.to_vec(),
             pod: self.pod,
             features: self.features,
             is_terminating: false,
+            is_told: true,
             is_elsewhere: false,
             selectable: selectable.clone(),
             strategy: strategy.clone(),

@@ -9,7 +9,7 @@ use granit_parser::ScalarStyle;
 use serde_json::Value;
 
 use super::scalar::{self, Scalar};
-use crate::schema::raw::Raw;
+use crate::{meta::floats, schema::raw::Raw};
 
 /// A field name that is longer stands behind a `?`.
 const LONGEST_SIMPLE_KEY: usize = 128;
@@ -100,6 +100,7 @@ fn line(out: &mut String, value: &Value) {
         Value::String(value) => out.push_str(&text(value)),
         Value::Array(_) => out.push_str("[]"),
         Value::Object(_) => out.push_str("{}"),
+        Value::Number(number) if number.is_f64() => out.push_str(&floats::shortest(number.as_f64().unwrap_or_default())),
         other => _ = write!(out, "{other}"),
     }
     out.push('\n');
@@ -140,9 +141,10 @@ fn is_plain(text: &str) -> bool {
     let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "/_.$".contains(c)) && !text.starts_with("...");
     let ends = !text.ends_with([' ', ':']);
     let allowed = |c: char| c.is_alphanumeric() || "_./-+@=()^$%;,<>*&!~?:# ".contains(c);
+    let is_time = || scalar::is_timestamp(text);
     let is_text = || matches!(scalar::resolve(text, ScalarStyle::Plain, None), Ok(Scalar::Value(Raw::String(read))) if read == text);
     let other_number = || RADIX.iter().any(|radix| text.starts_with(radix)) || text.parse::<f64>().is_ok();
-    starts && ends && text.chars().all(allowed) && !text.contains(": ") && !text.contains(" #") && is_text() && !other_number()
+    starts && ends && text.chars().all(allowed) && !text.contains(": ") && !text.contains(" #") && is_text() && !is_time() && !other_number()
 }
 
 fn quoted(text: &str) -> String {

@@ -5,15 +5,17 @@
 //! Of keys that stand twice the last counts, whether they are written or come from `<<`; strict readers are told of them.
 
 mod emit;
+mod escapes;
 mod scalar;
+mod syntax;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 pub use emit::to_yaml;
 
-use granit_parser::{Event, Options, Parser, ScanError};
+use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError};
 
 use super::{
     raw::{Raw, field_cost, item_cost},
@@ -28,21 +30,54 @@ pub(super) enum YamlError {
     Syntax(String),
     #[error("yaml: {0}")]
     Excess(#[from] Excess),
+    /// It is YAML, but there is no JSON for it.
+    #[error("{0}")]
+    NoJson(String),
 }
 
-impl From<ScanError> for YamlError {
-    fn from(error: ScanError) -> Self {
-        YamlError::Syntax(error.to_string())
+/// Why a text was not read to its end.
+enum Stop {
+    Scan(Box<ScanError>),
+    Refused(YamlError),
+}
+
+impl From<YamlError> for Stop {
+    fn from(error: YamlError) -> Self {
+        Stop::Refused(error)
     }
 }
 
 /// The first document of a text, null if there is none, and the keys that stand twice in it.
 pub(super) fn parse(bytes: &[u8], meter: &mut Meter) -> Result<(Raw, Vec<StrictProblem>), YamlError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| YamlError::Syntax(format!("invalid UTF-8 at byte {}", error.valid_up_to())))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| YamlError::Syntax(syntax::of_bytes(bytes, error).to_owned()))?;
+    let fresh = meter.clone();
+    let mut text = Cow::Borrowed(text);
+    let mut rereads = escapes::rereads(text.len());
+    loop {
+        let error = match read(&text, meter) {
+            Ok(read) => return Ok(read),
+            Err(Stop::Refused(error)) => return Err(error),
+            Err(Stop::Scan(error)) => error,
+        };
+        let Some(mended) = escapes::without_escaped_apostrophes(&text, &error).filter(|_| rereads > 0) else {
+            return Err(YamlError::Syntax(syntax::describe(&text, &error)));
+        };
+        text = Cow::Owned(mended);
+        rereads -= 1;
+        *meter = fresh.clone();
+    }
+}
+
+/// The same by the rules of our parser alone.
+fn read(text: &str, meter: &mut Meter) -> Result<(Raw, Vec<StrictProblem>), Stop> {
     let mut builder = Builder { meter, open: Vec::new(), anchors: HashMap::new(), line: 0, repeated: Vec::new() };
     for event in Parser::new_from_str_with_options(text, options()) {
-        let (event, span) = event?;
+        let (event, span) = event.map_err(|error| Stop::Scan(Box::new(error)))?;
         builder.line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+        if matches!(event, Event::Scalar(_, ScalarStyle::DoubleQuoted, ..)) {
+            let written = span.slice(text).unwrap_or_default();
+            escapes::check(written, span.start.line()).map_err(YamlError::Syntax)?;
+        }
         if let Some(document) = builder.take(event)? {
             return Ok((document, builder.problems()));
         }
@@ -126,10 +161,11 @@ impl Builder<'_> {
         if let Some(Open { content: Content::Object { name: name @ None, .. }, .. }) = self.open.last_mut() {
             *name = Some(match scalar {
                 scalar::Scalar::Merge => Name::Merge,
-                scalar::Scalar::Value(value) => {
-                    let text = scalar::field_name(&value).map_err(YamlError::Syntax)?;
-                    let is_text = matches!(value, Raw::String(_));
+                scalar => {
+                    let text = scalar.field_name()?;
+                    let is_text = matches!(scalar, scalar::Scalar::Value(Raw::String(_)));
                     if anchor != 0 {
+                        let value = scalar.into_raw()?;
                         self.meter.charge(limits::TEXT + text.len())?;
                         self.anchors.insert(anchor, Anchored { cost: cost_of(&value), value, depth: 0 });
                     }
@@ -138,10 +174,7 @@ impl Builder<'_> {
             });
             return Ok(None);
         }
-        let value = match scalar {
-            scalar::Scalar::Merge => Raw::String("<<".into()),
-            scalar::Scalar::Value(value) => value,
-        };
+        let value = scalar.into_raw()?;
         self.meter.charge(cost_of(&value))?;
         self.complete(value, anchor, self.line)
     }

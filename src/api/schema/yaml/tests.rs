@@ -35,15 +35,83 @@ fn scalars_mean_what_they_mean_upstream() {
         ("!!int 7", json!(7)),
         ("!other 7", json!("7")),
         ("!!binary aGk=", json!("hi")),
-        ("2001-12-14", json!("2001-12-14T00:00:00Z")),
+        ("2001-12-14", json!("2001-12-14")),
+        ("2001-1-1", json!("2001-1-1")),
+        ("2001-12-14 21:59:43.10", json!("2001-12-14 21:59:43.10")),
         ("2001-12-14T21:59:43Z", json!("2001-12-14T21:59:43Z")),
+        ("!!timestamp 2001-12-14", json!("2001-12-14")),
+        ("!!float 7", json!(7)),
+        ("-9223372036854775809", json!(-9_223_372_036_854_775_808.0)),
+        ("+9223372036854775808", json!(9_223_372_036_854_775_808.0)),
+        ("18446744073709551616", json!(18_446_744_073_709_551_616.0)),
+        ("100_000_000_000_000_000_000", json!(1e20)),
+        ("1234567890123456789.0", json!(1_234_567_890_123_456_800_i64)),
+        ("-0x8000000000000001", json!("-0x8000000000000001")),
+        ("--.inf", json!("--.inf")),
+        (r#""it's\' '""#, json!(r"it's' '")),
         ("10.96.0.10", json!("10.96.0.10")),
         ("1-2", json!("1-2")),
     ] {
         assert_eq!(value(text), want, "{text}");
     }
-    assert!(read("!!int x").is_err());
-    assert!(read(".inf").is_err());
+    assert_eq!(value("{1e3: a, 1e20: b, .5: c, 7: d, -.inf: e}"), json!({"1000": "a", "1e+20": "b", "0.5": "c", "7": "d", "-.inf": "e"}));
+}
+
+#[test]
+fn floats_are_printed_as_gos_json_prints_them() {
+    let json = |text: &str| {
+        let mut out = Vec::new();
+        crate::meta::floats::write_json(&mut out, &value(text)).expect("encodes");
+        String::from_utf8(out).expect("text")
+    };
+    for (text, want) in [
+        ("1e20", "100000000000000000000"),
+        ("1e21", "1e+21"),
+        ("18446744073709551616", "18446744073709552000"),
+        ("-9223372036854775809", "-9223372036854776000"),
+        ("1e16", "10000000000000000"),
+        ("0.0000001", "1e-7"),
+    ] {
+        assert_eq!(json(text), want, "{text}");
+    }
+}
+
+#[test]
+fn texts_that_are_no_yaml_are_refused_in_upstreams_words() {
+    let why = |text: &str| read(text).expect_err(text).to_string();
+    for (text, want) in [
+        ("a: b: c", "yaml: mapping values are not allowed in this context"),
+        ("kind: Pod\nmetadata: name: x\n", "yaml: line 2: mapping values are not allowed in this context"),
+        ("a:\n  b: 1\n c: 2\n", "yaml: line 2: did not find expected key"),
+        ("a:\n- x\n  y: 1\n", "yaml: line 3: mapping values are not allowed in this context"),
+        ("a:\n\tb: 1\n", "yaml: line 2: found character that cannot start any token"),
+        ("a: @b\n", "yaml: found character that cannot start any token"),
+        ("a: 1\nfoo\nb: 2\n", "yaml: line 3: could not find expected ':'"),
+        ("a: [1\n", "yaml: line 1: did not find expected ',' or ']'"),
+        ("a: 1\nb: 'x\n", "yaml: line 3: found unexpected end of stream"),
+        ("a: 1\nb: \"\\q\"\n", "yaml: line 2: found unknown escape character"),
+        ("a: 1\nb: \"x\n  \\/\"\n", "yaml: line 3: found unknown escape character"),
+        ("a: *gone\n", "yaml: unknown anchor 'gone' referenced"),
+        ("!!int x", "yaml: cannot decode !!str `x` as a !!int"),
+        ("a: -.inf", "json: unsupported value: -Inf"),
+    ] {
+        assert_eq!(why(text), want, "{text}");
+    }
+    let bytes = |bytes: &[u8]| parse(bytes, &mut Meter::new(bytes.len())).map(drop).expect_err("is no text").to_string();
+    assert_eq!(bytes(b"a: \xff"), "yaml: invalid leading UTF-8 octet");
+    assert_eq!(bytes(b"a: \xc3x"), "yaml: invalid trailing UTF-8 octet");
+    assert_eq!(bytes(b"a: \xe2\x82"), "yaml: incomplete UTF-8 octet sequence");
+}
+
+#[test]
+fn naming_an_error_costs_no_more_than_reading_the_text() {
+    for text in ["[".repeat(100_000), format!("a: b: c\n{}", "[".repeat(100_000)), format!("- x\n{}a: b: c", "- y\n".repeat(100_000))] {
+        assert!(read(&text).is_err());
+    }
+    let apostrophes = format!("{}- \"\\q\"\n", "- \"\\'\"\n".repeat(50));
+    assert!(read(&apostrophes).is_err());
+    assert_eq!(value(&"- \"\\'\"\n".repeat(50)), json!(vec!["'"; 50]));
+    assert!(read(&"- \"\\'\"\n".repeat(20_000)).is_err(), "nobody writes so many");
 }
 
 #[test]

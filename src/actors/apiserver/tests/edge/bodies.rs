@@ -30,8 +30,24 @@ async fn yaml_bodies_are_read_by_the_rules_of_yaml_1_1() {
     assert_eq!(refused.refusal(), (400, why.to_owned()));
     let made =
         door.post_yaml(MAPS, "metadata: {name: a}\ndata: {date: 2001-12-14, base60: 190:20:30, quoted: 'yes', 1.50: f, 010: o, yes: b}\n").await;
-    let want = json!({"date": "2001-12-14T00:00:00Z", "base60": "190:20:30", "quoted": "yes", "1.5": "f", "8": "o", "true": "b"});
+    let want = json!({"date": "2001-12-14", "base60": "190:20:30", "quoted": "yes", "1.5": "f", "8": "o", "true": "b"});
     assert_eq!(made.json()["data"], want);
+    door.close().await;
+}
+
+#[actix::test]
+async fn what_is_no_yaml_is_refused_in_the_words_of_upstreams_reader() {
+    let mut door = Door::open().await;
+    let text = "kind: ConfigMap\nmetadata: name: a\n";
+    let why = "yaml: line 2: mapping values are not allowed in this context";
+    let refused = door.post_yaml(MAPS, text).await;
+    let shown = "6b696e643a20436f6e6669674d61700a6d657461646174613a206e616d65 ...";
+    assert_eq!(refused.refusal(), (400, format!("the object provided is unrecognized (must be of type ConfigMap): {why} ({shown})")));
+    let (code, message) = door.send("POST", MAPS, &[], r#"{"kind""#).await.refusal();
+    assert_eq!((code, message.ends_with(r#" ({"kind")"#)), (400, true), "{message}");
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let refused = door.send("PATCH", &format!("{MAPS}/a?fieldManager=m"), &apply, text).await;
+    assert_eq!(refused.refusal(), (400, format!("error decoding YAML: error converting YAML to JSON: {why}")));
     door.close().await;
 }
 

@@ -1,6 +1,6 @@
 //! Forms of replies, and the documents that tell what is served.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::door::Door;
 
@@ -17,6 +17,22 @@ async fn what_has_no_table_is_not_shown_as_one() {
         let either = door.send("POST", path, &[("accept", &format!("{TABLE},application/json"))], review.clone()).await;
         assert_ne!(either.status, 406, "{path}");
     }
+    door.close().await;
+}
+
+#[actix::test]
+async fn a_scale_is_shown_with_its_replicas() {
+    let mut door = Door::open().await;
+    let labels = json!({"a": "b"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let created = door.send("POST", path, &[], deployment.to_string()).await;
+    assert_eq!(created.status.as_u16(), 201, "{:?}", created.body);
+    let table = door.send("GET", &format!("{path}/d/scale"), &[("accept", TABLE)], "").await.json();
+    let columns = table["columnDefinitions"].as_array().expect("columns").iter().map(|column| column["name"].clone());
+    assert_eq!(columns.collect::<Vec<_>>(), ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"][0]["cells"].as_array().expect("cells")[..3], [json!("d"), json!(3), json!(0)]);
     door.close().await;
 }
 
@@ -45,7 +61,7 @@ async fn documents_keep_the_order_of_upstreams_types() {
     let version = door.get("/version").await.body;
     let emulated = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
     let built = ["gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
-    assert_eq!(keys(&version), [&["major", "minor"], &emulated[..], &built].concat());
+    assert_eq!(keys(&version), [&["major", "minor"][..], &emulated, &built].concat());
     let missing = door.get("/api/v1/namespaces/default/configmaps/none").await.body;
     let text = br#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"configmaps \"none\" not found","reason":"NotFound","details":{"name":"none","kind":"configmaps"},"code":404}"#;
     assert_eq!(missing.trim_ascii_end(), &text[..]);
@@ -89,5 +105,27 @@ async fn documents_offer_those_patches_that_the_server_takes() {
             door.send("PATCH", &format!("{collection}/{name}"), &[("content-type", strategic)], r#"{"metadata":{"labels":{"a":"b"}}}"#).await;
         assert_eq!(patched.status.as_u16(), if merges { 200 } else { 415 });
     }
+    door.close().await;
+}
+
+/// Whoever has heard that a definition is established asks discovery next.
+#[actix::test]
+async fn discovery_tells_of_what_a_watch_said_is_established() {
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut door = Door::open().await;
+    let mut events = door.stream(&format!("{definitions}?watch=true"), &[]).await;
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let names = json!({"plural": "birds", "singular": "bird", "kind": "Bird", "listKind": "BirdList"});
+    let definition = json!({"metadata": {"name": "birds.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced", "names": names,
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    assert_eq!(door.post(definitions, &definition).await.status, 201);
+    let is_established = |event: &Value| {
+        let conditions = event["object"]["status"]["conditions"].as_array();
+        conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Established" && one["status"] == "True"))
+    };
+    while !is_established(&events.line().await) {}
+    let listed = door.get("/apis/example.com/v1").await;
+    assert_eq!((listed.status.as_u16(), &listed.json()["resources"][0]["name"]), (200, &json!("birds")));
+    assert_eq!(door.get("/apis/example.com").await.status, 200);
     door.close().await;
 }

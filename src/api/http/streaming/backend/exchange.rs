@@ -33,9 +33,9 @@ use tokio_rustls::TlsConnector;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    super::{dialer::DialError, places::Places},
+    super::{client::ExchangeError, dialer::DialError, places::Places},
     links,
-    passing::{copy_headers, insert, is_bodiless, length_of, request_headers, unasked_switch, upload},
+    passing::{copy_headers, insert, is_bodiless, length_of, request_headers, switched, unasked_switch, upload},
     rewrite::Rewrite,
 };
 use crate::{
@@ -46,6 +46,7 @@ use crate::{
         place::Kubelet,
     },
     http::{compress::gzipped, connect::ConnectRequest, outgoing::status_code},
+    informational::Informational,
     status::Status,
 };
 
@@ -109,8 +110,8 @@ pub async fn upgrade(places: &Places, mut request: ConnectRequest, backend: Back
         copy_headers(&reply, &mut response, |_, value| value.to_owned());
         return Ok(response.streaming(reply.into_body().into_data_stream()));
     }
+    let protocol = switched(request.request.headers(), reply.headers()).map_err(|why| failed(&why))?;
     let upgraded = hyper::upgrade::on(&mut reply).await.map_err(|error| failed(&error))?;
-    let protocol = reply.headers().get(hyper::header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or("websocket").to_owned();
     let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
     copy_headers(&reply, &mut response, |_, value| value.to_owned());
     response.upgrade(protocol);
@@ -119,14 +120,19 @@ pub async fn upgrade(places: &Places, mut request: ConnectRequest, backend: Back
     Ok(response.streaming(ReaderStream::with_capacity(input, CHUNK)))
 }
 
-async fn send(stream: Box<dyn Io>, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+async fn send(stream: Box<dyn Io>, mut request: Request<Body>) -> Result<Response<Incoming>, ExchangeError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a proxied connection broke");
         }
     });
-    sender.send_request(request).await
+    let informational = Informational::of(&mut request);
+    tokio::select! {
+        biased;
+        reply = sender.send_request(request) => reply.map_err(ExchangeError::from),
+        () = informational.too_many() => Err(ExchangeError::TooManyInformational),
+    }
 }
 
 fn outgoing(request: &ConnectRequest, path: &str, headers: hyper::HeaderMap, body: Body) -> Result<Request<Body>, Status> {

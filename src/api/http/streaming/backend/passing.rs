@@ -14,6 +14,7 @@ use hyper::{
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::super::kind::words;
+use crate::status::quoted;
 
 /// Headers between two neighbours, which none of the others gets to see.
 const HOP_BY_HOP: [&str; 9] =
@@ -93,6 +94,24 @@ pub fn unasked_switch() -> HttpResponse {
     HttpResponse::BadGateway().body("the backend switched protocols, which this request did not ask for")
 }
 
+/// The protocol that a backend switches to, which is one that the client asked for: the first, where the backend names none.
+///
+/// # Errors
+/// What Go's proxy says of any other.
+pub fn switched(asked: &HeaderMap, reply: &hyper::HeaderMap) -> Result<String, String> {
+    let mut asked: Vec<&str> = words(asked, &header::UPGRADE).collect();
+    // Where a client asks for SPDY, another line is there for our own server's sake (`upgrade_io`).
+    if asked.iter().any(|protocol| protocol.eq_ignore_ascii_case("spdy/3.1")) {
+        asked.retain(|protocol| !protocol.eq_ignore_ascii_case("websocket"));
+    }
+    let Some(named) = reply.get(hyper::header::UPGRADE) else { return Ok(asked.first().copied().unwrap_or("websocket").to_owned()) };
+    let named = named.to_str().unwrap_or_default().trim();
+    if !asked.iter().any(|protocol| protocol.eq_ignore_ascii_case(named)) {
+        return Err(format!("backend tried to switch protocol {:?} when {:?} was requested", quoted(named), asked.join(", ")));
+    }
+    Ok(named.to_owned())
+}
+
 /// The client's bytes, until it closes.
 pub async fn upload(mut payload: Payload, mut output: impl AsyncWrite + Unpin) {
     while let Some(Ok(piece)) = payload.next().await {
@@ -122,6 +141,25 @@ mod tests {
             assert!(!headers.contains_key(secret), "{secret}");
         }
         assert!(headers.contains_key("x-mine") && headers.contains_key("x_mine"));
+    }
+
+    #[test]
+    fn backends_switch_only_to_what_was_asked_for() {
+        let switch = |asked: &[&'static str], named: Option<&'static str>| {
+            let request = asked.iter().fold(TestRequest::default(), |request, protocol| request.append_header(("upgrade", *protocol)));
+            let mut reply = hyper::HeaderMap::new();
+            if let Some(named) = named {
+                insert(&mut reply, "upgrade", named);
+            }
+            switched(request.to_http_request().headers(), &reply)
+        };
+        assert_eq!(switch(&["websocket"], Some("WebSocket")), Ok("WebSocket".into()));
+        assert_eq!(switch(&["SPDY/3.1", "websocket"], Some("SPDY/3.1")), Ok("SPDY/3.1".into()));
+        assert_eq!(switch(&["SPDY/3.1", "websocket"], None), Ok("SPDY/3.1".into()));
+        let other = |named: &str, asked: &str| Err(format!("backend tried to switch protocol {named:?} when {asked:?} was requested"));
+        assert_eq!(switch(&["SPDY/3.1", "websocket"], Some("websocket")), other("websocket", "SPDY/3.1"));
+        assert_eq!(switch(&["websocket"], Some("h2c")), other("h2c", "websocket"));
+        assert_eq!(switch(&[], Some("websocket")), other("websocket", ""));
     }
 
     #[test]
