@@ -65,16 +65,29 @@ fn ranges_of(node: &Node) -> Vec<IpNetwork> {
     all.into_iter().filter_map(|range| range.parse().ok()).collect()
 }
 
+/// Files each node under its ranges.
+const BY_RANGE: &str = "podCIDR";
+
 /// See the module.
 pub struct NodeIpamController {
     nodes: Cache<Node>,
     cluster: Vec<ClusterRange>,
 }
 
+fn index(nodes: Cache<Node>) -> Cache<Node> {
+    nodes.add_index(BY_RANGE, |node| ranges_of(node).iter().map(|range| range.to_string().into()).collect());
+    nodes
+}
+
 impl NodeIpamController {
     /// Gives every node a part of each of the cluster's ranges.
     pub fn new(caches: &Caches, cluster: Vec<ClusterRange>) -> Self {
-        NodeIpamController { nodes: caches.cache(), cluster }
+        NodeIpamController { nodes: index(caches.cache()), cluster }
+    }
+
+    /// The ranges that any node has. Thousands may wait for one at the same time: no node is decoded for another one.
+    fn taken(&self) -> Vec<IpNetwork> {
+        self.nodes.index_values(BY_RANGE).iter().filter_map(|range| range.parse().ok()).collect()
     }
 }
 
@@ -93,7 +106,7 @@ impl Controller for NodeIpamController {
         if !ranges_of(&node.object).is_empty() {
             return Ok(Outcome::Done);
         }
-        let taken: Vec<_> = self.nodes.list("").iter().flat_map(|node| ranges_of(node)).collect();
+        let taken = self.taken();
         let mut ranges = Vec::new();
         for cluster in &self.cluster {
             let Some(range) = cluster.next_free(&taken) else {
@@ -115,7 +128,34 @@ impl Controller for NodeIpamController {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+    use troupe_api::{
+        decoding::decoded_here,
+        meta::{Object, Revision},
+        stored::StoredObject,
+    };
+
     use super::*;
+
+    #[test]
+    fn what_is_taken_is_known_without_decoding_nodes() {
+        let node = |name: &str, spec: Value| {
+            let tree = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec});
+            let stored = StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed");
+            (stored.key.clone(), Arc::new(stored))
+        };
+        let dual = node("dual", json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00:10:244::/64"]}));
+        let nodes = [dual, node("named", json!({"podCIDR": "10.244.7.0/24"})), node("waits", json!({}))];
+        let controller = NodeIpamController { nodes: index(Cache::default()), cluster: Vec::new() };
+        controller.nodes.replace_now(nodes.into_iter().collect(), Revision(1));
+        let before = decoded_here().objects;
+        let mut taken: Vec<String> = controller.taken().iter().map(ToString::to_string).collect();
+        assert_eq!(decoded_here().objects, before);
+        taken.sort();
+        assert_eq!(taken, ["10.244.0.0/24", "10.244.7.0/24", "fd00:10:244::/64"]);
+    }
 
     #[test]
     fn ranges_are_given_in_order_and_never_twice() {

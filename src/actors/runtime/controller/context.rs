@@ -13,8 +13,9 @@ use troupe_api::{
 
 use crate::runtime::{cache::Cache, events::EventRecorder, system::System};
 
-/// A cache that has not shown a write after this time is left behind: the next reconcile reads live.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Who plans without having seen what it wrote may do it twice. So a key waits for its writes to show as long as upstream's controllers do
+/// (`ExpectationsTimeout`); a watch that is stuck is replaced much sooner.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Handed to each reconcile.
 pub struct ReconcileContext {

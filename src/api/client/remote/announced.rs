@@ -51,7 +51,7 @@ pub fn document(resources: &[GroupResource], announced: &Announced) -> Bytes {
 pub fn answered(resources: &[GroupResource], answer: Result<Bytes, Status>) -> Announced {
     let told = match answer {
         Ok(body) => serde_json::from_slice::<BTreeMap<String, Revision>>(&body).ok(),
-        Err(status) if matches!(status.code, 403 | 404 | 405) => None,
+        Err(status) if matches!(status.code, 403..=405) => None,
         // It was not reached.
         Err(_) => Some(BTreeMap::new()),
     };
