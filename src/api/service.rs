@@ -316,6 +316,12 @@ pub trait Listers: Send + Sync + 'static {
     /// All objects of a resource, of one namespace unless it is empty, in key order.
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>>;
 
+    /// Whether something is known of all that is stored of a resource. Where it is not, what enforces such objects cannot go on without them;
+    /// it is tried to read them again.
+    fn is_known(&self, _resource: &GroupResource) -> bool {
+        true
+    }
+
     /// How much is stored of a resource; `None` where nothing is, or nobody knows.
     fn size(&self, _resource: &GroupResource) -> Option<ResourceSize> {
         None

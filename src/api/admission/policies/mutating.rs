@@ -60,7 +60,7 @@ impl MutatingPlugin for MutatingPolicies {
         if request.operation == Operation::Delete {
             return Ok(());
         }
-        let hooks = hooks(&self.0, request).await;
+        let hooks = hooks(&self.0, request).await?;
         if hooks.is_empty() { Ok(()) } else { mutate(&hooks, request).await }
     }
 }
