@@ -14,7 +14,7 @@ use crate::{
 };
 
 const LONGEST: usize = 1 << 20;
-/// Questions with more text than this are not remembered: whoever asks chooses it.
+/// Questions and answers with more text than this are not remembered: whoever asks chooses it.
 const LONGEST_REMEMBERED: usize = 10_000;
 const SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
 
@@ -95,6 +95,7 @@ impl WebhookAuthorizer {
         }
         let (begun, body) = (Instant::now(), review::body(&self.settings.version, &spec));
         let answered = self.endpoint.post(body.into(), self.settings.timeout, LONGEST).await;
+        let is_short = answered.as_ref().is_ok_and(|answer| answer.len() < LONGEST_REMEMBERED) && length(attributes) < LONGEST_REMEMBERED;
         let decided = answered.and_then(|answer| review::decision(&answer));
         let result = match &decided {
             Ok(_) => "success",
@@ -107,7 +108,7 @@ impl WebhookAuthorizer {
         match decided {
             Ok(decision) => {
                 let lasts = if decision == Decision::Allow { self.settings.authorized_for } else { self.settings.unauthorized_for };
-                if let Some(lasts) = lasts.filter(|_| length(attributes) < LONGEST_REMEMBERED) {
+                if let Some(lasts) = lasts.filter(|_| is_short) {
                     self.known.keep(hash, decision.clone(), lasts);
                 }
                 decision

@@ -253,7 +253,7 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     if audit.records_requests() {
         notices.record_requests();
     }
-    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer)? else { return Ok(caller) };
+    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer).await? else { return Ok(caller) };
     audit.impersonated(&impersonated);
     Ok(impersonated.user)
 }
