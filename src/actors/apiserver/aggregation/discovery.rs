@@ -14,7 +14,7 @@ use super::asker;
 const ACCEPT: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 const TIMEOUT: Duration = Duration::from_secs(5);
-const LONGEST: usize = 8 << 20;
+const LONGEST: usize = 4 << 20;
 /// Resources of one version that are taken from its server; each is watched by controllers.
 const MOST_RESOURCES: usize = 500;
 
