@@ -87,7 +87,8 @@ fn operation(value: Value, room: &mut usize) -> Value {
     let responses = object(fields.remove("responses").unwrap_or_default());
     let responses: Map<_, _> = responses
         .into_iter()
-        .map(|(code, mut response)| {
+        .map(|(code, response)| {
+            let mut response = Value::Object(object(response));
             let mut made = json!({"description": response["description"].take()});
             if response["schema"].is_object() {
                 made["content"] = content(&produces, schema(response["schema"].take()), room).into();
@@ -132,6 +133,17 @@ mod tests {
         assert_eq!(post["responses"]["200"]["content"]["application/yaml"]["schema"], new);
         assert_eq!(post["responses"]["401"], json!({"description": "Unauthorized"}));
         assert!(post.get("parameters").is_none() && post.get("consumes").is_none());
+    }
+
+    #[test]
+    fn what_is_none_of_its_kind_breaks_nothing() {
+        for odd in [json!(5), json!("x"), json!([1]), Value::Null] {
+            let operation = json!({"parameters": [odd], "responses": {"200": odd}, "consumes": odd});
+            let document =
+                json!({"definitions": {"a": odd}, "paths": {"/as": {"get": operation, "parameters": [odd]}, "/bs": odd, "/cs": {"get": odd}}});
+            let made: Value = serde_json::from_slice(&convert(document.to_string().as_bytes()).expect("a document")).expect("JSON");
+            assert!(made["paths"]["/as"]["get"]["responses"]["200"].is_object(), "{made}");
+        }
     }
 
     #[test]
