@@ -13,7 +13,7 @@ use super::{
     query::percent_decode,
 };
 use crate::{
-    auth::{Attributes, Authorizer, forbidden},
+    auth::{Attributes, Authorizer, forbidden, peer},
     meta::names,
     service::UserInfo,
     status::Status,
@@ -161,6 +161,8 @@ impl Check<'_> {
         }
         self.groups(&wanted.groups).await?;
         self.extra(wanted).await?;
+        // Where a connection comes from nobody says of themselves.
+        peer::note(&mut user, None);
         let everybody = if user.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
         let placed = |group: &String| group == everybody || user.name != ANONYMOUS && group == UNAUTHENTICATED;
         if !user.groups.iter().any(placed) {
@@ -360,6 +362,20 @@ mod tests {
     async fn whoever_asks_others_is_waited_for() {
         let wanted = headers(&[("impersonate-user", "bob")]);
         assert_eq!(decide(&wanted, &ann(), &asked(), &Asks).await.expect_err("is denied").code, 403);
+    }
+
+    #[tokio::test]
+    async fn nobody_says_where_a_node_connects_from() {
+        const HEADER: &str = "impersonate-extra-authentication.troupe.dev%2fpeer-address";
+        let wanted = headers(&[("impersonate-user", "system:node:n1"), ("impersonate-group", "system:nodes"), (HEADER, "in-process")]);
+        assert_eq!(wanted.extra.keys().collect::<Vec<_>>(), [peer::PEER_ADDRESS], "it is spelled so");
+        const ALL: &[&str] = &[
+            "impersonate /users system:node:n1",
+            "impersonate /groups system:nodes",
+            "impersonate authentication.k8s.io/userextras/authentication.troupe.dev/peer-address in-process",
+        ];
+        let allowed = decide(&wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
+        assert_eq!(peer::Peer::of(Some(&allowed.user.extra)), peer::Peer::Unknown);
     }
 
     #[test]
