@@ -82,6 +82,19 @@ async fn answers_that_are_long_are_not_remembered() {
 }
 
 #[tokio::test]
+async fn nobody_gets_past_a_webhook_by_asking_too_much() {
+    let server = Server::serve(|_, _| (200, json!({"status": {"allowed": true}}).to_string())).await;
+    let settings = Webhook { timeout: Duration::from_secs(2), ..webhook(&server, &[]) };
+    assert!(!settings.denies_on_failure);
+    let hook = WebhookAuthorizer::new(settings).expect("works");
+    let occupied = hook.occupy().await;
+    assert!(matches!(decide(&*hook, &user(), &pods("get")).await, Decision::Deny(_)));
+    assert!(server.asked().is_empty());
+    drop(occupied);
+    assert_eq!(decide(&*hook, &user(), &pods("get")).await, Decision::Allow);
+}
+
+#[tokio::test]
 async fn conditions_spare_the_webhook_and_selectors_are_told() {
     let server = Server::serve(|_, _| (200, json!({"status": {"allowed": true}}).to_string())).await;
     let conditions =

@@ -34,7 +34,6 @@ use super::{
     connections::{Connection, Work, connection_of},
     health, identity,
     impersonation::impersonate,
-    limits::holder,
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
@@ -51,7 +50,7 @@ use super::{
 use crate::{
     aggregation::RemoteService,
     aside,
-    auth::Attributes,
+    auth::{Attributes, groups::holder},
     expressions::go_duration,
     flow::{Classified, Parts, WorkEstimate},
     meta::Cause,
