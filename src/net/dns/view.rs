@@ -108,6 +108,7 @@ impl Slice {
 }
 
 impl Endpoint {
+    /// Its addresses.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().copied()
     }

@@ -269,11 +269,11 @@ mod tests {
     #[tokio::test]
     async fn parts_go_on_with_what_was_made_and_share_a_bound() {
         let owned = || -> (Vec<bool>, Sequel<Vec<bool>>) {
-            let part = |_: usize, mut all: Vec<bool>, effort: &mut Effort| {
+            let part: Sequel<Vec<bool>> = Arc::new(|_: usize, mut all: Vec<bool>, effort: &mut Effort| {
                 all.push(effort.begin().work(200 << 20).is_ok());
                 Ok(all)
-            };
-            (Vec::new(), Arc::new(part))
+            });
+            (Vec::new(), part)
         };
         let (done, effort) = in_sequence(Effort::of_request(), 0..3, |_| Err(Stopped::TooLong), owned).await;
         assert_eq!(done, [true, true, false]);
