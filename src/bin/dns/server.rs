@@ -184,7 +184,7 @@ async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
 }
 
 /// A place for one more client: where there is none the oldest goes.
-async fn place(clients: &Arc<Semaphore>, under_way: &mut VecDeque<AbortHandle>) -> Option<OwnedSemaphorePermit> {
+pub async fn place(clients: &Arc<Semaphore>, under_way: &mut VecDeque<AbortHandle>) -> Option<OwnedSemaphorePermit> {
     if clients.available_permits() == 0
         && let Some(oldest) = under_way.pop_front()
     {

@@ -306,6 +306,30 @@ async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
 }
 
 #[tokio::test]
+async fn whoever_holds_the_ports_of_probes_keeps_no_probe_from_an_answer() {
+    let state = Arc::new(State::new("cluster.local").expect("a domain"));
+    let health = health::serve(LOCAL, state, Arc::default()).await.expect("binds");
+    let mut held = Vec::new();
+    for number in 10..30 {
+        for _ in 0..8 {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind(SocketAddr::from(([127, 0, 0, number], 0))).expect("binds");
+            held.push(socket.connect(health).await.expect("connects"));
+        }
+    }
+    let reply = timeout(Duration::from_secs(3), get(health, "/health")).await.expect("is answered at once");
+    assert_eq!(reply, "HTTP/1.1 200 OK");
+    // One address has its share.
+    let mut more = Vec::new();
+    for _ in 0..9 {
+        more.push(TcpStream::connect(health).await.expect("connects"));
+    }
+    let mut buffer = [0; 16];
+    let ended = timeout(Duration::from_secs(3), more[8].read(&mut buffer)).await.expect("is not kept waiting");
+    assert!(matches!(ended, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
 async fn rubbish_is_answered_with_an_error_or_not_at_all() {
     let state = Arc::new(State::new("cluster.local").expect("a domain"));
     let server = serve(state, Vec::new()).await;
