@@ -322,6 +322,17 @@ pub trait Listers: Send + Sync + 'static {
         true
     }
 
+    /// For those who enforce what such objects say.
+    ///
+    /// # Errors
+    /// 503 where not all of them are known.
+    fn require(&self, resource: &GroupResource) -> Result<(), Status> {
+        if self.is_known(resource) {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!("not yet ready to handle request: not all {resource} can be read")))
+    }
+
     /// How much is stored of a resource; `None` where nothing is, or nobody knows.
     fn size(&self, _resource: &GroupResource) -> Option<ResourceSize> {
         None

@@ -24,7 +24,7 @@ fn rules(keys: &[&str]) -> EncryptionRules {
     let key = |name: &&str| format!("{{name: {name}, secret: {}}}", if *name == "one" { ONE } else { TWO });
     let keys = keys.iter().map(key).collect::<Vec<_>>().join(",");
     let resources = format!(
-        "[{{resources: [secrets, widgets.example.org, '*.admissionregistration.k8s.io'], providers: [{{aesgcm: {{keys: [{keys}]}}}}, {{identity: {{}}}}]}}]"
+        "[{{resources: [secrets, widgets.example.org, '*.admissionregistration.k8s.io', limitranges, resourcequotas], providers: [{{aesgcm: {{keys: [{keys}]}}}}, {{identity: {{}}}}]}}]"
     );
     let text = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: {resources}}}");
     let configuration = EncryptionConfiguration::parse(Path::new("e.yaml"), &text, true).expect("a configuration");
@@ -157,35 +157,49 @@ async fn nobody_is_told_that_an_object_is_gone_that_cannot_be_read_for_a_while()
     panic!("it is not read again");
 }
 
-/// A policy without a binding, which is asked about nothing.
-fn policy() -> Value {
+/// What is enforced: a policy without a binding, which is asked about nothing, and limits and quotas that nothing meets.
+fn enforced() -> [Value; 3] {
     let rules = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]);
-    let spec = json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "true"}]});
-    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}, "spec": spec})
+    let policy = json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "true"}]});
+    let [range, quota] = [json!({"limits": [{"type": "Pod", "max": {"cpu": "1k"}}]}), json!({"hard": {"pods": "1k"}})];
+    [
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}, "spec": policy}),
+        json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l", "namespace": "default"}, "spec": range}),
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"}, "spec": quota}),
+    ]
+}
+
+/// What making a pod of that name comes to.
+async fn made(api: &TestApi, name: &str) -> u16 {
+    let container = json!({"name": "c", "image": "i", "resources": {"limits": {"cpu": "1m"}}});
+    let metadata = json!({"name": name, "namespace": "default"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}});
+    api.try_create(pod).await.err().map_or(201, |status| status.code)
+}
+
+async fn until_made(api: &TestApi, kind: &str, wanted: u16) {
+    for count in 0..200 {
+        if made(api, &format!("{}-{wanted}-{count}", kind.to_lowercase())).await == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{kind}: pods do not end with {wanted}");
 }
 
 #[actix::test]
-async fn nothing_is_let_in_past_a_policy_that_cannot_be_read() {
+async fn nothing_is_let_in_past_what_cannot_be_read_and_may_forbid_it() {
     let sealed = boot().await;
     let rules_of_other = Arc::new(ArcSwap::from_pointee(rules(&["two"])));
     let store = EncryptedStore::new(sealed.raw.clone(), rules_of_other.clone(), &builtin());
     let other = boot_with(ApiServerOptions::new(Arc::new(store))).await;
-    let write = async |name: String| {
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
-        other.try_create(map).await.err().map_or(201, |status| status.code)
-    };
-    assert_eq!(write("before".into()).await, 201);
-    sealed.api.create(policy()).await;
-    let until = async |wanted: u16| {
-        for count in 0..200 {
-            if write(format!("m-{wanted}-{count}")).await == wanted {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        false
-    };
-    assert!(until(503).await, "it may ask for what the policy forbids");
-    rules_of_other.store(Arc::new(rules(&["two", "one"])));
-    assert!(until(201).await, "the policy is read again");
+    assert_eq!(made(&other, "before").await, 201);
+    for object in enforced() {
+        let kind = object["kind"].as_str().expect("a kind").to_owned();
+        sealed.api.create(object).await;
+        until_made(&other, &kind, 503).await;
+        rules_of_other.store(Arc::new(rules(&["two", "one"])));
+        until_made(&other, &kind, 201).await;
+        rules_of_other.store(Arc::new(rules(&["two"])));
+    }
 }

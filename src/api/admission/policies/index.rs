@@ -86,9 +86,8 @@ impl Index {
         if compiled.versions.is_some() && compiled.versions == self.versions(listers) {
             return Ok(compiled.concerned(reads, resource));
         }
-        if let Some(unknown) = [&self.policies, &self.bindings].into_iter().find(|name| !listers.is_known(name)) {
-            return Err(Status::unavailable(format!("not yet ready to handle request: not all {unknown} can be read")));
-        }
+        listers.require(&self.policies)?;
+        listers.require(&self.bindings)?;
         let mut names = self.turn.lock().await;
         // Asked before the lists, which may be newer: then they are made once more.
         let versions = self.versions(listers);

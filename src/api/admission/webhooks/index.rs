@@ -49,9 +49,7 @@ impl Index {
         if version.is_some() && compiled.version == version {
             return Ok(compiled.hooks.clone());
         }
-        if !listers.is_known(&self.resource) {
-            return Err(Status::unavailable(format!("not yet ready to handle request: not all {} can be read", self.resource)));
-        }
+        listers.require(&self.resource)?;
         let configurations = listers.list(&self.resource, "");
         let hooks: Arc<[Arc<Hook>]> = configurations.iter().flat_map(|stored| hooks(&stored.to_object())).map(Arc::new).collect();
         self.compiled.store(Arc::new(Compiled { version, hooks: hooks.clone() }));
