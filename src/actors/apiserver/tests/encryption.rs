@@ -161,7 +161,7 @@ async fn nobody_is_told_that_an_object_is_gone_that_cannot_be_read_for_a_while()
 fn enforced() -> [Value; 3] {
     let rules = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]);
     let policy = json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "true"}]});
-    let [range, quota] = [json!({"limits": [{"type": "Pod", "max": {"cpu": "1k"}}]}), json!({"hard": {"pods": "1k"}})];
+    let [range, quota] = [json!({"limits": [{"type": "Pod", "max": {"cpu": "1k"}}]}), json!({"hard": {"services": "10"}})];
     [
         json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}, "spec": policy}),
         json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l", "namespace": "default"}, "spec": range}),
