@@ -80,7 +80,7 @@ impl FakeApi {
         }
         let items = match first.split_whitespace().nth(1).unwrap_or_default() {
             "/api/v1/namespaces" => r#"{"metadata":{"name":"default"}}"#.to_owned(),
-            "/api/v1/services" => service("web", "10.96.0.20"),
+            "/api/v1/services" => format!("{ODD},{}", service("web", "10.96.0.20")),
             _ => String::new(),
         };
         let body = format!(r#"{{"metadata":{{"resourceVersion":"5"}},"items":[{items}]}}"#);
@@ -88,6 +88,9 @@ impl FakeApi {
         stream.flush().await
     }
 }
+
+/// A Service that is none: it stands in nobody's way.
+const ODD: &str = r#"{"metadata":{"name":"odd","namespace":"default","resourceVersion":"6"},"spec":{"ports":[{"port":70000}]}}"#;
 
 fn service(name: &str, ip: &str) -> String {
     format!(r#"{{"metadata":{{"name":"{name}","namespace":"default","resourceVersion":"7"}},"spec":{{"type":"ClusterIP","clusterIP":"{ip}"}}}}"#)
@@ -206,6 +209,8 @@ async fn names_follow_the_api_and_others_go_upstream() {
 
     // The watch may begin a moment after the list: publish until it has been seen.
     until("the event", async || {
+        fake.events.send_replace(format!(r#"{{"type":"MODIFIED","object":{ODD}}}"#));
+        tokio::time::sleep(Duration::from_millis(5)).await;
         fake.events.send_replace(format!(r#"{{"type":"ADDED","object":{}}}"#, service("new", "10.96.0.21")));
         addresses(&ask(address, "new.default.svc.cluster.local.").await) == ["10.96.0.21"]
     })
