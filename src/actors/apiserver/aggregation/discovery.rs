@@ -49,7 +49,7 @@ fn is_usable(resource: &DiscoveredResource) -> bool {
         below.verbs.iter().chain([&below.subresource, &kind.group, &kind.version, &kind.kind])
     });
     let words = names.into_iter().chain(verbs).chain(short_names).chain(categories).chain(below);
-    let (mut count, mut longest) = (0, 0);
+    let (mut count, mut longest) = (0_usize, 0_usize);
     words.for_each(|word| (count, longest) = (count + 1, longest.max(word.len())));
     !resource.is_empty() && !resource.contains('/') && count <= MOST_WORDS * (1 + subresources.len().min(MOST_WORDS)) && longest <= LONGEST_WORD
 }
