@@ -339,6 +339,23 @@ pub trait Listers: Send + Sync + 'static {
     /// All objects of a resource, of one namespace unless it is empty, in key order.
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>>;
 
+    /// Whether something is known of all that is stored of a resource. Where it is not, what enforces such objects cannot go on without them;
+    /// it is tried to read them again.
+    fn is_known(&self, _resource: &GroupResource) -> bool {
+        true
+    }
+
+    /// For those who enforce what such objects say.
+    ///
+    /// # Errors
+    /// 503 where not all of them are known.
+    fn require(&self, resource: &GroupResource) -> Result<(), Status> {
+        if self.is_known(resource) {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!("not yet ready to handle request: not all {resource} can be read")))
+    }
+
     /// How much is stored of a resource; `None` where nothing is, or nobody knows.
     fn size(&self, _resource: &GroupResource) -> Option<ResourceSize> {
         None

@@ -1,12 +1,12 @@
 //! Reviews and service-account tokens, answered by `auth`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::runtime::Handle;
 use troupe_api::{
-    aside,
-    auth::{Attributes, Authenticator, Authorizer, Decision, reviews, tokens},
+    aside::{self, places::Places},
+    auth::{Attributes, Authenticator, Authorizer, Decision, groups::holder, reviews, tokens},
     authorization::{BlockingAuthenticator, BlockingAuthorizer},
     meta::{Clock, Object},
     service::{UserInfo, Verb},
@@ -14,6 +14,10 @@ use troupe_api::{
 };
 
 use super::{VirtualRequest, VirtualResources};
+
+/// Reviews that wait for others at one time, each on a thread that long work of everybody needs as well; users have turns.
+const MOST_WAITING: u32 = 16;
+static WAITING: LazyLock<Places> = LazyLock::new(|| Places::new(MOST_WAITING));
 
 /// Answers `authentication.k8s.io` and `authorization.k8s.io` reviews and `serviceaccounts/token`.
 pub struct AuthResources {
@@ -69,10 +73,15 @@ async fn asked(
     authorizer: Arc<dyn Authorizer>,
     authenticator: Arc<dyn Authenticator>,
 ) -> Result<Object, Status> {
+    let behalf: Arc<str> = holder(&user).into();
+    let place = WAITING.take(&behalf, 1).await;
     let home = Handle::current();
     let (authorizer, authenticator) = (BlockingAuthorizer::new(authorizer, home.clone()), BlockingAuthenticator::new(authenticator, home));
-    let evaluated = tokio::task::spawn_blocking(move || reviews::evaluate(&kind, body, &user, &authorizer, &authenticator)).await;
-    evaluated.map_err(|error| Status::internal(format!("the review broke: {error}")))?
+    let evaluating = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        reviews::evaluate(&kind, body, &user, &authorizer, &authenticator)
+    });
+    evaluating.await.map_err(|error| Status::internal(format!("the review broke: {error}")))?
 }
 
 impl VirtualResources for AuthResources {
@@ -82,5 +91,69 @@ impl VirtualResources for AuthResources {
         }
         let is_token = &*request.target.subresource == "token";
         Some(if is_token { self.token(request) } else { self.review(request) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        time::Duration,
+    };
+
+    use serde_json::json;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// An authorizer that asks somebody who does not answer yet.
+    struct Hangs {
+        begun: AtomicU32,
+        answers: Semaphore,
+    }
+
+    impl Authorizer for Hangs {
+        fn authorize(&self, _user: &UserInfo, _attributes: &Attributes<'_>) -> Decision {
+            Decision::NoOpinion(String::new())
+        }
+
+        fn decide<'a>(&'a self, _user: &'a UserInfo, _attributes: &'a Attributes<'a>) -> Option<BoxFuture<'a, Decision>> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            Some(Box::pin(async { if self.answers.acquire().await.is_ok() { Decision::Allow } else { Decision::Deny(String::new()) } }))
+        }
+
+        fn asks(&self) -> bool {
+            true
+        }
+    }
+
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate(&self, _credentials: &troupe_api::auth::Credentials<'_>) -> Result<Option<UserInfo>, Status> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn reviews_that_wait_leave_threads_to_others() {
+        let hangs = Arc::new(Hangs { begun: AtomicU32::new(0), answers: Semaphore::new(0) });
+        let user = Arc::new(UserInfo { name: "ann".into(), ..UserInfo::default() });
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}});
+        let review = Object::from_value(review).expect("an object");
+        let kind: Arc<str> = "SelfSubjectAccessReview".into();
+        let asked = || tokio::spawn(asked(kind.clone(), user.clone(), review.clone(), hangs.clone(), Arc::new(Nobody)));
+        let reviews: Vec<_> = (0..100).map(|_| asked()).collect();
+        while hangs.begun.load(Ordering::SeqCst) < MOST_WAITING {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(hangs.begun.load(Ordering::SeqCst), MOST_WAITING, "the others have no thread");
+        hangs.answers.add_permits(1);
+        for review in reviews {
+            let answered = review.await.expect("ends").expect("is answered");
+            assert_eq!(answered.get(&["status", "allowed"]), Some(&json!(true)));
+        }
     }
 }

@@ -58,15 +58,15 @@ impl Authorization {
     }
 
     /// 403 when a role or binding grants what its writer does not hold.
-    pub fn check_escalation(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+    pub async fn check_escalation(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Result<(), Status> {
         let Some(authorizer) = self.authorizer.as_ref().filter(|_| target.resource.has(Feature::Grants)) else { return Ok(()) };
         let write = Write { user, resource: &target.group_resource(), namespace: &target.namespace, new, old };
         // What the authorizer decides by is shared with it.
-        escalation::check(&write, authorizer.rbac().unwrap_or(&self.resolver), &**authorizer)
+        escalation::check(&write, authorizer.rbac().unwrap_or(&self.resolver), &**authorizer).await
     }
 
     /// What is wrong with a policy or binding that names parameters which its writer may not read.
-    pub fn unreadable_parameters(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Option<FieldError> {
+    pub async fn unreadable_parameters(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Option<FieldError> {
         let authorizer = self.authorizer.as_ref().filter(|_| target.resource.has(Feature::Parameters) && target.subresource.is_empty())?;
         let resource = target.group_resource();
         let write = Write { user, resource: &resource, namespace: &target.namespace, new, old };
@@ -74,6 +74,7 @@ impl Authorization {
             let found = self.listers.get(&GroupResource::new(resource.group.clone(), policies), &ObjectKey::cluster(name));
             found.map(|policy| policy.to_object())
         };
-        policy_parameters::fault(&write, &self.listers.registry.load(), policy, &**authorizer)
+        let registry = self.listers.registry.load_full();
+        policy_parameters::fault(&write, &registry, policy, &**authorizer).await
     }
 }

@@ -54,6 +54,16 @@ impl Listers for CacheListers {
         cache.load().scan(namespace, None).cloned().collect()
     }
 
+    fn is_known(&self, resource: &GroupResource) -> bool {
+        let row = self.registry.load().by_resource(&resource.group, &resource.resource);
+        let Some(cache) = row.and_then(|row| self.caches.cache(&row)) else { return true };
+        let is_known = !cache.load().has_unknown();
+        if !is_known {
+            cache.load_again();
+        }
+        is_known
+    }
+
     fn size(&self, resource: &GroupResource) -> Option<ResourceSize> {
         let row = self.registry.load().by_resource(&resource.group, &resource.resource)?;
         let snapshot = self.caches.cache(&row)?.load();

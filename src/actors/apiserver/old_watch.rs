@@ -12,7 +12,7 @@ use futures::{
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
-    aside,
+    aside, encryption,
     meta::{Cause, Revision},
     resources::Resource,
     service::WatchItem,
@@ -88,10 +88,17 @@ impl Replaying {
                     let gone = Delivery::Item(WatchItem::End(too_old(self.begun, self.oldest)));
                     return Some((stream::iter([gone]).boxed(), None));
                 }
-                WatchMessage::Events(events) => {
+                WatchMessage::Events(mut events) => {
+                    let unreadable = events.iter().position(is_unreadable);
+                    events.truncate(unreadable.unwrap_or(events.len()));
                     self.reached = events.last().map_or(self.reached, StoreEvent::revision);
-                    let told = self.view(events).await;
-                    return Some((stream::iter(told).boxed(), Some(self)));
+                    let mut told = self.view(events).await;
+                    if unreadable.is_none() {
+                        return Some((stream::iter(told).boxed(), Some(self)));
+                    }
+                    // Whoever is told of what comes behind it would take the object for what it was, or for gone.
+                    told.push(Delivery::Item(WatchItem::End(Status::internal("a stored object cannot be read with the keys of now"))));
+                    return Some((stream::iter(told).boxed(), None));
                 }
             }
         }
@@ -125,6 +132,14 @@ impl Replaying {
             }
             Err(status) => Some(stream::iter([Delivery::Item(WatchItem::End(status))]).boxed()),
         }
+    }
+}
+
+/// Whether an event is of an object that no key opens.
+fn is_unreadable(event: &StoreEvent) -> bool {
+    match event {
+        StoreEvent::Put { kv, .. } => encryption::is_sealed(&kv.value),
+        StoreEvent::Delete { previous, .. } => encryption::is_sealed(&previous.value),
     }
 }
 

@@ -121,10 +121,10 @@ impl Reader {
     /// GET of what is stored, as the target's version shows it.
     pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
         let cache = self.settled(&target.resource, wanted).await?;
+        if cache.load().unreadable.contains(&target.key()) {
+            return Err(self.unreadable(&cache, &target.key()).await);
+        }
         let Some(object) = cache.get(&target.key()) else {
-            if cache.load().unreadable.contains(&target.key()) {
-                return Err(self.unreadable(&cache, &target.key()).await);
-            }
             return Err(Status::not_found(&target.group_resource(), &target.name));
         };
         self.versions.shown(target, object).await

@@ -273,6 +273,10 @@ impl Listers for ApiServer {
         self.parts.listers.list(resource, namespace)
     }
 
+    fn is_known(&self, resource: &GroupResource) -> bool {
+        self.parts.listers.is_known(resource)
+    }
+
     fn version(&self, resource: &GroupResource) -> Option<Revision> {
         self.parts.listers.version(resource)
     }

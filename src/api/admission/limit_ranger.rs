@@ -29,7 +29,7 @@ impl MutatingPlugin for LimitRanger {
         if !is_of_interest(request) || &*request.target.resource.plural != "pods" {
             return Ok(());
         }
-        let ranges = ranges(request);
+        let ranges = ranges(request)?;
         if let Some(pod) = request.object_mut() {
             for range in &ranges {
                 set_defaults(pod, range);
@@ -43,7 +43,7 @@ impl MutatingPlugin for LimitRanger {
 impl ValidatingPlugin for LimitRanger {
     async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         let Some(object) = request.object().filter(|_| is_of_interest(request)) else { return Ok(()) };
-        for range in ranges(request) {
+        for range in ranges(request)? {
             let errors = match &*request.target.resource.plural {
                 "pods" => check_pod(&range, object),
                 _ => check_claim(&range, object),
@@ -67,9 +67,10 @@ fn is_of_interest(request: &Attributes<'_>) -> bool {
     concerned && !request.old.is_some_and(Object::is_terminating)
 }
 
-fn ranges(request: &Attributes<'_>) -> Vec<Object> {
-    let ranges = request.reads.listers().list(&GroupResource::new("", "limitranges"), &request.target.namespace);
-    ranges.iter().map(|range| range.to_object()).collect()
+fn ranges(request: &Attributes<'_>) -> Result<Vec<Object>, Status> {
+    let (listers, resource) = (request.reads.listers(), GroupResource::new("", "limitranges"));
+    listers.require(&resource)?;
+    Ok(listers.list(&resource, &request.target.namespace).iter().map(|range| range.to_object()).collect())
 }
 
 fn limits(range: &Object) -> &[Value] {

@@ -14,6 +14,12 @@ pub const ANONYMOUS: &str = "system:anonymous";
 /// Members may do everything.
 pub const MASTERS: &str = "system:masters";
 
+/// Whose account something goes to: who may make service accounts has as many as they like, so those of a namespace count as one.
+pub fn holder(user: &UserInfo) -> &str {
+    let account = user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    account.map_or(&*user.name, |(_, name)| &user.name[..user.name.len() - name.len() - 1])
+}
+
 /// The user of requests without credentials.
 pub fn anonymous() -> UserInfo {
     UserInfo { name: ANONYMOUS.into(), groups: vec![ALL_UNAUTHENTICATED.into()], ..UserInfo::default() }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Attributes, Authorizer, Decision, groups, rbac::escalation::Write};
+use super::{Attributes, Authorizer, Decision, decide, groups, rbac::escalation::Write};
 use crate::{
     meta::{GroupVersion, Object},
     resources::Registry,
@@ -35,7 +35,7 @@ impl Kind {
 }
 
 /// What is wrong with a write, if its user may not read the parameters that it names. `policy` finds a binding's policy.
-pub fn fault(
+pub async fn fault(
     write: &Write<'_>,
     registry: &Registry,
     policy: impl Fn(&str, &str) -> Option<Object>,
@@ -46,9 +46,9 @@ pub fn fault(
     if &*write.resource.group != GROUP || is_master {
         None
     } else if POLICIES.contains(&resource) {
-        of_policy(write, registry, authorizer)
+        of_policy(write, registry, authorizer).await
     } else if let Some(index) = BINDINGS.iter().position(|binding| *binding == resource) {
-        of_binding(write, registry, policy(POLICIES[index], write.new.str(&["spec", "policyName"])), authorizer)
+        of_binding(write, registry, policy(POLICIES[index], write.new.str(&["spec", "policyName"])), authorizer).await
     } else {
         None
     }
@@ -61,15 +61,15 @@ fn named<'a>(write: &'a Write<'_>, field: &str) -> Option<&'a Value> {
     if is_same { None } else { write.new.get(&["spec", field]).filter(|value| value.is_object()) }
 }
 
-fn may(write: &Write<'_>, authorizer: &dyn Authorizer, kind: &Kind, verb: &str, namespace: &str, name: &str) -> bool {
+async fn may(write: &Write<'_>, authorizer: &dyn Authorizer, kind: &Kind, verb: &str, namespace: &str, name: &str) -> bool {
     let (group, version, resource) = (&*kind.group, &*kind.version, &*kind.resource);
     let attributes = Attributes { verb, resource, group, version, namespace, name, ..Attributes::default() };
-    authorizer.authorize(write.user, &attributes) == Decision::Allow
+    decide(authorizer, write.user, &attributes).await == Decision::Allow
 }
 
-fn of_policy(write: &Write<'_>, registry: &Registry, authorizer: &dyn Authorizer) -> Option<FieldError> {
+async fn of_policy(write: &Write<'_>, registry: &Registry, authorizer: &dyn Authorizer) -> Option<FieldError> {
     let kind = named(write, "paramKind")?;
-    if may(write, authorizer, &Kind::of(Some(kind), registry), "get", "*", "*") {
+    if may(write, authorizer, &Kind::of(Some(kind), registry), "get", "*", "*").await {
         return None;
     }
     let part = |name: &str| write.new.str(&["spec", "paramKind", name]);
@@ -82,13 +82,13 @@ fn of_policy(write: &Write<'_>, registry: &Registry, authorizer: &dyn Authorizer
     Some(FieldError::forbidden("spec.paramKind", detail))
 }
 
-fn of_binding(write: &Write<'_>, registry: &Registry, policy: Option<Object>, authorizer: &dyn Authorizer) -> Option<FieldError> {
+async fn of_binding(write: &Write<'_>, registry: &Registry, policy: Option<Object>, authorizer: &dyn Authorizer) -> Option<FieldError> {
     let reference = named(write, "paramRef")?;
     let part = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
     let kind = policy.as_ref().and_then(|policy| policy.get(&["spec", "paramKind"]));
     let kind_of = Kind::of(kind, registry);
     let verb = if part("name").is_empty() { "list" } else { "get" };
-    if may(write, authorizer, &kind_of, verb, part("namespace"), part("name")) {
+    if may(write, authorizer, &kind_of, verb, part("namespace"), part("name")).await {
         return None;
     }
     let who = format!("user {} does not have {verb:?} permission", write.user.name);
@@ -131,7 +131,7 @@ mod tests {
         let (new, old, resource) = (object(new), old.map(object), GroupResource::new(GROUP, resource));
         let write = Write { user: &user, resource: &resource, namespace: "", new: &new, old: old.as_ref() };
         let policy = |_: &str, name: &str| (name == "known").then(|| object(&json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}})));
-        fault(&write, &Registry::new(builtin()), policy, &Readers).map(|error| error.to_string()).unwrap_or_default()
+        futures::executor::block_on(fault(&write, &Registry::new(builtin()), policy, &Readers)).map(|error| error.to_string()).unwrap_or_default()
     }
 
     fn kind(kind: &str) -> Value {

@@ -18,6 +18,8 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 1 << 20;
+/// Answers with more text than this are not remembered.
+const LONGEST_REMEMBERED: usize = 16 << 10;
 
 static REQUESTS: Family<Counter> =
     Family::new("apiserver_delegated_authn_request_total", "Number of HTTP requests partitioned by status code.", &["code"]);
@@ -89,7 +91,9 @@ impl TokenWebhook {
         let answered = answered.inspect_err(|error| tracing::error!(error, "the webhook of tokens does not answer"))?;
         let review: Review = serde_json::from_slice(&answered).map_err(|error| format!("the answer is no TokenReview: {error}"))?;
         let answer = judged(review.status, wanted);
-        self.known.keep(question(token, wanted), answer.clone(), self.lasts);
+        if answered.len() <= LONGEST_REMEMBERED {
+            self.known.keep(question(token, wanted), answer.clone(), self.lasts);
+        }
         answer
     }
 }

@@ -72,6 +72,29 @@ async fn a_webhook_is_asked_in_upstreams_form_and_its_answers_count_for_a_while(
 }
 
 #[tokio::test]
+async fn answers_that_are_long_are_not_remembered() {
+    let server = Server::serve(|_, _| (200, json!({"status": {"denied": true, "reason": "x".repeat(20_000)}}).to_string())).await;
+    let hook = WebhookAuthorizer::new(webhook(&server, &[])).expect("works");
+    for count in 1..3 {
+        assert!(matches!(decide(&*hook, &user(), &pods("get")).await, Decision::Deny(reason) if reason.len() == 20_000));
+        assert_eq!(server.asked().len(), count);
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_past_a_webhook_by_asking_too_much() {
+    let server = Server::serve(|_, _| (200, json!({"status": {"allowed": true}}).to_string())).await;
+    let settings = Webhook { timeout: Duration::from_secs(2), ..webhook(&server, &[]) };
+    assert!(!settings.denies_on_failure);
+    let hook = WebhookAuthorizer::new(settings).expect("works");
+    let occupied = hook.occupy().await;
+    assert!(matches!(decide(&*hook, &user(), &pods("get")).await, Decision::Deny(_)));
+    assert!(server.asked().is_empty());
+    drop(occupied);
+    assert_eq!(decide(&*hook, &user(), &pods("get")).await, Decision::Allow);
+}
+
+#[tokio::test]
 async fn conditions_spare_the_webhook_and_selectors_are_told() {
     let server = Server::serve(|_, _| (200, json!({"status": {"allowed": true}}).to_string())).await;
     let conditions =

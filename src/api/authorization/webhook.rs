@@ -7,15 +7,18 @@ use sha2::{Digest, Sha256};
 
 use super::{conditions::Conditions, config::Webhook, reload, review};
 use crate::{
-    auth::{Attributes, Authorizer, Decision, UserRules},
+    aside::places::Places,
+    auth::{Attributes, Authorizer, Decision, UserRules, groups::holder},
     metrics::{Collect, Counter, Family, Histogram},
     service::UserInfo,
     webhook_client::{Answers, Endpoint},
 };
 
 const LONGEST: usize = 1 << 20;
-/// Questions with more text than this are not remembered: whoever asks chooses it.
+/// Questions and answers with more text than this are not remembered: whoever asks chooses it.
 const LONGEST_REMEMBERED: usize = 10_000;
+/// Questions that are under way at one time; users have turns for what there are more.
+const MOST_QUESTIONS: u32 = 256;
 const SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
 
 static EVALUATIONS: Family<Counter> =
@@ -47,6 +50,7 @@ pub struct WebhookAuthorizer {
     endpoint: Endpoint,
     conditions: Conditions,
     known: Answers<Decision>,
+    turns: Places,
 }
 
 impl WebhookAuthorizer {
@@ -60,7 +64,13 @@ impl WebhookAuthorizer {
             format!("authorizer {:?}: {}: {error}{source}", settings.name, settings.kubeconfig.display())
         })?;
         let conditions = Conditions::new(&settings.conditions)?;
-        Ok(Arc::new(WebhookAuthorizer { settings, endpoint, conditions, known: Answers::default() }))
+        Ok(Arc::new(WebhookAuthorizer { settings, endpoint, conditions, known: Answers::default(), turns: Places::new(MOST_QUESTIONS) }))
+    }
+
+    /// As long as this lives, nobody else is asked about.
+    #[cfg(test)]
+    pub async fn occupy(&self) -> impl Sized {
+        self.turns.take(&"".into(), MOST_QUESTIONS).await
     }
 
     fn on_failure(&self, why: String) -> Decision {
@@ -93,8 +103,17 @@ impl WebhookAuthorizer {
         if let Some(known) = self.known.get(&hash) {
             return known;
         }
+        let behalf: Arc<str> = holder(user).into();
+        let Ok(Some(_place)) = tokio::time::timeout(self.settings.timeout, self.turns.take(&behalf, 1)).await else {
+            // Whatever its failures mean: nobody gets past it by asking too much.
+            return Decision::Deny("too many questions wait for an authorization webhook".into());
+        };
+        if let Some(known) = self.known.get(&hash) {
+            return known;
+        }
         let (begun, body) = (Instant::now(), review::body(&self.settings.version, &spec));
         let answered = self.endpoint.post(body.into(), self.settings.timeout, LONGEST).await;
+        let is_short = answered.as_ref().is_ok_and(|answer| answer.len() < LONGEST_REMEMBERED) && length(attributes) < LONGEST_REMEMBERED;
         let decided = answered.and_then(|answer| review::decision(&answer));
         let result = match &decided {
             Ok(_) => "success",
@@ -107,7 +126,7 @@ impl WebhookAuthorizer {
         match decided {
             Ok(decision) => {
                 let lasts = if decision == Decision::Allow { self.settings.authorized_for } else { self.settings.unauthorized_for };
-                if let Some(lasts) = lasts.filter(|_| length(attributes) < LONGEST_REMEMBERED) {
+                if let Some(lasts) = lasts.filter(|_| is_short) {
                     self.known.keep(hash, decision.clone(), lasts);
                 }
                 decision

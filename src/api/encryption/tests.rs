@@ -310,6 +310,8 @@ fn a_configuration_that_cannot_work_is_refused_in_upstreams_words_and_tells_no_s
 struct FakeKms {
     key_id: Mutex<String>,
     sick: Mutex<Option<String>>,
+    /// It opens nothing.
+    refuses: AtomicBool,
     opened: AtomicUsize,
 }
 
@@ -328,6 +330,9 @@ impl KmsService for FakeKms {
     async fn decrypt(&self, request: DecryptRequest) -> Result<DecryptResponse, String> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         assert_eq!(request.annotations.len(), 1);
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err("x".repeat(1 << 20));
+        }
         Ok(DecryptResponse { plaintext: request.ciphertext.iter().rev().map(|byte| !byte).collect() })
     }
 }
@@ -359,6 +364,31 @@ async fn a_service_seals_seeds_and_opens_those_of_others() {
     assert_eq!(service.opened.load(Ordering::Relaxed), 1, "a seed is opened once");
     assert!(providers.open("secrets", &sealed, b"/registry/secrets/default/b").await.is_err());
     assert!(providers.open("secrets", &Bytes::from_static(b"k8s:enc:kms:v2:vault:junk"), &SECRET).await.is_err());
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_open_a_seed_is_not_waited_for_with_every_value() {
+    let service = Arc::new(FakeKms { key_id: Mutex::new("1".into()), ..FakeKms::default() });
+    let (provider, providers) = of_service(&service);
+    assert_eq!(provider.check().await, Ok(()));
+    let sealed = providers.seal("secrets", &PLAIN, &SECRET).expect("seals");
+    service.refuses.store(true, Ordering::Relaxed);
+    assert!(providers.open("secrets", &sealed, &SECRET).await.is_ok(), "its own seed is known");
+    let (_, other) = of_service(&service);
+    for _ in 0..100 {
+        let refused = other.open("secrets", &sealed, &SECRET).await.expect_err("is refused");
+        assert!(refused.contains("failed to decrypt DEK") && refused.len() < 2000, "{refused}");
+    }
+    assert_eq!(service.opened.load(Ordering::Relaxed), 1, "it was asked once");
+    service.refuses.store(false, Ordering::Relaxed);
+    for _ in 0..200 {
+        if other.open("secrets", &sealed, &SECRET).await.is_ok() {
+            assert_eq!(service.opened.load(Ordering::Relaxed), 2, "and once more, a while later");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the service opens the seed again, and is not asked");
 }
 
 #[tokio::test]

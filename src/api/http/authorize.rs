@@ -11,19 +11,7 @@ use crate::{
 /// # Errors
 /// 403 with upstream's text.
 pub async fn authorize(authorizer: &dyn Authorizer, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
-    judged(decide(authorizer, user, attributes).await, user, attributes)
-}
-
-/// The same by what the authorizer knows by itself.
-///
-/// # Errors
-/// 403 with upstream's text.
-pub fn authorize_known(authorizer: &dyn Authorizer, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
-    judged(authorizer.authorize(user, attributes), user, attributes)
-}
-
-fn judged(decision: Decision, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
-    match decision {
+    match decide(authorizer, user, attributes).await {
         Decision::Allow => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(user, attributes, &reason)),
     }

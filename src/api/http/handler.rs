@@ -34,7 +34,6 @@ use super::{
     connections::{Connection, Work, connection_of},
     health, identity,
     impersonation::impersonate,
-    limits::holder,
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
@@ -51,7 +50,7 @@ use super::{
 use crate::{
     aggregation::RemoteService,
     aside,
-    auth::Attributes,
+    auth::{Attributes, groups::holder},
     expressions::go_duration,
     flow::{Classified, Parts, WorkEstimate},
     meta::Cause,
@@ -253,7 +252,7 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     if audit.records_requests() {
         notices.record_requests();
     }
-    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer)? else { return Ok(caller) };
+    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer).await? else { return Ok(caller) };
     audit.impersonated(&impersonated);
     Ok(impersonated.user)
 }

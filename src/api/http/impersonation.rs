@@ -8,12 +8,12 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 
 use super::{
-    authorize::authorize_known as authorize,
+    authorize::authorize,
     identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED},
     query::percent_decode,
 };
 use crate::{
-    auth::{Attributes, Authorizer, forbidden},
+    auth::{Attributes, Authorizer, forbidden, peer},
     meta::names,
     service::UserInfo,
     status::Status,
@@ -91,7 +91,7 @@ fn runs_on(caller: &UserInfo, node: &str) -> bool {
 ///
 /// # Errors
 /// 403 unless the caller may impersonate all it asks for; 400 for groups without a user.
-pub fn impersonate(
+pub async fn impersonate(
     request: &HttpRequest,
     caller: &UserInfo,
     asked: &Attributes<'_>,
@@ -103,7 +103,7 @@ pub fn impersonate(
     }
     let headers: Vec<(String, String)> =
         headers.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
-    decide(&wanted(&headers)?, caller, asked, authorizer).map(Some)
+    decide(&wanted(&headers)?, caller, asked, authorizer).await.map(Some)
 }
 
 /// The identity that the headers spell. Header names are lower case.
@@ -127,10 +127,10 @@ fn wanted(headers: &[(String, String)]) -> Result<UserInfo, Status> {
 }
 
 /// The first mode that allows it; if none does, the first refusal.
-fn decide(wanted: &UserInfo, caller: &UserInfo, asked: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<Impersonated, Status> {
+async fn decide(wanted: &UserInfo, caller: &UserInfo, asked: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<Impersonated, Status> {
     let mut refusal = None;
     for mode in Mode::ALL.into_iter().filter(|mode| mode.applies(wanted, caller)) {
-        match (Check { mode, caller, authorizer }).check(wanted, asked) {
+        match (Check { mode, caller, authorizer }).check(wanted, asked).await {
             Ok(user) => {
                 let constraint = if mode == Mode::Legacy { "" } else { mode.verb() };
                 return Ok(Impersonated { user: Arc::new(user), constraint });
@@ -150,17 +150,19 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn check(&self, wanted: &UserInfo, asked: &Attributes<'_>) -> Result<UserInfo, Status> {
+    async fn check(&self, wanted: &UserInfo, asked: &Attributes<'_>) -> Result<UserInfo, Status> {
         if let Some(verb) = self.mode.verb_on(asked.verb) {
-            authorize(self.authorizer, self.caller, &Attributes { verb: &verb, ..asked.clone() })?;
+            authorize(self.authorizer, self.caller, &Attributes { verb: &verb, ..asked.clone() }).await?;
         }
         let mut user = wanted.clone();
-        self.name(wanted, &mut user)?;
+        self.name(wanted, &mut user).await?;
         if !wanted.uid.is_empty() {
-            self.ask(&Attributes { group: AUTHENTICATION, resource: "uids", name: &wanted.uid, ..Attributes::default() })?;
+            self.ask(&Attributes { group: AUTHENTICATION, resource: "uids", name: &wanted.uid, ..Attributes::default() }).await?;
         }
-        self.groups(&wanted.groups)?;
-        self.extra(wanted)?;
+        self.groups(&wanted.groups).await?;
+        self.extra(wanted).await?;
+        // Where a connection comes from nobody says of themselves.
+        peer::note(&mut user, None);
         let everybody = if user.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
         let placed = |group: &String| group == everybody || user.name != ANONYMOUS && group == UNAUTHENTICATED;
         if !user.groups.iter().any(placed) {
@@ -169,8 +171,8 @@ impl Check<'_> {
         Ok(user)
     }
 
-    fn ask(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        authorize(self.authorizer, self.caller, &self.about(attributes))
+    async fn ask(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        authorize(self.authorizer, self.caller, &self.about(attributes)).await
     }
 
     fn about<'a>(&self, attributes: &Attributes<'a>) -> Attributes<'a> {
@@ -186,7 +188,7 @@ impl Check<'_> {
         if self.is_constrained() { AUTHENTICATION } else { "" }
     }
 
-    fn name(&self, wanted: &UserInfo, user: &mut UserInfo) -> Result<(), Status> {
+    async fn name(&self, wanted: &UserInfo, user: &mut UserInfo) -> Result<(), Status> {
         let mut attributes = Attributes { group: self.group(), resource: "users", name: &wanted.name, ..Attributes::default() };
         if let Some(node) = wanted.name.strip_prefix(NODE_PREFIX).filter(|_| self.is_constrained()) {
             attributes.resource = "nodes";
@@ -200,10 +202,10 @@ impl Check<'_> {
                 user.groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
             }
         }
-        self.ask(&attributes)
+        self.ask(&attributes).await
     }
 
-    fn groups(&self, groups: &[String]) -> Result<(), Status> {
+    async fn groups(&self, groups: &[String]) -> Result<(), Status> {
         let attributes = Attributes { group: self.group(), resource: "groups", ..Attributes::default() };
         for group in groups {
             let named = Attributes { name: group, ..attributes.clone() };
@@ -214,17 +216,20 @@ impl Check<'_> {
                 return Err(self.refuse(&named, "impersonating the system:masters group is not allowed"));
             }
         }
-        groups.iter().try_for_each(|group| self.ask(&Attributes { name: group, ..attributes.clone() }))
+        for group in groups {
+            self.ask(&Attributes { name: group, ..attributes.clone() }).await?;
+        }
+        Ok(())
     }
 
-    fn extra(&self, wanted: &UserInfo) -> Result<(), Status> {
+    async fn extra(&self, wanted: &UserInfo) -> Result<(), Status> {
         let attributes = Attributes { group: AUTHENTICATION, resource: "userextras", ..Attributes::default() };
         for (key, values) in &wanted.extra {
             if let Some(why) = extra_error(key, values).filter(|_| self.is_constrained()) {
                 return Err(self.refuse(&attributes, &why));
             }
             for value in values {
-                self.ask(&Attributes { subresource: key, name: value, ..attributes.clone() })?;
+                self.ask(&Attributes { subresource: key, name: value, ..attributes.clone() }).await?;
             }
         }
         Ok(())
@@ -282,8 +287,8 @@ mod tests {
         UserInfo { name: "ann".into(), ..UserInfo::default() }
     }
 
-    #[test]
-    fn the_plain_verb_is_asked_for_every_group_extra_and_uid() {
+    #[tokio::test]
+    async fn the_plain_verb_is_asked_for_every_group_extra_and_uid() {
         let wanted =
             headers(&[("impersonate-user", "bob"), ("impersonate-group", "g"), ("impersonate-extra-acme.com%2fx", "1"), ("impersonate-uid", "u")]);
         const ALL: &[&str] = &[
@@ -292,42 +297,42 @@ mod tests {
             "impersonate authentication.k8s.io/userextras/acme.com/x 1",
             "impersonate authentication.k8s.io/uids u",
         ];
-        let allowed = decide(&wanted, &ann(), &asked(), &Only(ALL)).expect("is allowed");
+        let allowed = decide(&wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
         assert_eq!((allowed.user.uid.as_str(), &allowed.user.groups), ("u", &vec!["g".to_owned(), "system:authenticated".into()]));
-        assert_eq!(decide(&wanted, &ann(), &asked(), &Only(&ALL[..3])).expect_err("the uid is missing").code, 403);
+        assert_eq!(decide(&wanted, &ann(), &asked(), &Only(&ALL[..3])).await.expect_err("the uid is missing").code, 403);
     }
 
-    #[test]
-    fn impersonating_a_service_account_brings_its_groups() {
+    #[tokio::test]
+    async fn impersonating_a_service_account_brings_its_groups() {
         let wanted = headers(&[("impersonate-user", "system:serviceaccount:a:b")]);
-        let user = decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts b"])).expect("is allowed");
+        let user = decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts b"])).await.expect("is allowed");
         assert_eq!(user.user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
         for name in
             ["system:serviceaccount:a:b:kube-system:c", "system:serviceaccount:a:", "system:serviceaccount:a:B/../c", "system:serviceaccount:a:b,c"]
         {
             let wanted = headers(&[("impersonate-user", name)]);
-            decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts *"])).map(drop).expect_err("is no account's name");
+            decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts *"])).await.map(drop).expect_err("is no account's name");
             assert_eq!(account(name), None);
         }
         assert_eq!(user.constraint, "");
     }
 
-    #[test]
-    fn constrained_impersonation_needs_the_identity_and_the_action() {
+    #[tokio::test]
+    async fn constrained_impersonation_needs_the_identity_and_the_action() {
         const IDENTITY: &str = "impersonate:user-info authentication.k8s.io/users bob";
         const ACTION: &str = "impersonate-on:user-info:list /pods";
         let wanted = headers(&[("impersonate-user", "bob")]);
-        let allowed = decide(&wanted, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).expect("is allowed");
+        let allowed = decide(&wanted, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect("is allowed");
         assert_eq!((allowed.constraint, allowed.user.name.as_str()), ("impersonate:user-info", "bob"));
-        let refused = decide(&wanted, &ann(), &asked(), &Only(&[IDENTITY])).expect_err("is refused");
+        let refused = decide(&wanted, &ann(), &asked(), &Only(&[IDENTITY])).await.expect_err("is refused");
         assert!(refused.message.contains("User \"ann\" cannot impersonate-on:user-info:list resource \"pods\""), "{refused}");
         let masters = headers(&[("impersonate-user", "bob"), ("impersonate-group", "system:masters")]);
-        let refused = decide(&masters, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).expect_err("is refused");
+        let refused = decide(&masters, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect_err("is refused");
         assert!(refused.message.ends_with("impersonating the system:masters group is not allowed"), "{refused}");
     }
 
-    #[test]
-    fn an_agent_may_act_as_the_node_it_runs_on() {
+    #[tokio::test]
+    async fn an_agent_may_act_as_the_node_it_runs_on() {
         let agent = |node: &str| UserInfo {
             name: "system:serviceaccount:kube-system:agent".into(),
             extra: [(NODE_NAME.to_owned(), vec![node.to_owned()])].into(),
@@ -335,9 +340,42 @@ mod tests {
         };
         let wanted = headers(&[("impersonate-user", "system:node:n1")]);
         let only = Only(&["impersonate:associated-node authentication.k8s.io/nodes *", "impersonate-on:associated-node:list /pods"]);
-        let allowed = decide(&wanted, &agent("n1"), &asked(), &only).expect("is allowed");
+        let allowed = decide(&wanted, &agent("n1"), &asked(), &only).await.expect("is allowed");
         assert_eq!(allowed.user.groups, ["system:nodes", "system:authenticated"]);
-        assert_eq!(decide(&wanted, &agent("n2"), &asked(), &only).expect_err("runs elsewhere").code, 403);
+        assert_eq!(decide(&wanted, &agent("n2"), &asked(), &only).await.expect_err("runs elsewhere").code, 403);
+    }
+
+    /// Knows of nothing that speaks against anybody, and denies what it is asked.
+    struct Asks;
+
+    impl Authorizer for Asks {
+        fn authorize(&self, _user: &UserInfo, _attributes: &Attributes<'_>) -> Decision {
+            Decision::Allow
+        }
+
+        fn decide<'a>(&'a self, _user: &'a UserInfo, _attributes: &'a Attributes<'a>) -> Option<futures::future::BoxFuture<'a, Decision>> {
+            Some(Box::pin(std::future::ready(Decision::Deny("no".into()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_others_is_waited_for() {
+        let wanted = headers(&[("impersonate-user", "bob")]);
+        assert_eq!(decide(&wanted, &ann(), &asked(), &Asks).await.expect_err("is denied").code, 403);
+    }
+
+    #[tokio::test]
+    async fn nobody_says_where_a_node_connects_from() {
+        const HEADER: &str = "impersonate-extra-authentication.troupe.dev%2fpeer-address";
+        let wanted = headers(&[("impersonate-user", "system:node:n1"), ("impersonate-group", "system:nodes"), (HEADER, "in-process")]);
+        assert_eq!(wanted.extra.keys().collect::<Vec<_>>(), [peer::PEER_ADDRESS], "it is spelled so");
+        const ALL: &[&str] = &[
+            "impersonate /users system:node:n1",
+            "impersonate /groups system:nodes",
+            "impersonate authentication.k8s.io/userextras/authentication.troupe.dev/peer-address in-process",
+        ];
+        let allowed = decide(&wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
+        assert_eq!(peer::Peer::of(Some(&allowed.user.extra)), peer::Peer::Unknown);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{service::UserInfo, status::Status};
+use crate::{auth::groups::holder, service::UserInfo, status::Status};
 
 /// Bodies of one user that are coming or in work: ten of the longest.
 const USER_BYTES: usize = 10 * MAX_BODY;
@@ -79,12 +79,6 @@ struct Account {
     all: usize,
     /// By [`holder`].
     users: HashMap<String, usize>,
-}
-
-/// Whose account something goes to: who may make service accounts has as many as they like, so those of a namespace count as one.
-pub fn holder(user: &UserInfo) -> &str {
-    let account = user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    account.map_or(&*user.name, |(_, name)| &user.name[..user.name.len() - name.len() - 1])
 }
 
 /// The part of one request; given back when dropped.

@@ -6,10 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 
 use super::{Resource, SchemaSource, Served, custom::CustomSchema, resource::Plain};
-use crate::meta::{GroupVersionKind, request::Verb};
+use crate::{
+    meta::{GroupVersionKind, request::Verb},
+    schema::{Format, decode::parse},
+};
 
 const VERBS: [Verb; 8] = [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
@@ -67,6 +70,12 @@ fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Reads a document that costs no more memory for its size than what clients send may.
+fn metered<'de, T: Deserialize<'de>>(document: &'de [u8]) -> serde_json::Result<T> {
+    parse(document, Format::Json).map_err(<serde_json::Error as de::Error>::custom)?;
+    serde_json::from_slice(document)
+}
+
 #[derive(Deserialize)]
 struct GroupList {
     #[serde(default, deserialize_with = "or_default")]
@@ -101,7 +110,7 @@ struct Version {
 /// # Errors
 /// When it is no such document.
 pub fn aggregated(document: &[u8]) -> serde_json::Result<Vec<DiscoveredVersion>> {
-    let list: GroupList = serde_json::from_slice(document)?;
+    let list: GroupList = metered(document)?;
     let mut versions = Vec::new();
     for group in list.items {
         let name = group.metadata.name;
@@ -145,7 +154,7 @@ struct ListedResource {
 /// # Errors
 /// When it is no such list.
 pub fn listed(document: &[u8]) -> serde_json::Result<Vec<DiscoveredResource>> {
-    let list: ResourceList = serde_json::from_slice(document)?;
+    let list: ResourceList = metered(document)?;
     let mut found: Vec<DiscoveredResource> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for item in list.resources {
@@ -226,6 +235,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_document_that_is_large_in_memory_is_none() {
+        let many = |length: usize| format!("[{}{{}}]", "{},".repeat(length));
+        let document = |length: usize| {
+            format!(r#"{{"items": [{{"metadata": {{"name": "a"}}, "versions": [{{"version": "v1", "resources": {}}}]}}]}}"#, many(length))
+        };
+        assert_eq!(aggregated(document(9).as_bytes()).expect("a document")[0].resources.len(), 10);
+        assert!(aggregated(document(1 << 20).as_bytes()).is_err());
+        assert!(listed(format!(r#"{{"resources": {}}}"#, many(1 << 20)).as_bytes()).is_err());
+    }
 
     #[test]
     fn both_forms_of_a_document_tell_the_same() {

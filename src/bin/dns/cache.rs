@@ -69,6 +69,7 @@ struct Entry {
     size: usize,
     since: Instant,
     lasts: Duration,
+    denies: bool,
     uses: u32,
     refreshing: bool,
 }
@@ -99,11 +100,20 @@ pub struct Cache {
 struct Held {
     entries: LruCache<Key, Entry>,
     bytes: usize,
+    denials: usize,
+}
+
+impl Held {
+    /// What was kept is no more.
+    fn forget(&mut self, entry: &Entry) {
+        self.bytes -= entry.size;
+        self.denials -= usize::from(entry.denies);
+    }
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { held: Mutex::new(Held { entries: LruCache::new(REPLIES), bytes: 0 }) }
+        Cache { held: Mutex::new(Held { entries: LruCache::new(REPLIES), bytes: 0, denials: 0 }) }
     }
 }
 
@@ -151,14 +161,16 @@ impl Cache {
         let Some(lasts) = lasts(&reply).filter(|_| size <= LARGEST) else { return };
         let size = size.max(RECORD * (reply.answers.len() + reply.authorities.len() + reply.additionals.len()));
         let mut held = self.held.lock();
-        let entry = Entry { reply, size, since: now, lasts, uses: 0, refreshing: false };
+        let denies = denies(&reply);
+        let entry = Entry { reply, size, since: now, lasts, denies, uses: 0, refreshing: false };
         held.bytes += size;
+        held.denials += usize::from(denies);
         if let Some((_, replaced)) = held.entries.push(key, entry) {
-            held.bytes -= replaced.size;
+            held.forget(&replaced);
         }
         while held.bytes > BYTES {
             let Some((_, oldest)) = held.entries.pop_lru() else { return };
-            held.bytes -= oldest.size;
+            held.forget(&oldest);
         }
     }
 
@@ -166,14 +178,13 @@ impl Cache {
     pub fn clear(&self) {
         let mut held = self.held.lock();
         held.entries.clear();
-        held.bytes = 0;
+        (held.bytes, held.denials) = (0, 0);
     }
 
     /// How many replies are kept that have answers, and that deny.
     pub fn entries(&self) -> [usize; 2] {
         let held = self.held.lock();
-        let denials = held.entries.iter().filter(|(_, entry)| denies(&entry.reply)).count();
-        [held.entries.len() - denials, denials]
+        [held.entries.len() - held.denials, held.denials]
     }
 
     /// How many there are.
@@ -364,6 +375,24 @@ mod tests {
         cache.stale(&key, &asked, start + Duration::from_secs(103));
         assert_eq!(old(104), Some((STALE_TTL, true)), "nobody answered");
         assert_eq!(old(20 + 3600), None);
+    }
+
+    #[test]
+    fn answers_and_denials_are_counted_as_they_come_and_go() {
+        let (cache, start) = (Cache::default(), Instant::now());
+        put(&cache, denial("a.org.", 10), start);
+        put(&cache, denial("b.org.", 10), start);
+        put(&cache, reply("c.org.", 10), start);
+        assert_eq!(cache.entries(), [1, 2]);
+        put(&cache, reply("a.org.", 10), start);
+        assert_eq!(cache.entries(), [2, 1], "it was replaced");
+        for at in 0..=BYTES / 4000 {
+            let more = reply(&format!("n{at}.org."), 20);
+            cache.put(Key::of(&more).expect("a question"), more, 4000, start);
+        }
+        assert_eq!(cache.entries(), [BYTES / 4000, 0], "the others made room");
+        cache.clear();
+        assert_eq!(cache.entries(), [0, 0]);
     }
 
     #[test]

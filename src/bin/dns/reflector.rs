@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use troupe_net::dns::{
     Index,
@@ -98,6 +98,20 @@ struct MetaOnly {
     metadata: Meta,
 }
 
+/// An object of a list; nothing where it is none of its kind: one that nobody can read must not take the names of all others along.
+struct Item<K>(Option<K>);
+
+impl<'de, K: Watched> Deserialize<'de> for Item<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Item(serde_json::from_str(raw.get()).inspect_err(|error| unreadable::<K>(error)).ok()))
+    }
+}
+
+fn unreadable<K: Watched>(error: &serde_json::Error) {
+    eprintln!("an object of {} cannot be read and is left out: {error}", K::PATH);
+}
+
 /// Starts following every kind.
 pub fn spawn_all(api: &Api, state: &Arc<State>) {
     tokio::spawn(follow::<Namespace>(api.clone(), state.clone()));
@@ -108,9 +122,10 @@ pub fn spawn_all(api: &Api, state: &Arc<State>) {
 async fn follow<K: Watched>(api: Api, state: Arc<State>) {
     let (mut listed, mut pause) = (false, MIN_PAUSE);
     loop {
-        match api.list::<K>(K::PATH).await {
+        match api.list::<Item<K>>(K::PATH).await {
             Ok(list) => {
-                state.change(|index| K::replace(list.items, index));
+                let items: Vec<K> = list.items.into_iter().filter_map(|Item(object)| object).collect();
+                state.change(|index| K::replace(items, index));
                 if !std::mem::replace(&mut listed, true) {
                     state.mark_listed();
                 }
@@ -159,7 +174,14 @@ async fn watch<K: Watched>(api: &Api, state: &State, revision: &mut String, paus
 fn apply<K: Watched>(event: &Event<'_>, state: &State) -> serde_json::Result<String> {
     match event.r#type {
         "ADDED" | "MODIFIED" => {
-            let object: K = serde_json::from_str(event.object.get())?;
+            let object: K = match serde_json::from_str(event.object.get()) {
+                Ok(object) => object,
+                Err(error) => {
+                    unreadable::<K>(&error);
+                    let MetaOnly { metadata } = serde_json::from_str(event.object.get())?;
+                    return Ok(metadata.resource_version);
+                }
+            };
             let revision = object.meta().resource_version.clone();
             state.change(|index| object.add(index));
             Ok(revision)

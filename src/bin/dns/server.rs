@@ -22,7 +22,7 @@ use tokio::{
     task::AbortHandle,
     time::timeout,
 };
-use troupe_net::dns::{Answer, answer, decode, servfail, truncated};
+use troupe_net::dns::{Answer, answer, decode, decode_query, servfail, truncated};
 
 use crate::{
     cache::{Cache, Key, denies},
@@ -184,7 +184,7 @@ async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
 }
 
 /// A place for one more client: where there is none the oldest goes.
-async fn place(clients: &Arc<Semaphore>, under_way: &mut VecDeque<AbortHandle>) -> Option<OwnedSemaphorePermit> {
+pub async fn place(clients: &Arc<Semaphore>, under_way: &mut VecDeque<AbortHandle>) -> Option<OwnedSemaphorePermit> {
     if clients.available_permits() == 0
         && let Some(oldest) = under_way.pop_front()
     {
@@ -221,7 +221,7 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Reso
 impl Resolver {
     /// What can be said without asking anybody.
     fn begin(self: &Arc<Self>, bytes: &[u8], tcp: bool) -> Step {
-        let Some(query) = decode(bytes) else { return malformed(bytes) };
+        let Some(query) = decode_query(bytes) else { return malformed(bytes) };
         if query.metadata.message_type != MessageType::Query {
             return Step::Ignore;
         }

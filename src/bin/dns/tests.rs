@@ -80,7 +80,7 @@ impl FakeApi {
         }
         let items = match first.split_whitespace().nth(1).unwrap_or_default() {
             "/api/v1/namespaces" => r#"{"metadata":{"name":"default"}}"#.to_owned(),
-            "/api/v1/services" => service("web", "10.96.0.20"),
+            "/api/v1/services" => format!("{ODD},{}", service("web", "10.96.0.20")),
             _ => String::new(),
         };
         let body = format!(r#"{{"metadata":{{"resourceVersion":"5"}},"items":[{items}]}}"#);
@@ -88,6 +88,9 @@ impl FakeApi {
         stream.flush().await
     }
 }
+
+/// A Service that is none: it stands in nobody's way.
+const ODD: &str = r#"{"metadata":{"name":"odd","namespace":"default","resourceVersion":"6"},"spec":{"ports":[{"port":70000}]}}"#;
 
 fn service(name: &str, ip: &str) -> String {
     format!(r#"{{"metadata":{{"name":"{name}","namespace":"default","resourceVersion":"7"}},"spec":{{"type":"ClusterIP","clusterIP":"{ip}"}}}}"#)
@@ -206,6 +209,8 @@ async fn names_follow_the_api_and_others_go_upstream() {
 
     // The watch may begin a moment after the list: publish until it has been seen.
     until("the event", async || {
+        fake.events.send_replace(format!(r#"{{"type":"MODIFIED","object":{ODD}}}"#));
+        tokio::time::sleep(Duration::from_millis(5)).await;
         fake.events.send_replace(format!(r#"{{"type":"ADDED","object":{}}}"#, service("new", "10.96.0.21")));
         addresses(&ask(address, "new.default.svc.cluster.local.").await) == ["10.96.0.21"]
     })
@@ -303,6 +308,30 @@ async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
     other.write_all(&query).await.expect("sends");
     let length = timeout(Duration::from_secs(5), other.read_u16()).await.expect("is answered").expect("is answered");
     assert!(length > 12);
+}
+
+#[tokio::test]
+async fn whoever_holds_the_ports_of_probes_keeps_no_probe_from_an_answer() {
+    let state = Arc::new(State::new("cluster.local").expect("a domain"));
+    let health = health::serve(LOCAL, state, Arc::default()).await.expect("binds");
+    let mut held = Vec::new();
+    for number in 10..30 {
+        for _ in 0..8 {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind(SocketAddr::from(([127, 0, 0, number], 0))).expect("binds");
+            held.push(socket.connect(health).await.expect("connects"));
+        }
+    }
+    let reply = timeout(Duration::from_secs(3), get(health, "/health")).await.expect("is answered at once");
+    assert_eq!(reply, "HTTP/1.1 200 OK");
+    // One address has its share.
+    let mut more = Vec::new();
+    for _ in 0..9 {
+        more.push(TcpStream::connect(health).await.expect("connects"));
+    }
+    let mut buffer = [0; 16];
+    let ended = timeout(Duration::from_secs(3), more[8].read(&mut buffer)).await.expect("is not kept waiting");
+    assert!(matches!(ended, Ok(0) | Err(_)));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    io,
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
@@ -31,7 +32,7 @@ const ROUNDS: usize = 2;
 /// Queries under way at most; more are refused rather than queued.
 const MAX_PENDING: usize = 1024;
 pub const DNS_PORT: u16 = 53;
-/// A resolver that failed so often in a row is asked only where no other is left (CoreDNS' `max_fails`).
+/// A resolver that failed so often in a row, and does not answer a question of ours, is asked only where no other is left (CoreDNS' `max_fails`).
 const MAX_FAILS: u32 = 2;
 /// Until it answers a question about the root, asked so often (CoreDNS' `health_check`).
 const HEALTH_CHECK: Duration = Duration::from_millis(500);
@@ -65,22 +66,24 @@ impl Resolver {
         self.fails.store(0, Ordering::Relaxed);
     }
 
-    /// From the first failure on somebody looks when it answers again.
+    /// A question was not answered, which somebody may have asked for that reason: names can be had that nobody answers for. So it is asked
+    /// for something of ours at once, and again until it answers; only what it does not answer then counts.
     fn failed(self: &Arc<Self>) {
-        self.fails.fetch_add(1, Ordering::Relaxed);
         if !self.checked.swap(true, Ordering::Relaxed) {
             let resolver = Arc::downgrade(self);
             tokio::spawn(async move {
                 loop {
-                    tokio::time::sleep(HEALTH_CHECK).await;
-                    let Some(resolver) = resolver.upgrade() else { return };
-                    if resolver.is_well().await {
-                        resolver.answered();
-                        resolver.checked.store(false, Ordering::Relaxed);
+                    let Some(current) = resolver.upgrade() else { return };
+                    if current.is_well().await {
+                        current.answered();
+                        current.checked.store(false, Ordering::Relaxed);
                         return;
                     }
-                    resolver.counts.is_not_well();
-                    resolver.fails.fetch_add(1, Ordering::Relaxed);
+                    current.counts.is_not_well();
+                    // The question is the first that it did not answer.
+                    current.fails.fetch_add(MAX_FAILS, Ordering::Relaxed);
+                    drop(current);
+                    tokio::time::sleep(HEALTH_CHECK).await;
                 }
             });
         }
@@ -193,11 +196,18 @@ async fn ask_udp(server: SocketAddr, query: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut sent = query.to_vec();
     sent.get_mut(..2).context("the query is too short")?.copy_from_slice(&id[..2]);
     socket.send(&sent).await?;
-    let mut buffer = vec![0; 65_535];
     loop {
-        let length = socket.recv(&mut buffer).await?;
+        // Whoever waits holds no room for what may come.
+        socket.readable().await?;
+        let mut buffer = vec![0; 65_535];
+        let length = match socket.try_recv(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error.into()),
+        };
         if length >= 12 && buffer[..2] == id[..2] {
             buffer.truncate(length);
+            buffer.shrink_to_fit();
             buffer[..2].copy_from_slice(&query[..2]);
             return Ok(buffer);
         }
@@ -234,22 +244,45 @@ mod tests {
         let upstream = Upstream::new(vec![address, ([127, 0, 0, 1], 1).into()]);
         assert_eq!(upstream.order(), [0, 1, 0, 1]);
         upstream.servers[0].failed();
-        assert_eq!(upstream.order(), [0, 1, 0, 1], "once may be chance");
         upstream.servers[0].failed();
-        assert_eq!((upstream.order(), upstream.is_down()), (vec![1, 1], false));
+        assert_eq!(upstream.order(), [0, 1, 0, 1], "it may be for what was asked");
+        let left_out = async {
+            while upstream.order() != [1, 1] {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), left_out).await.expect("does not answer what it is asked to see whether it is well");
+        assert!(!upstream.is_down());
         upstream.servers[1].fails.store(MAX_FAILS, Ordering::Relaxed);
         assert!(upstream.is_down());
         assert_eq!(upstream.order(), [0, 1], "rather one that may be down than none");
-        let mut buffer = [0; 512];
-        let (length, from) = down.recv_from(&mut buffer).await.expect("is looked at");
-        buffer[2] |= 0x80;
-        down.send_to(&buffer[..length], from).await.expect("sends");
-        for _ in 0..200 {
-            if upstream.order() == [0, 0] {
-                return;
+        tokio::spawn(answer_all(down));
+        let asked = async {
+            while upstream.order() != [0, 0] {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        timeout(Duration::from_secs(10), asked).await.expect("it answers");
+    }
+
+    async fn answer_all(socket: UdpSocket) {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            buffer[2] |= 0x80;
+            socket.send_to(&buffer[..length], from).await.expect("sends");
         }
-        panic!("it answers, and is not asked: {:?}", upstream.order());
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_answers_for_take_no_resolver_from_others() {
+        let resolver = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        let upstream = Upstream::new(vec![resolver.local_addr().expect("is bound")]);
+        tokio::spawn(answer_all(resolver));
+        for _ in 0..50 {
+            upstream.servers[0].failed();
+            assert!(!upstream.is_down());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(!upstream.is_down());
     }
 }

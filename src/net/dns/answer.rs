@@ -9,6 +9,8 @@ use super::zone::{Lookup, Zone};
 
 /// The largest UDP payload we send: it fits every path without fragments.
 const MAX_UDP: u16 = 1232;
+/// A record takes so many bytes at least: its name, type, class, time to live and length.
+const SHORTEST_RECORD: usize = 11;
 /// How many aliases are followed within the zone.
 const MAX_ALIASES: usize = 8;
 
@@ -72,10 +74,17 @@ pub fn servfail(query: &Message) -> Message {
 }
 
 /// The wire form of `reply` for UDP: cut to a notice to use TCP when it is larger than the client takes.
+///
+/// # Errors
+/// When it cannot be written.
 pub fn truncated(query: &Message, reply: &Message) -> Result<Vec<u8>, hickory_proto::ProtoError> {
+    let limit = usize::from(query.edns.as_ref().map_or(512, |edns| edns.max_payload().clamp(512, MAX_UDP)));
+    // What is certainly too long is not written in vain.
+    if (reply.answers.len() + reply.authorities.len() + reply.additionals.len()) * SHORTEST_RECORD > limit {
+        return reply.truncate().to_vec();
+    }
     let bytes = reply.to_vec()?;
-    let limit = query.edns.as_ref().map_or(512, |edns| edns.max_payload().clamp(512, MAX_UDP));
-    if bytes.len() <= usize::from(limit) { Ok(bytes) } else { reply.truncate().to_vec() }
+    if bytes.len() <= limit { Ok(bytes) } else { reply.truncate().to_vec() }
 }
 
 fn reply_to(query: &Message) -> Message {

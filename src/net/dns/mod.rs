@@ -14,6 +14,6 @@ mod zone;
 mod tests;
 
 pub use answer::{Answer, answer, servfail, truncated};
-pub use decode::decode;
+pub use decode::{decode, decode_query};
 pub use index::Index;
 pub use zone::{Lookup, Zone};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use troupe_addresses::is_unicast;
 
 /// Name, namespace and labels.
@@ -65,7 +65,9 @@ pub struct Slice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Endpoint {
-    pub addresses: Vec<String>,
+    /// Without those that would lead whoever asks to itself or to its link.
+    #[serde(deserialize_with = "unicast")]
+    pub addresses: Vec<IpAddr>,
     pub hostname: Option<String>,
     pub conditions: Conditions,
 }
@@ -106,18 +108,42 @@ impl Slice {
 }
 
 impl Endpoint {
-    /// Its addresses, without those that would lead whoever asks to itself or to its link.
+    /// Its addresses.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.addresses.iter().filter_map(|address| address.parse().ok()).filter(|ip| is_unicast(*ip))
+        self.addresses.iter().copied()
     }
 
     /// The label this endpoint has below its Service: its hostname, else its address with dashes.
     pub fn label(&self, ip: IpAddr) -> String {
         match &self.hostname {
             Some(hostname) if !hostname.is_empty() => hostname.to_lowercase(),
-            _ => ip.to_string().replace(['.', ':'], "-"),
+            _ => with_dashes(ip),
         }
     }
+
+    /// Whether that is `host`, in small letters; `address` is what [`dashed`] makes of it.
+    pub fn is_called(&self, ip: IpAddr, host: &str, address: Option<IpAddr>) -> bool {
+        match &self.hostname {
+            Some(hostname) if !hostname.is_empty() => hostname.eq_ignore_ascii_case(host),
+            _ => address == Some(ip),
+        }
+    }
+}
+
+fn with_dashes(ip: IpAddr) -> String {
+    ip.to_string().replace(['.', ':'], "-")
+}
+
+/// The address that a label is, written with dashes.
+pub fn dashed(label: &str) -> Option<IpAddr> {
+    let ip = label.replace('-', ".").parse().map(IpAddr::V4).or_else(|_| label.replace('-', ":").parse().map(IpAddr::V6));
+    ip.ok().filter(|ip| with_dashes(*ip) == label)
+}
+
+/// Addresses are read once, not whenever somebody asks.
+fn unicast<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(texts.iter().filter_map(|text| text.parse().ok()).filter(|ip| is_unicast(*ip)).collect())
 }
 
 impl Port {

@@ -10,7 +10,7 @@ use troupe_addresses::is_unicast;
 
 use super::{
     index::{Index, ServiceKey},
-    view::{Endpoint, Service, Slice},
+    view::{Endpoint, Service, Slice, dashed},
 };
 
 /// Seconds that answers about cluster addresses may be kept.
@@ -216,7 +216,8 @@ impl Zone {
     /// One endpoint by its hostname or dashed address.
     fn host(&self, question: &Question<'_>, host: &str) -> Lookup {
         let ready = self.index.slices(question.namespace, question.service).flat_map(Slice::ready);
-        let ips = distinct(ready.flat_map(|endpoint| endpoint.ips().filter(|ip| endpoint.label(*ip) == host)));
+        let address = dashed(host);
+        let ips = distinct(ready.flat_map(|endpoint| endpoint.ips().filter(move |ip| endpoint.is_called(*ip, host, address))));
         if self.index.service(question.namespace, question.service).is_none() || ips.is_empty() {
             return Lookup::NoName;
         }

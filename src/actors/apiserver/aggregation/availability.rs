@@ -6,7 +6,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use http::Request;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_api::{
-    aggregation::{ApiServiceSpec, Backend, ServiceReference, endpoints, whole},
+    aggregation::{ApiServiceSpec, Backend, BackendError, ServiceReference, endpoints, whole},
     meta::{GroupResource, ObjectKey},
     service::Listers,
     stored::StoredObject,
@@ -17,8 +17,6 @@ use super::asker;
 /// Attempts at a time; one that succeeds is enough.
 const ATTEMPTS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A discovery document may be longer, but no server's is.
-const LONGEST: usize = 8 << 20;
 
 /// What the condition `Available` should say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +86,11 @@ async fn attempt(spec: &ApiServiceSpec, backend: &Backend) -> Result<(), String>
     let path = spec.discovery_path();
     let url = format!("https://{authority}{path}");
     let request = Request::get(&path).body(whole(Default::default())).map_err(|error| error.to_string())?;
-    match backend.ask_at(&authority, &asker(), request, LONGEST, TIMEOUT).await {
-        Ok(answer) if (200..300).contains(&answer.code) => Ok(()),
-        Ok(answer) => Err(format!("failing or missing response from {url}: bad status from {url}: {}", answer.code)),
+    // What else it says is not waited for.
+    let asked = tokio::time::timeout(TIMEOUT, backend.send(&authority, &asker(), request)).await.unwrap_or(Err(BackendError::TimedOut));
+    match asked.map(|answer| answer.status()) {
+        Ok(status) if status.is_success() => Ok(()),
+        Ok(status) => Err(format!("failing or missing response from {url}: bad status from {url}: {}", status.as_u16())),
         Err(error) => Err(format!("failing or missing response from {url}: Get {url:?}: {error}")),
     }
 }

@@ -14,9 +14,12 @@ use super::asker;
 const ACCEPT: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 const TIMEOUT: Duration = Duration::from_secs(5);
-const LONGEST: usize = 8 << 20;
+const LONGEST: usize = 4 << 20;
 /// Resources of one version that are taken from its server; each is watched by controllers.
 const MOST_RESOURCES: usize = 500;
+/// What is told of one of them, in words and in letters each: everybody is sent it.
+const MOST_WORDS: usize = 100;
+const LONGEST_WORD: usize = 253;
 
 /// What a server told last, and by which mark it knows that nothing has changed since.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +33,25 @@ pub struct Told {
 impl Told {
     /// What a server named, no more of it than is taken from one.
     fn new(mut resources: Vec<DiscoveredResource>, etag: Option<String>) -> Self {
-        let left_out = resources.len().saturating_sub(MOST_RESOURCES);
+        let named = resources.len();
+        resources.retain(is_usable);
         resources.truncate(MOST_RESOURCES);
-        Told { resources, left_out, etag }
+        Told { left_out: named - resources.len(), resources, etag }
     }
+}
+
+/// Whether a resource has a name that a path may have, and is told in few words.
+fn is_usable(resource: &DiscoveredResource) -> bool {
+    let DiscoveredResource { resource, response_kind, scope, singular_resource, verbs, short_names, categories, subresources } = resource;
+    let names = [resource, singular_resource, scope, &response_kind.group, &response_kind.version, &response_kind.kind];
+    let below = subresources.iter().flat_map(|below| {
+        let kind = &below.response_kind;
+        below.verbs.iter().chain([&below.subresource, &kind.group, &kind.version, &kind.kind])
+    });
+    let words = names.into_iter().chain(verbs).chain(short_names).chain(categories).chain(below);
+    let (mut count, mut longest) = (0_usize, 0_usize);
+    words.for_each(|word| (count, longest) = (count + 1, longest.max(word.len())));
+    !resource.is_empty() && !resource.contains('/') && count <= MOST_WORDS * (1 + subresources.len().min(MOST_WORDS)) && longest <= LONGEST_WORD
 }
 
 /// Asks. What was `told` before is what it is if the server says so.
@@ -90,5 +108,24 @@ mod tests {
         assert_eq!((few.resources.len(), few.left_out), (MOST_RESOURCES, 0));
         let many = Told::new(named(8000).collect(), None);
         assert_eq!((many.resources, many.left_out), (few.resources, 8000 - MOST_RESOURCES));
+    }
+
+    #[test]
+    fn a_resource_that_is_told_in_too_many_words_is_left_out() {
+        let usable = DiscoveredResource { resource: "r".into(), verbs: vec!["get".into(); 8], ..DiscoveredResource::default() };
+        let but = |change: &dyn Fn(&mut DiscoveredResource)| {
+            let mut changed = usable.clone();
+            change(&mut changed);
+            changed
+        };
+        let odd = [
+            but(&|resource| resource.resource = "".into()),
+            but(&|resource| resource.resource = "a/../b".into()),
+            but(&|resource| resource.response_kind.kind = "K".repeat(300).into()),
+            but(&|resource| resource.verbs = vec!["get".into(); 1000]),
+            but(&|resource| resource.categories = vec!["all".repeat(100).into()]),
+        ];
+        let told = Told::new(odd.into_iter().chain([usable.clone()]).collect(), None);
+        assert_eq!((told.resources, told.left_out), (vec![usable], 5));
     }
 }

@@ -15,8 +15,9 @@ use troupe_api::{
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST: usize = 16 << 20;
-/// What is kept of one version's document.
-const LONGEST_KEPT: usize = 4 << 20;
+/// The list of documents of v3, and a mark in it.
+const LONGEST_ROOT: usize = 1 << 20;
+const LONGEST_MARK: usize = 256;
 
 /// What a server told last.
 #[derive(Clone, Debug, Default)]
@@ -57,14 +58,15 @@ pub async fn describe(spec: &ApiServiceSpec, backend: &Backend, told: Told) -> T
 
 /// Whether the server has one; `None` if it has none of any version.
 async fn v3(spec: &ApiServiceSpec, backend: &Backend) -> Result<Option<Option<DocumentV3>>, String> {
-    let answer = ask(backend, "/openapi/v3", "").await?;
+    let answer = ask(backend, "/openapi/v3", "", LONGEST_ROOT).await?;
     match answer.code {
         404 => Ok(None),
         200 => {
             let root: Root = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
             let path = spec.discovery_path();
             let place = root.paths.get(path.trim_start_matches('/'));
-            let hash = |place: &Place| place.url.split_once("hash=").map_or("", |(_, hash)| hash.split('&').next().unwrap_or_default()).to_owned();
+            let mark = |place: &Place| Some(place.url.split_once("hash=")?.1.split('&').next()?.to_owned());
+            let hash = |place: &Place| mark(place).filter(|mark| mark.len() <= LONGEST_MARK).unwrap_or_default();
             Ok(Some(place.map(|place| DocumentV3::AtServer { hash: hash(place) })))
         }
         code => Err(format!("the server answered {code}")),
@@ -82,7 +84,7 @@ type Found = (Option<Bytes>, Option<String>);
 
 /// The document and its mark; `None` if it is what it was.
 async fn v2(spec: &ApiServiceSpec, backend: &Backend, etag: &str) -> Result<Option<Found>, String> {
-    let answer = ask(backend, "/openapi/v2", etag).await?;
+    let answer = ask(backend, "/openapi/v2", etag, LONGEST).await?;
     match answer.code {
         304 => Ok(None),
         404 => Ok(Some((None, None))),
@@ -90,21 +92,18 @@ async fn v2(spec: &ApiServiceSpec, backend: &Backend, etag: &str) -> Result<Opti
             let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let (body, prefix) = (answer.body, format!("{}/", spec.discovery_path()));
             let kept = aside::compute(body.len(), move || remote::cut(&body, &prefix)).await?;
-            if kept.len() > LONGEST_KEPT {
-                return Err(format!("the document of this version has {} bytes", kept.len()));
-            }
             Ok(Some((Some(kept), etag)))
         }
         code => Err(format!("the server answered {code}")),
     }
 }
 
-async fn ask(backend: &Backend, path: &str, etag: &str) -> Result<Answer, String> {
+async fn ask(backend: &Backend, path: &str, etag: &str, longest: usize) -> Result<Answer, String> {
     let user = UserInfo { name: "system:aggregator".into(), ..UserInfo::default() };
     let mut request = Request::get(path).header(header::ACCEPT, "application/json");
     if !etag.is_empty() {
         request = request.header(header::IF_NONE_MATCH, etag);
     }
     let request = request.body(whole(Bytes::new())).map_err(|error| error.to_string())?;
-    backend.ask(&user, request, LONGEST, TIMEOUT).await.map_err(|error| error.to_string())
+    backend.ask(&user, request, longest, TIMEOUT).await.map_err(|error| error.to_string())
 }

@@ -145,12 +145,10 @@ impl ResourceActor {
         }
     }
 
-    fn loaded(&mut self, snapshot: Snapshot, revision: Revision) {
+    fn loaded(&mut self, mut snapshot: Snapshot, revision: Revision) {
+        snapshot.keep_unreadable(&self.cache.load());
         self.loaded_at = revision;
-        self.history = History::of(&self.cache.resource, revision, self.context.history_bytes, self.context.history_for);
-        // Whoever watched before lists again: changes may have been missed.
-        self.missed = true;
-        self.tell(News::Changes(Vec::new()));
+        self.begin_anew(revision);
         self.cache.publish(snapshot);
         self.cache.applied.advance(revision);
         self.cache.loaded.advance(Revision(1));
@@ -159,6 +157,13 @@ impl ResourceActor {
         {
             self.apply(events);
         }
+    }
+
+    /// Whoever watched before lists again: changes up to a revision may have been missed.
+    fn begin_anew(&mut self, revision: Revision) {
+        self.history = History::of(&self.cache.resource, revision, self.context.history_bytes, self.context.history_for);
+        self.missed = true;
+        self.tell(News::Changes(Vec::new()));
     }
 
     fn apply(&mut self, events: Vec<StoreEvent>) {
@@ -170,15 +175,21 @@ impl ResourceActor {
         // A feed that starts anew may repeat what was applied. Several changes may share a revision.
         let known = self.loaded_at.max(snapshot.revision);
         let mut changes = Vec::with_capacity(events.len());
-        let mut last = None;
+        let (mut last, mut is_unreadable) = (None, false);
         for event in events {
             last = Some(event.revision());
             let cause = self.take_cause(&event);
             if event.revision() > known {
+                is_unreadable |= is_sealed(&event);
                 changes.extend(self.apply_one(&mut snapshot, event, cause));
             }
         }
         self.cache.publish(snapshot);
+        if is_unreadable {
+            // They are told that it cannot be read when they list again: nobody may take it for gone.
+            self.begin_anew(last.unwrap_or(known));
+            changes.clear();
+        }
         let now = self.context.clock.instant();
         self.counts.received.add(changes.len() as u64);
         self.counts.dispatched.add(changes.len() as u64);
@@ -211,15 +222,17 @@ impl ResourceActor {
         }
         snapshot.revision = revision;
         let cause = cause.with_object(self.version(&key, revision));
-        let is_sealed = matches!(&event, StoreEvent::Put { kv, .. } if encryption::is_sealed(&kv.value));
-        if is_sealed {
-            snapshot.unreadable.insert(key.clone());
-        } else if !snapshot.unreadable.is_empty() {
+        if is_sealed(&event) {
+            // What it was stays there for the server itself: what enforces policies must not take them for gone.
+            snapshot.unreadable.insert(key);
+            return None;
+        }
+        if !snapshot.unreadable.is_empty() {
             snapshot.unreadable.remove(&key);
         }
         let current = match event {
-            StoreEvent::Put { kv, .. } if !is_sealed => decode(&self.cache, kv, cause.trace != 0),
-            StoreEvent::Put { .. } | StoreEvent::Delete { .. } => None,
+            StoreEvent::Put { kv, .. } => decode(&self.cache, kv, cause.trace != 0),
+            StoreEvent::Delete { .. } => None,
         };
         let previous = match &current {
             Some(object) => snapshot.insert(key, object.clone()),
@@ -320,6 +333,11 @@ impl ResourceActor {
     fn ends_later_than(&self, now: Instant) -> bool {
         self.last_end.is_some_and(|end| end > now)
     }
+}
+
+/// Whether an event brings an object that no key opens now.
+fn is_sealed(event: &StoreEvent) -> bool {
+    matches!(event, StoreEvent::Put { kv, .. } if encryption::is_sealed(&kv.value))
 }
 
 /// An object that does not decode is left out: one damaged value must not hide all others. What this server wrote just now is as it is read.

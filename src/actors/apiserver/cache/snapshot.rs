@@ -31,7 +31,8 @@ const MAX_PINNED: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub objects: OrdMap<ObjectKey, Arc<StoredObject>>,
-    /// What lies in the store and no key opens: it is there, and nobody can say what it is.
+    /// What lies in the store and no key opens: it is there, and nobody can say what it is. What it was when it could be read is still among
+    /// the objects.
     pub unreadable: OrdSet<ObjectKey>,
     /// All objects as they are encoded.
     pub bytes: usize,
@@ -75,6 +76,19 @@ impl Snapshot {
             None => Bound::Included(ObjectKey::new(namespace, "")),
         };
         self.objects.range((start, Bound::Unbounded)).take_while(move |(key, _)| namespace.is_empty() || &*key.namespace == namespace)
+    }
+
+    /// Takes over what is known of what cannot be read any more.
+    pub fn keep_unreadable(&mut self, before: &Snapshot) {
+        let known: Vec<_> = self.unreadable.iter().filter_map(|key| Some((key.clone(), before.objects.get(key)?.clone()))).collect();
+        for (key, object) in known {
+            self.insert(key, object);
+        }
+    }
+
+    /// Whether nothing is known of something that is stored.
+    pub fn has_unknown(&self) -> bool {
+        self.unreadable.iter().any(|key| !self.objects.contains_key(key))
     }
 
     /// The first of what cannot be read, in one namespace unless it is empty.

@@ -42,14 +42,14 @@ impl Quota {
     /// Charges a write to the quotas of its namespace. Keep the charged until the write is decided.
     ///
     /// # Errors
-    /// 403 when a quota has no room for it, or cannot tell.
+    /// 403 when a quota has no room for it, or cannot tell; 503 when not all quotas can be read.
     pub async fn charge(&self, writer: &Writer, operation: Operation, new: &Object, old: Option<&Object>) -> Result<Charged, Status> {
         let target = &writer.target;
         let resource = target.group_resource();
         if !self.enabled || target.namespace.is_empty() || quota::is_ignored(&resource) {
             return Ok(Charged::default());
         }
-        let quotas = self.quotas(&target.namespace);
+        let quotas = self.quotas(&target.namespace)?;
         if quotas.is_empty() {
             return Ok(Charged::default());
         }
@@ -91,9 +91,10 @@ impl Quota {
         }
     }
 
-    fn quotas(&self, namespace: &str) -> Vec<Object> {
-        let quotas = self.listers.list(&GroupResource::new("", "resourcequotas"), namespace);
-        quotas.iter().map(|quota| quota.to_object()).collect()
+    fn quotas(&self, namespace: &str) -> Result<Vec<Object>, Status> {
+        let resource = GroupResource::new("", "resourcequotas");
+        self.listers.require(&resource)?;
+        Ok(self.listers.list(&resource, namespace).iter().map(|quota| quota.to_object()).collect())
     }
 }
 

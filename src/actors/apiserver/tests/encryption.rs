@@ -1,13 +1,15 @@
 //! The server on a store that seals.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_api::{
     encryption::{EncryptedStore, EncryptionConfiguration, EncryptionRules},
+    meta::Revision,
     resources::builtin,
-    service::WatchOptions,
+    service::{EventType, WatchItem, WatchOptions},
     store::{Store, memory::MemoryStore},
 };
 
@@ -21,7 +23,9 @@ const KEY: &[u8] = b"/registry/secrets/default/s";
 fn rules(keys: &[&str]) -> EncryptionRules {
     let key = |name: &&str| format!("{{name: {name}, secret: {}}}", if *name == "one" { ONE } else { TWO });
     let keys = keys.iter().map(key).collect::<Vec<_>>().join(",");
-    let resources = format!("[{{resources: [secrets, widgets.example.org], providers: [{{aesgcm: {{keys: [{keys}]}}}}, {{identity: {{}}}}]}}]");
+    let resources = format!(
+        "[{{resources: [secrets, widgets.example.org, '*.admissionregistration.k8s.io', limitranges, resourcequotas], providers: [{{aesgcm: {{keys: [{keys}]}}}}, {{identity: {{}}}}]}}]"
+    );
     let text = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: {resources}}}");
     let configuration = EncryptionConfiguration::parse(Path::new("e.yaml"), &text, true).expect("a configuration");
     EncryptionRules::new(&configuration).expect("rules")
@@ -65,7 +69,7 @@ async fn secrets_are_sealed_in_the_store_and_open_to_readers_and_watchers() {
     let read = sealed.api.get("secrets", "default", "s").await.expect("is there");
     assert_eq!(read.str(&["data", "password"]), "aHVudGVyMg==");
     assert_eq!(sealed.api.names("secrets", "default").await, ["s"]);
-    let item = futures::StreamExt::next(&mut watch).await.expect("an event");
+    let item = watch.next().await.expect("an event");
     assert!(format!("{item:?}").contains("default"), "{item:?}");
     // Another server on the same store reads it, too.
     let store = EncryptedStore::new(sealed.raw.clone(), sealed.rules.clone(), &builtin());
@@ -110,9 +114,92 @@ async fn what_no_key_opens_fails_readers_and_comes_back_with_its_key() {
         if found.is_ok() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         found = other.get("secrets", "default", "s").await;
     }
     assert_eq!(found.expect("is read again").str(&["data", "password"]), "aHVudGVyMg==");
     assert_eq!(other.names("secrets", "").await, ["s"]);
+}
+
+#[actix::test]
+async fn nobody_is_told_that_an_object_is_gone_that_cannot_be_read_for_a_while() {
+    let sealed = boot().await;
+    let created = sealed.api.create(secret()).await;
+    let rules_of_other = Arc::new(ArcSwap::from_pointee(rules(&["one"])));
+    let store = EncryptedStore::new(sealed.raw.clone(), rules_of_other.clone(), &builtin());
+    let other = boot_with(ApiServerOptions::new(Arc::new(store))).await;
+    let revision: u64 = created.resource_version().parse().expect("a revision");
+    let options = WatchOptions { resource_version: Some(Revision(revision)), ..WatchOptions::default() };
+    let mut watch = other.watch("secrets", "default", options.clone()).await;
+    rules_of_other.store(Arc::new(rules(&["two"])));
+    let mut changed = created.into_value();
+    changed["data"]["password"] = json!("eHh4eA==");
+    sealed.api.try_update(changed).await.expect("is written");
+    let ends = tokio::time::timeout(Duration::from_secs(10), async {
+        while let Some(item) = watch.next().await {
+            assert!(!matches!(&item, WatchItem::Event { event: EventType::Deleted, .. }), "{item:?}");
+        }
+    });
+    ends.await.expect("the watch ends");
+    assert_eq!(other.get("secrets", "default", "s").await.expect_err("no key").code, 500);
+    // Whoever goes on where it was hears that, too.
+    let mut resumed = other.watch("secrets", "default", options).await;
+    let item = tokio::time::timeout(Duration::from_secs(10), resumed.next()).await.expect("is told something");
+    assert!(matches!(&item, Some(WatchItem::End(status)) if status.code == 500), "{item:?}");
+    rules_of_other.store(Arc::new(rules(&["two", "one"])));
+    for _ in 0..100 {
+        if let Ok(found) = other.get("secrets", "default", "s").await {
+            assert_eq!(found.str(&["data", "password"]), "eHh4eA==");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is not read again");
+}
+
+/// What is enforced: a policy without a binding, which is asked about nothing, and limits and quotas that nothing meets.
+fn enforced() -> [Value; 3] {
+    let rules = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]);
+    let policy = json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "true"}]});
+    let [range, quota] = [json!({"limits": [{"type": "Pod", "max": {"cpu": "1k"}}]}), json!({"hard": {"services": "10"}})];
+    [
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}, "spec": policy}),
+        json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l", "namespace": "default"}, "spec": range}),
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"}, "spec": quota}),
+    ]
+}
+
+/// What making a pod of that name comes to.
+async fn made(api: &TestApi, name: &str) -> u16 {
+    let container = json!({"name": "c", "image": "i", "resources": {"limits": {"cpu": "1m"}}});
+    let metadata = json!({"name": name, "namespace": "default"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}});
+    api.try_create(pod).await.err().map_or(201, |status| status.code)
+}
+
+async fn until_made(api: &TestApi, kind: &str, wanted: u16) {
+    for count in 0..200 {
+        if made(api, &format!("{}-{wanted}-{count}", kind.to_lowercase())).await == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{kind}: pods do not end with {wanted}");
+}
+
+#[actix::test]
+async fn nothing_is_let_in_past_what_cannot_be_read_and_may_forbid_it() {
+    let sealed = boot().await;
+    let rules_of_other = Arc::new(ArcSwap::from_pointee(rules(&["two"])));
+    let store = EncryptedStore::new(sealed.raw.clone(), rules_of_other.clone(), &builtin());
+    let other = boot_with(ApiServerOptions::new(Arc::new(store))).await;
+    assert_eq!(made(&other, "before").await, 201);
+    for object in enforced() {
+        let kind = object["kind"].as_str().expect("a kind").to_owned();
+        sealed.api.create(object).await;
+        until_made(&other, &kind, 503).await;
+        rules_of_other.store(Arc::new(rules(&["two", "one"])));
+        until_made(&other, &kind, 201).await;
+        rules_of_other.store(Arc::new(rules(&["two"])));
+    }
 }

@@ -45,7 +45,7 @@ impl WritePath {
 
     /// Its stages after allocation.
     async fn settle_new(&self, writer: &Writer, new: &Object, warnings: &mut Vec<String>) -> Result<ReplyBody, CommitError> {
-        self.validate(writer, new, None, warnings).map_err(CommitError::Failed)?;
+        self.validate(writer, new, None, warnings).await.map_err(CommitError::Failed)?;
         self.admit(writer, new, None).await.map_err(CommitError::Failed)?;
         self.commit_new(writer, new).await
     }
@@ -87,7 +87,7 @@ impl WritePath {
         warnings: &mut Vec<String>,
     ) -> Result<Settled, CommitError> {
         let resource = &writer.target.resource;
-        self.validate(writer, &new, Some(old), warnings).map_err(CommitError::Failed)?;
+        self.validate(writer, &new, Some(old), warnings).await.map_err(CommitError::Failed)?;
         self.admit(writer, &new, Some(old)).await.map_err(CommitError::Failed)?;
         let mut step = Step::of(resource, current, &new, old);
         if step == Step::Keep && !writer.options.dry_run && self.committer.is_stale(resource, &current.key).await? {

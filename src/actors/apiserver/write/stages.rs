@@ -67,17 +67,17 @@ impl WritePath {
     }
 
     /// Validate: everything that is wrong with the object, and whether its writer may write such a one.
-    pub(super) fn validate(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<(), Status> {
+    pub(super) async fn validate(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<(), Status> {
         let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
         let mut errors = self.errors(writer, new, old, warnings)?;
         if errors.is_empty() {
-            errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old));
+            errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old).await);
         }
         if !errors.is_empty() {
             return Err(writer.invalid(new.name(), errors));
         }
         warnings.extend(resource.warnings(new, old, subresource));
-        self.authorization.check_escalation(&writer.user, &writer.target, new, old)
+        self.authorization.check_escalation(&writer.user, &writer.target, new, old).await
     }
 
     fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<Vec<FieldError>, Status> {

@@ -1,6 +1,12 @@
 //! A small HTTP server: short answers to whoever asks, few at a time.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{
     Request, Response,
@@ -11,14 +17,14 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::AbortHandle,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::document::Document;
 use crate::serving::{Body, document, text};
 
-/// Connections at once; more wait.
+/// Connections at once; one more ends the oldest of the address that has most: whoever reaches a node must not keep load balancers from asking.
 const CONNECTIONS: usize = 64;
 /// A client has this long for each request head, and a connection that asks no more ends.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -60,18 +66,21 @@ impl Server {
 }
 
 async fn accept(listener: TcpListener, answer: Answer, stopping: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut held: Vec<(IpAddr, AbortHandle)> = Vec::new();
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((tcp, _)) => {
+            Ok((tcp, client)) => {
+                held.retain(|(_, serving)| !serving.is_finished());
+                if held.len() >= CONNECTIONS {
+                    held.remove(oldest_of_most(&held)).1.abort();
+                }
                 let serving = tokio::time::timeout(LONGEST, connection(tcp, answer.clone()));
                 let until = stopping.clone();
-                tokio::spawn(async move {
+                let serving = tokio::spawn(async move {
                     // A client that stays too long is cut off.
                     let _ = until.run_until_cancelled(serving).await;
-                    drop(place);
                 });
+                held.push((client.ip().to_canonical(), serving.abort_handle()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -79,6 +88,13 @@ async fn accept(listener: TcpListener, answer: Answer, stopping: CancellationTok
             }
         }
     }
+}
+
+/// The oldest connection of the address that has most. Pure.
+fn oldest_of_most<T>(held: &[(IpAddr, T)]) -> usize {
+    let count = |ip: IpAddr| held.iter().filter(|(other, _)| *other == ip).count();
+    let most = held.iter().map(|(ip, _)| count(*ip)).max().unwrap_or(0);
+    held.iter().position(|(ip, _)| count(*ip) == most).unwrap_or(0)
 }
 
 async fn connection(tcp: TcpStream, answer: Answer) {
@@ -116,6 +132,27 @@ mod tests {
         let mut text = String::new();
         tcp.read_to_string(&mut text).await?;
         Ok(text)
+    }
+
+    #[test]
+    fn who_has_most_makes_room() {
+        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        assert_eq!(oldest_of_most(&[(one, ()), (other, ()), (one, ()), (other, ()), (other, ())]), 1);
+        assert_eq!(oldest_of_most(&[(one, ()), (other, ())]), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
+        let answer: Answer = Arc::new(|_| Some(Document { code: 200, body: "{}".into(), weight: None }));
+        let server = Server::start(([127, 0, 0, 1], 0).into(), answer).expect("a port");
+        let mut held = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("binds");
+            held.push(socket.connect(server.address).await.expect("connects"));
+        }
+        let said = tokio::time::timeout(Duration::from_secs(5), ask(server.address, "/")).await.expect("is answered at once");
+        assert!(said.expect("answers").starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 mod access;
 mod conditions;
 
-use std::{borrow::Cow, future, sync::Arc};
+use std::{borrow::Cow, future, ops::Range, sync::Arc};
 
 use serde_json::Value;
 
@@ -173,6 +173,11 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// What a request may cost.
+    pub fn of_request() -> Self {
+        Effort::new(false)
+    }
+
     fn new(tentative: bool) -> Self {
         let meter = if tentative { Meter::tentative(MOST_PER_EXPRESSION) } else { Meter::new(MOST_PER_EXPRESSION) };
         Effort { tentative, meter }
@@ -229,9 +234,52 @@ pub async fn in_turns<T: Send + 'static>(
     all
 }
 
+/// A part of work that goes on with what those before it left, by position.
+pub type Sequel<T> = Arc<dyn Fn(usize, T, &mut Effort) -> Result<T, Stopped> + Send + Sync>;
+
+/// The same for parts that each go on with what the one before left. Also gives what the request may still cost.
+pub async fn in_sequence<T: Send + 'static>(
+    mut effort: Effort,
+    parts: Range<usize>,
+    here: impl FnOnce(&mut Effort) -> Result<T, Stopped>,
+    owned: impl FnOnce() -> (T, Sequel<T>),
+) -> (T, Effort) {
+    if let Ok(done) = here(&mut Effort::new(true)) {
+        return (done, effort);
+    }
+    let (mut made, part) = owned();
+    for at in parts {
+        aside::elsewhere(future::ready(())).await;
+        let part = part.clone();
+        let work = move || {
+            let done = part(at, made, &mut effort);
+            (done, effort)
+        };
+        let (done, after) = aside::compute(aside::SMALL + 1, work).await;
+        made = done.unwrap_or_else(|_| unreachable!("only work that is tried ends early"));
+        effort = after;
+    }
+    (made, effort)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn parts_go_on_with_what_was_made_and_share_a_bound() {
+        let owned = || -> (Vec<bool>, Sequel<Vec<bool>>) {
+            let part: Sequel<Vec<bool>> = Arc::new(|_: usize, mut all: Vec<bool>, effort: &mut Effort| {
+                all.push(effort.begin().work(200 << 20).is_ok());
+                Ok(all)
+            });
+            (Vec::new(), part)
+        };
+        let (done, effort) = in_sequence(Effort::of_request(), 0..3, |_| Err(Stopped::TooLong), owned).await;
+        assert_eq!(done, [true, true, false]);
+        let (done, _) = in_sequence(effort, 3..4, |_| Err(Stopped::TooLong), owned).await;
+        assert_eq!(done, [false], "nothing is left for those behind");
+    }
 
     #[tokio::test]
     async fn long_work_is_done_part_by_part_within_one_bound() {

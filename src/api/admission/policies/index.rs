@@ -20,6 +20,7 @@ use crate::{
     metrics::{Collect, Departures},
     resources::Resource,
     service::Listers,
+    status::Status,
     stored::StoredObject,
 };
 
@@ -76,18 +77,23 @@ impl Index {
     }
 
     /// The policies that may concern a resource, by their names.
-    pub async fn hooks(&self, reads: &dyn Reads, resource: &Resource) -> Arc<[Arc<Hook>]> {
+    ///
+    /// # Errors
+    /// 503 when a policy or binding cannot be read.
+    pub async fn hooks(&self, reads: &dyn Reads, resource: &Resource) -> Result<Arc<[Arc<Hook>]>, Status> {
         let listers = reads.listers();
         let compiled = self.compiled.load_full();
         if compiled.versions.is_some() && compiled.versions == self.versions(listers) {
-            return compiled.concerned(reads, resource);
+            return Ok(compiled.concerned(reads, resource));
         }
+        listers.require(&self.policies)?;
+        listers.require(&self.bindings)?;
         let mut names = self.turn.lock().await;
         // Asked before the lists, which may be newer: then they are made once more.
         let versions = self.versions(listers);
         let before = self.compiled.load_full();
         if before.versions.is_some() && before.versions == versions {
-            return before.concerned(reads, resource);
+            return Ok(before.concerned(reads, resource));
         }
         let (policies, bindings) = (listers.list(&self.policies, ""), listers.list(&self.bindings, ""));
         let changed = |object: &&Arc<StoredObject>| before.policies.get(&*object.key.name).is_none_or(|(revision, _)| *revision != object.revision);
@@ -97,7 +103,7 @@ impl Index {
         if names.follow(compiled.names()) {
             metrics::forget(self.collectors, &names);
         }
-        compiled.concerned(reads, resource)
+        Ok(compiled.concerned(reads, resource))
     }
 }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use self::index::{Hook, Index};
 use super::Attributes;
+use crate::status::Status;
 
 pub use mutating::MutatingPolicies;
 pub use validating::ValidatingPolicies;
@@ -32,9 +33,12 @@ const EXEMPT: [&str; 4] =
 const REVIEWS: [&str; 2] = ["authentication.k8s.io", "authorization.k8s.io"];
 
 /// The policies that may concern a request; none for what is exempt.
-async fn hooks(index: &Index, request: &Attributes<'_>) -> Arc<[Arc<Hook>]> {
+///
+/// # Errors
+/// 503 when a policy or binding cannot be read: it may refuse the request.
+async fn hooks(index: &Index, request: &Attributes<'_>) -> Result<Arc<[Arc<Hook>]>, Status> {
     if is_exempt(request) {
-        return Arc::default();
+        return Ok(Arc::default());
     }
     index.hooks(request.reads, &request.target.resource).await
 }

@@ -24,7 +24,7 @@ use crate::{
     admission::{
         Asked, Attributes, MutatingPlugin, Operation, Plugin,
         admission_request::without_objects,
-        expressions::{Effort, Held, Inputs, Shown, Stopped, hold, in_time},
+        expressions::{Effort, Held, Inputs, Sequel, Shown, Stopped, hold, in_sequence},
         match_metrics::{self, Owner},
         matching::{self, Form, Matched, shown_or_same},
         resource_name::ResourceName,
@@ -60,7 +60,7 @@ impl MutatingPlugin for MutatingPolicies {
         if request.operation == Operation::Delete {
             return Ok(());
         }
-        let hooks = hooks(&self.0, request).await;
+        let hooks = hooks(&self.0, request).await?;
         if hooks.is_empty() { Ok(()) } else { mutate(&hooks, request).await }
     }
 }
@@ -74,6 +74,7 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
     let requests = collected.matched.iter().map(|matched| collected.asks_request.then(|| without_objects(matched, request)));
     let (requests, collected): (Arc<[Option<Value>]>, _) = (requests.collect(), Arc::new(collected));
     let mut outcome = Outcome { object: request.object().cloned(), asked, ..Outcome::default() };
+    let mut effort = Effort::of_request();
     for (steps, foreign) in groups(&collected, request) {
         let foreign = foreign.map(|at| &collected.matched[at].resource);
         let (mut object, mut old) = (outcome.object.take(), request.old.cloned());
@@ -88,7 +89,9 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
         let (collected, requests, target) = (collected.clone(), requests.clone(), request.target.clone());
         let work = Arc::new(Work { collected, steps, requests, second, asked, target, old, object });
         let aside = work.clone();
-        let mut done = in_time(|effort| work.run(effort), || Box::new(move |effort: &mut Effort| aside.run(effort))).await;
+        let step: Sequel<Outcome> = Arc::new(move |at: usize, outcome: Outcome, effort: &mut Effort| aside.step(at, outcome, effort));
+        let (mut done, after) = in_sequence(effort, work.steps.clone(), |effort| work.run(effort), || (work.begun(), step)).await;
+        effort = after;
         if foreign.is_some()
             && let Some(changed) = done.object.take()
         {
@@ -220,21 +223,29 @@ struct Counted {
 }
 
 impl Work {
+    /// All steps at once.
     fn run(&self, effort: &mut Effort) -> Result<Outcome, Stopped> {
-        let mut outcome = Outcome { object: self.object.clone(), asked: self.asked.clone(), ..Outcome::default() };
-        for step in &self.collected.steps[self.steps.clone()] {
-            match step {
-                Step::Fail(failure) => {
-                    let text = told(&failure.policy, failure.binding.as_ref().map(|binding| &*binding.name), &failure.message);
-                    outcome.errors.push(PolicyError { text, is_invalid: false });
-                }
-                Step::Ask(invocation) => {
-                    self.ask(invocation, effort.begin(), &mut outcome)?;
-                    if outcome.failed.is_some() {
-                        break;
-                    }
-                }
+        let mut outcome = self.begun();
+        for at in self.steps.clone() {
+            outcome = self.step(at, outcome, effort)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Before the first step.
+    fn begun(&self) -> Outcome {
+        Outcome { object: self.object.clone(), asked: self.asked.clone(), ..Outcome::default() }
+    }
+
+    /// One step after others; nothing more where one of them has ended the request.
+    fn step(&self, at: usize, mut outcome: Outcome, effort: &mut Effort) -> Result<Outcome, Stopped> {
+        match &self.collected.steps[at] {
+            _ if outcome.failed.is_some() => {}
+            Step::Fail(failure) => {
+                let text = told(&failure.policy, failure.binding.as_ref().map(|binding| &*binding.name), &failure.message);
+                outcome.errors.push(PolicyError { text, is_invalid: false });
             }
+            Step::Ask(invocation) => self.ask(invocation, effort.begin(), &mut outcome)?,
         }
         Ok(outcome)
     }

@@ -46,7 +46,7 @@ impl Plugin for ValidatingPolicies {
 #[async_trait]
 impl ValidatingPlugin for ValidatingPolicies {
     async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
-        let hooks = hooks(&self.0, request).await;
+        let hooks = hooks(&self.0, request).await?;
         if hooks.is_empty() { Ok(()) } else { validate(&hooks, request).await }
     }
 }

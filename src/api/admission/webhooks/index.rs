@@ -14,6 +14,7 @@ use crate::{
     meta::{GroupResource, Revision},
     metrics::Departures,
     service::Listers,
+    status::Status,
 };
 
 /// See the module. Looking at it costs a request two looks at tables.
@@ -38,13 +39,17 @@ impl Index {
     }
 
     /// All webhooks, by the names of their configurations and then in order.
-    pub fn hooks(&self, listers: &dyn Listers) -> Arc<[Arc<Hook>]> {
+    ///
+    /// # Errors
+    /// 503 when a configuration cannot be read.
+    pub fn hooks(&self, listers: &dyn Listers) -> Result<Arc<[Arc<Hook>]>, Status> {
         // Asked before the list, which may be newer: then it is made once more.
         let version = listers.version(&self.resource);
         let compiled = self.compiled.load();
         if version.is_some() && compiled.version == version {
-            return compiled.hooks.clone();
+            return Ok(compiled.hooks.clone());
         }
+        listers.require(&self.resource)?;
         let configurations = listers.list(&self.resource, "");
         let hooks: Arc<[Arc<Hook>]> = configurations.iter().flat_map(|stored| hooks(&stored.to_object())).map(Arc::new).collect();
         self.compiled.store(Arc::new(Compiled { version, hooks: hooks.clone() }));
@@ -53,6 +58,6 @@ impl Index {
             metrics::forget(self.kind, &names);
         }
         drop(names);
-        hooks
+        Ok(hooks)
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use self::{configuration::Hook, index::Index};
 use super::Attributes;
-use crate::webhook_client::Client;
+use crate::{status::Status, webhook_client::Client};
 
 pub use mutating::{MutatingWebhooks, restore_owners};
 pub use refusals::Refusals;
@@ -80,8 +80,11 @@ pub fn webhooks(client: Arc<Client>, refusals: Arc<Refusals>) -> (MutatingWebhoo
 
 impl Webhooks {
     /// The webhooks in the order in which they are asked; none for what is exempt.
-    fn hooks(&self, request: &Attributes<'_>) -> Arc<[Arc<Hook>]> {
-        if is_exempt(request) { Arc::default() } else { self.index.hooks(request.reads.listers()) }
+    ///
+    /// # Errors
+    /// 503 when a configuration cannot be read: it may ask for a webhook that would refuse.
+    fn hooks(&self, request: &Attributes<'_>) -> Result<Arc<[Arc<Hook>]>, Status> {
+        if is_exempt(request) { Ok(Arc::default()) } else { self.index.hooks(request.reads.listers()) }
     }
 }
 

@@ -33,7 +33,7 @@ impl Plugin for MutatingWebhooks {
 #[async_trait]
 impl MutatingPlugin for MutatingWebhooks {
     async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
-        let hooks = self.0.hooks(request);
+        let hooks = self.0.hooks(request)?;
         if hooks.is_empty() { Ok(()) } else { self.0.mutate(&hooks, request).await }
     }
 }

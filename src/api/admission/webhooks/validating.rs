@@ -27,7 +27,7 @@ impl Plugin for ValidatingWebhooks {
 #[async_trait]
 impl ValidatingPlugin for ValidatingWebhooks {
     async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
-        let hooks = self.0.hooks(request);
+        let hooks = self.0.hooks(request)?;
         if hooks.is_empty() { Ok(()) } else { self.0.validate(&hooks, request).await }
     }
 }

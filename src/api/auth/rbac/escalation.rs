@@ -15,7 +15,7 @@ use super::{
     rules::{Rule, list, url_matches},
 };
 use crate::{
-    auth::{Attributes, Authorizer, Decision, groups},
+    auth::{Attributes, Authorizer, Decision, decide, groups},
     meta::{GroupResource, Object},
     service::UserInfo,
     status::{Status, aggregate},
@@ -37,20 +37,20 @@ pub struct Write<'a> {
 ///
 /// # Errors
 /// 403 that lists the missing rules, or the error of a role that is not there.
-pub fn check(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
+pub async fn check(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
     let master = write.user.groups.iter().any(|group| group == groups::MASTERS);
     if &*write.resource.group != GROUP || master || write.old.is_some_and(|old| only_gc_fields_differ(write.new, old)) {
         return Ok(());
     }
     match &*write.resource.resource {
-        "roles" | "clusterroles" => check_role(write, resolver, authorizer),
-        "rolebindings" | "clusterrolebindings" => check_binding(write, resolver, authorizer),
+        "roles" | "clusterroles" => check_role(write, resolver, authorizer).await,
+        "rolebindings" | "clusterrolebindings" => check_binding(write, resolver, authorizer).await,
         _ => Ok(()),
     }
 }
 
-fn check_role(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
-    if may(write, authorizer, "escalate", &write.resource.resource, write.new.name()) {
+async fn check_role(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
+    if may(write, authorizer, "escalate", &write.resource.resource, write.new.name()).await {
         return Ok(());
     }
     let rules = write.new.get(&["rules"]).map(Vec::<PolicyRule>::deserialize).transpose();
@@ -65,11 +65,11 @@ fn check_role(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorize
     Ok(())
 }
 
-fn check_binding(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
+async fn check_binding(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
     let text = |field: &str| write.new.str(&["roleRef", field]).to_owned();
     let role = RoleRef { api_group: Some(text("apiGroup")), kind: text("kind"), name: text("name") };
     let resource = if role.kind == "ClusterRole" { "clusterroles" } else { "roles" };
-    if may(write, authorizer, "bind", resource, &role.name) {
+    if may(write, authorizer, "bind", resource, &role.name).await {
         return Ok(());
     }
     let rules = resolver.role_rules(&role, write.namespace).map_err(|error| match error {
@@ -79,9 +79,9 @@ fn check_binding(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Author
     confirm(write, resolver, &rules)
 }
 
-fn may(write: &Write<'_>, authorizer: &dyn Authorizer, verb: &str, resource: &str, name: &str) -> bool {
+async fn may(write: &Write<'_>, authorizer: &dyn Authorizer, verb: &str, resource: &str, name: &str) -> bool {
     let attributes = Attributes { verb, group: GROUP, version: "*", resource, namespace: write.namespace, name, ..Attributes::default() };
-    authorizer.authorize(write.user, &attributes) == Decision::Allow
+    decide(authorizer, write.user, &attributes).await == Decision::Allow
 }
 
 fn full_authority() -> [Arc<Rule>; 2] {

@@ -130,7 +130,7 @@ fn check(rbac: &Rbac, who: &UserInfo, kind: &str, namespace: &str, new: Value, o
     let object = |value| Object::from_value(value).expect("an object");
     let (new, old) = (object(new), old.map(object));
     let write = Write { user: who, resource: &resource(kind), namespace, new: &new, old: old.as_ref() };
-    escalation::check(&write, rbac.resolver(), rbac)
+    futures::executor::block_on(escalation::check(&write, rbac.resolver(), rbac))
 }
 
 #[test]
@@ -146,6 +146,33 @@ fn nobody_grants_what_they_do_not_hold() {
                 {APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"create\" \"delete\"]}\n{NonResourceURLs:[\"/x\"], Verbs:[\"get\"]}";
     assert_eq!((status.code, status.message.as_str()), (403, want));
     assert_eq!(check(&rbac, &user("root", &["system:masters"]), "roles", "ns", role("Role", "ns", "r", more), None), Ok(()));
+}
+
+/// RBAC with a webhook before it that allows whom it was asked about before, and nobody whom it is asked about.
+struct Stricter(Rbac);
+
+impl Authorizer for Stricter {
+    fn authorize(&self, _user: &UserInfo, _attributes: &Attributes<'_>) -> Decision {
+        Decision::Allow
+    }
+
+    fn decide<'a>(&'a self, _user: &'a UserInfo, _attributes: &'a Attributes<'a>) -> Option<futures::future::BoxFuture<'a, Decision>> {
+        Some(Box::pin(std::future::ready(Decision::Deny("no".into()))))
+    }
+}
+
+#[test]
+fn whoever_may_escalate_is_asked_of_those_who_ask_others() {
+    let (authorizer, object) = (Stricter(policy()), |value| Object::from_value(value).expect("an object"));
+    let rules = json!([{"verbs": ["delete"], "apiGroups": [""], "resources": ["pods"]}]);
+    for (kind, new) in [
+        ("roles", role("Role", "ns", "r", rules)),
+        ("rolebindings", binding("RoleBinding", "ns", "b", ("Role", "writer"), json!({"kind": "User", "name": "eve"}))),
+    ] {
+        let write = Write { user: &user("rob", &["readers"]), resource: &resource(kind), namespace: "ns", new: &object(new), old: None };
+        let checked = futures::executor::block_on(escalation::check(&write, authorizer.0.resolver(), &authorizer));
+        assert_eq!(checked.expect_err("escalates").code, 403, "{kind}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{
 
 /// Lets in whom one issuer vouches for.
 pub struct JwtAuthenticator {
-    provider: Provider,
+    provider: Arc<Provider>,
     mapping: UserMapping,
     audiences: Vec<String>,
     algorithms: Vec<String>,
@@ -40,7 +40,7 @@ impl JwtAuthenticator {
         let tls = Arc::new(tls.map_err(|error| format!("oidc: the CA contents cannot be used: {error}"))?);
         let all = || ALGORITHMS.iter().map(|algorithm| (*algorithm).to_owned()).collect();
         Ok(JwtAuthenticator {
-            provider: Provider::new(&jwt.issuer, tls),
+            provider: Arc::new(Provider::new(&jwt.issuer, tls)),
             mapping: UserMapping::new(jwt)?,
             audiences: jwt.issuer.audiences.clone(),
             algorithms: if algorithms.is_empty() { all() } else { algorithms.to_vec() },
@@ -51,7 +51,8 @@ impl JwtAuthenticator {
 
     /// A token that says to be of this issuer.
     fn of_issuer<'a>(&self, text: &'a str) -> Option<Token<'a>> {
-        Token::of(text).filter(|token| token.issuer() == self.provider.url())
+        // What its header says must be understood, nobody here does (RFC 7515, section 4.1.11).
+        Token::of(text).filter(|token| token.issuer() == self.provider.url() && token.header.crit.is_none())
     }
 
     /// The user of a token, by the keys that are known.
@@ -75,13 +76,24 @@ impl JwtAuthenticator {
 
     async fn ask_issuer(&self, text: &str) -> Result<Option<UserInfo>, String> {
         let Some(token) = self.of_issuer(text) else { return Ok(None) };
-        if self.algorithms.contains(&token.header.alg) && (!self.provider.is_fresh() || self.is_signed(&token) != Some(true)) {
-            // Keys that are known go on being used where the issuer does not answer.
-            if let (Err(why), None) = (self.provider.refresh().await, self.is_signed(&token)) {
-                return Err(format!("oidc: authenticator not initialized: {why}"));
+        match self.is_signed(&token) {
+            // Keys that are known go on being used, and nobody waits for an issuer that may not answer.
+            Some(true) if !self.provider.is_fresh() => self.provider.refresh_aside(),
+            Some(true) => {}
+            _ if !self.algorithms.contains(&token.header.alg) => {}
+            _ => {
+                if let (Err(why), None) = (self.provider.refresh().await, self.is_signed(&token)) {
+                    return Err(format!("oidc: authenticator not initialized: {why}"));
+                }
             }
         }
         self.judge(&token).map(Some)
+    }
+
+    /// The issuer, as it is asked.
+    #[cfg(test)]
+    pub fn provider(&self) -> &Provider {
+        &self.provider
     }
 
     fn owner(&self, user: UserInfo, audiences: &[String]) -> Option<TokenOwner> {

@@ -1,7 +1,10 @@
 //! An issuer's keys: asked for when they are first needed, and again when a token names one that is not known.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,11 +33,14 @@ pub struct Provider {
     tls: Arc<ClientConfig>,
     known: ArcSwapOption<Known>,
     asking: Mutex<Asked>,
+    /// Somebody looks at the keys again whom nobody waits for.
+    looking: AtomicBool,
 }
 
 struct Known {
-    keys: Vec<Key>,
-    since: Instant,
+    keys: Arc<[Key]>,
+    /// When they need another look.
+    fresh_until: Instant,
 }
 
 #[derive(Default)]
@@ -53,7 +59,8 @@ impl Provider {
     pub fn new(issuer: &Issuer, tls: Arc<ClientConfig>) -> Self {
         let usual = || format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
         let discovery = issuer.discovery_url.clone().filter(|url| !url.is_empty()).unwrap_or_else(usual);
-        Provider { url: issuer.url.clone(), discovery, tls, known: ArcSwapOption::empty(), asking: Mutex::default() }
+        let (known, asking, looking) = (ArcSwapOption::empty(), Mutex::default(), AtomicBool::default());
+        Provider { url: issuer.url.clone(), discovery, tls, known, asking, looking }
     }
 
     pub fn url(&self) -> &str {
@@ -69,7 +76,20 @@ impl Provider {
 
     /// Whether keys are known that need no other look because of their age.
     pub fn is_fresh(&self) -> bool {
-        self.known.load().as_ref().is_some_and(|known| known.since.elapsed() < KEYS_FOR)
+        self.known.load().as_ref().is_some_and(|known| Instant::now() < known.fresh_until)
+    }
+
+    /// Asks for the keys while those that are known go on being used.
+    pub fn refresh_aside(self: &Arc<Self>) {
+        if self.looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let provider = self.clone();
+        tokio::spawn(async move {
+            // What went wrong is logged there.
+            let _ = provider.refresh().await;
+            provider.looking.store(false, Ordering::Relaxed);
+        });
     }
 
     /// Asks for the keys, unless that was done a moment ago.
@@ -97,9 +117,9 @@ impl Provider {
             None => self.discover().await?,
         };
         let text = self.get(&at).await.inspect_err(|_| *keys_at = None)?;
-        let keys = keys::read(&text)?;
+        let keys = keys::read(&text)?.into();
         *keys_at = Some(at);
-        self.known.store(Some(Arc::new(Known { keys, since: Instant::now() })));
+        self.known.store(Some(Arc::new(Known { keys, fresh_until: Instant::now() + KEYS_FOR })));
         Ok(())
     }
 
@@ -110,6 +130,19 @@ impl Provider {
             return Err(format!("oidc: issuer did not match the issuer returned by provider, expected {:?} got {:?}", self.url, found.issuer));
         }
         Ok(found.jwks_uri)
+    }
+
+    /// The keys need another look from now on.
+    #[cfg(test)]
+    pub fn age(&self) {
+        let known = self.known.load_full().expect("keys are known");
+        self.known.store(Some(Arc::new(Known { keys: known.keys.clone(), fresh_until: Instant::now() })));
+    }
+
+    /// As long as this lives, the issuer does not answer.
+    #[cfg(test)]
+    pub async fn hang(&self) -> impl Sized {
+        self.asking.lock().await
     }
 
     async fn get(&self, url: &str) -> Result<bytes::Bytes, String> {

@@ -165,6 +165,36 @@ async fn tokens_that_are_forged_expired_or_for_others_are_refused() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_an_issuer_whose_key_is_known() {
+    let issuer = TestIssuer::serve().await;
+    let configuration = AuthenticationConfiguration::from_flags(issuer.flags(), &[]).expect("works");
+    let authenticator = issuer.authenticator(&configuration);
+    let token = issuer.token(json!({}));
+    assert!(user(&authenticator, &token).await.expect("is let in").is_some());
+    authenticator.provider().age();
+    let hanging = authenticator.provider().hang().await;
+    let answered = tokio::time::timeout(Duration::from_secs(5), user(&authenticator, &token)).await;
+    assert!(answered.expect("is answered meanwhile").expect("is let in").is_some());
+    drop(hanging);
+}
+
+#[tokio::test]
+async fn a_token_that_wants_more_understood_than_is_known_is_nobodys() {
+    let issuer = TestIssuer::serve().await;
+    let configuration = AuthenticationConfiguration::from_flags(issuer.flags(), &[]).expect("works");
+    let authenticator = issuer.authenticator(&configuration);
+    let claims = json!({"iss": issuer.url(), "aud": "app", "exp": 9_999_999_999_i64, "sub": "jane"});
+    let signed = |header: Value| {
+        let message = format!("{}.{}", encoded(header.to_string()), encoded(claims.to_string()));
+        let signature = issuer.keys.lock()[0].1.sign(&SystemRandom::new(), message.as_bytes()).expect("signs");
+        format!("{message}.{}", encoded(signature))
+    };
+    assert!(user(&authenticator, &signed(json!({"alg": "ES256", "kid": "one"}))).await.expect("is let in").is_some());
+    let bound = json!({"alg": "ES256", "kid": "one", "crit": ["exp"]});
+    assert_eq!(user(&authenticator, &signed(bound)).await, Ok(None));
+}
+
+#[tokio::test]
 async fn claims_are_mapped_and_judged_by_expressions() {
     let issuer = TestIssuer::serve().await;
     let text = "claimMappings: {username: {expression: 'claims.sub + \"@\" + claims.org'}, groups: {expression: 'claims.roles.split(\",\")'}, uid: {claim: oid}, extra: [{key: example.org/tenant, valueExpression: claims.tenant}]}, claimValidationRules: [{expression: 'claims.level > 1', message: level too low}], userValidationRules: [{expression: '!user.username.startsWith(\"system:\")', message: reserved}]";

@@ -22,6 +22,8 @@ pub struct Header {
     pub alg: String,
     #[serde(default)]
     pub kid: String,
+    /// What in the header must be understood.
+    pub crit: Option<Value>,
 }
 
 impl<'a> Token<'a> {

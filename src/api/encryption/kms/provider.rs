@@ -29,6 +29,11 @@ const SEALS_FOR: Duration = Duration::from_secs(180);
 /// Opened seeds that are remembered, and for how long.
 const REMEMBERED: usize = 1000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How soon the service is asked again to open a seed that it did not open. Nobody waits for that: many values have one seed, and all changes
+/// of the store come one after the other.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// What is told of the service's own words, in characters.
+const LONGEST_WORDS: usize = 1024;
 
 /// A provider of keys. Its service is asked in the background once [`KmsProvider::watch`] was called.
 pub struct KmsProvider {
@@ -36,6 +41,9 @@ pub struct KmsProvider {
     service: Arc<dyn KmsService>,
     current: ArcSwapOption<Current>,
     opened: Mutex<OpenedSeeds>,
+    refused: Mutex<HashMap<[u8; 32], Refusal>>,
+    /// Held by whoever has a seed opened: others who want the same wait for the answer.
+    opening: tokio::sync::Mutex<()>,
     health: tokio::sync::Mutex<Health>,
     watching: OnceLock<Watching>,
     itself: Weak<KmsProvider>,
@@ -43,6 +51,13 @@ pub struct KmsProvider {
 
 /// Seeds that were opened, by the hash of their sealed form, and when.
 type OpenedSeeds = HashMap<[u8; 32], (Arc<DataKey>, Instant)>;
+
+/// Why a seed was not opened.
+struct Refusal {
+    why: String,
+    /// When the service is asked again at the earliest; none while it is.
+    until: Option<Instant>,
+}
 
 /// What seals now.
 struct Current {
@@ -75,6 +90,8 @@ impl KmsProvider {
             service,
             current: ArcSwapOption::empty(),
             opened: Mutex::default(),
+            refused: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             health: tokio::sync::Mutex::default(),
             watching: OnceLock::new(),
             itself: itself.clone(),
@@ -130,14 +147,17 @@ impl KmsProvider {
     async fn judge(&self, status: &StatusResponse, known: &mut String) -> Result<(), String> {
         let mut faults = Vec::new();
         if status.healthz != "ok" {
-            faults.push(format!("got unexpected healthz status: {}", status.healthz));
+            faults.push(format!("got unexpected healthz status: {}", shortened(&status.healthz)));
         }
         if status.version != "v2" && status.version != "v2beta1" {
-            faults.push(format!("expected KMSv2 API version v2, got {}", status.version));
+            faults.push(format!("expected KMSv2 API version v2, got {}", shortened(&status.version)));
         } else if known.is_empty() {
             known.clone_from(&status.version);
         } else if *known != status.version {
-            faults.push(format!("KMSv2 API version should not change after the initial status response version {known}, got {}", status.version));
+            faults.push(format!(
+                "KMSv2 API version should not change after the initial status response version {known}, got {}",
+                shortened(&status.version)
+            ));
         }
         if status.key_id.is_empty() || status.key_id.len() > 1024 {
             faults.push(format!("got invalid KMSv2 KeyID hash {:?}", hash(&status.key_id)));
@@ -209,21 +229,71 @@ impl KmsProvider {
     }
 
     async fn data_key(&self, envelope: &EncryptedObject) -> Result<Arc<DataKey>, String> {
-        let fingerprint = fingerprint(envelope);
-        let known = self.opened.lock().get(&fingerprint).filter(|(_, since)| since.elapsed() < REMEMBERED_FOR).map(|(key, _)| key.clone());
-        if let Some(key) = known {
-            return Ok(key);
+        let source = source_of(envelope);
+        let fingerprint = fingerprint(&source);
+        if let Some(known) = self.known(fingerprint, &source) {
+            return known;
         }
+        let _turn = self.opening.lock().await;
+        match self.known(fingerprint, &source) {
+            Some(known) => known,
+            None => self.ask(fingerprint, &source).await,
+        }
+    }
+
+    /// What is known of a seed: its key, or why there is none. Where that was a while ago, the service is asked again meanwhile.
+    fn known(&self, fingerprint: [u8; 32], source: &EncryptedObject) -> Option<Result<Arc<DataKey>, String>> {
+        let opened = self.opened.lock().get(&fingerprint).filter(|(_, since)| since.elapsed() < REMEMBERED_FOR).map(|(key, _)| key.clone());
+        if let Some(key) = opened.or_else(|| self.current_key(source)) {
+            return Some(Ok(key));
+        }
+        let mut refused = self.refused.lock();
+        let refusal = refused.get_mut(&fingerprint)?;
+        if refusal.until.is_some_and(|until| until <= Instant::now()) {
+            refusal.until = None;
+            let (itself, source) = (self.itself.clone(), source.clone());
+            tokio::spawn(async move {
+                if let Some(provider) = itself.upgrade() {
+                    // What came of it is remembered.
+                    let _ = provider.ask(fingerprint, &source).await;
+                }
+            });
+        }
+        Some(Err(refusal.why.clone()))
+    }
+
+    /// The seed that seals now is known as long as it may seal, however old it is.
+    fn current_key(&self, source: &EncryptedObject) -> Option<Arc<DataKey>> {
+        let current = self.current.load_full()?;
+        (current.envelope == *source && Instant::now() <= current.until).then(|| current.key.clone())
+    }
+
+    /// Has the service open a seed, and remembers what it says.
+    async fn ask(&self, fingerprint: [u8; 32], source: &EncryptedObject) -> Result<Arc<DataKey>, String> {
         let request = DecryptRequest {
-            ciphertext: envelope.encrypted_dek_source.clone(),
+            ciphertext: source.encrypted_dek_source.clone(),
             uid: Uuid::new_v4().to_string(),
-            key_id: envelope.key_id.clone(),
-            annotations: envelope.annotations.clone(),
+            key_id: source.key_id.clone(),
+            annotations: source.annotations.clone(),
         };
-        let answer = self.service.decrypt(request).await.map_err(|error| format!("failed to decrypt DEK, error: {error}"))?;
-        let key = Arc::new(DataKey::of(&answer.plaintext, envelope.encrypted_dek_source_type)?);
-        self.remember(fingerprint, key.clone());
-        Ok(key)
+        let answer = self.service.decrypt(request).await.map_err(|error| shortened(&format!("failed to decrypt DEK, error: {error}")));
+        let key = answer.and_then(|answer| DataKey::of(&answer.plaintext, source.encrypted_dek_source_type)).map(Arc::new);
+        match &key {
+            Ok(key) => {
+                self.remember(fingerprint, key.clone());
+                self.refused.lock().remove(&fingerprint);
+            }
+            Err(why) => self.refuse(fingerprint, why),
+        }
+        key
+    }
+
+    fn refuse(&self, fingerprint: [u8; 32], why: &str) {
+        let mut refused = self.refused.lock();
+        if refused.len() >= REMEMBERED {
+            refused.clear();
+        }
+        refused.insert(fingerprint, Refusal { why: why.to_owned(), until: Some(Instant::now() + REFUSED_FOR) });
     }
 
     fn remember(&self, fingerprint: [u8; 32], key: Arc<DataKey>) {
@@ -236,10 +306,25 @@ impl KmsProvider {
     }
 }
 
-/// What tells one seed from another: all that the service is asked with.
-fn fingerprint(envelope: &EncryptedObject) -> [u8; 32] {
-    let source = EncryptedObject { encrypted_data: Vec::new(), ..envelope.clone() };
+/// An envelope without its data: all that the service is asked with.
+fn source_of(envelope: &EncryptedObject) -> EncryptedObject {
+    EncryptedObject {
+        encrypted_data: Vec::new(),
+        key_id: envelope.key_id.clone(),
+        encrypted_dek_source: envelope.encrypted_dek_source.clone(),
+        annotations: envelope.annotations.clone(),
+        encrypted_dek_source_type: envelope.encrypted_dek_source_type,
+    }
+}
+
+/// What tells one seed from another.
+fn fingerprint(source: &EncryptedObject) -> [u8; 32] {
     Sha256::digest(source.encode_to_vec()).into()
+}
+
+/// Words of the service go into logs and answers.
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_WORDS).collect()
 }
 
 /// Names of keys are not for logs.

@@ -27,8 +27,11 @@ pub use metered::Metered;
 pub use peer::{PeerSocket, Socket};
 
 use self::groups::Groups;
-use super::limits::holder;
-use crate::{auth::groups::MASTERS, service::UserInfo, status::Status};
+use crate::{
+    auth::groups::{MASTERS, holder},
+    service::UserInfo,
+    status::Status,
+};
 
 /// Connections of nobody.
 const OF_NOBODY: usize = 1000;

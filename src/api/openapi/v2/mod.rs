@@ -12,6 +12,9 @@ pub use message::{MEDIA_TYPE, message};
 use super::custom::{self, Room};
 use crate::{meta::GroupVersion, resources::Registry};
 
+/// What other servers' documents take of it, in bytes: all of it is in memory as a tree for a moment.
+const MOST_REMOTE: usize = 8 << 20;
+
 /// The document.
 pub fn document(registry: &Registry) -> Value {
     let (mut definitions, mut paths) = (Map::new(), Map::new());
@@ -29,8 +32,10 @@ pub fn document(registry: &Registry) -> Value {
             }
         }
     }
-    for remote in registry.aggregated().versions() {
-        if let Some(document) = &remote.documents.v2 {
+    let mut left = MOST_REMOTE;
+    for document in registry.aggregated().versions().iter().filter_map(|remote| remote.documents.v2.as_ref()) {
+        if let Some(rest) = left.checked_sub(document.len()) {
+            left = rest;
             remote::add(document, &mut paths, &mut definitions);
         }
     }

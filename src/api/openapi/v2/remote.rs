@@ -1,40 +1,102 @@
 //! OpenAPI v2 documents of other servers: what concerns one group and version is kept of them, and added to the document of all. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+use serde_json::{Map, Value, json, value::RawValue};
+
+use crate::{meta::limits::Meter, schema::decode::parse_json};
 
 const REFERENCE: &str = "#/definitions/";
+/// What is kept of one version's document, in bytes.
+const LONGEST_KEPT: usize = 4 << 20;
+/// Paths that a document names, and definitions.
+const MOST_ENTRIES: usize = 50_000;
+
+/// A document whose parts are not looked at yet: what a server tells in few bytes may be large in memory.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    paths: Entries<'a>,
+    #[serde(borrow, default)]
+    definitions: Entries<'a>,
+}
+
+#[derive(Default)]
+struct Entries<'a>(HashMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntriesVisitor).map(Entries)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = HashMap<String, &'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(HashMap::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut found = HashMap::new();
+        while let Some((name, value)) = fields.next_entry::<String, &'de RawValue>()? {
+            found.insert(name, value);
+            if found.len() > MOST_ENTRIES {
+                return Err(de::Error::custom(format_args!("more than {MOST_ENTRIES} paths or definitions")));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads parts of a document, up to what is kept of one.
+struct Reader {
+    left: usize,
+    meter: Meter,
+}
+
+impl Reader {
+    fn read(&mut self, part: &RawValue) -> Result<Value, String> {
+        let text = part.get();
+        self.left = self.left.checked_sub(text.len()).ok_or_else(|| format!("the document of this version has more than {LONGEST_KEPT} bytes"))?;
+        parse_json(text.as_bytes(), &mut self.meter).map(|raw| raw.into_value()).map_err(|error| error.to_string())
+    }
+}
 
 /// A document with only the paths below `prefix` (such as `/apis/example.com/v1/`) and the definitions that these need.
 ///
 /// # Errors
-/// When it is no JSON object.
+/// When it is no JSON object, or what is needed is too much.
 pub fn cut(document: &[u8], prefix: &str) -> Result<Bytes, String> {
-    let mut document: Value = serde_json::from_slice(document).map_err(|error| error.to_string())?;
-    let fields = document.as_object_mut().ok_or("no JSON object")?;
-    let Some(Value::Object(mut paths)) = fields.remove("paths") else { return Err("it names no paths".into()) };
+    let Document { paths: Entries(found), definitions: Entries(known) } = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     let whole = prefix.trim_end_matches('/');
-    paths.retain(|path, _| path.starts_with(prefix) || path == whole);
-    let definitions = match fields.remove("definitions") {
-        Some(Value::Object(definitions)) => definitions,
-        _ => Map::new(),
-    };
-    let mut wanted = BTreeSet::new();
-    let mut open: Vec<String> = Vec::new();
-    paths.values().for_each(|item| references(item, &mut open));
-    while let Some(name) = open.pop() {
-        if wanted.contains(&name) {
-            continue;
-        }
-        if let Some(definition) = definitions.get(&name) {
-            references(definition, &mut open);
-        }
-        wanted.insert(name);
+    let mut reader = Reader { left: LONGEST_KEPT, meter: Meter::new(LONGEST_KEPT) };
+    let (mut paths, mut definitions, mut open) = (Map::new(), Map::new(), Vec::new());
+    for (path, item) in found.into_iter().filter(|(path, _)| path.starts_with(prefix) || path == whole) {
+        let item = reader.read(item)?;
+        references(&item, &mut open);
+        paths.insert(path, item);
     }
-    let mut definitions = definitions;
-    definitions.retain(|name, _| wanted.contains(name));
+    while let Some(name) = open.pop() {
+        let Some(definition) = known.get(&name).filter(|_| !definitions.contains_key(&name)) else { continue };
+        let definition = reader.read(definition)?;
+        references(&definition, &mut open);
+        definitions.insert(name, definition);
+    }
     Ok(json!({"paths": paths, "definitions": definitions}).to_string().into())
 }
 
@@ -138,6 +200,20 @@ mod tests {
         assert_eq!(names("paths"), ["/apis/example.com/v1/", "/apis/example.com/v1/as"]);
         assert_eq!(names("definitions"), ["a", "a.List"]);
         assert!(cut(b"[]", "/apis/").is_err() && cut(b"{}", "/apis/").is_err());
+    }
+
+    #[test]
+    fn what_is_large_in_memory_is_not_read_where_nobody_needs_it_and_refused_where_somebody_does() {
+        let bomb = format!("[{}{{}}]", "{},".repeat(1 << 20));
+        let unneeded = format!(r#"{{"swagger": "2.0", "x-more": {bomb}, "paths": {{"/apis/a/v1/as": {{}}}}, "definitions": {{"b": {bomb}}}}}"#);
+        let kept: Value = serde_json::from_slice(&cut(unneeded.as_bytes(), "/apis/a/v1/").expect("is cut")).expect("JSON");
+        assert_eq!(kept, json!({"paths": {"/apis/a/v1/as": {}}, "definitions": {}}));
+        let needed = format!(r##"{{"paths": {{"/apis/a/v1/as": {{"$ref": "#/definitions/b"}}}}, "definitions": {{"b": {bomb}}}}}"##);
+        assert!(cut(needed.as_bytes(), "/apis/a/v1/").expect_err("is too large").contains("too large in memory"));
+        let long = format!(r#"{{"paths": {{"/apis/a/v1/as": {{"description": "{}"}}}}}}"#, "x".repeat(LONGEST_KEPT));
+        assert!(cut(long.as_bytes(), "/apis/a/v1/").expect_err("is too long").contains("more than"));
+        let paths: Vec<String> = (0..=MOST_ENTRIES).map(|at| format!(r#""/{at}":{{}}"#)).collect();
+        assert!(cut(format!(r#"{{"paths": {{{}}}}}"#, paths.join(",")).as_bytes(), "/apis/").is_err());
     }
 
     #[test]
