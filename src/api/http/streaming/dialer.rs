@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    auth::x509,
+    auth::{unverifying, x509},
     backends::{
         may_reach,
         place::{Kubelet, KubeletAddress},
@@ -79,19 +79,30 @@ impl KubeletDialer {
     /// # Errors
     /// When nobody answers there, or somebody else.
     pub async fn dial_address(&self, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
-        let timeout = |_| DialError::Timeout { address: address.authority() };
-        tokio::time::timeout(DIAL_TIMEOUT, self.connect(address)).await.map_err(timeout)?
+        self.dial_with(self.tls.clone(), address).await
     }
 
-    async fn connect(&self, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
+    /// A connection to whoever answers at `address`: who asks for one does not believe what comes. Our certificate is shown as ever.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn dial_unverified(&self, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
+        self.dial_with(Arc::new(unverifying(&self.tls)), address).await
+    }
+
+    async fn dial_with(&self, tls: Arc<rustls::ClientConfig>, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
+        let timeout = |_| DialError::Timeout { address: address.authority() };
+        tokio::time::timeout(DIAL_TIMEOUT, self.connect(tls, address)).await.map_err(timeout)?
+    }
+
+    async fn connect(&self, tls: Arc<rustls::ClientConfig>, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
         let authority = address.authority();
         let tcp =
             TcpStream::connect(&*self.resolve(address).await?).await.map_err(|source| DialError::Connect { address: authority.clone(), source })?;
         // A failure costs latency only.
         let _ = tcp.set_nodelay(true);
         let name = ServerName::try_from(address.host.clone()).map_err(|_| DialError::Name(address.host.clone()))?;
-        let connector = TlsConnector::from(self.tls.clone());
-        connector.connect(name, tcp).await.map_err(|source| DialError::Tls { address: authority, source })
+        TlsConnector::from(tls).connect(name, tcp).await.map_err(|source| DialError::Tls { address: authority, source })
     }
 
     /// Where the host is. A name may lead anywhere, so it is what it resolves to that is judged, and dialled.
@@ -174,6 +185,23 @@ mod tests {
                 }
             }
             assert!(dialer.dial_address(&kubelet.address).await.is_ok(), "its address is vouched for");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_is_believed_by_those_alone_who_ask_for_it() {
+        let (ours, others) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let (ours, others) = (Pki::open(ours.path()).expect("a CA"), Pki::open(others.path()).expect("a CA"));
+        let dialer = KubeletDialer::new(Arc::new(tls::client_config(ours.ca_pem(), None).expect("a TLS configuration"))).reaching_loopback();
+        let address = KubeletAddress { host: "127.0.0.1".into(), port: peer(&others, "system:node:a", "system:nodes").await };
+        // What was said unverified is of no use to those who verify.
+        for _ in 0..2 {
+            let mut stream = dialer.dial_unverified(&address).await.expect("anybody will do");
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.expect("it says hello and ends");
+            assert_eq!(said, "hello");
+            let refused = dialer.dial_address(&address).await.expect_err("no CA of ours vouches for it");
+            assert!(matches!(refused, DialError::Tls { .. }), "{refused}");
         }
     }
 
