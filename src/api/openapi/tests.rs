@@ -66,10 +66,12 @@ fn components_carry_what_clients_merge_and_explain_by() {
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
-    let item = json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}], "default": {}});
-    assert_eq!(containers["items"], item);
+    assert_eq!(containers["items"], json!({"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}));
     let list = &schemas["io.k8s.api.apps.v1.DeploymentList"];
     assert_eq!(list["description"], "DeploymentList is a list of Deployment");
+    let metadata = &list["properties"]["metadata"];
+    assert_eq!(metadata["allOf"], json!([{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"}]));
+    assert_eq!((&metadata["default"], metadata["description"].is_string()), (&json!({}), true));
     assert!(list["properties"]["items"]["description"].as_str().is_some_and(|text| text.starts_with("List of deployments")));
     assert!(schemas["io.k8s.api.core.v1.Container"]["properties"]["image"]["description"].is_string());
 }

@@ -31,7 +31,7 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     rows: &[
         Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
             .features(&[Feature::Parameters, Feature::Expressions])
-            .strategy(with::<kinds::AdmissionPolicy>)
+            .strategy(with::<kinds::AdmissionPolicy<true>>)
             .extension(),
         Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
             .features(&[Feature::Parameters])
@@ -43,7 +43,7 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
             .extension(),
         Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
             .features(&[Feature::Parameters, Feature::Expressions])
-            .strategy(with::<kinds::AdmissionPolicy>)
+            .strategy(with::<kinds::AdmissionPolicy<false>>)
             .extension()
             .subs(&[STATUS]),
         Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
