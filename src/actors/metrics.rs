@@ -4,7 +4,7 @@ use bytes::Bytes;
 use troupe_api::{
     admission::{match_metrics, pod_security, policies, webhook_metrics},
     audit, authentication, authorization, client, conversion, encryption, features, flow,
-    http::{ExtraRoute, monitor},
+    http::{ExtraRoute, monitor, streaming},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::metered,
     version::VersionInfo,
@@ -45,6 +45,7 @@ impl Sources {
         let mut collectors: Vec<&dyn Collect> = self.own.iter().map(|source| &**source).collect();
         collectors.extend(flow::COLLECTORS);
         collectors.extend(monitor::COLLECTORS);
+        collectors.extend(streaming::COLLECTORS);
         collectors.extend(apiserver::cache::metrics::COLLECTORS);
         collectors.extend(apiserver::aggregation::metrics::COLLECTORS);
         collectors.extend(pod_security::COLLECTORS);

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::unverified::any_peer;
+pub use self::unverified::{any_peer, unverifying};
 use crate::{
     meta::{FieldSelector, GroupResource, LabelSelector},
     service::UserInfo,

@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -21,6 +24,16 @@ pub fn any_peer() -> Arc<ClientConfig> {
         Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
     };
     CONFIG.get_or_init(make).clone()
+}
+
+/// The same client towards whoever answers; it shows what it shows. It keeps no sessions: one that began so must not be resumed where peers
+/// have to prove themselves.
+pub fn unverifying(client: &ClientConfig) -> ClientConfig {
+    let mut config = client.clone();
+    config.resumption = Resumption::disabled();
+    let verifier = Unverified { fingerprint: None, provider: client.crypto_provider().clone() };
+    config.dangerous().set_certificate_verifier(Arc::new(verifier));
+    config
 }
 
 /// Accepts a server that has the key of the certificate it shows, whoever signed that and whatever names it has.

@@ -16,6 +16,7 @@ use actix_web::{
 use bytes::Bytes;
 
 use super::{
+    deprecation,
     query::Query,
     route::{Action, Route},
     user_agent::user_agent,
@@ -76,8 +77,18 @@ static WATCH_EVENT_SIZES: Family<Histogram> =
     Family::histogram("apiserver_watch_events_sizes", "Watch event size distribution in bytes", &["group", "version", "resource"], &EVENT_SIZES);
 
 /// What the front door counts.
-pub static COLLECTORS: [&dyn Collect; 9] =
-    [&IN_FLIGHT, &LONG_RUNNING, &DURATIONS, &SLI_DURATIONS, &TERMINATIONS, &REQUESTS, &RESPONSE_SIZES, &WATCH_EVENTS, &WATCH_EVENT_SIZES];
+pub static COLLECTORS: [&dyn Collect; 10] = [
+    &IN_FLIGHT,
+    &LONG_RUNNING,
+    &DURATIONS,
+    &SLI_DURATIONS,
+    &TERMINATIONS,
+    &REQUESTS,
+    &RESPONSE_SIZES,
+    &WATCH_EVENTS,
+    &WATCH_EVENT_SIZES,
+    &deprecation::REQUESTED,
+];
 
 /// Counts one thing that is under way; over when dropped.
 #[derive(Debug)]

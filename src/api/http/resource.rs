@@ -78,9 +78,7 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
         return exchange.connect(target, payload).await;
     }
     let accepted = exchange.accepted(&target, action)?;
-    if let Some(warning) = deprecation::warning(&target) {
-        exchange.notices.warn(warning);
-    }
+    deprecation::tell(&target, exchange.notices);
     match action {
         Action::Watch => exchange.watch(target, accepted, payload).await,
         _ => exchange.call(target, action, accepted, payload).await,

@@ -122,10 +122,10 @@ fn property(package: &str, field: &FieldLine, documented: Option<&Documented>) -
 /// `wrapped` puts a reference into `allOf`, so that other keywords may stand beside it.
 fn type_schema(package: &str, type_name: &str, wrapped: bool) -> Value {
     if let Some(item) = type_name.strip_prefix("[]") {
-        return json!({"type": "array", "items": element(package, item)});
+        return json!({"type": "array", "items": type_schema(package, item, false)});
     }
     if let Some(value) = type_name.strip_prefix("{}") {
-        return json!({"type": "object", "additionalProperties": element(package, value)});
+        return json!({"type": "object", "additionalProperties": type_schema(package, value, false)});
     }
     match type_name {
         "string" => json!({"type": "string"}),
@@ -139,22 +139,4 @@ fn type_schema(package: &str, type_name: &str, wrapped: bool) -> Value {
             if wrapped { json!({"allOf": [target]}) } else { target }
         }
     }
-}
-
-/// List items and map values carry Go's zero value as their default.
-fn element(package: &str, type_name: &str) -> Value {
-    let zero = match type_name {
-        "string" => Some(json!("")),
-        "int32" | "int64" => Some(json!(0)),
-        "bool" => Some(json!(false)),
-        name => {
-            let full_name = reference(package, name).filter(|_| !name.starts_with(['[', '{']));
-            full_name.and_then(|name| Schemas::builtin().definition_lines(&name)).filter(|(_, found)| found.alias.is_none()).map(|_| json!({}))
-        }
-    };
-    let mut schema = type_schema(package, type_name, zero.is_some());
-    if let Some(zero) = zero {
-        schema["default"] = zero;
-    }
-    schema
 }

@@ -61,8 +61,10 @@ pub fn describe_list(list: &mut Value, row: &Resource, kind: &str) {
         }
     }
     if let Some(metadata) = properties.get_mut("metadata") {
-        let reference = metadata.take();
-        *metadata = json!({"allOf": [reference], "description": format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds")});
+        if metadata.get("allOf").is_none() {
+            *metadata = json!({"allOf": [metadata.take()]});
+        }
+        metadata["description"] = format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds").into();
     }
     if let Some(items) = properties.get_mut("items") {
         items["description"] = format!("List of {}. More info: {CONVENTIONS}", row.plural).into();

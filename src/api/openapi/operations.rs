@@ -49,8 +49,9 @@ pub struct Operation<'a> {
     pub parameters: Vec<Value>,
     /// The media types of the body, if the operation patches.
     pub patch_types: &'static [&'static str],
-    /// References of the body and the reply; `None` where there is none or it is no object.
+    /// The reference of the body; `None` where there is none.
     pub body: Option<String>,
+    /// That of the reply; `None` where it is no object, but text or what a connection carries.
     pub reply: Option<String>,
 }
 
@@ -62,7 +63,10 @@ impl Operation<'_> {
                 "application/json": {"schema": {"$ref": reply}},
                 "application/yaml": {"schema": {"$ref": reply}},
             }}),
-            None => json!({"description": description, "content": {"*/*": {"schema": {"type": "string"}}}}),
+            None => {
+                let media_type = if self.action == Action::Connect { "*/*" } else { "text/plain" };
+                json!({"description": description, "content": {media_type: {"schema": {"type": "string"}}}})
+            }
         };
         let mut responses = json!({"200": ok("OK"), "401": {"description": "Unauthorized"}});
         if matches!(self.action, Action::Post | Action::Put | Action::Patch) {

@@ -59,8 +59,55 @@ pub fn list() -> Vec<Value> {
     .into()
 }
 
-/// Parameters that all operations of a path share.
+/// Parameters that all operations of a path share; `kind` is what its name names.
 pub fn of_path(path: &str, kind: &str) -> Vec<Value> {
+    let mut parameters = places(path, kind);
+    parameters.push(query(PRETTY));
+    parameters
+}
+
+/// The same of the path of a subresource that is connected to: what the connection is to be stands in its query.
+pub fn of_connection(path: &str, kind: &str, subresource: &str) -> Vec<Value> {
+    let mut parameters = places(path, kind);
+    parameters.extend(options(subresource));
+    parameters
+}
+
+/// What the query of a connection or of the request for a log may say; nothing for other subresources.
+pub fn options(subresource: &str) -> Vec<Value> {
+    const CONTAINER: (&str, &str, &str) = ("container", "string", "The container of the pod. May be left out where there is one only.");
+    const STREAMS: [(&str, &str, &str); 4] = [
+        ("stderr", "boolean", "Whether the standard error output is wanted."),
+        ("stdin", "boolean", "Whether standard input is sent."),
+        ("stdout", "boolean", "Whether the standard output is wanted."),
+        ("tty", "boolean", "Whether the streams are those of a terminal."),
+    ];
+    let found: Vec<(&str, &str, &str)> = match subresource {
+        "attach" => [CONTAINER].into_iter().chain(STREAMS).collect(),
+        "exec" => {
+            let command = ("command", "string", "The command and its arguments, each as a parameter of this name. No shell is involved.");
+            [command, CONTAINER].into_iter().chain(STREAMS).collect()
+        }
+        "portforward" => vec![("ports", "integer", "Ports of the pod to be forwarded. Required over WebSockets.")],
+        "proxy" => vec![("path", "string", "The path at the backend.")],
+        "log" => vec![
+            CONTAINER,
+            ("follow", "boolean", "Go on with what is logged from now on."),
+            ("insecureSkipTLSVerifyBackend", "boolean", "Take the log from whoever answers for the kubelet, without a check of its certificate."),
+            ("limitBytes", "integer", "The most bytes of the log to answer with. The last line may be cut."),
+            ("previous", "boolean", "The log of the container's last run that has ended."),
+            ("sinceSeconds", "integer", "Only what was logged in the last so many seconds. Excludes sinceTime."),
+            ("stream", "string", "Which output: 'All', the default, 'Stdout' or 'Stderr'. Must be 'All' with tailLines."),
+            ("tailLines", "integer", "The most lines to answer with, counted from the end. Everything where nothing is said."),
+            ("timestamps", "boolean", "Begin each line with its time (RFC 3339)."),
+        ],
+        _ => Vec::new(),
+    };
+    found.into_iter().map(query).collect()
+}
+
+/// The parameters that stand in a path.
+fn places(path: &str, kind: &str) -> Vec<Value> {
     let in_path = |name: &str, description: String| json!({"name": name, "in": "path", "description": description, "required": true, "schema": {"type": "string", "uniqueItems": true}});
     let mut parameters = Vec::new();
     if path.contains("{name}") {
@@ -72,7 +119,6 @@ pub fn of_path(path: &str, kind: &str) -> Vec<Value> {
     if path.contains("{path}") {
         parameters.push(in_path("path", "path to the resource".to_owned()));
     }
-    parameters.push(query(PRETTY));
     parameters
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     meta::GroupVersionKind,
-    resources::{Resource, Subresource},
+    resources::{Feature, Resource, Subresource},
     schema::Schemas,
     service::Verb,
 };
@@ -33,9 +33,10 @@ pub fn add(paths: &mut Map<String, Value>, row: &Resource, version: &str) {
     if has(Verb::DeleteCollection) {
         operations.push(("delete", maker.delete_collection()));
     }
-    insert(paths, &collection, &row.kind, operations);
+    insert(paths, &collection, parameters::of_path(&collection, &row.kind), operations);
     if row.namespaced && has(Verb::List) {
-        insert(paths, &format!("{base}/{}", row.plural), &row.kind, vec![("get", maker.list("ForAllNamespaces"))]);
+        let everywhere = format!("{base}/{}", row.plural);
+        insert(paths, &everywhere, parameters::of_path(&everywhere, &row.kind), vec![("get", maker.list("ForAllNamespaces"))]);
     }
     let item = format!("{collection}/{{name}}");
     let own = row.gvk(version);
@@ -46,17 +47,33 @@ pub fn add(paths: &mut Map<String, Value>, row: &Resource, version: &str) {
         (Verb::Delete, "delete", Action::Delete),
     ];
     let operations = whole.into_iter().filter(|(verb, ..)| has(*verb)).map(|(_, method, action)| (method, maker.item(action, &own, "")));
-    insert(paths, &item, &row.kind, operations.collect());
+    insert(paths, &item, parameters::of_path(&item, &row.kind), operations.collect());
     for subresource in &row.version(version).subresources {
-        insert(paths, &format!("{item}/{}", subresource.name), &row.kind, maker.subresource(subresource));
+        add_subresource(paths, &maker, &format!("{item}/{}", subresource.name), subresource);
     }
 }
 
-fn insert(paths: &mut Map<String, Value>, path: &str, kind: &str, operations: Vec<(&'static str, Value)>) {
+fn add_subresource(paths: &mut Map<String, Value>, maker: &Maker<'_>, path: &str, subresource: &Subresource) {
+    if !matches!(subresource.name, "attach" | "exec" | "portforward" | "proxy") {
+        let mut shared = parameters::of_path(path, &maker.row.kind);
+        shared.extend(parameters::options(subresource.name));
+        return insert(paths, path, shared, maker.subresource(subresource));
+    }
+    let options = maker.row.subresource_gvk(subresource, &maker.kind.version);
+    insert(paths, path, parameters::of_connection(path, &options.kind, subresource.name), maker.connections(subresource, &options, ""));
+    if subresource.name == "proxy" {
+        let behind = format!("{path}/{{path}}");
+        let operations = maker.connections(subresource, &options, "WithPath");
+        insert(paths, &behind, parameters::of_connection(&behind, &options.kind, subresource.name), operations);
+    }
+}
+
+/// Adds a path whose operations share these parameters, unless it has none.
+fn insert(paths: &mut Map<String, Value>, path: &str, shared: Vec<Value>, operations: Vec<(&'static str, Value)>) {
     if operations.is_empty() {
         return;
     }
-    let mut item = json!({"parameters": parameters::of_path(path, kind)});
+    let mut item = json!({"parameters": shared});
     for (method, operation) in operations {
         item[method] = operation;
     }
@@ -151,8 +168,11 @@ impl<'a> Maker<'a> {
         let (parameters, body, reply) = match action {
             Action::Put | Action::Post => (parameters::write(false), reference(self.row, kind), reference(self.row, kind)),
             Action::Patch => (parameters::write(true), Some(format!("{META}Patch")), reference(self.row, kind)),
-            Action::Delete => (parameters::delete(), Some(format!("{META}DeleteOptions")), Some(format!("{META}Status"))),
-            _ => (Vec::new(), None, reference(self.row, kind)),
+            Action::Delete => {
+                let returned = self.row.has(Feature::ReturnsDeleted).then(|| reference(self.row, kind)).flatten();
+                (parameters::delete(), Some(format!("{META}DeleteOptions")), returned.or_else(|| Some(format!("{META}Status"))))
+            }
+            _ => (Vec::new(), None, reference(self.row, kind).filter(|_| suffix != "Log")),
         };
         let id = format!("{verb}{}{}{}{suffix}", self.group_version, self.scope, self.kind.kind);
         let description = match suffix {
@@ -165,7 +185,6 @@ impl<'a> Maker<'a> {
     fn subresource(&self, subresource: &Subresource) -> Vec<(&'static str, Value)> {
         let suffix = capital(subresource.name);
         let kind = self.row.subresource_gvk(subresource, &self.kind.version);
-        let connects = matches!(subresource.name, "attach" | "exec" | "portforward" | "proxy");
         let mut operations = Vec::new();
         for verb in subresource.verbs {
             let (method, action) = match *verb {
@@ -176,15 +195,21 @@ impl<'a> Maker<'a> {
                 "delete" => ("delete", Action::Delete),
                 _ => continue,
             };
-            let operation = if connects { self.connect(&kind, method, &suffix) } else { self.item(action, &kind, &suffix) };
-            operations.push((method, operation));
+            operations.push((method, self.item(action, &kind, &suffix)));
         }
         operations
     }
 
-    fn connect(&self, kind: &GroupVersionKind, method: &str, suffix: &str) -> Value {
-        let id = format!("connect{}{}{}{}{suffix}", self.group_version, capital(method), self.scope, self.kind.kind);
-        let description = format!("connect {} requests to {} of {}", method.to_uppercase(), suffix.to_lowercase(), self.kind.kind);
+    /// The requests that a connection with options of `kind` begins with; `place` ends the names of those that say where to at the backend.
+    fn connections(&self, subresource: &Subresource, kind: &GroupVersionKind, place: &str) -> Vec<(&'static str, Value)> {
+        let methods: &[&'static str] =
+            if subresource.name == "proxy" { &["delete", "get", "head", "options", "patch", "post", "put"] } else { &["get", "post"] };
+        methods.iter().map(|method| (*method, self.connect(kind, method, subresource.name, place))).collect()
+    }
+
+    fn connect(&self, kind: &GroupVersionKind, method: &str, subresource: &str, place: &str) -> Value {
+        let id = format!("connect{}{}{}{}{}{place}", self.group_version, capital(method), self.scope, self.kind.kind, capital(subresource));
+        let description = format!("connect {} requests to {subresource} of {}", method.to_uppercase(), self.kind.kind);
         Operation {
             action: Action::Connect,
             id,

@@ -18,6 +18,45 @@ fn kubectl_finds_field_validation_on_the_patch_of_its_kind() {
     assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
 }
 
+fn core_v1() -> Value {
+    document(&Registry::new(builtin()), &GroupVersion::new("", "v1"), &mut Room::of_group()).expect("served")
+}
+
+#[test]
+fn connections_and_logs_say_what_their_queries_may_hold() {
+    let document = core_v1();
+    let of = |rest: &str| document["paths"][format!("/api/v1/{rest}")].clone();
+    let names = |item: &Value| item["parameters"].as_array().expect("a list").iter().map(|parameter| parameter["name"].clone()).collect::<Vec<_>>();
+    let exec = of("namespaces/{namespace}/pods/{name}/exec");
+    assert_eq!(names(&exec), ["name", "namespace", "command", "container", "stderr", "stdin", "stdout", "tty"]);
+    assert_eq!(exec["post"]["operationId"], "connectCoreV1PostNamespacedPodExec");
+    let log = of("namespaces/{namespace}/pods/{name}/log");
+    assert!(names(&log).contains(&json!("insecureSkipTLSVerifyBackend")) && names(&log).contains(&json!("pretty")));
+    assert_eq!(log["get"]["responses"]["200"]["content"], json!({"text/plain": {"schema": {"type": "string"}}}));
+    let proxy = of("nodes/{name}/proxy");
+    let methods = ["delete", "get", "head", "options", "parameters", "patch", "post", "put"];
+    let mut found = proxy.as_object().expect("an item").keys().map(String::as_str).collect::<Vec<_>>();
+    found.sort_unstable();
+    assert_eq!(found, methods);
+    assert_eq!(proxy["options"]["x-kubernetes-group-version-kind"]["kind"], "NodeProxyOptions");
+    let behind = of("nodes/{name}/proxy/{path}");
+    assert_eq!(behind["get"]["operationId"], "connectCoreV1GetNodeProxyWithPath");
+    assert_eq!(names(&behind), ["name", "path", "path"]);
+}
+
+#[test]
+fn deletions_say_whether_they_answer_with_the_object() {
+    let document = core_v1();
+    let reply = |plural: &str, code: &str| {
+        let delete = &document["paths"][format!("/api/v1/namespaces/{{namespace}}/{plural}/{{name}}")]["delete"];
+        delete["responses"][code]["content"]["application/json"]["schema"]["$ref"].clone()
+    };
+    for code in ["200", "202"] {
+        assert_eq!(reply("pods", code), "#/components/schemas/io.k8s.api.core.v1.Pod");
+        assert_eq!(reply("configmaps", code), "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.Status");
+    }
+}
+
 #[test]
 fn components_carry_what_clients_merge_and_explain_by() {
     let schemas = &apps()["components"]["schemas"];
@@ -27,10 +66,12 @@ fn components_carry_what_clients_merge_and_explain_by() {
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
-    let item = json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}], "default": {}});
-    assert_eq!(containers["items"], item);
+    assert_eq!(containers["items"], json!({"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}));
     let list = &schemas["io.k8s.api.apps.v1.DeploymentList"];
     assert_eq!(list["description"], "DeploymentList is a list of Deployment");
+    let metadata = &list["properties"]["metadata"];
+    assert_eq!(metadata["allOf"], json!([{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"}]));
+    assert_eq!((&metadata["default"], metadata["description"].is_string()), (&json!({}), true));
     assert!(list["properties"]["items"]["description"].as_str().is_some_and(|text| text.starts_with("List of deployments")));
     assert!(schemas["io.k8s.api.core.v1.Container"]["properties"]["image"]["description"].is_string());
 }

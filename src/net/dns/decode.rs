@@ -49,8 +49,8 @@ mod tests {
     fn a_query_has_one_question_and_few_records() {
         let message = |questions: u16, records: u16| {
             let counts = [questions, 0, 0, records].map(u16::to_be_bytes).concat();
-            // Of the root, type A; and records of nothing.
-            let (question, record) = ([0, 0, 1, 0, 1], [0, 0, 10, 0, 1, 0, 0, 0, 0, 0, 0]);
+            // Of the root, type A; and addresses of the root.
+            let (question, record) = ([0, 0, 1, 0, 1], [0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, 1]);
             [&[0, 7, 1, 0][..], &counts, &question.repeat(questions.into()), &record.repeat(records.into())].concat()
         };
         assert!(decode_query(&message(1, 0)).is_some() && decode_query(&message(0, 0)).is_some());

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    auth::x509,
+    auth::{unverifying, x509},
     backends::{
         may_reach,
         place::{Kubelet, KubeletAddress},
@@ -38,6 +38,20 @@ pub enum DialError {
     NotAllowed { address: String },
     #[error("{0:?} is no host name")]
     Name(String),
+}
+
+impl DialError {
+    /// Whether somebody answered whose certificate does not prove who that is.
+    pub fn is_unverified(&self) -> bool {
+        match self {
+            DialError::NotTheNode { .. } => true,
+            DialError::Tls { source, .. } => {
+                let found = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                matches!(found, Some(rustls::Error::InvalidCertificate(_)))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Opens connections to kubelets.
@@ -79,19 +93,30 @@ impl KubeletDialer {
     /// # Errors
     /// When nobody answers there, or somebody else.
     pub async fn dial_address(&self, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
-        let timeout = |_| DialError::Timeout { address: address.authority() };
-        tokio::time::timeout(DIAL_TIMEOUT, self.connect(address)).await.map_err(timeout)?
+        self.dial_with(self.tls.clone(), address).await
     }
 
-    async fn connect(&self, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
+    /// A connection to whoever answers at `address`: who asks for one does not believe what comes. Our certificate is shown as ever.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn dial_unverified(&self, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
+        self.dial_with(Arc::new(unverifying(&self.tls)), address).await
+    }
+
+    async fn dial_with(&self, tls: Arc<rustls::ClientConfig>, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
+        let timeout = |_| DialError::Timeout { address: address.authority() };
+        tokio::time::timeout(DIAL_TIMEOUT, self.connect(tls, address)).await.map_err(timeout)?
+    }
+
+    async fn connect(&self, tls: Arc<rustls::ClientConfig>, address: &KubeletAddress) -> Result<TlsStream<TcpStream>, DialError> {
         let authority = address.authority();
         let tcp =
             TcpStream::connect(&*self.resolve(address).await?).await.map_err(|source| DialError::Connect { address: authority.clone(), source })?;
         // A failure costs latency only.
         let _ = tcp.set_nodelay(true);
         let name = ServerName::try_from(address.host.clone()).map_err(|_| DialError::Name(address.host.clone()))?;
-        let connector = TlsConnector::from(self.tls.clone());
-        connector.connect(name, tcp).await.map_err(|source| DialError::Tls { address: authority, source })
+        TlsConnector::from(tls).connect(name, tcp).await.map_err(|source| DialError::Tls { address: authority, source })
     }
 
     /// Where the host is. A name may lead anywhere, so it is what it resolves to that is judged, and dialled.
@@ -178,13 +203,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_answers_is_believed_by_those_alone_who_ask_for_it() {
+        let (ours, others) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let (ours, others) = (Pki::open(ours.path()).expect("a CA"), Pki::open(others.path()).expect("a CA"));
+        let dialer = KubeletDialer::new(Arc::new(tls::client_config(ours.ca_pem(), None).expect("a TLS configuration"))).reaching_loopback();
+        let address = KubeletAddress { host: "127.0.0.1".into(), port: peer(&others, "system:node:a", "system:nodes").await };
+        // What was said unverified is of no use to those who verify.
+        for _ in 0..2 {
+            let mut stream = dialer.dial_unverified(&address).await.expect("anybody will do");
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.expect("it says hello and ends");
+            assert_eq!(said, "hello");
+            let refused = dialer.dial_address(&address).await.expect_err("no CA of ours vouches for it");
+            assert!(refused.is_unverified(), "{refused}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_node_whose_address_is_this_machine_is_not_dialled() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1", "0.0.0.0"] {
             let address = KubeletAddress { host: host.into(), port };
             let refused = KubeletDialer::new(any_peer()).dial_address(&address).await.expect_err(host);
-            assert!(matches!(refused, DialError::NotAllowed { .. }), "{host}: {refused}");
+            assert!(matches!(refused, DialError::NotAllowed { .. }) && !refused.is_unverified(), "{host}: {refused}");
         }
         let accepted = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
         assert!(accepted.is_err(), "nobody may have come");

@@ -37,6 +37,8 @@ pub struct LogOptions {
     pub tail_lines: Option<i64>,
     pub limit_bytes: Option<i64>,
     pub stream: LogStream,
+    /// The API server takes the log from whoever answers for the kubelet.
+    pub insecure_backend: bool,
 }
 
 impl LogOptions {
@@ -71,6 +73,7 @@ impl LogOptions {
             tail_lines: query.integer("tailLines")?,
             limit_bytes: query.integer("limitBytes")?,
             stream,
+            insecure_backend: query.flag("insecureSkipTLSVerifyBackend").unwrap_or(false),
         };
         errors.splice(0..0, options.problems());
         if errors.is_empty() { Ok(options) } else { Err(Status::invalid("", "PodLogOptions", name, errors)) }
@@ -95,7 +98,7 @@ impl LogOptions {
         errors
     }
 
-    /// The query string that a kubelet reads; the container is named by the path there.
+    /// The query string that a kubelet reads; the container is named by the path there, and how the kubelet is reached does not concern it.
     pub fn to_query(&self) -> String {
         let flags = [("follow", self.follow), ("previous", self.previous), ("timestamps", self.timestamps)];
         let mut parts: Vec<String> = flags.iter().filter(|(_, set)| *set).map(|(name, _)| format!("{name}=true")).collect();
@@ -128,6 +131,8 @@ mod tests {
         let options = LogOptions::parse("sinceSeconds=5&stream=Stderr", "p").expect("valid");
         assert_eq!(options.to_query(), "sinceSeconds=5&stream=Stderr");
         assert_eq!(options.since(Timestamp::UNIX_EPOCH).map(|time| time.as_second()), Some(-5));
+        let options = LogOptions::parse("insecureSkipTLSVerifyBackend=true", "p").expect("valid");
+        assert_eq!((options.insecure_backend, options.to_query().as_str()), (true, ""));
     }
 
     #[test]

@@ -10,11 +10,26 @@ use super::{client, kind::words, log_options::LogOptions, log_socket, places::Pl
 use crate::{
     backends::place::{self, Kubelet},
     http::connect::ConnectRequest,
+    metrics::{Collect, Counter, Family},
     status::{Reason, Status},
 };
 
 /// No more of a kubelet's refusal is shown.
 const MAX_REFUSAL: usize = 2048;
+
+static REQUESTS: Family<Counter> = Family::new(
+    "kube_apiserver_pod_logs_insecure_backend_total",
+    "Total number of requests for pods/logs sliced by usage type: enforce_tls, skip_tls_allowed, skip_tls_denied",
+    &["usage"],
+);
+static UNVERIFIED: Family<Counter> = Family::new(
+    "kube_apiserver_pod_logs_backend_tls_failure_total",
+    "Total number of requests for pods/logs that failed due to kubelet server TLS verification",
+    &[],
+);
+
+/// What requests for logs count.
+pub static COLLECTORS: [&dyn Collect; 2] = [&REQUESTS, &UNVERIFIED];
 
 /// Answers `GET …/pods/{name}/log`.
 ///
@@ -22,6 +37,7 @@ const MAX_REFUSAL: usize = 2048;
 /// 400, 404 and 422 in upstream's words; 500 when the kubelet cannot be reached.
 pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpResponse, Status> {
     let options = LogOptions::parse(request.request.query_string(), &request.target.name)?;
+    REQUESTS.with(&[if options.insecure_backend { "skip_tls_allowed" } else { "enforce_tls" }]).increment();
     let pod = places.pod(&request.target)?;
     let container = place::choose_container(&pod, &options.container)?;
     let node = place::node_name(&pod);
@@ -30,7 +46,7 @@ pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpRespo
     }
     let kubelet = places.kubelet(node)?;
     let path = format!("/containerLogs/{}/{}/{container}?{}", request.target.namespace, request.target.name, options.to_query());
-    let reply = ask(places, &kubelet, &path).await?;
+    let reply = ask(places, &kubelet, &path, options.insecure_backend).await?;
     if !reply.status().is_success() {
         return Err(refusal(reply, &request.target.name).await);
     }
@@ -48,10 +64,19 @@ pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpRespo
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain")).streaming(body))
 }
 
-async fn ask(places: &Places, kubelet: &Kubelet, path: &str) -> Result<Response<Incoming>, Status> {
+async fn ask(places: &Places, kubelet: &Kubelet, path: &str, insecure: bool) -> Result<Response<Incoming>, Status> {
     let authority = kubelet.address.authority();
     let failed = |why: &dyn std::fmt::Display| Status::new(500, Reason::Unknown, format!("Get \"https://{authority}{path}\": {why}"));
-    let stream = places.dialer.dial(kubelet).await.map_err(|error| failed(&error))?;
+    let dialled = match insecure {
+        true => places.dialer.dial_unverified(&kubelet.address).await,
+        false => places.dialer.dial(kubelet).await,
+    };
+    let stream = dialled.map_err(|error| {
+        if error.is_unverified() {
+            UNVERIFIED.with(&[]).increment();
+        }
+        failed(&error)
+    })?;
     let request = Request::get(path).header("host", &authority).body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
     client::exchange(stream, request).await.map_err(|error| failed(&error))
 }

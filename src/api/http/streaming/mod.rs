@@ -25,6 +25,7 @@ pub use super::stream_options::{StreamOptions, escaped, query_values};
 pub use connect::KubeletConnect;
 pub use dialer::KubeletDialer;
 pub use log_options::{LogOptions, LogStream};
+pub use logs::COLLECTORS;
 #[doc(hidden)]
 pub use pieces::{Piece, Pieces};
 #[doc(hidden)]

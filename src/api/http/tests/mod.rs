@@ -11,6 +11,7 @@ mod front_proxies;
 mod handshakes;
 mod identities;
 mod kubectl;
+mod logs;
 mod metrics;
 mod protobuf;
 mod proxies;

@@ -93,11 +93,11 @@ fn default_match_resources(resources: &mut Fields) {
     }
 }
 
-/// The rules of validating and mutating admission policies.
+/// The rules of validating and of mutating admission policies.
 #[derive(Default)]
-pub struct AdmissionPolicy;
+pub struct AdmissionPolicy<const MUTATING: bool>;
 
-impl Strategy for AdmissionPolicy {
+impl<const MUTATING: bool> Strategy for AdmissionPolicy<MUTATING> {
     fn default_object(&self, object: &mut Object) {
         let spec = object.map_mut(&["spec"]);
         fill(spec, "failurePolicy", "Fail");
@@ -139,14 +139,14 @@ impl Strategy for AdmissionPolicy {
     fn columns(&self) -> Vec<Column> {
         vec![
             name(),
-            integer("Validations", "The number of expressions in the policy"),
+            integer(if MUTATING { "Mutations" } else { "Validations" }, "The number of expressions in the policy"),
             string("ParamKind", "The kind of the policy's parameters"),
             age(),
         ]
     }
 
     fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
-        let count = object.list(&["spec", "validations"]).len() + object.list(&["spec", "mutations"]).len();
+        let count = object.list(&["spec", if MUTATING { "mutations" } else { "validations" }]).len();
         let kind = match object.get(&["spec", "paramKind"]) {
             Some(Value::Object(_)) => format!("{}/{}", object.str(&["spec", "paramKind", "apiVersion"]), object.str(&["spec", "paramKind", "kind"])),
             _ => "<unset>".to_owned(),

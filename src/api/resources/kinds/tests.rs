@@ -295,6 +295,18 @@ fn every_kind_prints_as_many_cells_as_columns() {
 }
 
 #[test]
+fn admission_policies_count_their_own_expressions() {
+    for (plural, field, column) in
+        [("validatingadmissionpolicies", "validations", "Validations"), ("mutatingadmissionpolicies", "mutations", "Mutations")]
+    {
+        let row = row("admissionregistration.k8s.io", plural);
+        let policy = object(json!({"kind": &*row.kind, "metadata": {"name": "x"}, "spec": {field: [{}, {}]}}));
+        assert_eq!(&*row.strategy.columns()[1].name, column);
+        assert_eq!(row.strategy.cells(&policy, &FixedClock)[1], 2, "{plural}");
+    }
+}
+
+#[test]
 fn rows_read_as_kubectl_prints_them() {
     let service = json!({"metadata": {"name": "s", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {
         "type": "NodePort", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80, "nodePort": 30000, "protocol": "TCP"}]}});

@@ -32,7 +32,7 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     rows: &[
         Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
             .features(&[Feature::Parameters, Feature::Expressions])
-            .strategy(with::<kinds::AdmissionPolicy>)
+            .strategy(with::<kinds::AdmissionPolicy<true>>)
             .extension()
             .hashed_as("v1beta1"),
         Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
@@ -46,7 +46,7 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
             .extension(),
         Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
             .features(&[Feature::Parameters, Feature::Expressions])
-            .strategy(with::<kinds::AdmissionPolicy>)
+            .strategy(with::<kinds::AdmissionPolicy<false>>)
             .extension()
             .subs(&[STATUS]),
         Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
