@@ -20,7 +20,7 @@ use super::{
     ranges,
     service_rules::{Means, PlanRules, ServiceRules},
 };
-use crate::rules::{AwaitOwners, RuleTable, SetRules, TableOptions};
+use crate::rules::{AwaitOwners, Packed, RuleTable, SetRules, TableOptions};
 use crate::runtime::{
     cache::Subscription,
     controller::ReconcileContext,
@@ -93,7 +93,7 @@ impl ServiceRouter {
     fn report_range(&self, cx: &UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
         let range = self.options.ranges.get(&ranges::owner());
-        let plan = Some(Arc::new(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family)));
+        let plan = Some(Arc::new(Packed::from(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family))));
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 
