@@ -74,7 +74,12 @@ fn jumps(rules: &mut RuleSet) {
     }
     // Lines of a chain stand in the opposite of their alphabetical order, so that this is its first: what is established passes two rules.
     let known = "kubernetes forwarding conntrack rule";
-    rules.line(Table::Filter, "FORWARD", End::Head, format!("-m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \"{known}\" -j {FORWARD}"));
+    rules.line(
+        Table::Filter,
+        "FORWARD",
+        End::Head,
+        format!("-m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \"{known}\" -j {FORWARD}"),
+    );
     let always = [
         (Table::Filter, "INPUT", "kubernetes health check service ports", NODE_PORTS),
         (Table::Filter, "FORWARD", "kubernetes forwarding rules", FORWARD),

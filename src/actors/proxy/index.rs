@@ -62,7 +62,7 @@ fn owner(slice: &MetaProjection) -> Option<ObjectKey> {
     if !is_ours(|label| slice.labels.get(label).is_some()) {
         return None;
     }
-    Some(ObjectKey::new(slice.namespace.clone(), slice.labels.get(SERVICE_LABEL)?))
+    Some(ObjectKey::new(slice.namespace.clone(), slice.labels.get_shared(SERVICE_LABEL)?.clone()))
 }
 
 fn insert(map: &mut ByService, service: &ObjectKey, slice: &Arc<StoredObject>) {

@@ -37,7 +37,6 @@ pub struct PlanRules {
 }
 
 /// What the rules of every Service are made with.
-#[derive(Clone)]
 pub struct Means {
     pub services: Lister<Service>,
     pub slices: Arc<SliceIndex>,
@@ -49,7 +48,7 @@ pub struct Means {
 /// The rules of one Service.
 pub struct ServiceRules {
     key: ObjectKey,
-    means: Means,
+    means: Arc<Means>,
     reported: Option<Arc<Packed>>,
     /// It asks for more than it may have.
     excess: Option<TooManyRules>,
@@ -87,7 +86,7 @@ impl Drop for Planning {
 }
 
 impl ServiceRules {
-    pub fn new(key: ObjectKey, means: Means) -> Self {
+    pub fn new(key: ObjectKey, means: Arc<Means>) -> Self {
         ServiceRules { key, means, reported: None, excess: None, plans: 0, planning: None, again: false, anyway: false }
     }
 
