@@ -110,6 +110,9 @@ impl<L: Layout> Queue<L> {
         let (narrow, wide): (Plans<L::Owner>, Plans<L::Owner>) =
             std::mem::take(&mut self.pending).into_iter().partition(|(key, plan)| !is_wide::<L>(key, plan.as_deref(), ledger));
         self.pending = wide;
+        if narrow.is_empty() {
+            return Taken::default();
+        }
         let patch = ledger.patch(&changes(&narrow));
         if self.rest.iter().any(|piece| piece.touches(&patch)) {
             self.pending.extend(narrow);
