@@ -65,6 +65,11 @@ pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
 
 impl Labels {
     pub fn get(&self, name: &str) -> Option<&str> {
+        self.get_shared(name).map(|value| &**value)
+    }
+
+    /// The same, shared with these labels.
+    pub fn get_shared(&self, name: &str) -> Option<&Arc<str>> {
         let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
         Some(&self.0[at].1)
     }

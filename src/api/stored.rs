@@ -256,16 +256,55 @@ impl StoredObject {
     /// When the stored JSON does not fit the type.
     pub fn typed<K: KubeObject>(self: &Arc<Self>) -> Result<Arc<K>, serde_json::Error> {
         decoding::note_asked(self.encoded.len());
-        if let Some(known) = self.typed.peek(|memo| memo.clone().downcast::<K>().ok()) {
+        if let Some(known) = self.known_type::<K>() {
             return Ok(known);
         }
+        let (object, encoded) = self.decode::<K>()?;
+        TYPED.keep(self, object.clone(), TYPED_PER_ENCODED * encoded);
+        Ok(object)
+    }
+
+    /// The same for who looks at each of very many versions once: it is not kept for this.
+    ///
+    /// # Errors
+    /// When the stored JSON does not fit the type.
+    pub fn typed_once<K: KubeObject>(&self) -> Result<Arc<K>, serde_json::Error> {
+        decoding::note_asked(self.encoded.len());
+        match self.known_type::<K>() {
+            Some(known) => Ok(known),
+            None => self.decode::<K>().map(|(object, _)| object),
+        }
+    }
+
+    fn known_type<K: KubeObject>(&self) -> Option<Arc<K>> {
+        self.typed.peek(|memo| memo.clone().downcast::<K>().ok())
+    }
+
+    /// The typed object, and how many bytes it was made of.
+    fn decode<K: KubeObject>(&self) -> Result<(Arc<K>, usize), serde_json::Error> {
         decoding::note(self.encoded.len());
         let (before, after) = around_managed_fields(&self.encoded)?;
         let mut object: K = if after.is_empty() { serde_json::from_slice(before)? } else { serde_json::from_slice(&[before, after].concat())? };
         object.metadata_mut().resource_version = Some(self.revision.to_string());
-        let object = Arc::new(object);
-        TYPED.keep(self, object.clone(), TYPED_PER_ENCODED * (before.len() + after.len()));
-        Ok(object)
+        Ok((Arc::new(object), before.len() + after.len()))
+    }
+
+    /// The same version without managedFields where nobody else has it: they are nearly half of a small object, and typed objects are
+    /// without them. Who shares a version with others leaves it as it is.
+    pub fn without_managed_fields(self: Arc<Self>) -> Arc<Self> {
+        let mut stored = match Arc::try_unwrap(self) {
+            Ok(stored) => stored,
+            Err(shared) => return shared,
+        };
+        // They lie behind the place of the resourceVersion, which stays where it is.
+        let shorter = match around_managed_fields(&stored.encoded) {
+            Ok((before, after)) if !after.is_empty() => Some([before, after].concat()),
+            _ => None,
+        };
+        if let Some(shorter) = shorter {
+            stored.encoded = shorter.into();
+        }
+        Arc::new(stored)
     }
 }
 
@@ -307,6 +346,34 @@ mod tests {
         let typed = stored.typed::<ConfigMap>().expect("fits");
         assert_eq!(typed.metadata.resource_version.as_deref(), Some("9"));
         assert!(Arc::ptr_eq(&typed, &stored.typed::<ConfigMap>().expect("fits")));
+    }
+
+    #[test]
+    fn a_version_that_nobody_shares_loses_its_managed_fields_alone() {
+        let entry = json!([{"manager": "m", "operation": "Update", "fieldsV1": {"f:data": {}}}]);
+        for managed in [json!({"managedFields": entry, "name": "x", "uid": "u"}), json!({"name": "x", "uid": "u", "managedFields": entry})] {
+            let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": managed});
+            let stored = || Arc::new(StoredObject::from_object(&Object::from_value(tree.clone()).expect("an object")).expect("well formed"));
+            let short = stored().without_managed_fields();
+            let mut wanted = stored().to_object().into_value();
+            wanted["metadata"].as_object_mut().expect("metadata").remove("managedFields");
+            assert_eq!(serde_json::from_slice::<Value>(&short.to_json()).expect("valid JSON"), wanted);
+            assert_eq!((&short.key, short.api_version()), (&stored().key, "v1"));
+            let shared = stored();
+            let (other, length) = (shared.clone(), shared.encoded().len());
+            assert_eq!(shared.without_managed_fields().encoded().len(), length, "others have it, too");
+            drop(other);
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_once_is_not_kept() {
+        let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": {"name": "x"}});
+        let stored = Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"));
+        let once = stored.typed_once::<ConfigMap>().expect("fits");
+        let kept = stored.typed::<ConfigMap>().expect("fits");
+        assert!(once == kept && !Arc::ptr_eq(&once, &kept));
+        assert!(Arc::ptr_eq(&kept, &stored.typed_once::<ConfigMap>().expect("fits")), "what is kept is shared");
     }
 
     #[test]

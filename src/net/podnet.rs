@@ -52,3 +52,21 @@ pub fn rules(cluster_range: IpNetwork, pod_range: IpNetwork) -> RuleSet {
     rules.line(Table::Filter, "INPUT", End::Tail, jump("echo between nodes", ECHO));
     rules
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iptables::{FakeIptables, Iptables, stand};
+
+    #[tokio::test]
+    async fn rules_stand_until_one_of_them_is_gone() {
+        let fake = FakeIptables::default();
+        let rules = rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+        assert!(!stand(&fake, &rules).await.expect("tells"));
+        fake.restore(RuleSet::default().diff(&rules).to_restore()).await.expect("applies");
+        assert!(stand(&fake, &rules).await.expect("tells"));
+        let jump = rules.lines.first().expect("has lines");
+        fake.restore(format!("*{}\n-D {} {}\nCOMMIT\n", jump.chain.table.name(), jump.chain.name, jump.rule)).await.expect("applies");
+        assert!(!stand(&fake, &rules).await.expect("tells"));
+    }
+}

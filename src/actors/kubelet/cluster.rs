@@ -43,16 +43,16 @@ pub trait Cluster: Send + Sync + 'static {
     async fn volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, Status>;
     /// A token of the pod's service account, bound to the pod.
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status>;
-    /// All services; empty before they are known.
-    fn services(&self) -> Vec<Arc<Service>>;
+    /// The services that pods of a namespace may be told of: its own and `default/kubernetes`. Empty before they are known.
+    fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
     /// Merges `patch` into the pod's status, because of `cause`.
     async fn patch_status(&self, pod: &Pod, patch: &Value, cause: Cause) -> Result<(), Status>;
     /// Removes a pod of which nothing is left on this node. Succeeds when it is gone already.
     async fn finish_deletion(&self, pod: &Pod, cause: Cause) -> Result<(), Status>;
 }
 
-/// Reads services at the moment they are asked for.
-pub type ServiceSource = Arc<dyn Fn() -> Vec<Arc<Service>> + Send + Sync>;
+/// Reads the services for a namespace at the moment they are asked for.
+pub type ServiceSource = Arc<dyn Fn(&str) -> Vec<Arc<Service>> + Send + Sync>;
 
 /// The cluster behind an API server.
 pub struct ApiCluster {
@@ -122,8 +122,8 @@ impl Cluster for ApiCluster {
         Ok(Token { token: tree.str(&["status", "token"]).to_owned(), issued: self.clock.now(), expires })
     }
 
-    fn services(&self) -> Vec<Arc<Service>> {
-        (self.services)()
+    fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+        (self.services)(namespace)
     }
 
     async fn patch_status(&self, pod: &Pod, patch: &Value, cause: Cause) -> Result<(), Status> {
@@ -183,7 +183,7 @@ impl Cluster for NoCluster {
         Err(Status::internal("there is no API server to give tokens"))
     }
 
-    fn services(&self) -> Vec<Arc<Service>> {
+    fn services(&self, _namespace: &str) -> Vec<Arc<Service>> {
         Vec::new()
     }
 

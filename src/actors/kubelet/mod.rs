@@ -252,7 +252,7 @@ fn context(
 ) -> NodeContext {
     let size = MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
-    let listed = move || services.as_ref().map(|services| services.list("")).unwrap_or_default();
+    let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();
     let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
         Some(client) => (
             Arc::new(ApiCluster::new(client.clone(), Arc::new(listed), clock.clone())),

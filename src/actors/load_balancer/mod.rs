@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     load_balancing::{FINALIZER, assigned_here},
     meta::ObjectKey,
+    projection::MetaProjection,
 };
 use troupe_net::{
     announce::{Change, LinkAddresses, plan},
@@ -51,6 +52,11 @@ pub struct AnnouncerOptions {
     pub slices: Lister<EndpointSlice>,
     pub nodes: Lister<Node>,
     pub links: Arc<dyn LinkAddresses>,
+}
+
+/// Whether a Service may have an address that is announced: it is kept until that is given back. Nothing is decoded for it.
+fn is_held(service: &MetaProjection) -> bool {
+    service.finalizers.iter().any(|held| **held == *FINALIZER)
 }
 
 /// Something changed that matters for who announces.
@@ -98,7 +104,7 @@ impl Announcer {
         let nodes = self.options.nodes.list("");
         let named = |node: &Arc<Node>| node.metadata.name.clone();
         let ready: BTreeSet<String> = nodes.iter().filter(|node| elect::may_announce(node)).filter_map(named).collect();
-        let balanced = self.options.services.select("", |meta| meta.finalizers.iter().any(|held| **held == *FINALIZER));
+        let balanced = self.options.services.select("", is_held);
         let mut wanted = BTreeSet::new();
         for service in &balanced {
             let addresses = assigned_here(service);
@@ -164,12 +170,13 @@ impl Unit for Announcer {
         let (of_slices, of_services, of_nodes) = (cx.address(), cx.address(), cx.address());
         let services = self.options.services.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| {
-            if services.get(&service).is_some_and(|service| !assigned_here(&service.object).is_empty()) {
+            if services.stored(&service).is_some_and(|stored| is_held(stored.meta())) {
                 of_slices.wake(Look, change.cause.clone());
             }
         });
         let services = self.options.services.subscribe(move |change| {
-            if change.versions().any(|service| !assigned_here(service).is_empty()) {
+            let held = change.meta_before().into_iter().chain(change.meta_after()).any(is_held);
+            if held && change.versions().any(|service| !assigned_here(service).is_empty()) {
                 of_services.wake(Look, change.cause.clone());
             }
         });

@@ -13,7 +13,7 @@ use super::{
     slices::{PeersIndex, PeersKey},
 };
 use crate::{
-    rules::{Contribution, SetRules},
+    rules::{Contribution, Packed, SetRules},
     runtime::{
         envelope::Reply,
         host::{On, Unit, UnitAddr, UnitContext},
@@ -27,7 +27,7 @@ pub struct PeerRules {
     index: Arc<PeersIndex>,
     family: Family,
     table: UnitAddr<PolicyTable>,
-    reported: Option<Arc<Contribution>>,
+    reported: Option<Arc<Packed>>,
 }
 
 impl PeerRules {
@@ -37,7 +37,7 @@ impl PeerRules {
 
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
         let entries = self.index.entries(&self.key, self.set.kind(), self.family);
-        let planned = Contribution::of(peer_rules(&self.set, entries, self.family));
+        let planned = Packed::from(Contribution::of(peer_rules(&self.set, entries, self.family)));
         if !anyway && self.reported.as_deref() == Some(&planned) {
             return;
         }
@@ -54,7 +54,7 @@ impl Unit for PeerRules {
     }
 
     fn observe(&self) -> Value {
-        json!({"namespace": self.key.0, "entries": self.reported.as_ref().map_or(0, |plan| plan.rules.members.len())})
+        json!({"namespace": self.key.0, "entries": self.reported.as_ref().map_or(0, |plan| plan.rules.unpack().members.len())})
     }
 }
 

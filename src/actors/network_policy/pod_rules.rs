@@ -13,7 +13,7 @@ use super::{
     view::View,
 };
 use crate::{
-    rules::{Contribution, SetRules},
+    rules::{Contribution, Packed, SetRules},
     runtime::{
         envelope::Reply,
         host::{On, Unit, UnitAddr, UnitContext},
@@ -34,7 +34,7 @@ pub struct PodRules {
     view: Arc<View>,
     family: Family,
     table: UnitAddr<PolicyTable>,
-    reported: Option<Arc<Contribution>>,
+    reported: Option<Arc<Packed>>,
     plans: u64,
 }
 
@@ -46,7 +46,7 @@ impl PodRules {
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
         // A pod that is gone is the router's to report.
         let Some(pod) = self.view.pod(&self.key) else { return };
-        let planned = Contribution::of(pod_rules(&pod, &self.view.deciding(&self.key.namespace), self.family));
+        let planned = Packed::from(Contribution::of(pod_rules(&pod, &self.view.deciding(&self.key.namespace), self.family)));
         self.plans += 1;
         if !anyway && self.reported.as_deref() == Some(&planned) {
             return;
@@ -64,7 +64,7 @@ impl Unit for PodRules {
     }
 
     fn observe(&self) -> Value {
-        let rules = self.reported.as_ref().map(|plan| &plan.rules);
+        let rules = self.reported.as_ref().map(|plan| plan.rules.unpack());
         let policies = self.view.pod(&self.key).map(|pod| {
             let all = self.view.deciding(&self.key.namespace);
             let cluster = all.cluster_policies(&pod).into_iter().map(|policy| policy.name.to_string());
@@ -76,8 +76,8 @@ impl Unit for PodRules {
             "plans": self.plans,
             "policies": policies,
             "clusterPolicies": cluster,
-            "chains": rules.map_or(0, |rules| rules.chains.len()),
-            "rules": rules.map_or(0, |rules| rules.chains.values().map(Vec::len).sum::<usize>()),
+            "chains": rules.as_ref().map_or(0, |rules| rules.chains.len()),
+            "rules": rules.as_ref().map_or(0, |rules| rules.chains.values().map(Vec::len).sum::<usize>()),
         })
     }
 }

@@ -29,7 +29,7 @@ use super::{
     view::View,
 };
 use crate::{
-    rules::{AwaitOwners, Contribution, RuleTable, SetRules, TableOptions},
+    rules::{AwaitOwners, Contribution, Packed, RuleTable, SetRules, TableOptions},
     runtime::{
         cache::Subscription,
         envelope::Reply,
@@ -207,7 +207,7 @@ impl PolicyRouter {
         // Rules that cannot be planned must not leave the pod open, nor the others waiting.
         let policy = Policy::per_object(move |why| {
             tracing::error!(pod = %shut, why, "the rules of network policies cannot be planned, the pod is closed");
-            let plan = known.pod(&shut).map(|pod| Arc::new(Contribution::of(closed(&pod, family))));
+            let plan = known.pod(&shut).map(|pod| Arc::new(Packed::from(Contribution::of(closed(&pod, family)))));
             told.wake(SetRules { owner: PolicyOwner::Pod(shut.clone()), plan }, Cause::default());
         });
         let path = format!("{}/pods/{key}", NetworkPolicies::path(self.options.family));

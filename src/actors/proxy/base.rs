@@ -48,11 +48,12 @@ fn masquerade(rules: &mut RuleSet) {
 
 fn forward(rules: &mut RuleSet) {
     let mark = MASQUERADE_MARK;
+    // First what nearly all packets are: each comes by all rules before the one that takes it.
+    let known = "kubernetes forwarding conntrack rule";
+    rules.push(Table::Filter, FORWARD, format!("-m comment --comment \"{known}\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
     // A packet that connection tracking does not understand would leave untranslated and reset its connection.
     rules.push(Table::Filter, FORWARD, "-m conntrack --ctstate INVALID -j DROP");
     rules.push(Table::Filter, FORWARD, format!("-m comment --comment \"kubernetes forwarding rules\" -m mark --mark {mark}/{mark} -j ACCEPT"));
-    let known = "kubernetes forwarding conntrack rule";
-    rules.push(Table::Filter, FORWARD, format!("-m comment --comment \"{known}\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
 }
 
 fn jumps(rules: &mut RuleSet) {
@@ -71,6 +72,14 @@ fn jumps(rules: &mut RuleSet) {
     for (from, why, to) in new {
         rules.line(Table::Filter, from, End::Head, format!("-m conntrack --ctstate NEW -m comment --comment \"{why}\" -j {to}"));
     }
+    // Lines of a chain stand in the opposite of their alphabetical order, so that this is its first: what is established passes two rules.
+    let known = "kubernetes forwarding conntrack rule";
+    rules.line(
+        Table::Filter,
+        "FORWARD",
+        End::Head,
+        format!("-m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \"{known}\" -j {FORWARD}"),
+    );
     let always = [
         (Table::Filter, "INPUT", "kubernetes health check service ports", NODE_PORTS),
         (Table::Filter, "FORWARD", "kubernetes forwarding rules", FORWARD),
@@ -80,5 +89,23 @@ fn jumps(rules: &mut RuleSet) {
     ];
     for (table, from, why, to) in always {
         rules.line(table, from, End::Head, format!("-m comment --comment \"{why}\" -j {to}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_net::iptables::{FakeIptables, Iptables};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn packets_of_established_connections_pass_two_rules() {
+        let fake = FakeIptables::default();
+        fake.restore(RuleSet::default().diff(&rules(true, Family::V4)).to_restore()).await.expect("applies");
+        let first = |chain: &str| fake.rules(Table::Filter, chain).and_then(|rules| rules.first().cloned()).expect("has rules");
+        let jump = first("FORWARD");
+        assert!(jump.starts_with("-m conntrack --ctstate RELATED,ESTABLISHED ") && jump.ends_with("-j KUBE-FORWARD"), "{jump}");
+        let accept = first(FORWARD);
+        assert!(accept.ends_with("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"), "{accept}");
     }
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use troupe_api::{meta::ObjectKey, projection::MetaProjection};
+use troupe_api::{meta::ObjectKey, projection::MetaProjection, stored::StoredObject};
 
 use super::service::is_ours;
 use crate::runtime::cache::{Change, Lister, Subscription};
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-type ByService = OrdMap<ObjectKey, OrdMap<Arc<str>, Arc<EndpointSlice>>>;
+/// The slices of one Service, in the order of their names. Most have one: a tree for each would be larger than the slice.
+type Slices = Arc<[Arc<StoredObject>]>;
+type ByService = OrdMap<ObjectKey, Slices>;
 
-/// An index over the cache of slices. It has one writer, the cache's subscription, and is read without locks.
+/// An index over the cache of slices. It has one writer, the cache's subscription, and is read without locks. It has them as they are stored:
+/// decoded they are several times as large, and looked at when a Service changes.
 pub struct SliceIndex {
     slices: Arc<ArcSwap<ByService>>,
     subscription: Subscription<EndpointSlice>,
@@ -32,8 +35,8 @@ impl SliceIndex {
             if let Some(old) = &old {
                 remove(&mut map, old, &change.key.name);
             }
-            if let (Some(new), Some(slice)) = (&new, change.after()) {
-                map.entry(new.clone()).or_default().insert(change.key.name.clone(), slice.clone());
+            if let (Some(new), Some(slice)) = (&new, change.stored_after()) {
+                insert(&mut map, new, slice);
             }
             target.store(Arc::new(map));
             let moved = old.filter(|old| Some(old) != new.as_ref());
@@ -49,7 +52,8 @@ impl SliceIndex {
 
     /// The slices of a Service, in the order of their names.
     pub fn of(&self, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
-        self.slices.load().get(service).map(|slices| slices.values().cloned().collect()).unwrap_or_default()
+        let slices = self.slices.load().get(service).cloned();
+        slices.iter().flat_map(|slices| slices.iter()).filter_map(|slice| Lister::decode_once(slice)).collect()
     }
 }
 
@@ -58,13 +62,64 @@ fn owner(slice: &MetaProjection) -> Option<ObjectKey> {
     if !is_ours(|label| slice.labels.get(label).is_some()) {
         return None;
     }
-    Some(ObjectKey::new(slice.namespace.clone(), slice.labels.get(SERVICE_LABEL)?))
+    Some(ObjectKey::new(slice.namespace.clone(), slice.labels.get_shared(SERVICE_LABEL)?.clone()))
+}
+
+fn insert(map: &mut ByService, service: &ObjectKey, slice: &Arc<StoredObject>) {
+    let known = map.get(service).into_iter().flat_map(|slices| slices.iter());
+    let mut slices: Vec<Arc<StoredObject>> = known.filter(|known| known.key != slice.key).cloned().collect();
+    let at = slices.partition_point(|known| known.key < slice.key);
+    slices.insert(at, slice.clone());
+    map.insert(service.clone(), slices.into());
 }
 
 fn remove(map: &mut ByService, service: &ObjectKey, slice: &str) {
-    let Some(slices) = map.get_mut(service) else { return };
-    slices.remove(slice);
-    if slices.is_empty() {
+    let Some(slices) = map.get(service) else { return };
+    let left: Slices = slices.iter().filter(|known| *known.key.name != *slice).cloned().collect();
+    if left.is_empty() {
         map.remove(service);
+    } else {
+        map.insert(service.clone(), left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use troupe_api::meta::{Cause, Object, Revision};
+
+    use super::*;
+    use crate::runtime::cache::Cache;
+
+    fn stored(name: &str, service: &str, ip: &str) -> Arc<StoredObject> {
+        let labels = json!({SERVICE_LABEL: service});
+        let tree = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "endpoints": [{"addresses": [ip]}],
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": labels}});
+        Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+    }
+
+    #[test]
+    fn slices_are_found_by_the_service_that_they_are_of_now() {
+        let cache = Cache::<EndpointSlice>::default();
+        let index = SliceIndex::new(&cache, |_, _| {});
+        cache.replace_now(OrdMap::new(), Revision(1));
+        futures::FutureExt::now_or_never(index.filled()).expect("there is nothing");
+        let addresses = |service: &str| -> Vec<String> {
+            let slices = index.of(&ObjectKey::new("ns", service));
+            slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()).flat_map(|endpoint| endpoint.addresses.clone()).collect()
+        };
+        let apply = |name: &str, slice: Option<Arc<StoredObject>>, revision: u64| {
+            cache.apply(ObjectKey::new("ns", name), slice, Revision(revision), &Cause::default());
+        };
+        apply("b", Some(stored("b", "web", "10.0.0.2")), 2);
+        apply("c", Some(stored("c", "other", "10.0.0.3")), 3);
+        apply("a", Some(stored("a", "web", "10.0.0.1")), 4);
+        assert_eq!(addresses("web"), ["10.0.0.1", "10.0.0.2"], "in the order of their names");
+        apply("b", Some(stored("b", "web", "10.0.0.9")), 5);
+        assert_eq!(addresses("web"), ["10.0.0.1", "10.0.0.9"]);
+        apply("b", Some(stored("b", "other", "10.0.0.9")), 6);
+        assert_eq!((addresses("web"), addresses("other")), (vec!["10.0.0.1".to_owned()], vec!["10.0.0.9".to_owned(), "10.0.0.3".to_owned()]));
+        apply("a", None, 7);
+        assert!(addresses("web").is_empty());
     }
 }

@@ -20,7 +20,7 @@ use super::{
     ranges,
     service_rules::{Means, PlanRules, ServiceRules},
 };
-use crate::rules::{AwaitOwners, RuleTable, SetRules, TableOptions};
+use crate::rules::{AwaitOwners, Packed, RuleTable, SetRules, TableOptions};
 use crate::runtime::{
     cache::Subscription,
     controller::ReconcileContext,
@@ -52,7 +52,8 @@ pub struct ServiceRouter {
     node: Arc<NodeView>,
     units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
     table: Option<UnitAddr<ServiceTable>>,
-    index: Option<Arc<SliceIndex>>,
+    /// What all units share: there are as many of them as Services.
+    means: Option<Arc<Means>>,
     subscription: Option<Subscription<Service>>,
     ranges: Option<Subscription<ServiceCIDR>>,
     synced: bool,
@@ -68,7 +69,7 @@ impl ServiceRouter {
             node,
             units: HashMap::new(),
             table: None,
-            index: None,
+            means: None,
             subscription: None,
             ranges: None,
             synced: false,
@@ -93,29 +94,16 @@ impl ServiceRouter {
     fn report_range(&self, cx: &UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
         let range = self.options.ranges.get(&ranges::owner());
-        let plan = Some(Arc::new(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family)));
+        let plan = Some(Arc::new(Packed::from(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family))));
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 
     fn start_unit(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
-        let (Some(table), Some(slices)) = (self.table.clone(), self.index.clone()) else { return };
-        let (services, events) = (self.options.services.clone(), self.options.events.clone());
-        let (means, own) = (Means { services, slices, node: self.node.clone(), table, events }, key.clone());
+        let Some(means) = self.means.clone() else { return };
+        let (policy, own) = (policy(&means, &key), key.clone());
         let path = format!("{}/services/{key}", Proxy::path(self.family));
-        let policy = self.policy(&key);
         let unit = cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), means.clone()));
         self.units.insert(key, unit);
-    }
-
-    /// A Service that its unit fails on again and again keeps its last rules, and must not take the others along.
-    fn policy(&self, key: &ObjectKey) -> Policy {
-        let (services, recorder, key) = (self.options.services.clone(), self.options.events.clone(), key.clone());
-        Policy::per_object(move |why| {
-            if let (Some(recorder), Some(service)) = (&recorder, services.get(&key)) {
-                let about = ReconcileContext::reference(&*service.object);
-                recorder.warning(&about, events::QUARANTINED, events::quarantine_message("the service proxy", why));
-            }
-        })
     }
 
     fn end_unit(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
@@ -125,6 +113,17 @@ impl ServiceRouter {
             table.wake(SetRules { owner: key.clone(), plan: None }, cx.cause().clone());
         }
     }
+}
+
+/// A Service that its unit fails on again and again keeps its last rules, and must not take the others along.
+fn policy(means: &Arc<Means>, key: &ObjectKey) -> Policy {
+    let (means, key) = (means.clone(), key.clone());
+    Policy::per_object(move |why| {
+        if let (Some(recorder), Some(service)) = (&means.events, means.services.get_once(&key)) {
+            let about = ReconcileContext::reference(&*service);
+            recorder.warning(&about, events::QUARANTINED, events::quarantine_message("the service proxy", why));
+        }
+    })
 }
 
 impl Unit for ServiceRouter {
@@ -141,11 +140,13 @@ impl Unit for ServiceRouter {
             tell_started,
         };
         let path = format!("{}/rule-table", Proxy::path(self.family));
-        self.table = Some(cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone())));
+        let table = cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone()));
+        self.table = Some(table.clone());
         let slice_router = router.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
         let slices = index.filled();
-        self.index = Some(Arc::new(index));
+        let (services, events) = (self.options.services.clone(), self.options.events.clone());
+        self.means = Some(Arc::new(Means { services, slices: Arc::new(index), node: self.node.clone(), table, events }));
         let subscription = self.options.services.subscribe(move |change| router.wake(ServiceTouched(change.key.clone()), change.cause.clone()));
         let services = subscription.filled();
         self.subscription = Some(subscription);

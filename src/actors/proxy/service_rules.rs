@@ -9,16 +9,16 @@ use actix::Message;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use troupe_api::meta::ObjectKey;
+use troupe_api::meta::{ObjectKey, Revision};
 
 use super::{
     budget::{self, TooManyRules},
     index::SliceIndex,
     layout::ServiceTable,
-    plan::{NodeView, ServicePlan, Unplanned, plan_while},
+    plan::{NodeView, Unplanned, plan_while},
 };
 use crate::{
-    rules::SetRules,
+    rules::{Packed, SetRules},
     runtime::{
         cache::Lister,
         controller::ReconcileContext,
@@ -37,7 +37,6 @@ pub struct PlanRules {
 }
 
 /// What the rules of every Service are made with.
-#[derive(Clone)]
 pub struct Means {
     pub services: Lister<Service>,
     pub slices: Arc<SliceIndex>,
@@ -49,8 +48,8 @@ pub struct Means {
 /// The rules of one Service.
 pub struct ServiceRules {
     key: ObjectKey,
-    means: Means,
-    reported: Option<Arc<ServicePlan>>,
+    means: Arc<Means>,
+    reported: Option<Arc<Packed>>,
     /// It asks for more than it may have.
     excess: Option<TooManyRules>,
     plans: u64,
@@ -70,7 +69,7 @@ static LARGE_PLANS: Semaphore = Semaphore::const_new(2);
 
 /// A plan under way. Who drops this, because the Service is gone or another one now, abandons it.
 struct Planning {
-    service: Arc<Service>,
+    revision: Revision,
     wanted: Arc<AtomicBool>,
 }
 
@@ -87,32 +86,33 @@ impl Drop for Planning {
 }
 
 impl ServiceRules {
-    pub fn new(key: ObjectKey, means: Means) -> Self {
+    pub fn new(key: ObjectKey, means: Arc<Means>) -> Self {
         ServiceRules { key, means, reported: None, excess: None, plans: 0, planning: None, again: false, anyway: false }
     }
 
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
         self.anyway |= anyway;
         // A Service that is gone is the router's to report.
-        let service = self.means.services.get(&self.key).map(|service| service.object);
+        let stored = self.means.services.stored(&self.key);
         if let Some(planning) = &self.planning {
             self.again = true;
             // Endpoints come and go all the time: a plan for older ones is better than none.
-            if service.is_none_or(|service| !Arc::ptr_eq(&service, &planning.service)) {
+            if stored.is_none_or(|stored| stored.revision != planning.revision) {
                 planning.abandon();
             }
             return;
         }
-        let Some(service) = service else { return };
+        let Some(revision) = stored.as_ref().map(|stored| stored.revision) else { return };
+        let Some(service) = stored.and_then(|stored| Lister::<Service>::decode_once(&stored)) else { return };
         let (slices, node) = (self.means.slices.of(&self.key), self.means.node.clone());
         if !is_large(&service, &slices) {
-            return self.planned(plan_while(&service, &slices, &node, &|| true), cx);
+            return self.planned(plan_while(&service, &slices, &node, &|| true).map(Packed::from), cx);
         }
         let wanted = Arc::new(AtomicBool::new(true));
-        self.planning = Some(Planning { service: service.clone(), wanted: wanted.clone() });
+        self.planning = Some(Planning { revision, wanted: wanted.clone() });
         let work = async move {
             let place = LARGE_PLANS.acquire().await;
-            let work = move || plan_while(&service, &slices, &node, &|| wanted.load(Ordering::Relaxed));
+            let work = move || plan_while(&service, &slices, &node, &|| wanted.load(Ordering::Relaxed)).map(Packed::from);
             let planned = tokio::task::spawn_blocking(work).await;
             drop(place);
             planned
@@ -129,7 +129,7 @@ impl ServiceRules {
         });
     }
 
-    fn planned(&mut self, planned: Result<ServicePlan, Unplanned>, cx: &mut UnitContext<'_, Self>) {
+    fn planned(&mut self, planned: Result<Packed, Unplanned>, cx: &mut UnitContext<'_, Self>) {
         // Else a late plan might come behind the router's word that the Service is gone.
         if !self.means.services.contains(&self.key) {
             return;
@@ -142,7 +142,7 @@ impl ServiceRules {
             Err(Unplanned::Abandoned) => return,
             Err(Unplanned::TooManyRules(excess)) => {
                 self.tell(excess);
-                ServicePlan::default()
+                Packed::default()
             }
         };
         self.plans += 1;
@@ -182,10 +182,10 @@ impl Unit for ServiceRules {
     }
 
     fn observe(&self) -> Value {
-        let rules = self.reported.as_ref().map(|plan| &plan.rules);
+        let rules = self.reported.as_ref().map(|plan| plan.rules.unpack());
         json!({
             "plans": self.plans,
-            "chains": rules.map_or(0, |rules| rules.chains.len()),
+            "chains": rules.as_ref().map_or(0, |rules| rules.chains.len()),
             "lines": rules.map_or(0, |rules| rules.lines.len()),
             "tooManyRules": self.excess.map(|excess| excess.to_string()),
         })

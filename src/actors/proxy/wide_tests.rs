@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{FakeIptables, Family, Iptables, Observed, RuleSet, Table};
+use troupe_net::iptables::{FakeIptables, Family, Iptables, Observed, Patch, RuleSet, Table};
 
 use super::{
     base,
@@ -15,7 +15,7 @@ use super::{
     plan::{ServicePlan, plan},
     tests::{node, observe, service, slice},
 };
-use crate::rules::queue::MOST_STEPS;
+use crate::rules::{Packed, queue::MOST_STEPS};
 
 /// A Service of so many ports with two endpoints.
 pub fn wide(name: &str, ip: &str, ports: usize, ready: bool) -> (Service, Vec<Arc<EndpointSlice>>) {
@@ -27,9 +27,13 @@ pub fn wide(name: &str, ip: &str, ports: usize, ready: bool) -> (Service, Vec<Ar
     (service(name, spec), vec![slice(name, &format!("{name}-1"), json!(ports), json!(endpoints))])
 }
 
-fn planned(name: &str, ip: &str, ports: usize, ready: bool) -> Arc<ServicePlan> {
+fn planned(name: &str, ip: &str, ports: usize, ready: bool) -> ServicePlan {
     let (service, slices) = wide(name, ip, ports, ready);
-    Arc::new(plan(&service, &slices, &node()))
+    plan(&service, &slices, &node())
+}
+
+fn packed(name: &str, ip: &str, ports: usize, ready: bool) -> Arc<Packed> {
+    Arc::new(planned(name, ip, ports, ready).into())
 }
 
 /// What this thread worked, not what it waited for others; the shortest of three.
@@ -94,9 +98,9 @@ fn three_services_of_nine_thousand_ports_keep_no_other_waiting() {
     let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
     let mut queue = Queue::default();
     for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
-        queue.insert(ObjectKey::new("ns", name), Some(planned(name, &format!("10.96.0.{}", at + 1), 9000, true)));
+        queue.insert(ObjectKey::new("ns", name), Some(packed(name, &format!("10.96.0.{}", at + 1), 9000, true)));
     }
-    let small = |round: usize| planned("small", "10.96.7.7", 1, round.is_multiple_of(2));
+    let small = |round: usize| packed("small", "10.96.7.7", 1, round.is_multiple_of(2));
     let (mut round, mut waited) = (0, 0);
     while !queue.is_empty() {
         queue.insert(ObjectKey::new("ns", "small"), Some(small(round)));
@@ -113,6 +117,27 @@ fn three_services_of_nine_thousand_ports_keep_no_other_waiting() {
     let lines = others.rules.lines.iter().filter(|line| line.chain.name == "KUBE-NET-10.96.0.0").count();
     let shard = ledger.wanted().lines.into_iter().filter(|line| line.chain.name == "KUBE-NET-10.96.0.0").count();
     assert!(shard < 400 && lines == 1, "packets to others walk past {shard} rules");
+}
+
+#[tokio::test]
+async fn very_many_services_go_in_in_pieces_and_translation_comes_before_refusals() {
+    let mut ledger = Ledger::new(base::rules(true, Family::V4), Family::V4);
+    for at in 0..400 {
+        let (name, ip) = (format!("s{at}"), format!("10.96.{}.{}", at / 200, 1 + at % 200));
+        ledger.commit(&[(ObjectKey::new("ns", name.as_str()), Some(planned(&name, &ip, 1, at % 2 == 0).rules))].into());
+    }
+    let fake = FakeIptables::default();
+    let pieces = ledger.reconcile_in_pieces(&observe(&fake).await, 500);
+    assert!(pieces.len() > 4, "{} pieces", pieces.len());
+    let adds_to = |piece: &Patch, table: Table| piece.add.iter().any(|line| line.chain.table == table);
+    let translated = pieces.iter().rposition(|piece| adds_to(piece, Table::Nat));
+    let refused = pieces.iter().position(|piece| adds_to(piece, Table::Filter));
+    assert!(translated.is_some() && translated <= refused, "{translated:?} {refused:?}");
+    for piece in pieces {
+        assert!(piece.size() <= 500 + piece.create.len(), "{} steps at once", piece.size());
+        fake.restore(piece.to_restore()).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert!(ledger.reconcile(&observe(&fake).await).is_empty());
 }
 
 /// What happens to a Service: it gets so many ports, with endpoints that are ready or not, or it goes.
@@ -136,7 +161,7 @@ proptest! {
             fake.restore(ledger.reconcile(&observe(&fake).await).to_restore()).await.expect("applies");
             for (at, (index, wanted)) in steps.iter().enumerate() {
                 let name = format!("s{index}");
-                let plan = wanted.map(|(ports, ready)| planned(&name, &format!("10.96.{}.{}", index % 2, index + 1), ports, ready));
+                let plan = wanted.map(|(ports, ready)| packed(&name, &format!("10.96.{}.{}", index % 2, index + 1), ports, ready));
                 queue.insert(ObjectKey::new("ns", name), plan);
                 let last = at + 1 == steps.len();
                 let mut taken = 0;

@@ -1,7 +1,8 @@
 //! What a table does to the packet filter, step by step.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, thread};
 
+use tokio::sync::oneshot;
 use troupe_net::iptables::{Family, IpSets, Iptables, IptablesError, Observed, Patch};
 
 use super::{
@@ -71,7 +72,7 @@ impl Backend {
             let mut pieces = ledger.reconcile_in_pieces(&observed, MOST_STEPS);
             (pieces.pop_front().unwrap_or_default(), pieces)
         };
-        let (first, rest) = if large { tokio::task::spawn_blocking(compare).await.map_err(|_| IptablesError::Worker)? } else { compare() };
+        let (first, rest) = if large { on_a_thread(compare).await? } else { compare() };
         self.apply(&first).await?;
         Ok((first.size(), rest))
     }
@@ -88,5 +89,27 @@ impl Backend {
             }
         }
         Ok(true)
+    }
+}
+
+/// Works on a thread that ends with it. The allocator gives back what such a thread took and others free; of one that waits for more work it
+/// keeps that, and this may be many megabytes.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, IptablesError> {
+    let (tell, told) = oneshot::channel();
+    // Who asked may be gone: then nobody wants it.
+    let spawned = thread::Builder::new().name("compare-rules".into()).spawn(move || drop(tell.send(work())));
+    spawned.map_err(|_| IptablesError::Worker)?;
+    told.await.map_err(|_| IptablesError::Worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_on_a_thread_is_told_and_a_panic_there_is_an_error() {
+        assert_eq!(on_a_thread(|| 7).await.expect("works"), 7);
+        let broken = on_a_thread(|| -> u8 { panic!("on purpose") }).await;
+        assert!(matches!(broken, Err(IptablesError::Worker)), "{broken:?}");
     }
 }

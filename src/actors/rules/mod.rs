@@ -14,6 +14,7 @@ pub mod journey;
 pub mod layout;
 pub mod ledger;
 pub mod matching;
+pub mod packed;
 pub mod queue;
 pub mod simulate;
 pub mod table;
@@ -22,5 +23,6 @@ pub mod walk;
 pub use self::{
     layout::{Contribution, Layout, Probe},
     ledger::{Changes, Ledger},
+    packed::{Packed, PackedRules},
     table::{AwaitInstalled, AwaitOwners, NotInstalled, RuleTable, SetRules, TableOptions},
 };

@@ -11,15 +11,16 @@ use std::{
 use troupe_net::iptables::Patch;
 
 use super::{
-    layout::{Contribution, Layout},
+    layout::Layout,
     ledger::{Changes, Ledger},
+    packed::Packed,
 };
 
 /// About how many steps one transaction takes. Owners with more rules change in pieces.
 pub const MOST_STEPS: usize = 2000;
 
 /// Plans by owner; `None` for one that is gone.
-pub type Plans<O> = BTreeMap<O, Option<Arc<Contribution>>>;
+pub type Plans<O> = BTreeMap<O, Option<Arc<Packed>>>;
 
 /// The waiting changes.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl<L: Layout> Default for Taken<L> {
 
 impl<L: Layout> Queue<L> {
     /// An owner's newest plan.
-    pub fn insert(&mut self, owner: L::Owner, plan: Option<Arc<Contribution>>) {
+    pub fn insert(&mut self, owner: L::Owner, plan: Option<Arc<Packed>>) {
         self.pending.insert(owner, plan);
     }
 
@@ -80,7 +81,7 @@ impl<L: Layout> Queue<L> {
     pub fn take_all(&mut self, ledger: &mut Ledger<L>) -> Plans<L::Owner> {
         self.rest.clear();
         let plans = std::mem::take(&mut self.pending);
-        ledger.commit(&changes(&plans));
+        commit(&plans, ledger);
         plans
     }
 
@@ -109,13 +110,15 @@ impl<L: Layout> Queue<L> {
         let (narrow, wide): (Plans<L::Owner>, Plans<L::Owner>) =
             std::mem::take(&mut self.pending).into_iter().partition(|(key, plan)| !is_wide::<L>(key, plan.as_deref(), ledger));
         self.pending = wide;
-        let changes = changes(&narrow);
-        let patch = ledger.patch(&changes);
+        if narrow.is_empty() {
+            return Taken::default();
+        }
+        let patch = ledger.patch(&changes(&narrow));
         if self.rest.iter().any(|piece| piece.touches(&patch)) {
             self.pending.extend(narrow);
             return Taken::default();
         }
-        ledger.commit(&changes);
+        commit(&narrow, ledger);
         Taken { patch, plans: narrow, begun: Plans::new() }
     }
 
@@ -124,24 +127,30 @@ impl<L: Layout> Queue<L> {
         let wide = self.pending.iter().find(|(key, plan)| is_wide::<L>(key, plan.as_deref(), ledger));
         let Some(key) = wide.map(|(key, _)| key.clone()) else { return true };
         let plans: Plans<L::Owner> = self.pending.remove_entry(&key).into_iter().collect();
-        let changes = changes(&plans);
-        let pieces: VecDeque<Patch> = ledger.patch(&changes).pieces(MOST_STEPS).into_iter().filter(|piece| !piece.is_empty()).collect();
+        let pieces: VecDeque<Patch> = ledger.patch(&changes(&plans)).pieces(MOST_STEPS).into_iter().filter(|piece| !piece.is_empty()).collect();
         if pieces.iter().any(|piece| piece.touches(&taken.patch)) {
             self.pending.extend(plans);
             return false;
         }
-        ledger.commit(&changes);
+        commit(&plans, ledger);
         self.rest = pieces;
         taken.begun = plans;
         true
     }
 }
 
-fn is_wide<L: Layout>(key: &L::Owner, plan: Option<&Contribution>, ledger: &Ledger<L>) -> bool {
+fn is_wide<L: Layout>(key: &L::Owner, plan: Option<&Packed>, ledger: &Ledger<L>) -> bool {
     ledger.size_of(key).max(plan.map_or(0, |plan| plan.rules.size())) > MOST_STEPS
 }
 
 fn changes<O: Clone + Ord>(plans: &Plans<O>) -> Changes<O> {
-    let rules = |plan: &Option<Arc<Contribution>>| plan.as_ref().filter(|plan| !plan.rules.is_empty()).map(|plan| plan.rules.clone());
+    let rules = |plan: &Option<Arc<Packed>>| plan.as_ref().filter(|plan| !plan.rules.is_empty()).map(|plan| Arc::new(plan.rules.unpack()));
     plans.iter().map(|(key, plan)| (key.clone(), rules(plan))).collect()
+}
+
+/// Takes the plans as standing; they are shared with who made them.
+fn commit<L: Layout>(plans: &Plans<L::Owner>, ledger: &mut Ledger<L>) {
+    for (key, plan) in plans {
+        ledger.put(key, plan.as_ref().map(|plan| plan.rules.clone()).filter(|rules| !rules.is_empty()));
+    }
 }

@@ -17,8 +17,9 @@ use troupe_net::{
 
 use super::{
     backend::Backend,
-    layout::{Contribution, Layout, UdpFlows, Watch, stale},
+    layout::{Layout, UdpFlows, Watch, stale},
     ledger::Ledger,
+    packed::Packed,
     queue::{Plans, Queue},
 };
 use crate::runtime::{
@@ -33,7 +34,7 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// What an owner asks of the node now; `None` when it is gone.
 pub struct SetRules<L: Layout> {
     pub owner: L::Owner,
-    pub plan: Option<Arc<Contribution>>,
+    pub plan: Option<Arc<Packed>>,
 }
 
 impl<L: Layout> Message for SetRules<L> {
@@ -89,6 +90,8 @@ pub struct RuleTable<L: Layout> {
     adrift: bool,
     /// A whole comparison succeeded since the start.
     begun: bool,
+    /// How long the pieces of a whole comparison took so far that is not all in.
+    comparing: Option<Duration>,
     busy: bool,
     armed: bool,
     retry: Duration,
@@ -131,6 +134,7 @@ impl<L: Layout> RuleTable<L> {
             waiting: Vec::new(),
             adrift: true,
             begun: false,
+            comparing: None,
             busy: false,
             armed: false,
             retry: MIN_RETRY,
@@ -220,7 +224,6 @@ impl<L: Layout> RuleTable<L> {
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
-        L::synced(self.backend.family, applied.result.is_ok(), applied.whole, applied.took);
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
@@ -228,6 +231,7 @@ impl<L: Layout> RuleTable<L> {
                 if applied.whole {
                     self.queue.go_on_with(applied.rest);
                 }
+                self.tell_synced(applied.whole, applied.took);
                 if self.queue.pieces() == 0 {
                     self.owed.append(&mut self.owed_later);
                 }
@@ -241,6 +245,8 @@ impl<L: Layout> RuleTable<L> {
             }
             Err(error) => {
                 tracing::warn!(%error, retry = ?self.retry, "{} not applied, comparing all of them", L::RULES);
+                let compared = self.comparing.take().is_some();
+                L::synced(self.backend.family, false, applied.whole || compared, applied.took);
                 self.counters.failures += 1;
                 self.counters.last_error = Some(error.to_string());
                 self.adrift = true;
@@ -248,6 +254,17 @@ impl<L: Layout> RuleTable<L> {
                 self.arm(self.retry, cx);
                 self.retry = (self.retry * 2).min(MAX_RETRY);
             }
+        }
+    }
+
+    /// Tells that rules are in, after the last piece where a whole comparison takes several: before, not all that was known is.
+    fn tell_synced(&mut self, whole: bool, took: Duration) {
+        let compared = if whole { Some(Duration::ZERO) } else { self.comparing.take() };
+        let took = compared.unwrap_or_default() + took;
+        if compared.is_some() && self.queue.pieces() > 0 {
+            self.comparing = Some(took);
+        } else {
+            L::synced(self.backend.family, true, compared.is_some(), took);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -66,6 +66,9 @@ pub struct ActorStatus {
     pub status: Value,
 }
 
+/// Counts by power of two of nanoseconds. Most actors of a large cluster have one object that never changes, and handle no message at all.
+type Latency = [AtomicU64; 40];
+
 /// The directory's book on one actor.
 pub struct Entry {
     path: Arc<str>,
@@ -80,7 +83,7 @@ pub struct Entry {
     restarts: AtomicU64,
     last_failure: Mutex<Option<String>>,
     /// Handling times by power of two of nanoseconds.
-    latency: [AtomicU64; 40],
+    latency: OnceLock<Box<Latency>>,
     chaos: Chaos,
     /// It is to end, also if it rests between two starts.
     ending: AtomicBool,
@@ -103,7 +106,7 @@ impl Entry {
             handled: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             last_failure: Mutex::new(None),
-            latency: [const { AtomicU64::new(0) }; 40],
+            latency: OnceLock::new(),
             chaos: Chaos::default(),
             ending: AtomicBool::new(false),
             ended: Notify::new(),
@@ -149,7 +152,8 @@ impl Entry {
     pub(crate) fn message_handled(&self, took: Duration) {
         self.handled.fetch_add(1, Relaxed);
         let bucket = (u128::BITS - took.as_nanos().leading_zeros()).min(39);
-        self.latency[bucket as usize].fetch_add(1, Relaxed);
+        let latency = self.latency.get_or_init(|| Box::new([const { AtomicU64::new(0) }; 40]));
+        latency[bucket as usize].fetch_add(1, Relaxed);
     }
 
     fn numbers(&self) -> ActorNumbers {
@@ -222,7 +226,7 @@ impl Entry {
 
     /// The handling time in microseconds that `share` of the messages stay below.
     fn quantile(&self, share: f64) -> f64 {
-        let counts: Vec<u64> = self.latency.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let counts: Vec<u64> = self.latency.get().into_iter().flat_map(|latency| latency.iter()).map(|bucket| bucket.load(Relaxed)).collect();
         let wanted = counts.iter().sum::<u64>() as f64 * share;
         let mut seen = 0;
         let bucket = counts.iter().position(|count| {

@@ -67,7 +67,9 @@ impl Patch {
             let (id, rules) = self.write.remove_entry(&id).expect("each comes once");
             pieces.put(rules.len() + 1, |open| drop(open.write.insert(id, rules)));
         }
-        self.add.into_iter().for_each(|line| pieces.put(1, |open| _ = open.add.insert(line)));
+        // As within one transaction: translation is set up before anything refuses it.
+        let (translating, others): (Vec<Line>, Vec<Line>) = self.add.into_iter().partition(|line| line.chain.table == Table::Nat);
+        translating.into_iter().chain(others).for_each(|line| pieces.put(1, |open| _ = open.add.insert(line)));
         self.remove.into_iter().for_each(|line| pieces.put(1, |open| _ = open.remove.insert(line)));
         for id in &self.delete {
             pieces.put(1, |open| drop(open.write.insert(id.clone(), Vec::new())));

@@ -55,11 +55,11 @@ impl RuleSet {
     }
 
     /// Adds everything of `other`.
-    pub fn merge(&mut self, other: &RuleSet) {
-        self.chains.extend(other.chains.iter().map(|(id, rules)| (id.clone(), rules.clone())));
-        self.shared.extend(other.shared.iter().cloned());
-        self.lines.extend(other.lines.iter().cloned());
-        self.sets.extend(other.sets.iter().map(|(name, kind)| (name.clone(), *kind)));
-        self.members.extend(other.members.iter().cloned());
+    pub fn merge(&mut self, other: RuleSet) {
+        self.chains.extend(other.chains);
+        self.shared.extend(other.shared);
+        self.lines.extend(other.lines);
+        self.sets.extend(other.sets);
+        self.members.extend(other.members);
     }
 }

@@ -1,6 +1,8 @@
 //! A node's daemon begins where there are 10,000 Services: how soon the kernel has all of them, and what memory they take.
 
 use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -43,15 +45,38 @@ pub fn measure() {
     assert!(!has_all(&cluster), "no daemon was there to tell the kernel");
     let begun = Instant::now();
     let node = cluster.daemon("node", &[]);
-    while !has_all(&cluster) {
+    let took = loop {
         assert!(begun.elapsed() < 6 * PATIENCE, "the kernel never has all Services");
-        thread::sleep(Duration::from_millis(50));
-    }
-    // Reading 10,000 Services out of the kernel takes its part of it, and of the cores.
-    report("start of the node daemon to 10,000 Services in the kernel", begun.elapsed().as_secs_f64(), " s", Budget::AtMost(2.0));
+        // Reading 10,000 Services out of the kernel takes a core for a second or two, which the daemon needs: it is asked first, and then believed
+        // only if the kernel has them.
+        if says_all_is_written() {
+            let told = begun.elapsed();
+            if has_all(&cluster) {
+                break told;
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    report("start of the node daemon to 10,000 Services in the kernel", took.as_secs_f64(), " s", Budget::AtMost(2.0));
     thread::sleep(SETTLING);
     let grown = resident(&node) - before;
     report("resident more with 10,000 Services, node daemon alone", grown, " MiB", Budget::AtMost(60.0 * 1e6 / MEBIBYTE));
+}
+
+/// Where the proxy tells its health, in the cluster's network.
+const HEALTH: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10_256);
+
+/// Whether the daemon says that the rules of all Services that it knew at its start are written: before, it names no family of addresses.
+fn says_all_is_written() -> bool {
+    let ask = || -> io::Result<String> {
+        let mut daemon = TcpStream::connect(HEALTH)?;
+        daemon.set_read_timeout(Some(PATIENCE))?;
+        daemon.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut said = String::new();
+        daemon.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    ask().is_ok_and(|said| said.contains("\"IPv4\""))
 }
 
 /// Whether the kernel has the endpoint of every Service.

@@ -1,6 +1,18 @@
 //! Environment variables that tell of services (`FOO_SERVICE_HOST`, docker links).
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Service;
+use troupe_api::meta::ObjectKey;
+
+use crate::runtime::cache::Lister;
+
+/// The services that pods of a namespace may be told of: its own and `default/kubernetes`. Those of others may be very many, and are not decoded.
+pub fn seen_from(services: &Lister<Service>, namespace: &str) -> Vec<Arc<Service>> {
+    let own = services.select_stored(namespace, |_| true);
+    let master = services.stored(&ObjectKey::new("default", "kubernetes")).filter(|_| namespace != "default");
+    own.iter().chain(&master).filter_map(|stored| Lister::decode_once(stored)).collect()
+}
 
 /// The variables of the services a pod sees: its namespace's when links are enabled, and always `default/kubernetes`.
 pub fn service_variables<'a>(services: impl IntoIterator<Item = &'a Service>, namespace: &str, links: bool) -> Vec<(String, String)> {

@@ -1,8 +1,14 @@
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
+use troupe_api::{
+    meta::{Cause, Object, ObjectKey, Revision},
+    stored::StoredObject,
+};
 
 use super::*;
+use crate::runtime::cache::Cache;
 
 fn pod(container: serde_json::Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "labels": {"app": "web"}}, "spec": {"containers": [container]}}))
@@ -69,6 +75,22 @@ fn what_is_missing_is_named_unless_optional() {
     assert_eq!(missing(true), Ok(Vec::new()));
     let gone = pod(json!({"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}));
     assert_eq!(build(&gone, &references(), &[]), Err(EnvError("secret \"s\" not found".into())));
+}
+
+#[test]
+fn pods_see_the_services_of_their_namespace_and_the_api_server() {
+    let cache = Cache::<Service>::default();
+    for (at, (namespace, name)) in [("default", "kubernetes"), ("default", "a"), ("n", "b"), ("other", "c")].into_iter().enumerate() {
+        let tree = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": name, "uid": name}});
+        let stored = StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed");
+        cache.apply(ObjectKey::new(namespace, name), Some(Arc::new(stored)), Revision(at as u64 + 1), &Cause::default());
+    }
+    let seen = |namespace: &str| -> Vec<String> {
+        services::seen_from(&cache, namespace).iter().filter_map(|service| service.metadata.name.clone()).collect()
+    };
+    assert_eq!(seen("n"), ["b", "kubernetes"]);
+    assert_eq!(seen("default"), ["a", "kubernetes"]);
+    assert_eq!(seen("empty"), ["kubernetes"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{HealthOptions, RETRY, document::Document, server::Server, state::Sta
 use crate::{
     proxy::index::SliceIndex,
     runtime::{
-        cache::Subscription,
+        cache::{Lister, Subscription},
         controller::ReconcileContext,
         envelope::Reply,
         host::{On, Unit, UnitContext},
@@ -53,8 +53,9 @@ impl HealthChecks {
     }
 
     fn look(&mut self, key: &ObjectKey) {
-        let service = self.options.services.get(key);
-        let Some(port) = service.as_ref().and_then(|service| check_port(&service.object)) else {
+        let stored = self.options.services.stored(key).filter(|stored| may_have_port(stored.encoded()));
+        let service = stored.and_then(|stored| Lister::<Service>::decode_once(&stored));
+        let Some(port) = service.and_then(|service| check_port(&service)) else {
             self.checks.remove(key);
             return;
         };
@@ -103,6 +104,12 @@ fn start(listen: IpAddr, key: &ObjectKey, port: u16, local: &Arc<AtomicUsize>) -
         Some(Document::of_service(&key, local.load(Ordering::Relaxed), healthy))
     };
     Server::start(SocketAddr::new(listen, port), Arc::new(answer))
+}
+
+/// Whether it is worth decoding a Service to look for its port: next to none has one, and there are very many.
+fn may_have_port(encoded: &[u8]) -> bool {
+    const FIELD: &[u8] = b"\"healthCheckNodePort\"";
+    encoded.windows(FIELD.len()).any(|window| window == FIELD)
 }
 
 /// The port at which load balancers ask for a Service, if they do.
@@ -167,6 +174,13 @@ mod tests {
             check_port(&serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a service"))
         };
         assert_eq!((port("LoadBalancer", "Local"), port("LoadBalancer", "Cluster"), port("NodePort", "Local")), (Some(32_000), None, None));
+    }
+
+    #[test]
+    fn a_service_with_a_port_is_decoded_and_one_whose_managers_name_the_field_alone_is_not() {
+        let encoded = |spec: Value| serde_json::to_vec(&json!({"kind": "Service", "spec": spec})).expect("encodes");
+        assert!(may_have_port(&encoded(json!({"healthCheckNodePort": 32_000}))));
+        assert!(!may_have_port(&encoded(json!({"f:healthCheckNodePort": {}, "type": "ClusterIP"}))));
     }
 
     #[test]

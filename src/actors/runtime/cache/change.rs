@@ -29,6 +29,10 @@ impl<K: KubeObject> Version<K> {
     pub fn meta(&self) -> &MetaProjection {
         self.stored.meta()
     }
+
+    pub fn stored(&self) -> &Arc<StoredObject> {
+        &self.stored
+    }
 }
 
 /// What happened to a key: added (nothing before), removed (nothing after) or changed. A key reused under another UID is two
@@ -72,6 +76,11 @@ impl<K: KubeObject> Change<K> {
     /// The object as it is, decoded.
     pub fn after(&self) -> Option<&Arc<K>> {
         self.after.as_ref().and_then(Version::object)
+    }
+
+    /// The object as it is stored now; nothing is decoded.
+    pub fn stored_after(&self) -> Option<&Arc<StoredObject>> {
+        self.after.as_ref().map(Version::stored)
     }
 
     /// The object as it was and as it is, decoded, as far as there are such.

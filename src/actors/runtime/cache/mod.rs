@@ -62,7 +62,11 @@ pub struct Cached<K> {
 
 /// Decodes what is in a cache. As in the API server's caches, a damaged object is left out: it must not hide all others.
 fn decoded<K: KubeObject>(stored: &Arc<StoredObject>) -> Option<Arc<K>> {
-    let object = stored.typed();
+    said(stored, stored.typed())
+}
+
+/// Says in the log where an object is damaged.
+fn said<K: KubeObject>(stored: &StoredObject, object: Result<Arc<K>, serde_json::Error>) -> Option<Arc<K>> {
     if let Err(error) = &object {
         tracing::error!(kind = K::KIND, key = %stored.key, %error, "a cached object does not decode");
     }
@@ -166,6 +170,16 @@ impl<K: KubeObject> Cache<K> {
     /// Decodes what is stored; `None` if it is damaged, which is said in the log.
     pub fn decode(stored: &Arc<StoredObject>) -> Option<Arc<K>> {
         decoded(stored)
+    }
+
+    /// The same for who looks at each of very many objects once: it is not kept for this.
+    pub fn decode_once(stored: &StoredObject) -> Option<Arc<K>> {
+        said(stored, stored.typed_once())
+    }
+
+    /// The object, decoded for one look at it.
+    pub fn get_once(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        Self::decode_once(&self.stored(key)?)
     }
 
     /// Adds an index that files each object under the values `of` gives. Adding a name again changes nothing.

@@ -107,7 +107,8 @@ async fn follow<K: KubeObject>(
         match item {
             WatchItem::Event { event, object: stored, cause } => {
                 let (key, revision) = (stored.key.clone(), stored.revision);
-                let stored = (event != EventType::Deleted).then_some(stored);
+                // A version from elsewhere is ours alone, and one of this process its server's, too.
+                let stored = (event != EventType::Deleted).then(|| stored.without_managed_fields());
                 match (&mut listing, stored) {
                     (Some(listing), Some(stored)) => drop(listing.insert(key, stored)),
                     (Some(listing), None) => drop(listing.remove(&key)),

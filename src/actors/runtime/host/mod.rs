@@ -70,7 +70,8 @@ pub type Factory<U> = Box<dyn FnMut(&mut UnitContext<'_, U>) -> U + Send>;
 pub struct Host<U: Unit> {
     unit: Option<U>,
     factory: Factory<U>,
-    tasks: JoinSet<()>,
+    /// `None` before the first one: of units of which there is one per object most never have any.
+    tasks: Option<JoinSet<()>>,
     seat: Seat,
 }
 
@@ -86,7 +87,7 @@ pub(crate) struct Seat {
 /// What a unit may do while it handles a message.
 pub struct UnitContext<'a, U: Unit> {
     ctx: &'a mut Context<Host<U>>,
-    tasks: &'a mut JoinSet<()>,
+    tasks: &'a mut Option<JoinSet<()>>,
     seat: &'a Seat,
     cause: Cause,
 }
@@ -106,7 +107,7 @@ impl<U: Unit> Message for Resume<U> {
 
 impl<U: Unit> Host<U> {
     pub(crate) fn new(factory: Factory<U>, seat: Seat) -> Self {
-        Host { unit: None, factory, tasks: JoinSet::new(), seat }
+        Host { unit: None, factory, tasks: None, seat }
     }
 
     fn with_unit<R>(&mut self, ctx: &mut Context<Self>, cause: Cause, run: impl FnOnce(&mut U, &mut UnitContext<'_, U>) -> R) -> Option<R> {
@@ -146,7 +147,9 @@ impl<U: Unit> Actor for Host<U> {
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
-        self.tasks.abort_all();
+        if let Some(tasks) = &mut self.tasks {
+            tasks.abort_all();
+        }
         if let Some(mut unit) = self.unit.take()
             && !self.seat.broken.get()
         {
@@ -157,8 +160,8 @@ impl<U: Unit> Actor for Host<U> {
 
 impl<U: Unit> Supervised for Host<U> {
     fn restarting(&mut self, _ctx: &mut Self::Context) {
-        self.tasks.abort_all();
-        self.tasks = JoinSet::new();
+        // Which aborts them.
+        self.tasks = None;
         self.unit = None;
         self.seat.broken.set(false);
     }
@@ -315,9 +318,10 @@ impl<U: Unit> UnitContext<'_, U> {
 
     /// Runs a future as a task of this unit: it is aborted when the unit ends or restarts, and its panic restarts the unit.
     pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
-        while self.tasks.try_join_next().is_some() {}
+        let tasks = self.tasks.get_or_insert_default();
+        while tasks.try_join_next().is_some() {}
         let host: WeakAddr<Host<U>> = self.ctx.address().downgrade();
-        self.tasks.spawn_local(async move {
+        tasks.spawn_local(async move {
             if let Err(panic) = std::panic::AssertUnwindSafe(future).catch_unwind().await
                 && let Some(host) = host.upgrade()
             {

@@ -278,7 +278,7 @@ impl Cluster for SimulatedApi {
         Err(Status::internal("no pod here has a token"))
     }
 
-    fn services(&self) -> Vec<Arc<Service>> {
+    fn services(&self, _namespace: &str) -> Vec<Arc<Service>> {
         Vec::new()
     }
 

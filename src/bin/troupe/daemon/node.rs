@@ -154,11 +154,13 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
             join::ensure_identity(&NodeIdentity { name: config.node_name.clone(), kubeconfig: kubeconfig.clone() }, invitation).await?;
             claim::note(&config, |record| record.made.kubeconfigs.extend([kubeconfig.clone()]))?;
         }
+        let seat = if standalone { Seat::alone(&config, &system)? } else { Seat::in_cluster(&config, &kubeconfig, lasts, &system)? };
+        // Services need no container runtime: their rules are brought up to date while it starts.
+        let proxy = Node::start_proxy(&config, &seat, &system);
         progress.begin("container runtime and images");
         let socket = runtime.await.context("the thread that starts the runtime broke")??;
         progress.begin("node");
-        let seat = if standalone { Seat::alone(&config, &system)? } else { Seat::in_cluster(&config, &kubeconfig, lasts, &system)? };
-        let running = Node::start(&config, &socket, seat, &system).await?;
+        let running = Node::start(&config, &socket, seat, proxy, &system).await?;
         progress.done();
         Ok(running)
     })
@@ -265,11 +267,14 @@ fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
     Ok((pki.leaf(&spec).context("cannot make the kubelet's certificate")?, pki.ca_pem().to_owned()))
 }
 
+/// The service proxy of a node, and who tells how it is.
+type NodeProxy = (Proxy, ProxyHealth);
+
 /// A running node.
 pub struct Node {
     server: ServerHandle,
     _kubelet: Kubelet,
-    _proxy: Option<(Proxy, ProxyHealth)>,
+    _proxy: Option<NodeProxy>,
     _network: TaskHandle,
     _sweep: TaskHandle,
     _overlay: Vec<UnitAddr<Overlay>>,
@@ -280,9 +285,13 @@ pub struct Node {
 }
 
 impl Node {
+    /// Starts the service proxy of a node that has an API server.
+    pub fn start_proxy(config: &Config, seat: &Seat, system: &System) -> Option<NodeProxy> {
+        seat.api.as_ref().map(|api| (node::start_proxy(config, api, system), node::start_proxy_health(config, api, system)))
+    }
+
     /// Starts a node on the runtime at `socket`. Whether an API server answers does not matter here.
-    pub async fn start(config: &Config, socket: &Path, seat: Seat, system: &System) -> Result<Self> {
-        let proxy = seat.api.as_ref().map(|api| (node::start_proxy(config, api, system), node::start_proxy_health(config, api, system)));
+    pub async fn start(config: &Config, socket: &Path, seat: Seat, proxy: Option<NodeProxy>, system: &System) -> Result<Self> {
         let range = match &seat.api {
             Some((_, caches)) => network::Range::Of(caches.cache(), ObjectKey::cluster(config.node_name.as_str())),
             None => network::Range::Fixed(config.pod_cidr.iter().map(first_range).collect()),

@@ -224,7 +224,8 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
         ca_pem: local.certificates.ca_pem.clone(),
         listeners: vec![SocketAddr::new(config.bind_address, config.api_port)],
     };
-    let node = Node::start(config, &socket, seat, system).await?;
+    let proxy = Node::start_proxy(config, &seat, system);
+    let node = Node::start(config, &socket, seat, proxy, system).await?;
     node::ensure_storage_class(&local.api).await?;
     node::ensure_dns(config, &local.api).await?;
     own.ready(&control_plane.caches, Duration::from_secs(60)).await?;

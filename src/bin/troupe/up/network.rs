@@ -19,7 +19,7 @@ use troupe_api::{client::Client, meta::ObjectKey};
 use troupe_net::{
     cni::{self, Outcome, bridge},
     echo::HostEcho,
-    iptables::{Family, HostIptables, Iptables, Observed, Table},
+    iptables::{self, Family, HostIptables, Iptables, Observed, Table},
     overlay::{HostRouting, Routing},
     podnet,
 };
@@ -28,6 +28,9 @@ use crate::config::Config;
 
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
+/// Where the packet filter has more than so many bytes of rules it is read whole, which takes a core for seconds, in one of so many checks only.
+const LARGE: usize = 1 << 20;
+const CHECKS_A_READING: u32 = 20;
 
 /// Where the node's ranges of pod addresses come from.
 #[derive(Clone)]
@@ -83,12 +86,13 @@ pub fn start(config: &Config, range: Range, system: &System) -> TaskHandle {
 
 impl PodNetwork {
     async fn keep(self) {
+        let mut checked = Checked::default();
         loop {
             let Some(ranges) = self.ranges() else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            if let Err(error) = self.apply(ranges).await {
+            if let Err(error) = self.apply(ranges, &mut checked).await {
                 tracing::warn!(error = format!("{error:#}"), "the pod network is not right, will retry");
             }
             tokio::time::sleep(CHECK).await;
@@ -109,7 +113,7 @@ impl PodNetwork {
         }
     }
 
-    async fn apply(&self, ranges: Vec<IpNetwork>) -> Result<()> {
+    async fn apply(&self, ranges: Vec<IpNetwork>, checked: &mut Checked) -> Result<()> {
         let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
         if !foreign {
             bridge::prepare(&self.config.bridge, &ranges).await.context("cannot prepare the pods' bridge")?;
@@ -121,20 +125,42 @@ impl PodNetwork {
         }
         for range in ranges {
             let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
-            write_rules(cluster, range).await?;
+            write_rules(cluster, range, checked).await?;
         }
+        checked.rounds += 1;
         Ok(())
     }
 }
 
-/// Brings the packet filter to what one of the node's ranges needs.
-async fn write_rules(cluster: IpNetwork, range: IpNetwork) -> Result<()> {
-    let iptables = HostIptables::new().of(Family::of(range.ip()));
-    let mut observed = Observed::default();
-    for table in Table::ALL {
-        observed.read(&iptables.save(table).await.context("cannot read the packet filter")?);
+/// What earlier checks of the packet filter found.
+#[derive(Default)]
+struct Checked {
+    rounds: u32,
+    /// It has, or had, very many rules.
+    is_large: bool,
+}
+
+impl Checked {
+    /// Whether it is enough now to ask for our own rules.
+    fn asks_only(&self) -> bool {
+        self.is_large && !self.rounds.is_multiple_of(CHECKS_A_READING)
     }
-    let patch = podnet::rules(cluster, range).reconcile(&observed, podnet::is_ours);
+}
+
+/// Brings the packet filter to what one of the node's ranges needs.
+async fn write_rules(cluster: IpNetwork, range: IpNetwork, checked: &mut Checked) -> Result<()> {
+    let (iptables, rules) = (HostIptables::new().of(Family::of(range.ip())), podnet::rules(cluster, range));
+    if checked.asks_only() && iptables::stand(&iptables, &rules).await.context("cannot ask the packet filter")? {
+        return Ok(());
+    }
+    let (mut observed, mut read) = (Observed::default(), 0);
+    for table in Table::ALL {
+        let text = iptables.save(table).await.context("cannot read the packet filter")?;
+        observed.read(&text);
+        read += text.len();
+    }
+    checked.is_large |= read > LARGE;
+    let patch = rules.reconcile(&observed, podnet::is_ours);
     if !patch.is_empty() {
         iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
     }

@@ -262,7 +262,7 @@ impl Trial {
         self.services.put(&self.kernel, services::changes(&served, node(self.family)[0])).await;
         self.policies.put(&self.kernel, planned(&cluster).changes(self.family, is_here)).await;
         let mut rules = self.services.ledger.wanted();
-        rules.merge(&self.policies.ledger.wanted());
+        rules.merge(self.policies.ledger.wanted());
         for packet in packets {
             let fates = fates(&rules, &node(self.family), &packet).expect("knows its own rules");
             self.cases.push(Case { packet, fates });

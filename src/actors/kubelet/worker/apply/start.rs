@@ -236,7 +236,7 @@ async fn configure(
     verify_non_root(&step.pod, container, &user)?;
     let ips = context.pod_ips(&step.pod, &step.observed);
     let links = step.pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
-    let all = context.cluster.services();
+    let all = context.cluster.services(&step.id.namespace);
     let services = service_variables(all.iter().map(|service| &**service), &step.id.namespace, links);
     let inputs =
         EnvInputs { pod: &step.pod, references, services: &services, pod_ips: &ips, node_ips: &context.node_ips, machine: context.unreserved };
