@@ -179,7 +179,8 @@ impl<K: KubeObject> Cache<K> {
 
     /// The object, decoded for one look at it.
     pub fn get_once(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        Self::decode_once(&self.stored(key)?)
+        let stored = self.stored(key)?;
+        Self::decode_once(&stored)
     }
 
     /// Adds an index that files each object under the values `of` gives. Adding a name again changes nothing.
