@@ -269,7 +269,8 @@ impl World {
         };
         let former = ips();
         assert!(former.iter().all(|ip| self.ask_from_a_pod(ip, "8080").contains("told")), "they know each other");
-        self.cluster.kubectl("-n sample delete pod teller --timeout=30s");
+        // With no grace at all it would be gone before its addresses are free.
+        self.cluster.kubectl("-n sample delete pod teller --grace-period=1 --timeout=30s");
         // The plugin gives out the address that follows the last one.
         for (range, ip) in former.iter().enumerate() {
             let last = self.cluster.path(&format!("data/cni/troupe/last_reserved_ip.{range}"));
