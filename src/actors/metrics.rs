@@ -2,17 +2,17 @@
 
 use bytes::Bytes;
 use troupe_api::{
-    admission::{match_metrics, pod_security, policies, webhook_metrics},
+    admission::{durations, match_metrics, pod_security, policies, webhook_metrics},
     audit, authentication, authorization, client, conversion, encryption, features, flow,
     http::{ExtraRoute, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
-    store::metered,
+    store::{metered, size},
     version::VersionInfo,
 };
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::resourceclaim,
+    controllers::{cronjob, job, node_lifecycle, resourceclaim},
     kubelet, proxy,
     runtime::{
         leader,
@@ -47,6 +47,7 @@ impl Sources {
         collectors.extend(monitor::COLLECTORS);
         collectors.extend(apiserver::cache::metrics::COLLECTORS);
         collectors.extend(apiserver::aggregation::metrics::COLLECTORS);
+        collectors.extend(durations::COLLECTORS);
         collectors.extend(pod_security::COLLECTORS);
         collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);
@@ -58,9 +59,13 @@ impl Sources {
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
+        collectors.extend(size::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
+        collectors.extend(job::metrics::COLLECTORS);
+        collectors.extend(cronjob::metrics::COLLECTORS);
+        collectors.extend(node_lifecycle::metrics::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::device_metrics::COLLECTORS);
         collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
@@ -116,6 +121,10 @@ mod tests {
         let positive = |name, labels: &[(&str, &str)]| assert!(samples.value(name, labels).is_some_and(|value| value > 0.0), "{name} {labels:?}");
         positive("apiserver_storage_events_received_total", &[("resource", "serviceaccounts")]);
         positive("etcd_request_duration_seconds_count", &[("operation", "create"), ("resource", "namespaces")]);
+        let created = [("type", "admit"), ("operation", "CREATE"), ("rejected", "false")];
+        positive("apiserver_admission_step_admission_duration_seconds_count", &created);
+        let by_plugin = "apiserver_admission_controller_admission_duration_seconds_count";
+        positive(by_plugin, &[created.as_slice(), &[("name", "NamespaceLifecycle")]].concat());
         positive("workqueue_adds_total", &[("name", "serviceaccount")]);
         positive("workqueue_queue_duration_seconds_count", &[("name", "serviceaccount")]);
         positive("troupe_actor_handled_total", &[("actor", "controllers/serviceaccount")]);
