@@ -1,12 +1,20 @@
 //! The scrape of a control plane: everything that this process counts, on one page.
 
+mod pod_resources;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
 use troupe_api::{
+    Status,
     admission::{durations, match_metrics, pod_security, policies, webhook_metrics},
     audit, authentication, authorization, client, conversion, encryption, features, flow,
-    http::{ExtraRoute, monitor},
+    http::{ExtraRoute, RawReply, monitor, options::RawHandler},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::{metered, size},
+    stored::StoredObject,
     version::VersionInfo,
 };
 
@@ -15,6 +23,7 @@ use crate::{
     controllers::{cronjob, job, node_lifecycle, resourceclaim},
     kubelet, proxy,
     runtime::{
+        cache::Caches,
         leader,
         metrics::{ActorMetrics, CacheMetrics},
         queue,
@@ -23,10 +32,15 @@ use crate::{
     scheduler,
 };
 
+/// Gives all pods.
+type Pods = Arc<dyn Fn() -> Vec<Arc<StoredObject>> + Send + Sync>;
+
 /// What is read off living things at the time of a scrape.
 #[derive(Clone)]
 pub struct Sources {
-    own: std::sync::Arc<[Box<dyn Collect>]>,
+    own: Arc<[Box<dyn Collect>]>,
+    /// Where this process knows them.
+    pods: Option<Pods>,
 }
 
 impl Sources {
@@ -37,7 +51,23 @@ impl Sources {
         if let Some(api) = api {
             own.push(Box::new(api.stored_objects()));
         }
-        Sources { own: own.into() }
+        let pods = api.map(|api| -> Pods {
+            let stored = api.stored_objects();
+            Arc::new(move || stored.pods())
+        });
+        Sources { own: own.into(), pods }
+    }
+
+    /// The same of a scheduler, which watches pods. The watch begins with the first question about them.
+    pub fn with_pods(self, caches: Caches) -> Self {
+        let pods: Pods = Arc::new(move || caches.cache::<Pod>().select_stored("", |_| true));
+        Sources { pods: Some(pods), ..self }
+    }
+
+    /// What pods ask for; `None` where this process does not know them. It reads every pod, on a thread where nobody waits for another.
+    pub async fn resources(&self) -> Option<Bytes> {
+        let pods = self.pods.clone()?;
+        tokio::task::spawn_blocking(move || pod_resources::page(&pods())).await.ok()
     }
 
     /// Everything that this process counts. Parts that do not run in it have no series.
@@ -76,9 +106,22 @@ impl Sources {
         render(&collectors)
     }
 
-    /// `/metrics` and `/metrics/slis` of the front door; who may read them is a question of RBAC.
-    pub fn routes(self) -> [ExtraRoute; 2] {
-        [ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape()), ExtraRoute::document("/metrics/slis", CONTENT_TYPE, health::slis)]
+    /// `/metrics`, `/metrics/resources` and `/metrics/slis` of the front door; who may read them is a question of RBAC.
+    pub fn routes(self) -> [ExtraRoute; 3] {
+        let pods = self.clone();
+        let handler: RawHandler = Arc::new(move |_| {
+            let pods = pods.clone();
+            let reply: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(async move {
+                let body = pods.resources().await.ok_or_else(Status::page_not_found)?;
+                Ok(RawReply { content_type: CONTENT_TYPE, body })
+            });
+            reply
+        });
+        [
+            ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape()),
+            ExtraRoute { path: "/metrics/resources", handler, acts: false },
+            ExtraRoute::document("/metrics/slis", CONTENT_TYPE, health::slis),
+        ]
     }
 }
 
@@ -136,6 +179,30 @@ mod tests {
         fresh("troupe_watch_cache_lag_seconds", &[("resource", "namespaces")]);
         fresh("troupe_cache_lag_seconds", &[("cache", "caches/Namespace")]);
         positive("process_resident_memory_bytes", &[]);
+    }
+
+    #[actix::test]
+    async fn what_pods_ask_for_is_told_from_the_watch_cache() {
+        let api = boot().await;
+        let sources = Sources::new(api.server.system(), Some(&api.server), VersionInfo::of_build("1", "c", "d"));
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "250m"}}});
+        api.create(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks", "namespace": "default"}, "spec": {"containers": [container]}}),
+        )
+        .await;
+        let told = async {
+            loop {
+                let page = sources.resources().await.expect("this process knows pods");
+                let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("a scrape parses");
+                if let Some(cores) = samples.value("kube_pod_resource_request", &[("pod", "asks"), ("resource", "cpu")]) {
+                    return cores;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), told).await.expect("the cache shows it"), 0.25);
+        let elsewhere = Sources::new(api.server.system(), None, VersionInfo::of_build("1", "c", "d"));
+        assert_eq!(elsewhere.resources().await, None);
     }
 
     #[actix::test]
