@@ -16,6 +16,7 @@ use actix_web::{
 use bytes::Bytes;
 
 use super::{
+    deprecation,
     query::Query,
     route::{Action, Route},
     user_agent::user_agent,
@@ -75,9 +76,25 @@ static WATCH_EVENTS: Family<Counter> =
 static WATCH_EVENT_SIZES: Family<Histogram> =
     Family::histogram("apiserver_watch_events_sizes", "Watch event size distribution in bytes", &["group", "version", "resource"], &EVENT_SIZES);
 
+static DEPRECATED: Family<Gauge> = Family::new(
+    "apiserver_requested_deprecated_apis",
+    "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+    &["group", "version", "resource", "subresource", "removed_release"],
+);
+
 /// What the front door counts.
-pub static COLLECTORS: [&dyn Collect; 9] =
-    [&IN_FLIGHT, &LONG_RUNNING, &DURATIONS, &SLI_DURATIONS, &TERMINATIONS, &REQUESTS, &RESPONSE_SIZES, &WATCH_EVENTS, &WATCH_EVENT_SIZES];
+pub static COLLECTORS: [&dyn Collect; 10] = [
+    &IN_FLIGHT,
+    &LONG_RUNNING,
+    &DURATIONS,
+    &SLI_DURATIONS,
+    &TERMINATIONS,
+    &REQUESTS,
+    &DEPRECATED,
+    &RESPONSE_SIZES,
+    &WATCH_EVENTS,
+    &WATCH_EVENT_SIZES,
+];
 
 /// Counts one thing that is under way; over when dropped.
 #[derive(Debug)]
@@ -163,6 +180,10 @@ impl Monitor {
     /// The request is for this.
     pub fn routed(&self, request: &HttpRequest, query: &Query, route: &Route) {
         let target = &route.target;
+        if deprecation::warning(target).is_some() {
+            // None of them has a release that is to remove it.
+            DEPRECATED.with(&[&target.resource.group, &target.version, &target.resource.plural, &target.subresource, ""]).set(1.0);
+        }
         let scope = match (target.name.is_empty() && route.action != Action::Create, target.namespace.is_empty()) {
             (false, _) => "resource",
             (true, false) => "namespace",

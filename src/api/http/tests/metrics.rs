@@ -58,6 +58,23 @@ async fn requests_count_by_verb_resource_scope_and_code() {
 }
 
 #[actix_web::test]
+async fn deprecated_versions_are_told_once_somebody_asks_for_them() {
+    let door = Door::open(FakeService::new(), |options| {
+        options.routes = vec![ExtraRoute::document("/metrics", CONTENT_TYPE, || render(&monitor::COLLECTORS))];
+    });
+    let mut admin = door.connect(true).await;
+    admin.get("/api/v1/namespaces/default/endpoints").await;
+    admin.get("/api/v1/namespaces/default/pods").await;
+    let samples = scrape(&mut admin).await;
+    let told = |resource| {
+        let labels = [("group", ""), ("version", "v1"), ("resource", resource), ("subresource", ""), ("removed_release", "")];
+        samples.value("apiserver_requested_deprecated_apis", &labels)
+    };
+    assert_eq!((told("endpoints"), told("pods")), (Some(1.0), None));
+    door.handle.stop().await;
+}
+
+#[actix_web::test]
 async fn a_watch_is_long_running_until_its_client_goes() {
     let door = Door::open(FakeService::new(), |options| {
         options.routes = vec![ExtraRoute::document("/metrics", CONTENT_TYPE, || render(&monitor::COLLECTORS))];
