@@ -20,7 +20,7 @@ use troupe_api::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, job, node_lifecycle, resourceclaim},
+    controllers::{cronjob, job, node_lifecycle, podautoscaler, resourceclaim},
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -96,6 +96,7 @@ impl Sources {
         collectors.extend(job::metrics::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);
+        collectors.extend(podautoscaler::metrics::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::device_metrics::COLLECTORS);
         collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
