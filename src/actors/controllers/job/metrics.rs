@@ -186,7 +186,7 @@ mod tests {
         let create = Action::CreatePods(vec![NewPod::default()]);
         let write = |conditions: Value| Action::UpdateStatus(Box::new(status(json!({"conditions": conditions}))));
         assert_eq!(action(&plain, &[]), "tracking");
-        assert_eq!(action(&plain, &[create.clone()]), "pods_created");
+        assert_eq!(action(&plain, std::slice::from_ref(&create)), "pods_created");
         assert_eq!(action(&plain, &[delete(false), create]), "pods_deleted");
         assert_eq!(action(&plain, &[delete(true), write(ends("FailureTarget", "BackoffLimitExceeded"))]), "reconciling");
         assert_eq!(action(&plain, &[write(ends("SuccessCriteriaMet", "CompletionsReached"))]), "tracking", "pods were looked after before");
