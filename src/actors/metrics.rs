@@ -20,7 +20,7 @@ use troupe_api::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, job, node_lifecycle, podautoscaler, resourceclaim},
+    controllers::{cronjob, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim},
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -97,6 +97,7 @@ impl Sources {
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);
         collectors.extend(podautoscaler::metrics::COLLECTORS);
+        collectors.extend(endpointslice::metrics::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::device_metrics::COLLECTORS);
         collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
