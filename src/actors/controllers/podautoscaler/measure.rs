@@ -1,6 +1,6 @@
 //! Asks for an autoscaler's metrics and turns each into a proposal.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -14,6 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 use troupe_api::{
     client::Client,
     meta::{LabelSelector, quantity},
