@@ -55,6 +55,10 @@ async fn handle<B>(request: &Request<B>, certificate: Option<&[u8]>, options: &C
     }
     match path {
         "/metrics" if request.method() == Method::GET => document(200, CONTENT_TYPE, options.metrics.scrape()),
+        "/metrics/resources" if request.method() == Method::GET => match options.metrics.resources().await {
+            Some(page) => document(200, CONTENT_TYPE, page),
+            None => text(404, "404 page not found\n"),
+        },
         "/metrics/slis" if request.method() == Method::GET => document(200, CONTENT_TYPE, health::slis()),
         path if path.starts_with(insight::BELOW) => insight::answer(&options.system, request).await,
         _ => text(404, "404 page not found\n"),

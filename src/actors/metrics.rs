@@ -1,20 +1,29 @@
 //! The scrape of a control plane: everything that this process counts, on one page.
 
+mod pod_resources;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
 use troupe_api::{
-    admission::{match_metrics, pod_security, policies, webhook_metrics},
+    Status,
+    admission::{durations, match_metrics, pod_security, policies, webhook_metrics},
     audit, authentication, authorization, client, conversion, encryption, features, flow,
-    http::{ExtraRoute, monitor, streaming},
+    http::{ExtraRoute, RawReply, monitor, options::RawHandler, streaming},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
-    store::metered,
+    store::{metered, size},
+    stored::StoredObject,
     version::VersionInfo,
 };
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::resourceclaim,
+    controllers::{cronjob, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim},
     kubelet, proxy,
     runtime::{
+        cache::Caches,
         leader,
         metrics::{ActorMetrics, CacheMetrics},
         queue,
@@ -23,10 +32,15 @@ use crate::{
     scheduler,
 };
 
+/// Gives all pods.
+type Pods = Arc<dyn Fn() -> Vec<Arc<StoredObject>> + Send + Sync>;
+
 /// What is read off living things at the time of a scrape.
 #[derive(Clone)]
 pub struct Sources {
-    own: std::sync::Arc<[Box<dyn Collect>]>,
+    own: Arc<[Box<dyn Collect>]>,
+    /// Where this process knows them.
+    pods: Option<Pods>,
 }
 
 impl Sources {
@@ -37,7 +51,23 @@ impl Sources {
         if let Some(api) = api {
             own.push(Box::new(api.stored_objects()));
         }
-        Sources { own: own.into() }
+        let pods = api.map(|api| -> Pods {
+            let stored = api.stored_objects();
+            Arc::new(move || stored.pods())
+        });
+        Sources { own: own.into(), pods }
+    }
+
+    /// The same of a scheduler, which watches pods. The watch begins with the first question about them.
+    pub fn with_pods(self, caches: Caches) -> Self {
+        let pods: Pods = Arc::new(move || caches.cache::<Pod>().select_stored("", |_| true));
+        Sources { pods: Some(pods), ..self }
+    }
+
+    /// What pods ask for; `None` where this process does not know them. It reads every pod, on a thread where nobody waits for another.
+    pub async fn resources(&self) -> Option<Bytes> {
+        let pods = self.pods.clone()?;
+        tokio::task::spawn_blocking(move || pod_resources::page(&pods())).await.ok()
     }
 
     /// Everything that this process counts. Parts that do not run in it have no series.
@@ -48,6 +78,7 @@ impl Sources {
         collectors.extend(streaming::COLLECTORS);
         collectors.extend(apiserver::cache::metrics::COLLECTORS);
         collectors.extend(apiserver::aggregation::metrics::COLLECTORS);
+        collectors.extend(durations::COLLECTORS);
         collectors.extend(pod_security::COLLECTORS);
         collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);
@@ -59,9 +90,15 @@ impl Sources {
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
+        collectors.extend(size::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
+        collectors.extend(job::metrics::COLLECTORS);
+        collectors.extend(cronjob::metrics::COLLECTORS);
+        collectors.extend(node_lifecycle::metrics::COLLECTORS);
+        collectors.extend(podautoscaler::metrics::COLLECTORS);
+        collectors.extend(endpointslice::metrics::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::device_metrics::COLLECTORS);
         collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
@@ -72,9 +109,22 @@ impl Sources {
         render(&collectors)
     }
 
-    /// `/metrics` and `/metrics/slis` of the front door; who may read them is a question of RBAC.
-    pub fn routes(self) -> [ExtraRoute; 2] {
-        [ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape()), ExtraRoute::document("/metrics/slis", CONTENT_TYPE, health::slis)]
+    /// `/metrics`, `/metrics/resources` and `/metrics/slis` of the front door; who may read them is a question of RBAC.
+    pub fn routes(self) -> [ExtraRoute; 3] {
+        let pods = self.clone();
+        let handler: RawHandler = Arc::new(move |_| {
+            let pods = pods.clone();
+            let reply: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(async move {
+                let body = pods.resources().await.ok_or_else(Status::page_not_found)?;
+                Ok(RawReply { content_type: CONTENT_TYPE, body })
+            });
+            reply
+        });
+        [
+            ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape()),
+            ExtraRoute { path: "/metrics/resources", handler, acts: false },
+            ExtraRoute::document("/metrics/slis", CONTENT_TYPE, health::slis),
+        ]
     }
 }
 
@@ -117,6 +167,10 @@ mod tests {
         let positive = |name, labels: &[(&str, &str)]| assert!(samples.value(name, labels).is_some_and(|value| value > 0.0), "{name} {labels:?}");
         positive("apiserver_storage_events_received_total", &[("resource", "serviceaccounts")]);
         positive("etcd_request_duration_seconds_count", &[("operation", "create"), ("resource", "namespaces")]);
+        let created = [("type", "admit"), ("operation", "CREATE"), ("rejected", "false")];
+        positive("apiserver_admission_step_admission_duration_seconds_count", &created);
+        let by_plugin = "apiserver_admission_controller_admission_duration_seconds_count";
+        positive(by_plugin, &[created.as_slice(), &[("name", "NamespaceLifecycle")]].concat());
         positive("workqueue_adds_total", &[("name", "serviceaccount")]);
         positive("workqueue_queue_duration_seconds_count", &[("name", "serviceaccount")]);
         positive("troupe_actor_handled_total", &[("actor", "controllers/serviceaccount")]);
@@ -128,6 +182,30 @@ mod tests {
         fresh("troupe_watch_cache_lag_seconds", &[("resource", "namespaces")]);
         fresh("troupe_cache_lag_seconds", &[("cache", "caches/Namespace")]);
         positive("process_resident_memory_bytes", &[]);
+    }
+
+    #[actix::test]
+    async fn what_pods_ask_for_is_told_from_the_watch_cache() {
+        let api = boot().await;
+        let sources = Sources::new(api.server.system(), Some(&api.server), VersionInfo::of_build("1", "c", "d"));
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "250m"}}});
+        api.create(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks", "namespace": "default"}, "spec": {"containers": [container]}}),
+        )
+        .await;
+        let told = async {
+            loop {
+                let page = sources.resources().await.expect("this process knows pods");
+                let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("a scrape parses");
+                if let Some(cores) = samples.value("kube_pod_resource_request", &[("pod", "asks"), ("resource", "cpu")]) {
+                    return cores;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), told).await.expect("the cache shows it"), 0.25);
+        let elsewhere = Sources::new(api.server.system(), None, VersionInfo::of_build("1", "c", "d"));
+        assert_eq!(elsewhere.resources().await, None);
     }
 
     #[actix::test]

@@ -31,7 +31,7 @@ spec:
     metadata: {labels: {app: sleeper}}
     spec:
       terminationGracePeriodSeconds: 0
-      containers: [{name: sleep, image: "busybox:1.35", command: [sleep, "3600"]}]
+      containers: [{name: sleep, image: "busybox:1.35", command: [sleep, "3600"], resources: {requests: {cpu: 10m}}}]
 "#;
 
 #[test]
@@ -133,6 +133,10 @@ fn all_processes_are_asked(cluster: &Cluster) {
     assert!(get("https://127.0.0.1:10257/metrics").contains("troupe_cache_lag_seconds{cache=\"caches/Deployment\"} "));
     assert!(get("https://127.0.0.1:10257/metrics").contains("leader_election_master_status{name=\"kube-controller-manager\"} 1"));
     assert!(get("https://127.0.0.1:10259/metrics").contains("scheduler_schedule_attempts_total{result=\"scheduled\""));
+    let asks = "kube_pod_resource_request{namespace=\"insight\",pod=\"sleeper-";
+    eventually("the scheduler tells what pods ask for", || get("https://127.0.0.1:10259/metrics/resources").contains(asks));
+    assert!(cluster.kubectl("get --raw /metrics/resources").contains(asks));
+    assert!(get("https://127.0.0.1:10257/metrics/resources").contains("404"));
     let anonymous = cluster.inside("curl").args(["-sk", "https://127.0.0.1:10257/metrics"]).output().expect("curl runs");
     assert!(text(&anonymous.stdout).contains("Unauthorized"));
     assert_eq!(text(&cluster.inside("curl").args(["-sk", "https://127.0.0.1:10259/healthz"]).output().expect("curl runs").stdout), "ok");

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use troupe_api::metrics::{Collect, Text};
+use troupe_api::{
+    metrics::{Collect, Text},
+    stored::StoredObject,
+};
 
 use super::cache::CacheTable;
 
@@ -36,6 +39,13 @@ impl Collect for StoredObjects {
 }
 
 impl StoredObjects {
+    /// All pods, as the watch cache has them.
+    pub fn pods(&self) -> Vec<Arc<StoredObject>> {
+        let routes = self.0.routes();
+        let of_pods = routes.values().find(|route| route.cache.resource.group.is_empty() && *route.cache.resource.plural == *"pods");
+        of_pods.map_or_else(Vec::new, |route| route.cache.load().objects.values().cloned().collect())
+    }
+
     fn collect_freshness(&self, text: &mut Text) {
         let routes = self.0.routes();
         let mut caches: Vec<_> = routes.values().map(|route| &route.cache).collect();

@@ -16,6 +16,7 @@ mod claim_access;
 mod claim_resize;
 mod config;
 mod default_classes;
+pub mod durations;
 mod event_rate_limit;
 mod expressions;
 mod extended_resources;

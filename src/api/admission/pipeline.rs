@@ -1,6 +1,6 @@
 //! The plugins in their order.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
@@ -9,14 +9,15 @@ use super::{
     NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection, PodGroupWorkloadExists, PodNodeSelector,
     PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection,
     ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
+    durations::{self, Durations, Step},
 };
 use crate::status::Status;
 
 /// Ordered plugins: first those that mutate, then, after validation, those that validate.
 #[derive(Clone, Default)]
 pub struct Pipeline {
-    mutating: Vec<Arc<dyn MutatingPlugin>>,
-    validating: Vec<Arc<dyn ValidatingPlugin>>,
+    mutating: Vec<(Arc<dyn MutatingPlugin>, Arc<Durations>)>,
+    validating: Vec<(Arc<dyn ValidatingPlugin>, Arc<Durations>)>,
     names: Vec<&'static str>,
     /// Those that are not chosen are left out as they are added; without one, all are in.
     selection: Option<Selection>,
@@ -84,7 +85,7 @@ impl Pipeline {
     pub fn mutating(mut self, plugin: impl MutatingPlugin) -> Self {
         if self.runs(plugin.name()) {
             self.names.push(plugin.name());
-            self.mutating.push(Arc::new(plugin));
+            self.push_mutating(Arc::new(plugin));
         }
         self
     }
@@ -93,7 +94,7 @@ impl Pipeline {
     pub fn validating(mut self, plugin: impl ValidatingPlugin) -> Self {
         if self.runs(plugin.name()) {
             self.names.push(plugin.name());
-            self.validating.push(Arc::new(plugin));
+            self.push_validating(Arc::new(plugin));
         }
         self
     }
@@ -103,10 +104,20 @@ impl Pipeline {
         if self.runs(plugin.name()) {
             self.names.push(plugin.name());
             let plugin = Arc::new(plugin);
-            self.mutating.push(plugin.clone());
-            self.validating.push(plugin);
+            self.push_mutating(plugin.clone());
+            self.push_validating(plugin);
         }
         self
+    }
+
+    fn push_mutating(&mut self, plugin: Arc<dyn MutatingPlugin>) {
+        let durations = Arc::new(Durations::of_plugin(plugin.name(), Step::Admit));
+        self.mutating.push((plugin, durations));
+    }
+
+    fn push_validating(&mut self, plugin: Arc<dyn ValidatingPlugin>) {
+        let durations = Arc::new(Durations::of_plugin(plugin.name(), Step::Validate));
+        self.validating.push((plugin, durations));
     }
 
     /// The pipeline with what comes behind everything else.
@@ -129,7 +140,7 @@ impl Pipeline {
 
     /// How many bytes of other objects all plugins decode for a write.
     pub fn work(&self, request: &Attributes<'_>) -> usize {
-        self.mutating.iter().map(|plugin| plugin.work(request)).sum()
+        self.mutating.iter().map(|(plugin, _)| plugin.work(request)).sum()
     }
 
     /// Lets plugins change the object. Where one asks for it, all see the object once more.
@@ -137,13 +148,25 @@ impl Pipeline {
     /// # Errors
     /// The first refusal.
     pub async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
+        let began = Instant::now();
+        let admitted = self.mutate_until_settled(request).await;
+        durations::ADMIT.observe(request.operation, admitted.is_err(), began.elapsed());
+        admitted
+    }
+
+    async fn mutate_until_settled(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         self.mutate(request).await?;
         if request.reinvocation.begin_second() { self.mutate(request).await } else { Ok(()) }
     }
 
     async fn mutate(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
-        for plugin in &self.mutating {
-            plugin.admit(request).await?;
+        let mut began = Instant::now();
+        for (plugin, durations) in &self.mutating {
+            let admitted = plugin.admit(request).await;
+            let ended = Instant::now();
+            durations.observe(request.operation, admitted.is_err(), ended.duration_since(began));
+            admitted?;
+            began = ended;
         }
         Ok(())
     }
@@ -153,8 +176,20 @@ impl Pipeline {
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
-        for plugin in &self.validating {
-            plugin.validate(request).await?;
+        let began = Instant::now();
+        let validated = self.validate_by_each(request).await;
+        durations::VALIDATE.observe(request.operation, validated.is_err(), began.elapsed());
+        validated
+    }
+
+    async fn validate_by_each(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        let mut began = Instant::now();
+        for (plugin, durations) in &self.validating {
+            let validated = plugin.validate(request).await;
+            let ended = Instant::now();
+            durations.observe(request.operation, validated.is_err(), ended.duration_since(began));
+            validated?;
+            began = ended;
         }
         Ok(())
     }

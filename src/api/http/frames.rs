@@ -1,11 +1,15 @@
 //! Frames of watch events: a line of JSON, or a length and a protobuf message; each made once for the watchers of a worker.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{messages::MessageForm, monitor::WatchCounts, table::TableForm};
+use super::{
+    messages::MessageForm,
+    monitor::{self, WatchCounts},
+    table::TableForm,
+};
 use crate::{
     meta::{Cause, Revision},
     protobuf,
@@ -37,6 +41,7 @@ pub struct Framer {
     /// The next table is the first and describes its columns.
     first_table: bool,
     counts: WatchCounts,
+    began: Instant,
 }
 
 impl Framer {
@@ -48,7 +53,7 @@ impl Framer {
             WatchForm::Message(form) => format!("message {} {api_version}", form.is_partial()),
         };
         let counts = WatchCounts::of(&target.resource, &target.version);
-        Framer { form, target, name, caused_name: None, api_version, first_table: true, counts }
+        Framer { form, target, name, caused_name: None, api_version, first_table: true, counts, began: Instant::now() }
     }
 
     /// Lets whole objects in JSON come with what caused them.
@@ -76,7 +81,12 @@ impl Framer {
                 self.counts.sent(frame.len());
                 Some(frame)
             }
-            WatchItem::Bookmark { revision, initial_end } => Some(self.bookmark(*revision, *initial_end)),
+            WatchItem::Bookmark { revision, initial_end } => {
+                if *initial_end {
+                    monitor::watch_listed(&self.target, self.began.elapsed());
+                }
+                Some(self.bookmark(*revision, *initial_end))
+            }
             WatchItem::End(status) => self.error(status),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_web::{
@@ -24,11 +24,13 @@ use super::{
 use crate::{
     metrics::{Collect, Counter, Family, Gauge, Histogram, Memo, REQUEST_SECONDS, exponential},
     resources::Resource,
+    service::Target,
 };
 
 const COMPONENT: &str = "apiserver";
 /// Upstream's buckets for the service level indicator.
 const SLI_SECONDS: [f64; 21] = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+const WATCH_LIST_SECONDS: [f64; 17] = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
 const SIZES: [f64; 7] = exponential(1000.0, 10.0);
 const EVENT_SIZES: [f64; 8] = exponential(1024.0, 2.0);
 const SERIES: [&str; 7] = ["verb", "group", "version", "resource", "subresource", "scope", "component"];
@@ -76,8 +78,15 @@ static WATCH_EVENTS: Family<Counter> =
 static WATCH_EVENT_SIZES: Family<Histogram> =
     Family::histogram("apiserver_watch_events_sizes", "Watch event size distribution in bytes", &["group", "version", "resource"], &EVENT_SIZES);
 
+static WATCH_LISTS: Family<Histogram> = Family::histogram(
+    "apiserver_watch_list_duration_seconds",
+    "Response latency distribution in seconds for watch list requests broken by group, version, resource and scope.",
+    &["group", "version", "resource", "scope"],
+    &WATCH_LIST_SECONDS,
+);
+
 /// What the front door counts.
-pub static COLLECTORS: [&dyn Collect; 10] = [
+pub static COLLECTORS: [&dyn Collect; 11] = [
     &IN_FLIGHT,
     &LONG_RUNNING,
     &DURATIONS,
@@ -87,8 +96,19 @@ pub static COLLECTORS: [&dyn Collect; 10] = [
     &RESPONSE_SIZES,
     &WATCH_EVENTS,
     &WATCH_EVENT_SIZES,
+    &WATCH_LISTS,
     &deprecation::REQUESTED,
 ];
+
+/// A watch has sent all that there was when it began, after so long.
+pub fn watch_listed(target: &Target, took: Duration) {
+    let scope = match (target.name.is_empty(), target.namespace.is_empty()) {
+        (false, _) => "resource",
+        (true, false) => "namespace",
+        (true, true) => "cluster",
+    };
+    WATCH_LISTS.with(&[&target.resource.group, &target.version, &target.resource.plural, scope]).observe_time(took);
+}
 
 /// Counts one thing that is under way; over when dropped.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ pub mod keys;
 pub mod memory;
 pub mod metered;
 pub mod open_errors;
+pub mod size;
 #[cfg(test)]
 pub mod suite;
 mod watchers;

@@ -12,7 +12,7 @@ use troupe_api::{
     service::{DeleteOptions, Propagation},
 };
 
-use super::plan::Action;
+use super::{metrics, plan::Action};
 use crate::{
     controllers::{
         owners::controller_of,
@@ -39,7 +39,7 @@ impl Applier<'_> {
         for action in actions {
             match action {
                 Action::DeleteJob { job, uid } => self.delete(&job, uid).await?,
-                Action::Start { job, scheduled } => match self.start(&job).await? {
+                Action::Start { job, scheduled } => match self.start(&job, &scheduled).await? {
                     Some(job) => started = Some((job, scheduled)),
                     // Nobody needs it, or somebody else looks after it.
                     None => return Ok(()),
@@ -71,11 +71,12 @@ impl Applier<'_> {
     }
 
     /// Makes the job. One that was made before, and did not reach the status, is taken for made now.
-    async fn start(&self, job: &Job) -> Result<Option<Arc<Job>>, ReconcileError> {
+    async fn start(&self, job: &Job, scheduled: &Time) -> Result<Option<Arc<Job>>, ReconcileError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
         let about = ReconcileContext::reference(self.cron);
         match self.api().create(job).await {
             Ok(made) => {
+                metrics::made(made.metadata.creation_timestamp.as_ref(), scheduled.0);
                 self.cx.wrote(self.jobs, &*made);
                 self.cx.events().normal(&about, "SuccessfulCreate", format!("Created job {name}"));
                 Ok(Some(made))

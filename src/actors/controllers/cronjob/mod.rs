@@ -1,6 +1,7 @@
 //! CronJob: makes a job whenever the schedule says so.
 
 mod apply;
+pub mod metrics;
 pub mod plan;
 pub mod timing;
 

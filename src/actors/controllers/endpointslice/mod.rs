@@ -1,6 +1,7 @@
 //! EndpointSlice: keeps the slices of every Service with a selector.
 
 mod hints;
+pub mod metrics;
 pub mod plan;
 pub mod pods;
 pub mod ports;
@@ -17,6 +18,7 @@ use k8s_openapi::api::{
 use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
 use self::{
+    metrics::Tally,
     plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot},
     pods::{EndpointPods, zones},
     ports::MOST_PORTS,
@@ -37,6 +39,7 @@ pub struct EndpointSliceController {
     nodes: Cache<Node>,
     slices: Cache<EndpointSlice>,
     known: EndpointPods,
+    tally: Tally,
 }
 
 const BY_SERVICE: &str = "endpointslice/service";
@@ -46,7 +49,7 @@ impl EndpointSliceController {
         let slices: Cache<EndpointSlice> = caches.cache();
         slices.add_meta_index(BY_SERVICE, |slice| service_of(slice, MANAGER));
         let (services, known) = (services::index(caches.cache()), EndpointPods::default());
-        EndpointSliceController { services, pods: caches.cache(), nodes: caches.cache(), slices, known }
+        EndpointSliceController { services, pods: caches.cache(), nodes: caches.cache(), slices, known, tally: Tally::default() }
     }
 
     /// The zone of a node. Its labels are not decoded for that.
@@ -106,6 +109,7 @@ impl Controller for EndpointSliceController {
         let selected = service.and_then(|service| Some((selected_pods(&service.object, &self.pods)?, service)));
         let Some((selected, service)) = selected else {
             self.known.forget(key);
+            self.tally.forget(key);
             return Ok(Outcome::Done);
         };
         let pods = self.known.read(key, &selected);
@@ -119,6 +123,7 @@ impl Controller for EndpointSliceController {
             );
             cx.tell(&*service.object, true, "TooManyPorts", message);
         }
+        self.tally.planned(key, &slices, &planned.actions);
         apply(planned.actions, &self.slices, &key.namespace, cx).await?;
         Ok(Outcome::Done)
     }

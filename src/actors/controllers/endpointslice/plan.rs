@@ -19,7 +19,7 @@ use super::{
 use crate::controllers::owners::controller_reference;
 
 /// Endpoints per slice (upstream's `--max-endpoints-per-slice`).
-const MAX_ENDPOINTS: usize = 100;
+pub(super) const MAX_ENDPOINTS: usize = 100;
 /// Names the Service of a slice.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Names the writer of a slice.
@@ -174,7 +174,7 @@ fn update(service: &Service, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>)
 }
 
 /// Address and pod.
-fn identity(endpoint: &Endpoint) -> (&str, &str) {
+pub(super) fn identity(endpoint: &Endpoint) -> (&str, &str) {
     let target = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref()).unwrap_or_default();
     (endpoint.addresses.first().map_or("", String::as_str), target)
 }

@@ -7,9 +7,9 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 use parking_lot::Mutex;
-use troupe_api::status::Status;
+use troupe_api::{meta::ObjectKey, status::Status};
 
-use super::{FINALIZER, backoff::Backoff, plan::Action, tracking::some};
+use super::{FINALIZER, backoff::Backoff, metrics, plan::Action, tracking::some};
 use crate::{
     controllers::{owners::Adopter, pod_control::PodControl, writes::write_status},
     runtime::{
@@ -52,11 +52,23 @@ impl Applier<'_> {
                 }
                 Action::UpdateStatus(status) => self.write_status(*status, missing).await?,
                 Action::NoteFailures(backoff) => _ = self.backoffs.lock().insert(own.clone(), backoff),
-                Action::RemoveFinalizer { pod, uid } => adopter.remove_finalizer(&pod, &uid).await?,
+                Action::RemoveFinalizer { pod, uid } => self.release(&adopter, &pod, &uid).await?,
                 Action::Announce { warning, reason, message } => self.cx.tell(self.job, warning, &reason, message),
             }
         }
         failure.map_or(Ok(()), |status: Status| Err(status.into()))
+    }
+
+    /// Lets go of a pod that the status counts.
+    async fn release(&self, adopter: &Adopter<'_, Pod>, pod: &str, uid: &str) -> Result<(), ReconcileError> {
+        let has_policy = self.job.spec.as_ref().is_some_and(|spec| spec.pod_failure_policy.is_some());
+        let namespace = self.job.metadata.namespace.clone().unwrap_or_default();
+        let seen = if has_policy { self.pods.get(&ObjectKey::new(namespace, pod)) } else { None };
+        adopter.remove_finalizer(pod, uid).await?;
+        if let Some(seen) = seen {
+            metrics::released(self.job, &seen.object);
+        }
+        Ok(())
     }
 
     /// Writes on the version that was read: counting on an older one would count twice.
@@ -64,6 +76,10 @@ impl Applier<'_> {
         let active = status.active.unwrap_or(0) - i32::try_from(missing).unwrap_or(i32::MAX);
         status.active = some(active.max(0));
         let updated = Job { status: Some(status), ..self.job.clone() };
-        Ok(write_status(&updated, self.jobs, self.cx).await?)
+        write_status(&updated, self.jobs, self.cx).await?;
+        if let Some(written) = &updated.status {
+            metrics::wrote(self.job, written);
+        }
+        Ok(())
     }
 }

@@ -34,6 +34,12 @@ pub fn judge(job: &Job, pod: &Pod) -> Meaning {
     Meaning::Counts
 }
 
+/// The action of the first rule that matches a failed pod.
+pub fn applied_action<'a>(job: &'a Job, pod: &Pod) -> Option<&'a str> {
+    let policy = job.spec.as_ref()?.pod_failure_policy.as_ref()?;
+    policy.rules.iter().find(|rule| matching(rule, pod).is_some()).map(|rule| &*rule.action)
+}
+
 /// What about the pod the rule is for, in words.
 fn matching(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;

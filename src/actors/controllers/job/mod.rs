@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod failure_policy;
 pub mod indexes;
 pub mod manage;
+pub mod metrics;
 pub mod orphans;
 pub mod plan;
 pub mod success_policy;
@@ -70,6 +71,7 @@ impl Controller for JobController {
         let jobs = self.jobs.clone();
         // A pod without controller may be adopted by any job that selects it.
         watches.map::<Pod>(move |change| {
+            metrics::saw(change);
             let Some(orphan) = orphaned(change) else { return Vec::new() };
             by_selector::selecting(&jobs, &change.key.namespace, std::iter::once(&orphan.labels))
         });
@@ -83,12 +85,16 @@ impl Controller for JobController {
         if !is_ours(&job) {
             return Ok(Outcome::Done);
         }
+        let began = cx.system().instant();
         let pods = by_controller::related(&self.pods, &job.metadata, &selector_of(&job));
         let uid = job.metadata.uid.clone().unwrap_or_default();
         let backoff = self.backoffs.lock().get(&uid).cloned().unwrap_or_default();
         let planned = plan::plan(&Snapshot { job: &job, pods: &pods, backoff: &backoff }, cx.now());
         let applier = Applier { job: &job, jobs: &self.jobs, pods: &self.pods, backoffs: &self.backoffs, cx };
-        applier.apply(planned.actions).await?;
+        let action = metrics::action(&job, &planned.actions);
+        let applied = applier.apply(planned.actions).await;
+        metrics::synced(&job, action, applied.is_ok(), cx.system().instant().saturating_duration_since(began));
+        applied?;
         if planned.held_back {
             cx.tell(&*job, true, pace::HELD_BACK, pace::held_back_message());
         }

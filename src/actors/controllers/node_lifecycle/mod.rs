@@ -6,6 +6,7 @@
 
 mod departures;
 mod health;
+pub mod metrics;
 mod taints;
 mod zones;
 
@@ -136,6 +137,7 @@ impl NodeLifecycleController {
                 unwell.insert(name(other));
             }
         }
+        census.zones().for_each(metrics::known);
         seen.census = Some(Counted { at: now, census: census.clone(), unwell });
         census
     }
@@ -183,7 +185,12 @@ impl NodeLifecycleController {
             // The resourceVersion keeps taints that somebody else sets at the same time.
             let patch = json!({"metadata": {"resourceVersion": current.metadata.resource_version}, "spec": {"taints": taints}});
             match api.patch(name, "", PatchType::Merge, &patch).await {
-                Ok(written) => cx.wrote(&self.nodes, &*written),
+                Ok(written) => {
+                    cx.wrote(&self.nodes, &*written);
+                    if emptying == Emptying::Allowed {
+                        metrics::evicted(&zone(&current));
+                    }
+                }
                 Err(status) => {
                     if emptying == Emptying::Allowed {
                         self.seen.lock().turns.give_back(&zone(&current));

@@ -71,6 +71,11 @@ impl Census {
         if ready { counts.ready += 1 } else { counts.others += 1 }
     }
 
+    /// The zones that have nodes.
+    pub fn zones(&self) -> impl Iterator<Item = &str> {
+        self.zones.keys().map(String::as_str)
+    }
+
     /// No node anywhere is well.
     pub fn all_lost(&self) -> bool {
         !self.zones.is_empty() && self.zones.values().all(|counts| counts.state() == State::Lost)

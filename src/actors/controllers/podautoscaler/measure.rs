@@ -14,6 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 use troupe_api::{
     client::Client,
     meta::{LabelSelector, quantity},
@@ -23,11 +24,15 @@ use troupe_api::{
 
 use super::{
     foreign::Foreign,
+    metrics::{self, Fault},
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod, milli},
 };
 
 /// By how much use may differ from its target where the autoscaler says nothing.
 const TOLERANCE: f64 = 0.1;
+
+/// Why a metric of no known type asks for nothing.
+const UNKNOWN_TYPE: &str = "InvalidMetricSourceType";
 
 /// What became of one metric.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +40,14 @@ pub struct Outcome {
     /// What the autoscaler's status says of it; empty where it could not be had.
     pub status: MetricStatus,
     pub result: Result<Found, Failure>,
+}
+
+impl Outcome {
+    /// The replicas that it asks for.
+    fn asked(&self) -> Result<i32, Fault> {
+        let fault = |failure: &Failure| if failure.reason == UNKNOWN_TYPE { Fault::Spec } else { Fault::Internal };
+        self.result.as_ref().map(|found| found.replicas).map_err(fault)
+    }
 }
 
 /// Replicas that a metric asks for, and how it is called.
@@ -73,7 +86,10 @@ impl Measuring<'_> {
     pub async fn all(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for metric in self.autoscaler.spec.metrics.iter().flatten() {
-            outcomes.push(self.one(metric).await);
+            let began = Instant::now();
+            let outcome = self.one(metric).await;
+            metrics::computed(&metric.type_, self.current, outcome.asked(), began.elapsed());
+            outcomes.push(outcome);
         }
         outcomes
     }
@@ -117,7 +133,7 @@ impl Measuring<'_> {
             });
         }
         let why = format!("unknown metric source type {type_:?}");
-        let failure = Failure { reason: "InvalidMetricSourceType", summary: why.clone(), why };
+        let failure = Failure { reason: UNKNOWN_TYPE, summary: why.clone(), why };
         Outcome { status: MetricStatus::default(), result: Err(failure) }
     }
 

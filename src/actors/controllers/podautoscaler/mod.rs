@@ -7,6 +7,7 @@ mod behavior;
 mod foreign;
 mod known;
 mod measure;
+pub mod metrics;
 mod plan;
 mod replicas;
 mod scale;
@@ -100,11 +101,14 @@ impl HorizontalController {
         known: &mut Known,
         cx: &ReconcileContext,
     ) -> Result<(), ReconcileError> {
+        let began = cx.system().instant();
+        let took = || cx.system().instant().saturating_duration_since(began);
         let spec = &autoscaler.spec;
         let scale = match Scale::of(cx.client(), &key.namespace, &spec.scale_target_ref).await {
             Ok(scale) => scale,
             Err(why) => {
                 cx.tell(autoscaler, true, "FailedGetScale", why.as_str());
+                metrics::looked(None, true, took());
                 return self.write(autoscaler, plan::without_scale(autoscaler, &why, cx.now()), cx).await;
             }
         };
@@ -119,6 +123,7 @@ impl HorizontalController {
         for (reason, message) in events {
             cx.tell(autoscaler, true, reason, message);
         }
+        let (mut change, mut failed) = (None, error.is_some());
         if let Some(rescale) = rescale {
             let result = scale.set(cx.client(), rescale.replicas).await;
             let before = autoscaler.status.as_ref().map_or(0, |status| status.desired_replicas);
@@ -126,16 +131,22 @@ impl HorizontalController {
             let size = format!("New size: {}; reason: {}", rescale.replicas, rescale.reason);
             match &result {
                 Ok(()) => {
+                    change = Some((current, rescale.replicas));
                     known.past.scaled(spec.behavior.as_ref(), current, rescale.replicas, now);
                     cx.tell(autoscaler, false, "SuccessfulRescale", size);
                 }
-                Err(why) => cx.tell(autoscaler, true, "FailedRescale", format!("{size}; error: {why}")),
+                Err(why) => {
+                    failed = true;
+                    cx.tell(autoscaler, true, "FailedRescale", format!("{size}; error: {why}"));
+                }
             }
         }
         if let Some(error) = error {
             tracing::debug!(autoscaler = %key, %error, "not all metrics could be had");
         }
-        self.write(autoscaler, status, cx).await
+        let written = self.write(autoscaler, status, cx).await;
+        metrics::looked(change, failed || written.is_err(), took());
+        written
     }
 
     async fn write(

@@ -58,6 +58,38 @@ async fn requests_count_by_verb_resource_scope_and_code() {
 }
 
 #[actix_web::test]
+async fn deprecated_versions_are_told_once_somebody_asks_for_them() {
+    let door = Door::open(FakeService::new(), |options| {
+        options.routes = vec![ExtraRoute::document("/metrics", CONTENT_TYPE, || render(&monitor::COLLECTORS))];
+    });
+    let mut admin = door.connect(true).await;
+    admin.get("/api/v1/namespaces/default/endpoints").await;
+    admin.get("/api/v1/namespaces/default/pods").await;
+    let samples = scrape(&mut admin).await;
+    let told = |resource| {
+        let labels = [("group", ""), ("version", "v1"), ("resource", resource), ("subresource", ""), ("removed_release", "")];
+        samples.value("apiserver_requested_deprecated_apis", &labels)
+    };
+    assert_eq!((told("endpoints"), told("pods")), (Some(1.0), None));
+    door.handle.stop().await;
+}
+
+#[actix_web::test]
+async fn how_long_a_watch_sends_what_there_was_is_told() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut watching = door.connect(true).await;
+    let path = "/api/v1/namespaces/default/podtemplates?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut frames = watching.watch(path, &[]).await;
+    frames.next().await.expect("the end of what there was");
+    let page = render(&monitor::COLLECTORS);
+    let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+    let of = [("group", ""), ("version", "v1"), ("resource", "podtemplates"), ("scope", "namespace")];
+    assert_eq!(samples.value("apiserver_watch_list_duration_seconds_count", &of), Some(1.0));
+    drop((frames, watching));
+    door.handle.stop().await;
+}
+
+#[actix_web::test]
 async fn a_watch_is_long_running_until_its_client_goes() {
     let door = Door::open(FakeService::new(), |options| {
         options.routes = vec![ExtraRoute::document("/metrics", CONTENT_TYPE, || render(&monitor::COLLECTORS))];

@@ -25,6 +25,25 @@ async fn the_embedded_store_passes_the_suite() {
 }
 
 #[tokio::test]
+async fn a_scrape_tells_how_large_the_store_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open(dir.path()).expect("opens");
+    store.create("/registry/large".into(), vec![b'x'; 4096].into(), None).await.expect("creates");
+    let told = || {
+        let page = crate::metrics::render(&crate::store::size::COLLECTORS);
+        let samples = crate::metrics::parse::Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+        samples.value("apiserver_storage_size_bytes", &[("storage_cluster_id", "etcd-0")]).unwrap_or_default()
+    };
+    // Other tests of this process have stores too, and each tells of itself twice a second.
+    let large = async {
+        while told() < 4096.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), large).await.expect("it is told");
+}
+
+#[tokio::test]
 async fn everything_survives_closing_and_opening() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = EmbeddedStore::open(dir.path()).expect("opens");

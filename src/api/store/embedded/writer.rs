@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     meta::Revision,
-    store::{StoreError, StoreEvent},
+    store::{StoreError, StoreEvent, size},
 };
 
 /// Writes that share one fsync at most.
@@ -144,6 +144,7 @@ impl Writer {
                 break;
             }
         }
+        size::takes(size::CLUSTER, self.log.bytes());
         if idle {
             let mut state = self.shared.state.write();
             let current = state.current;

@@ -39,7 +39,7 @@ use self::{
     txn::{key_value, revision, signed},
 };
 pub use super::open_errors::{ConnectError, ETCD_FORMAT as FORMAT};
-use super::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, range_bounds};
+use super::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, range_bounds, size};
 use crate::{auth::pki::KeyedCertificate, meta::Revision};
 
 /// Holds the format's number where it is newer than 1. Outside of the API's keys, so nobody lists it.
@@ -50,6 +50,9 @@ const PAGE: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the current member must be heard of.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How often the current member is asked for the size of its database.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// How the cluster is reached.
 #[derive(Clone, Debug)]
@@ -134,6 +137,7 @@ impl EtcdStore {
         let store = EtcdStore { members, shared_read, leases: Leases::default(), compacted: AtomicU64::new(0), runtime: Some(runtime) };
         store.check_format(&servers).await?;
         handle.spawn(probe(store.members.clone()));
+        handle.spawn(measure(store.members.clone()));
         Ok(store)
     }
 
@@ -235,6 +239,20 @@ async fn probe(members: Arc<Members>) {
         {
             tracing::warn!(%error, "etcd does not answer, will retry");
         }
+    }
+}
+
+/// Tells metrics how large the current member's database is.
+async fn measure(members: Arc<Members>) {
+    loop {
+        let mut maintenance = members.current().1.maintenance.clone();
+        match tokio::time::timeout(QUICK, maintenance.status()).await {
+            Ok(Ok(status)) => size::takes(size::CLUSTER, u64::try_from(status.db_size()).unwrap_or(0)),
+            // The prober says so, and finds another one.
+            Ok(Err(error)) => tracing::debug!(%error, "etcd does not tell how large it is"),
+            Err(_) => tracing::debug!("etcd does not tell in time how large it is"),
+        }
+        tokio::time::sleep(MEASURE).await;
     }
 }
 

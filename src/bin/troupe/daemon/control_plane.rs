@@ -168,6 +168,8 @@ pub struct ControlPlane {
     candidates: Vec<UnitAddr<Candidate>>,
     identity: Identity,
     services: Services,
+    /// Read by the scheduler, where it runs here.
+    scheduling: Option<Caches>,
     reach: Option<Reach>,
 }
 
@@ -322,14 +324,16 @@ impl ControlPlane {
             let client = controllers::manager_client(services.controllers.clone());
             candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, client, services.controllers.clone(), start, system));
         }
+        let mut read_by_scheduler = None;
         if let Some(make) = scheduling {
             let client = controllers::scheduler_client(services.scheduler.clone());
             let read = if services.shared { caches.clone() } else { Caches::new(system.clone(), client.clone()) };
+            read_by_scheduler = Some(read.clone());
             let running = system.clone();
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
             candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, client, services.scheduler.clone(), start, system));
         }
-        Ok(ControlPlane { local, caches, candidates, identity, services, reach: None })
+        Ok(ControlPlane { local, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
     }
 
     /// Lets the API servers of the cluster look inside this process, where no node in it does that.
@@ -344,7 +348,8 @@ impl ControlPlane {
                 } else {
                     controllers::scheduler_client(self.services.scheduler.clone())
                 };
-                Reach::of_components(config, controllers, client, &self.services.authority.ca_pem, &identity, system)?
+                let parts = (controllers, self.scheduling.clone());
+                Reach::of_components(config, parts, client, &self.services.authority.ca_pem, &identity, system)?
             }
         });
         Ok(())

@@ -13,7 +13,7 @@ use troupe_actors::{
     component_server::{self, ComponentServerOptions},
     insight::presence::{self, Card, Presence, Withdraw},
     metrics::Sources,
-    runtime::{host::UnitAddr, system::System},
+    runtime::{cache::Caches, host::UnitAddr, system::System},
     serving::{DelegatingGate, ServerHandle},
 };
 use troupe_api::{
@@ -41,16 +41,25 @@ impl Reach {
         Reach { server: None, presence: presence::run(system, client, card(identity, endpoint, None, system)) }
     }
 
-    /// A server of its own answers, with a certificate that is made for it now.
-    pub fn of_components(config: &Config, controllers: bool, client: Client, ca_pem: &str, identity: &str, system: &System) -> Result<Self> {
+    /// A server of its own answers, with a certificate that is made for it now. A process that schedules tells what pods of `scheduling` ask
+    /// for.
+    pub fn of_components(
+        config: &Config,
+        (controllers, scheduling): (bool, Option<Caches>),
+        client: Client,
+        ca_pem: &str,
+        identity: &str,
+        system: &System,
+    ) -> Result<Self> {
         let serving = pki::self_signed("troupe-control-plane").context("cannot make a certificate")?;
         let tls = tls::server_config(&serving, ca_pem).context("the certificates are unusable")?;
-        let options = ComponentServerOptions {
-            tls: Arc::new(tls),
-            gate: Arc::new(DelegatingGate::new(client.clone())),
-            system: system.clone(),
-            metrics: Sources::new(system, None, control_plane::version()),
+        let sources = Sources::new(system, None, control_plane::version());
+        let metrics = match scheduling {
+            Some(caches) => sources.with_pods(caches),
+            None => sources,
         };
+        let options =
+            ComponentServerOptions { tls: Arc::new(tls), gate: Arc::new(DelegatingGate::new(client.clone())), system: system.clone(), metrics };
         let listener = listen(config, if controllers { CONTROLLERS } else { SCHEDULER })?;
         let port = listener.local_addr().context("a listener has an address")?.port();
         let server = component_server::serve(listener, options).context("cannot serve metrics and health")?;
