@@ -32,7 +32,7 @@ use self::{
     departures::Leaving,
     health::{Health, Signs},
     taints::{Emptying, needs_a_turn, silenced, tainted},
-    zones::{Census, Turns, zone},
+    zones::{Census, Turns, counted_zone, zone},
 };
 use super::pods::{BY_NODE, index_by_node, is_ready};
 use crate::runtime::{
@@ -85,9 +85,21 @@ struct Counted {
 impl NodeLifecycleController {
     /// `grace` is how long a node may be silent.
     pub fn new(caches: &Caches, grace: Duration) -> Self {
-        let pods = index_by_node(caches.cache());
-        NodeLifecycleController { nodes: caches.cache(), leases: caches.cache(), pods, grace, seen: Mutex::default(), evictions: OnceLock::new() }
+        let (nodes, pods) = (index(caches.cache()), index_by_node(caches.cache()));
+        NodeLifecycleController { nodes, leases: caches.cache(), pods, grace, seen: Mutex::default(), evictions: OnceLock::new() }
     }
+}
+
+/// Files each node under whether it says that it is ready and the zone in which it is counted: thousands are counted without being decoded.
+const BY_READINESS: &str = "readiness and zone";
+const READY: &str = "ready";
+
+fn index(nodes: Cache<Node>) -> Cache<Node> {
+    nodes.add_index(BY_READINESS, |node| {
+        let readiness = if says_ready(node) { READY } else { "other" };
+        vec![format!("{readiness} {}", counted_zone(node)).into()]
+    });
+    nodes
 }
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
@@ -117,24 +129,31 @@ impl NodeLifecycleController {
     /// For this purpose half a grace period makes a node doubtful. Nodes that are cut off together fall silent one after the
     /// other, by the times of their last renewals: the first must not be emptied because the last is not missed yet.
     fn census(&self, seen: &mut Seen, node: &Node, now: Instant) -> Census {
-        let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
-        let well = |node: &Node| {
-            let health = seen.health.get(&name(node));
-            says_ready(node) && health.is_none_or(|health| !health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now))
+        let health = &seen.health;
+        let well = |name: &str, says_ready: bool| {
+            says_ready && health.get(name).is_none_or(|health| !health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now))
         };
+        let own = node.metadata.name.as_deref().unwrap_or_default();
+        let own_is_well = well(own, says_ready(node));
         if let Some(counted) = &seen.census
             && now.saturating_duration_since(counted.at) < CENSUS
-            && well(node) != counted.unwell.contains(&name(node))
+            && own_is_well != counted.unwell.contains(own)
         {
             return counted.census.clone();
         }
         let (mut census, mut unwell) = (Census::default(), HashSet::new());
-        for other in self.nodes.list("") {
-            let other = if other.metadata.name == node.metadata.name { node } else { &*other };
-            let ready = well(other);
-            census.count(other, ready);
+        let mut count = |name: &str, zone: &str, ready: bool| {
+            census.count(zone, ready);
             if !ready {
-                unwell.insert(name(other));
+                unwell.insert(name.to_owned());
+            }
+        };
+        count(own, &counted_zone(node), own_is_well);
+        for filed in self.nodes.index_values(BY_READINESS) {
+            let Some((readiness, zone)) = filed.split_once(' ') else { continue };
+            let others = self.nodes.index_keys_where(BY_READINESS, &filed, |other| *other == *filed);
+            for other in others.iter().filter(|other| *other.name != *own) {
+                count(&other.name, zone, well(&other.name, readiness == READY));
             }
         }
         census.zones().for_each(metrics::known);

@@ -32,6 +32,12 @@ pub fn zone(node: &Node) -> String {
     format!("{region}:{zone}")
 }
 
+/// The zone in which a node is counted: none, an empty text, for one that asks not to be.
+pub fn counted_zone(node: &Node) -> String {
+    let is_excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
+    if is_excluded { String::new() } else { zone(node) }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     ready: usize,
@@ -62,12 +68,12 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts a node, unless it asks not to be.
-    pub fn count(&mut self, node: &Node, ready: bool) {
-        if node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED)) {
+    /// Counts a node in its [`counted_zone`], unless that is empty.
+    pub fn count(&mut self, zone: &str, ready: bool) {
+        if zone.is_empty() {
             return;
         }
-        let counts = self.zones.entry(zone(node)).or_default();
+        let counts = self.zones.entry(zone.to_owned()).or_default();
         if ready { counts.ready += 1 } else { counts.others += 1 }
     }
 
@@ -133,8 +139,8 @@ mod tests {
     fn census(zones: &[(&str, usize, usize)]) -> Census {
         let mut census = Census::default();
         for (zone, ready, others) in zones {
-            (0..*ready).for_each(|_| census.count(&node(zone, false), true));
-            (0..*others).for_each(|_| census.count(&node(zone, false), false));
+            (0..*ready).for_each(|_| census.count(&counted_zone(&node(zone, false)), true));
+            (0..*others).for_each(|_| census.count(&counted_zone(&node(zone, false)), false));
         }
         census
     }
@@ -145,7 +151,7 @@ mod tests {
         assert!(lost.all_lost());
         assert!(!Turns::default().take(":a", &lost, Instant::now()));
         let mut one_left = lost;
-        one_left.count(&node("c", false), true);
+        one_left.count(&counted_zone(&node("c", false)), true);
         assert!(!one_left.all_lost());
         assert!(Turns::default().take(":a", &one_left, Instant::now()), "a zone that is lost as a whole is emptied");
         assert!(!Census::default().all_lost());
@@ -173,7 +179,7 @@ mod tests {
     #[test]
     fn nodes_that_ask_for_it_are_not_counted() {
         let mut census = census(&[("a", 0, 2)]);
-        census.count(&node("a", true), true);
+        census.count(&counted_zone(&node("a", true)), true);
         assert!(census.all_lost());
     }
 }
