@@ -228,15 +228,18 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
     let node = Node::start(config, &socket, seat, proxy, system).await?;
     node::ensure_storage_class(&local.api).await?;
     node::ensure_dns(config, &local.api).await?;
-    own.ready(&control_plane.caches, Duration::from_secs(60)).await?;
+    let mut found = vec![(&own, own.ready(&control_plane.caches, Duration::from_secs(60)).await?)];
     node::label_control_plane(config, &local.api).await?;
     for neighbour in &neighbours {
         progress.begin(format!("node {}", neighbour.name));
-        neighbour.ready(&control_plane.caches, Duration::from_secs(120)).await?;
+        found.push((neighbour, neighbour.ready(&control_plane.caches, Duration::from_secs(120)).await?));
     }
     let took = progress.done();
-    for Awaited { name, .. } in [&own].into_iter().chain(&neighbours) {
-        progress.note(&format!("  node {name} is Ready after {:.1} s", took.as_secs_f64()));
+    for (Awaited { name, .. }, lacks) in found {
+        progress.note(&match lacks {
+            None => format!("  node {name} is Ready after {:.1} s", took.as_secs_f64()),
+            Some(why) => format!("  node {name} is not Ready yet: {why}"),
+        });
     }
     Ok(Whole { control_plane, node: Some(node), others })
 }

@@ -15,6 +15,8 @@ use troupe_actors::{
 use troupe_api::{client::Client, meta::ObjectKey};
 
 const LOOK: Duration = Duration::from_millis(10);
+/// A node that was there before is waited for no longer: two of the times in which a lease is renewed.
+const AGAIN: Duration = Duration::from_secs(20);
 
 /// A node that is to become Ready.
 #[derive(Clone, Debug)]
@@ -36,11 +38,13 @@ impl Awaited {
         Ok(Awaited { name: name.to_owned(), renewed, begun })
     }
 
-    /// Waits until it is Ready.
+    /// Waits until it is Ready. One that was there before is not waited for very long, as it may be unable to tell how it is (the store may be
+    /// full): why it does not count as Ready is the answer then.
     ///
     /// # Errors
-    /// When it is not after so long, with the reason.
-    pub async fn ready(&self, caches: &Caches, patience: Duration) -> Result<()> {
+    /// When a new one is not Ready after so long, with the reason.
+    pub async fn ready(&self, caches: &Caches, patience: Duration) -> Result<Option<String>> {
+        let patience = if self.renewed.is_some() { patience.min(AGAIN) } else { patience };
         let (nodes, leases): (Cache<Node>, Cache<Lease>) = (caches.cache(), caches.cache());
         let (node, lease) = (ObjectKey::cluster(self.name.as_str()), ObjectKey::new(lease::NAMESPACE, self.name.as_str()));
         let found = || {
@@ -52,12 +56,14 @@ impl Awaited {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        if tokio::time::timeout(patience, ready).await.is_err()
-            && let Err(why) = found()
-        {
+        if tokio::time::timeout(patience, ready).await.is_ok() {
+            return Ok(None);
+        }
+        let Err(why) = found() else { return Ok(None) };
+        if self.renewed.is_none() {
             bail!("the node {} is not Ready after {} s: {why}", self.name, patience.as_secs());
         }
-        Ok(())
+        Ok(Some(why))
     }
 
     /// Why it does not count as Ready, in words, by what the API has of it.
