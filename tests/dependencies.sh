@@ -39,6 +39,15 @@ named() {
     awk -v heading="[$2]" '$0 == heading { on = 1; next } /^\[/ { on = 0 } on && /^[a-z]/ { sub(/[ .=].*/, ""); print }' "$1"
 }
 
+# The sources of the crate in a folder, without those of crates further down.
+sources() {
+    local manifest others=()
+    while read -r manifest; do
+        others+=(":!$(dirname "$manifest")")
+    done < <(git ls-files "$1/*/Cargo.toml")
+    git ls-files "$1/*.rs" "${others[@]}"
+}
+
 # Complains about names of a manifest that no source below the given paths mentions.
 used() {
     local manifest=$1 heading=$2 name
@@ -55,8 +64,9 @@ while read -r manifest; do
         used "$manifest" dependencies src/lib.rs src/bin/troupe
         used "$manifest" dev-dependencies src/lib.rs src/bin/troupe tests fuzz/src
     else
-        used "$manifest" dependencies "$folder"
-        used "$manifest" dev-dependencies "$folder"
+        mapfile -t files < <(sources "$folder")
+        used "$manifest" dependencies "${files[@]}"
+        used "$manifest" dev-dependencies "${files[@]}"
     fi
 done < <(git ls-files 'Cargo.toml' '*/Cargo.toml')
 

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use troupe_api::{
-    Status,
-    admission::{durations, match_metrics, pod_security, policies, webhook_metrics},
-    audit, authentication, authorization, client, conversion, encryption, features, flow,
-    http::{ExtraRoute, RawReply, monitor, options::RawHandler, streaming},
+    Status, features,
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
-    store::{metered, size},
     stored::StoredObject,
     version::VersionInfo,
+};
+use troupe_api_server::{
+    admission::{durations, match_metrics, pod_security, policies, webhook_metrics},
+    audit, authentication, authorization, conversion, encryption, flow,
+    http::{ExtraRoute, RawReply, monitor, options::RawHandler, streaming},
+    store::{metered, size},
 };
 
 use crate::{
@@ -105,7 +107,7 @@ impl Sources {
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
         collectors.extend(proxy::health::COLLECTORS);
-        collectors.extend(client::COLLECTORS);
+        collectors.extend(troupe_api_client::COLLECTORS);
         render(&collectors)
     }
 

@@ -412,7 +412,7 @@ impl fmt::Display for Status {
 impl std::error::Error for Status {}
 
 /// Several errors as upstream's aggregate prints them: each once, in brackets if there are more.
-pub(crate) fn aggregate(errors: &[String]) -> String {
+pub fn aggregate(errors: &[String]) -> String {
     let mut distinct = Vec::<&str>::new();
     for error in errors {
         if !distinct.contains(&error.as_str()) {

@@ -54,12 +54,12 @@ pub struct StoredObject {
     /// Another encoding, as long as its owner affords it.
     pub(crate) encoding: MemoSlot<Encoded>,
     /// The same in other versions, as long as the budget lasts.
-    pub(crate) converted: MemoSlot<Converted>,
+    pub converted: MemoSlot<Converted>,
 }
 
 type Typed = Arc<dyn Any + Send + Sync>;
 /// An object in other versions than its own.
-pub(crate) type Converted = Arc<[Arc<StoredObject>]>;
+pub type Converted = Arc<[Arc<StoredObject>]>;
 
 /// Typed objects are several times as large as their JSON: a process keeps those that it asks for again and again.
 const TYPED_BUDGET: usize = 24 << 20;

@@ -1,6 +1,6 @@
 //! The same requests with the cluster's state in etcd, which runs on the same machine.
 
-use troupe_api::store::etcd::testing::EtcdCluster;
+use troupe_api_server::store::etcd::testing::EtcdCluster;
 
 use crate::{
     Bench, api,

@@ -8,7 +8,8 @@ use std::{
 };
 
 use tempfile::TempDir;
-use troupe_api::{auth::kubeconfig::Kubeconfig, store::etcd::testing::EtcdCluster};
+use troupe_api::auth::kubeconfig::Kubeconfig;
+use troupe_api_server::store::etcd::testing::EtcdCluster;
 
 use crate::cluster::Cluster;
 

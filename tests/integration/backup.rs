@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use troupe_api::store::{
+use troupe_api_server::store::{
     RangeRequest, Store,
     embedded::EmbeddedStore,
     etcd::testing::{ClusterOptions, EtcdCluster},

@@ -19,12 +19,12 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::{
     Status,
-    client::{
-        Api, Client,
-        remote::{RemoteApi, RemoteOptions},
-    },
     service::{DeleteOptions, PatchType, UserInfo},
     stored::KubeObject,
+};
+use troupe_api_client::{
+    Api, Client,
+    remote::{RemoteApi, RemoteOptions},
 };
 
 use crate::{

@@ -13,10 +13,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use serde_json::json;
 use troupe_api::{
     Status,
-    client::{Api, Client, WatchEvent},
     meta::Revision,
     service::{DeleteOptions, WatchOptions},
 };
+use troupe_api_client::{Api, Client, WatchEvent};
 
 use crate::{
     churn::client,

@@ -17,10 +17,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::{
     Status,
-    client::Api,
     service::{DeleteOptions, PatchType},
     stored::KubeObject,
 };
+use troupe_api_client::Api;
 
 use crate::{
     churn::client,

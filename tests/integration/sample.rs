@@ -65,7 +65,7 @@ fn can_be_backed_up(cluster: &Cluster) {
     let file = dir.path().join("state.backup");
     let output = cluster.troupe_with_settings(&["backup", file.to_str().expect("text")]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (head, records) = troupe_api::store::backup::verify(std::fs::File::open(&file).expect("is there")).expect("whole");
+    let (head, records) = troupe_api_server::store::backup::verify(std::fs::File::open(&file).expect("is there")).expect("whole");
     assert!(head.revision.0 > 100 && records > 100, "{head:?} {records}");
 }
 

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use serde_json::Value;
 use troupe_api::{
-    admission::webhook_fuzzing,
-    conversion,
-    http::fuzzing::{self, InputFormat, Query},
     meta::{GroupVersionKind, Object, Revision},
     schema::{Format, Schema, Schemas},
     service::FieldValidation,
     stored::{StoredObject, encode_for_store},
+};
+use troupe_api_server::{
+    admission::webhook_fuzzing,
+    conversion,
+    http::fuzzing::{self, InputFormat, Query},
 };
 
 use super::at_once;

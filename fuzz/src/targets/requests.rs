@@ -2,16 +2,12 @@
 
 use std::sync::LazyLock;
 
-use troupe_api::{
-    http::{
-        accept,
-        fuzzing::{Query, list_options, watch_options},
-        path::RequestInfo,
-        streaming::{LogOptions, StreamOptions, escaped, query_values},
-    },
-    meta::Cause,
-    resources,
-    service::Target,
+use troupe_api::{meta::Cause, resources, service::Target};
+use troupe_api_server::http::{
+    accept,
+    fuzzing::{Query, list_options, watch_options},
+    path::RequestInfo,
+    streaming::{LogOptions, StreamOptions, escaped, query_values},
 };
 
 use crate::budget;

@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 
 use troupe_api::{
-    admission::pod_security::{LevelVersion, verdict},
     meta::{Object, SystemClock},
     resources::{self, Resource, WriteContext},
     schema::{Format, Schemas},
     service::UserInfo,
 };
+use troupe_api_server::admission::pod_security::{LevelVersion, verdict};
 
 use crate::budget;
 

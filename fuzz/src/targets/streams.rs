@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::stream;
-use troupe_api::{
+use troupe_api_server::{
     http::fuzzing::{Frame, FrameReader, Piece, Pieces},
     store::backup,
 };

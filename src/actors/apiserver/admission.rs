@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use troupe_api::{
-    admission::{Attributes, OperationOptions, Pipeline, Reads},
     auth::Authorizer,
     meta::{Clock, GroupResource, Object, ObjectKey},
     resources::{Registry, Resource},
@@ -12,6 +11,7 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_server::admission::{Attributes, OperationOptions, Pipeline, Reads};
 
 use super::{authorization::Authorization, listers::CacheListers, read::Reader, writer::Writer};
 

@@ -7,10 +7,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use troupe_api::{
-    status::Status,
-    store::{RangeRequest, Store, StoreError, keys, prefix_end},
-};
+use troupe_api::status::Status;
+use troupe_api_server::store::{RangeRequest, Store, StoreError, keys, prefix_end};
 
 use super::{server_client::ServerClient, store_status::store_status};
 use crate::runtime::host::{Unit, UnitContext};

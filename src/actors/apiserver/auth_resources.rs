@@ -7,11 +7,11 @@ use tokio::runtime::Handle;
 use troupe_api::{
     aside::{self, places::Places},
     auth::{Attributes, Authenticator, Authorizer, Decision, groups::holder, reviews, tokens},
-    authorization::{BlockingAuthenticator, BlockingAuthorizer},
     meta::{Clock, Object},
     service::{UserInfo, Verb},
     status::Status,
 };
+use troupe_api_server::authorization::{BlockingAuthenticator, BlockingAuthorizer};
 
 use super::{VirtualRequest, VirtualResources};
 

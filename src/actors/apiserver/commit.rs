@@ -13,9 +13,9 @@ use troupe_api::{
     },
     resources::Resource,
     status::Status,
-    store::{KeyValue, Store, StoreError, keys},
     stored::{StoredObject, encode_for_store},
 };
+use troupe_api_server::store::{KeyValue, Store, StoreError, keys};
 
 use super::{
     cache::{Announce, Route, Withdraw},

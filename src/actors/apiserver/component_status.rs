@@ -13,9 +13,9 @@ use troupe_api::{
     meta::{Clock, GroupResource, LabelSelector, Object, ObjectKey},
     service::{Listers, Target},
     status::Status,
-    store::Store,
     stored::StoredObject,
 };
+use troupe_api_server::store::Store;
 
 use super::{computed::Computed, health::store_answers, listers::CacheListers};
 

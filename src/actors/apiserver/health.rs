@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use troupe_api::{
+use troupe_api::meta::Revision;
+use troupe_api_server::{
     http::{HealthCheck, HealthGroups},
-    meta::Revision,
     store::{Store, StoreError},
 };
 

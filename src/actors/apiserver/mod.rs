@@ -1,4 +1,4 @@
-//! The API server: [`ApiServer`] implements [`troupe_api::ApiService`] over any [`troupe_api::store::Store`].
+//! The API server: [`ApiServer`] implements [`troupe_api::ApiService`] over any [`troupe_api_server::store::Store`].
 //!
 //! One ordered store watch feeds an actor per resource ([`cache`]); reads come from their snapshots (`read`), writes run on
 //! the caller's worker stage by stage (`write`), commit by compare-and-swap (`commit`) and reply once the snapshot shows them.
@@ -11,7 +11,7 @@
 //! async fn a_controller_sees_its_objects() {
 //!     let api = troupe_actors::apiserver::testing::boot().await;
 //!     api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}})).await;
-//!     let client: troupe_api::client::Client = api.client.clone();
+//!     let client: troupe_api_client::Client = api.client.clone();
 //! }
 //! ```
 

@@ -12,11 +12,14 @@ use futures::{
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
-    aside, encryption,
+    aside,
     meta::{Cause, Revision},
     resources::Resource,
     service::WatchItem,
     status::Status,
+};
+use troupe_api_server::{
+    encryption,
     store::{KeyValue, Store, StoreEvent, WatchMessage, keys},
 };
 

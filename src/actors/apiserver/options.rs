@@ -5,17 +5,15 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use ipnetwork::IpNetwork;
 use troupe_api::{
-    admission::Pipeline,
     auth::{Authorizer, tls::RenewableCertificate},
-    http::streaming::KubeletDialer,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
     resources::Resource,
     service::{Listers, Target, UserInfo},
     status::Status,
-    store::Store,
     stored::StoredObject,
 };
+use troupe_api_server::{admission::Pipeline, http::streaming::KubeletDialer, store::Store};
 
 use crate::runtime::system::{System, SystemOptions};
 

@@ -5,12 +5,14 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use troupe_api::{
+    meta::{Cause, Clock},
+    resources::Registry,
+};
+use troupe_api_server::{
     admission::{MutatingPolicies, Pipeline, ValidatingPolicies, WebhookRefusals, webhooks},
     aggregation::{Aggregator, BackendOptions},
     conversion::Converter,
     http::streaming::KubeletDialer,
-    meta::{Cause, Clock},
-    resources::Registry,
     store::{Store, StoreError, metered::MeteredStore},
     webhook_client::Client,
 };

@@ -4,12 +4,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use troupe_api::{
-    aside,
-    meta::Revision,
-    resources::Resource,
-    store::{KeyValue, RangeRequest, Store, StoreError, keys, prefix_end},
-};
+use troupe_api::{aside, meta::Revision, resources::Resource};
+use troupe_api_server::store::{KeyValue, RangeRequest, Store, StoreError, keys, prefix_end};
 
 use super::cache::Snapshot;
 

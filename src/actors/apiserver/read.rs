@@ -11,8 +11,10 @@ use troupe_api::{
     resources::Resource,
     service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
-    store::{Store, keys},
     stored::StoredObject,
+};
+use troupe_api_server::{
+    store::{Store, keys},
     underway::{Underway, Unsent},
 };
 

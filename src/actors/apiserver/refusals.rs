@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use troupe_api::{admission::WebhookRefusals, meta::Clock};
+use troupe_api::meta::Clock;
+use troupe_api_server::admission::WebhookRefusals;
 
 use crate::runtime::host::{Unit, UnitContext};
 

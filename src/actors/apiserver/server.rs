@@ -8,10 +8,8 @@ use std::{
 
 use futures::future::BoxFuture;
 use troupe_api::{
-    aggregation::{Aggregator, calls},
     aside,
     auth::{Authorizer, Selection},
-    http::HealthCheck,
     memory::MemoryGauge,
     meta::{Cause, GroupResource, Object, ObjectKey, Revision},
     resources::{Feature, Registry, SchemaSource},
@@ -20,8 +18,12 @@ use troupe_api::{
         UserInfo, WatchOptions, WatchStream,
     },
     status::Status,
-    store::StoreError,
     stored::StoredObject,
+};
+use troupe_api_server::{
+    aggregation::{Aggregator, calls},
+    http::HealthCheck,
+    store::StoreError,
 };
 
 use super::{

@@ -1,9 +1,7 @@
 //! Errors of the store as clients see them.
 
-use troupe_api::{
-    status::{Reason, Status},
-    store::StoreError,
-};
+use troupe_api::status::{Reason, Status};
+use troupe_api_server::store::StoreError;
 
 /// What a client sees of a failing store.
 pub fn store_status(error: StoreError) -> Status {

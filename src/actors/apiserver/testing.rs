@@ -7,16 +7,16 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use troupe_api::{
     ApiReply, ApiService,
-    client::Client,
     meta::{Cause, GroupVersion, Object},
     notices::Notices,
     service::{
         ApiCall, Body, DeleteOptions, ListOptions, Operation, PatchType, ReplyBody, Target, UserInfo, WatchOptions, WatchStream, WriteOptions,
     },
     status::Status,
-    store::memory::MemoryStore,
     stored::StoredObject,
 };
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{ApiServer, ApiServerOptions};
 

@@ -1,7 +1,7 @@
 //! Objects of custom resources in the version that somebody speaks: what is read, what a write works on, and what is stored.
 //!
 //! The caches hold every object in the version in which it lies in the store, so filling them asks nobody. What is in the right version
-//! already costs nothing here; the rest goes through [`troupe_api::conversion`]. A watch that meets an object which cannot be converted ends
+//! already costs nothing here; the rest goes through [`troupe_api_server::conversion`]. A watch that meets an object which cannot be converted ends
 //! with that error, as upstream's.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
@@ -12,13 +12,13 @@ use futures::{
 };
 use troupe_api::{
     aside,
-    conversion::Converter,
     meta::Object,
     resources::{Resource, custom::Versions},
     service::{ApiReply, ListReply, ReplyBody, Target, WatchItem, WatchStream},
     status::{Reason, Status},
     stored::StoredObject,
 };
+use troupe_api_server::conversion::Converter;
 
 use super::{
     cache::{Change, Delivery, ResourceCache, Selection},

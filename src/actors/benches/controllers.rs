@@ -23,7 +23,8 @@ use troupe_actors::{
     },
     runtime::system::{System, SystemOptions},
 };
-use troupe_api::{service::PatchType, store::memory::MemoryStore};
+use troupe_api::service::PatchType;
+use troupe_api_server::store::memory::MemoryStore;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Api,
     meta::{LabelSelector, ObjectKey},
     projection::MetaProjection,
     service::PatchType,
     status::Status,
     stored::KubeObject,
 };
+use troupe_api_client::Api;
 
 use crate::runtime::{
     cache::{Cache, Change},

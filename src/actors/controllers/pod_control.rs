@@ -2,7 +2,8 @@
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodTemplateSpec};
-use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api::{meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api_client::Api;
 
 use super::{
     owners::{controller_reference, is_staying},

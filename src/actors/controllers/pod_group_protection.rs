@@ -7,7 +7,8 @@ use k8s_openapi::{
     api::{core::v1::Pod, scheduling::v1alpha2::PodGroup},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use troupe_api::{admission::POD_GROUP_FINALIZER, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_server::admission::POD_GROUP_FINALIZER;
 
 use super::pods::is_finished;
 use crate::runtime::{

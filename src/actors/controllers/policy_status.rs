@@ -4,12 +4,12 @@
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use serde_json::{Value, json};
 use troupe_api::{
-    admission::policies::types::{self, ExpressionWarning},
     aside,
     meta::{Object, ObjectKey},
     service::{Operation, PatchType, Target, WriteOptions},
     status::Status,
 };
+use troupe_api_server::admission::policies::types::{self, ExpressionWarning};
 
 use crate::runtime::{
     cache::{Cache, Caches},

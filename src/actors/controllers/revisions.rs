@@ -10,7 +10,8 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
 };
 use serde_json::json;
-use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api::{meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api_client::Api;
 
 use super::{
     deployment::template::template_hash,

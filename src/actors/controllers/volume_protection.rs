@@ -7,13 +7,9 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use troupe_api::{
-    admission::{PV_FINALIZER, PVC_FINALIZER},
-    client::Api,
-    meta::ObjectKey,
-    service::ListOptions,
-    stored::KubeObject,
-};
+use troupe_api::{meta::ObjectKey, service::ListOptions, stored::KubeObject};
+use troupe_api_client::Api;
+use troupe_api_server::admission::{PV_FINALIZER, PVC_FINALIZER};
 
 use crate::{
     runtime::{

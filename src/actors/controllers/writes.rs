@@ -1,6 +1,7 @@
 //! Writes that several controllers do alike.
 
-use troupe_api::{client::Api, service::DeleteOptions, status::Status, stored::KubeObject};
+use troupe_api::{service::DeleteOptions, status::Status, stored::KubeObject};
+use troupe_api_client::Api;
 
 use crate::runtime::{cache::Cache, controller::ReconcileContext};
 

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 
 use self::{nodes::HollowNodes, pods::HollowPods};
 use crate::runtime::{

@@ -5,7 +5,8 @@ use std::{future::ready, sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
 use tokio::sync::watch;
-use troupe_api::{Status, client::Client, meta::Clock, service::PatchType};
+use troupe_api::{Status, meta::Clock, service::PatchType};
+use troupe_api_client::Client;
 
 use super::{HollowOptions, plan};
 use crate::kubelet::node::lease;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use hyper::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use troupe_api::{Status, http::streaming::query_values};
+use troupe_api::Status;
+use troupe_api_server::http::streaming::query_values;
 
 use crate::{
     runtime::{

@@ -7,8 +7,8 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use troupe_api::{
-    auth::tls::{self, RenewableCertificate, TlsError},
+use troupe_api::auth::tls::{self, RenewableCertificate, TlsError};
+use troupe_api_server::{
     backends::place::Kubelet,
     http::streaming::{KubeletDialer, client},
 };

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use troupe_api::{
     Status,
     auth::tls::TlsError,
-    http::streaming::{escaped, query_values},
     meta::{GroupResource, ObjectKey},
     service::Listers,
 };
+use troupe_api_server::http::streaming::{escaped, query_values};
 
 use super::{
     answer::{self, ACTORS, HOPS, KILL, Report},

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
-use troupe_api::backends::place::{KubeletAddress, kubelet_address};
+use troupe_api_server::backends::place::{KubeletAddress, kubelet_address};
 
 use super::presence::{CERTIFICATE, ENDPOINT};
 

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_api::{
     Status,
-    client::{Api, Client},
     meta::LabelSelector,
     service::{DeleteOptions, ListOptions, PatchType},
 };
+use troupe_api_client::{Api, Client};
 
 use crate::runtime::{
     envelope::Reply,

@@ -11,10 +11,10 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 use troupe_api::{
     Status,
-    client::Client,
     meta::{Cause, Clock, Object, time::parse_time},
     service::{DeleteOptions, PatchType, ReplyBody},
 };
+use troupe_api_client::Client;
 
 use super::volumes::payload::TokenRequest;
 

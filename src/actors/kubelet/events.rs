@@ -1,7 +1,7 @@
 //! Events about pods and the node, with what upstream points them to.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodSpec};
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 
 use crate::runtime::{events, system::System, token_bucket::Rate};
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use troupe_api::{
-    client::Client,
     local_path,
     meta::{LabelSelector, ObjectKey},
     service::{DeleteOptions, WatchOptions},
 };
+use troupe_api_client::Client;
 
 use super::volumes::claim::made_name;
 use crate::{

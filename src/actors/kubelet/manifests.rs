@@ -18,12 +18,12 @@ use k8s_openapi::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use troupe_api::{
-    client::Client,
     meta::{Cause, FieldSelector, Object},
     resources::{Strategy, kinds, validation::metadata},
     schema::{Format, decode::parse_value},
     service::{DeleteOptions, ListOptions},
 };
+use troupe_api_client::Client;
 use troupe_cri::names::PodIdentity;
 
 use super::pods::{PodChanged, Pods};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Node, Service};
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 use troupe_cri::Runtime;
 
 use super::{

@@ -28,10 +28,10 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, ObjectReference};
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Client,
     meta::{ObjectKey, time::format_time},
     service::PatchType,
 };
+use troupe_api_client::Client;
 use troupe_net::{
     echo::Echo,
     iptables::Family,

@@ -15,7 +15,6 @@ use k8s_openapi::{
 use serde_json::json;
 use tokio::sync::mpsc;
 use troupe_api::{
-    client::Client,
     meta::{
         Clock,
         time::{format_micro_time, format_time},
@@ -23,6 +22,7 @@ use troupe_api::{
     service::PatchType,
     status::Status,
 };
+use troupe_api_client::Client;
 
 use self::{
     correlate::Correlator,

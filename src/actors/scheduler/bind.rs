@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::{Value, json};
-use troupe_api::{client::Client, meta::Object, service::PatchType, status::Status};
+use troupe_api::{meta::Object, service::PatchType, status::Status};
+use troupe_api_client::Client;
 
 use super::{
     framework::Nomination,

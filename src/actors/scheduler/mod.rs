@@ -41,7 +41,7 @@ mod differential;
 
 use std::sync::Arc;
 
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 
 pub use self::{
     setup::{MakeSetup, PARALLELISM, Setup},

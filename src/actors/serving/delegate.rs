@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 use troupe_api::{
     Status,
     auth::{Attributes, Authorizer, Credentials, Decision, chain::PrivilegedGroups, groups::ALL_AUTHENTICATED, x509},
-    client::Client,
     meta::Object,
     service::{Body, Operation, Target, UserInfo, WriteOptions},
 };
+use troupe_api_client::Client;
 
 use super::gate::Gate;
 

@@ -8,13 +8,10 @@ use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use troupe_api::{
-    Status,
-    http::{
-        connections::{Connection, Connections, Metered, Work},
-        handshakes::Handshakes,
-    },
-    service::UserInfo,
+use troupe_api::{Status, service::UserInfo};
+use troupe_api_server::http::{
+    connections::{Connection, Connections, Metered, Work},
+    handshakes::Handshakes,
 };
 
 use super::Body;

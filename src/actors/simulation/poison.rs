@@ -7,11 +7,9 @@ use k8s_openapi::api::{
     core::v1::{Event, Pod},
 };
 use serde_json::{Value, json};
-use troupe_api::{
-    client::Client,
-    service::{ListOptions, PatchType},
-    store::memory::MemoryStore,
-};
+use troupe_api::service::{ListOptions, PatchType};
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::simulate;
 use crate::{

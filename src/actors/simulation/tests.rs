@@ -5,11 +5,9 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 use serde_json::json;
-use troupe_api::{
-    client::Client,
-    service::{ListOptions, PatchType},
-    store::memory::MemoryStore,
-};
+use troupe_api::service::{ListOptions, PatchType};
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{Faults, FaultyService, history, jump_clock, restart_units, simulate_with_clock};
 use crate::{

@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::{
-    client::{Client, WatchEvent},
     meta::time::format_time,
     service::{ListOptions, PatchType, WatchOptions},
-    store::memory::MemoryStore,
 };
+use troupe_api_client::{Client, WatchEvent};
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{Faults, FaultyService, SimulatedClock, jump_clock, restart_units, simulate_with_clock};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{
+use troupe_api::{
     metrics::{Collect, Counter, Family, Histogram},
     service::{ApiReply, Verb},
     status::Status,

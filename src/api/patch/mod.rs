@@ -3,7 +3,7 @@
 //! In comes the patch as the client sent it, the current object and the schema; out goes the whole new object, pruned
 //! and canonical, or a `Status` as upstream words it.
 
-pub(crate) mod json;
+pub mod json;
 mod merge;
 pub mod ownership;
 pub mod strategic;

@@ -116,7 +116,7 @@ pub trait Strategy: Send + Sync + 'static {
     /// `apiVersion` is set by the caller. The default leaves the object as it is.
     fn convert(&self, _object: &mut Object, _from: &GroupVersion, _to: &GroupVersion) {}
 
-    /// All versions of a custom resource: its objects are converted by [`crate::conversion`], and written in the version that the client speaks.
+    /// All versions of a custom resource: the API server converts its objects, which are written in the version that the client speaks.
     fn versions(&self) -> Option<&Versions> {
         None
     }

@@ -42,7 +42,7 @@ impl ClientConfig {
     }
 
     /// The URL that is called, without the query.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match &self.address {
             Address::Url(url) => url.clone(),
             Address::Service { namespace, name, path, port } => {
@@ -52,7 +52,7 @@ impl ClientConfig {
     }
 
     /// The name that the certificate of what is found at `host` must have.
-    pub(crate) fn server_name(&self, host: &str) -> String {
+    pub fn server_name(&self, host: &str) -> String {
         match &self.address {
             Address::Url(_) => host.to_owned(),
             Address::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),

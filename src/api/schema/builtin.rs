@@ -48,7 +48,8 @@ pub(super) fn reference(name: impl Into<Box<str>>) -> StructRef {
     StructRef::named(name, |name| Schemas::builtin().definition(name).expect("tables name only definitions they hold"))
 }
 
-pub(crate) fn parse_gvk(text: &str) -> GroupVersionKind {
+/// A kind as tables write it: `version/Kind` or `group/version/Kind`.
+pub fn parse_gvk(text: &str) -> GroupVersionKind {
     let mut parts = text.split('/');
     let mut part = || parts.next().unwrap_or_default();
     GroupVersionKind::new(part(), part(), part())
@@ -93,13 +94,13 @@ impl Schemas {
     }
 
     /// The full name of a kind's definition.
-    pub(crate) fn definition_of(&self, gvk: &GroupVersionKind) -> Option<String> {
+    pub fn definition_of(&self, gvk: &GroupVersionKind) -> Option<String> {
         let (package, name) = self.kinds.get(gvk).filter(|(package, _)| *package != CONNECTIONS.0)?;
         Some(format!("{package}.{name}"))
     }
 
     /// The lines of a definition, with its package.
-    pub(crate) fn definition_lines(&self, full_name: &str) -> Option<(&'static str, Definition)> {
+    pub fn definition_lines(&self, full_name: &str) -> Option<(&'static str, Definition)> {
         let (package, name) = full_name.rsplit_once('.')?;
         let (package, (text, _)) = self.packages.get_key_value(package)?;
         table::definition(text, name).map(|definition| (*package, definition))

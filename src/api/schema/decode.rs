@@ -78,7 +78,7 @@ pub(crate) fn parse_noting(bytes: &[u8], format: Format) -> Result<(Raw, Vec<Str
 }
 
 /// Parses JSON that is a part of a document; `meter` counts for the whole.
-pub(crate) fn parse_json(bytes: &[u8], meter: &mut Meter) -> Result<Raw, DecodeError> {
+pub fn parse_json(bytes: &[u8], meter: &mut Meter) -> Result<Raw, DecodeError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = Metered(meter).deserialize(&mut deserializer).and_then(|raw| deserializer.end().map(|()| raw));
     parsed.map_err(|error| meter.exceeded().map_or_else(|| DecodeError::Syntax(error.to_string()), DecodeError::from))

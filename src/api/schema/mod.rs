@@ -13,7 +13,7 @@ pub mod node;
 pub mod raw;
 pub mod strict;
 pub mod structural;
-pub(crate) mod table;
+pub mod table;
 mod tables;
 pub mod validate;
 mod walk;

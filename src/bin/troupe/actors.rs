@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
-use troupe_api::http::streaming::escaped;
+use troupe_api_server::http::streaming::escaped;
 
 use crate::{config::Config, remote::Remote, up::doors};
 

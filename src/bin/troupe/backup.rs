@@ -9,10 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use troupe_api::{
-    meta::Revision,
-    store::backup::{self, BackupWriter, Frame, Head},
-};
+use troupe_api::meta::Revision;
+use troupe_api_server::store::backup::{self, BackupWriter, Frame, Head};
 
 use crate::{config::Config, remote::Remote, state, up::doors};
 
@@ -133,7 +131,7 @@ impl Write for Draft {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use troupe_api::store::{Store, memory::MemoryStore};
+    use troupe_api_server::store::{Store, memory::MemoryStore};
 
     use super::*;
 

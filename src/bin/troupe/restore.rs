@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use troupe_api::store::{
+use troupe_api_server::store::{
     backup::{self, BackupReader, RestoreError, RestoreOptions, Restored},
     embedded::EmbeddedStore,
     etcd::EtcdStore,

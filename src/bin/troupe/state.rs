@@ -7,13 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use troupe_api::{
-    auth::pki::KeyedCertificate,
-    store::{
-        Store,
-        embedded::{EmbeddedOptions, EmbeddedStore},
-        etcd::{EtcdOptions, EtcdStore, EtcdTls},
-    },
+use troupe_api::auth::pki::KeyedCertificate;
+use troupe_api_server::store::{
+    Store,
+    embedded::{EmbeddedOptions, EmbeddedStore},
+    etcd::{EtcdOptions, EtcdStore, EtcdTls},
 };
 
 use crate::config::Config;

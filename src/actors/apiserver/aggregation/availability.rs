@@ -6,11 +6,11 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use http::Request;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_api::{
-    aggregation::{ApiServiceSpec, Backend, BackendError, ServiceReference, endpoints, whole},
     meta::{GroupResource, ObjectKey},
     service::Listers,
     stored::StoredObject,
 };
+use troupe_api_server::aggregation::{ApiServiceSpec, Backend, BackendError, ServiceReference, endpoints, whole};
 
 use super::asker;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use http::{Request, header};
 use troupe_api::{
-    aggregation::{Answer, ApiServiceSpec, Backend, whole},
     aside,
     resources::discovered::{self, DiscoveredResource},
 };
+use troupe_api_server::aggregation::{Answer, ApiServiceSpec, Backend, whole};
 
 use super::asker;
 

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use http::{Request, header};
 use serde::Deserialize;
 use troupe_api::{
-    aggregation::{Answer, ApiServiceSpec, Backend, whole},
     aside,
-    openapi::v2::{remote, upward},
     resources::aggregated::{DocumentV3, Documents},
     service::UserInfo,
+};
+use troupe_api_server::{
+    aggregation::{Answer, ApiServiceSpec, Backend, whole},
+    openapi::v2::{remote, upward},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -17,10 +17,10 @@ pub mod trust;
 use std::{sync::Arc, time::Duration};
 
 use troupe_api::{
-    aggregation::{Aggregator, BackendOptions},
     meta::Clock,
     service::{Target, UserInfo},
 };
+use troupe_api_server::aggregation::{Aggregator, BackendOptions};
 
 pub use self::services::{ApiServices, Follow};
 use super::{listers::CacheListers, table::LiveTable, write::WritePath};

@@ -9,7 +9,6 @@ use std::{
 
 use serde_json::{Value, json};
 use troupe_api::{
-    aggregation::{ApiServiceSpec, description::api_services},
     meta::{Cause, Object},
     resources::{
         definitions::definition::Definition,
@@ -20,6 +19,7 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_server::aggregation::{ApiServiceSpec, description::api_services};
 
 use super::{
     super::{

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use actix::Message;
 use serde_json::{Value, json};
 use troupe_api::{
-    aggregation::{ApiServiceSpec, Backend, ServiceReference, endpoints},
     meta::{Cause, GroupResource, Object, ObjectKey, Revision},
     resources::{aggregated::Documents, discovered::DiscoveredVersion},
     service::Listers,
 };
+use troupe_api_server::aggregation::{ApiServiceSpec, Backend, ServiceReference, endpoints};
 
 use super::{super::cache::ResourceCache, Aggregation, CHECK, Parts, REFRESH, availability, discovery, documents, status};
 use crate::runtime::{

@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use actix::Message;
 use serde_json::{Value, json};
 use troupe_api::{
-    aggregation::{
-        ApiServiceSpec, Backend, RemoteService,
-        description::{api_services, is_available},
-    },
     meta::Cause,
     resources::{
         aggregated::{Aggregated, RemoteVersion},
         priorities::{self, Priority},
     },
     stored::StoredObject,
+};
+use troupe_api_server::aggregation::{
+    ApiServiceSpec, Backend, RemoteService,
+    description::{api_services, is_available},
 };
 
 use super::{

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use troupe_api::{
-    aggregation::description::{AVAILABLE, available_condition},
     meta::{Cause, Object},
     status::Status,
 };
+use troupe_api_server::aggregation::description::{AVAILABLE, available_condition};
 
 use super::{
     super::{definitions::Conditions, write::Change, writer::Writer},

@@ -13,10 +13,8 @@ use std::{
 };
 
 use tokio::sync::{Notify, mpsc};
-use troupe_api::{
-    meta::{Cause, Revision},
-    store::{Store, StoreEvent, WatchMessage, keys},
-};
+use troupe_api::meta::{Cause, Revision};
+use troupe_api_server::store::{Store, StoreEvent, WatchMessage, keys};
 
 use super::{
     Apply, CacheTable, ResourceCache, Route, Sequence, Tick,

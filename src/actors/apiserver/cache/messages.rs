@@ -5,10 +5,8 @@ use std::{sync::Arc, time::Instant};
 use actix::Message;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use troupe_api::{
-    meta::{Cause, Revision},
-    store::StoreEvent,
-};
+use troupe_api::meta::{Cause, Revision};
+use troupe_api_server::store::StoreEvent;
 
 use super::{Changes, Queued, Selection, Snapshot};
 

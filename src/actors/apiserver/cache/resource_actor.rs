@@ -12,11 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use troupe_api::{
-    encryption,
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
     resources::{Feature, Resource},
-    store::{KeyValue, RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
     stored::StoredObject,
+};
+use troupe_api_server::{
+    encryption,
+    store::{KeyValue, RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
 };
 
 use crate::runtime::{

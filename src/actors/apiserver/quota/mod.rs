@@ -10,12 +10,12 @@ mod plan;
 use std::{sync::Arc, time::Duration};
 
 use troupe_api::{
-    admission::Operation,
     meta::{Clock, GroupResource, Object},
     quota::{self, Demand, Evaluator, Write},
     service::Listers,
     status::Status,
 };
+use troupe_api_server::admission::Operation;
 
 use self::ledger::{Charge, Refund};
 pub use self::ledger::{Charged, Ledger};

@@ -20,12 +20,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use troupe_api::{
     aside,
-    backends::place::{Kubelet, kubelet_address},
-    http::streaming::{KubeletDialer, client},
     meta::{Clock, GroupResource, LabelSelector, Object, ObjectKey, time::format_time},
     service::{Listers, Target},
     status::Status,
     stored::StoredObject,
+};
+use troupe_api_server::{
+    backends::place::{Kubelet, kubelet_address},
+    http::streaming::{KubeletDialer, client},
 };
 
 use self::usage::{PodName, Scrape, Usage};

@@ -11,10 +11,8 @@ use bytes::Bytes;
 use rand::Rng;
 use serde_json::{Value, json};
 use thiserror::Error;
-use troupe_api::{
-    meta::Revision,
-    store::{KeyValue, Store, StoreError, keys},
-};
+use troupe_api::meta::Revision;
+use troupe_api_server::store::{KeyValue, Store, StoreError, keys};
 
 use super::needs::{PortNeed, PortPlace};
 

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 use troupe_api::{
-    admission::OperationOptions,
     meta::{Clock, Object},
     resources::{Feature, Resource},
     service::{ApiReply, Body, PatchType, ReplyBody, Target},
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_server::admission::OperationOptions;
 
 use super::{
     admission::Admission,

@@ -3,11 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use troupe_api::{
-    conversion,
-    http::monitor,
     metrics::{Collect, Departures, SeriesLabels},
     resources::Resource,
 };
+use troupe_api_server::{conversion, http::monitor};
 
 use crate::apiserver::cache::metrics::COLLECTORS;
 

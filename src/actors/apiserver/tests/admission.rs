@@ -6,9 +6,11 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use troupe_api::{
-    admission::{Attributes, MutatingPlugin, Pipeline, Plugin},
     service::PatchType,
     status::{Reason, Status},
+};
+use troupe_api_server::{
+    admission::{Attributes, MutatingPlugin, Pipeline, Plugin},
     store::memory::MemoryStore,
 };
 

@@ -8,8 +8,8 @@ use troupe_api::{
     notices::Notices,
     service::{ApiCall, Operation, UserInfo},
     status::{Reason, Status},
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{
     ApiServerOptions,

@@ -1,10 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use troupe_api::{
-    service::PatchType,
-    store::{Store, keys, memory::MemoryStore},
-};
+use troupe_api::service::PatchType;
+use troupe_api_server::store::{Store, keys, memory::MemoryStore};
 
 use crate::apiserver::{
     ApiServerOptions, Bootstrap, Trust,

@@ -6,12 +6,11 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
-    admission::policies::types,
     meta::{FieldSelector, Object},
     service::{DeleteOptions, EventType, FieldValidation, ListOptions, Operation, PatchType, Target, WatchItem, WatchOptions, WriteOptions},
     status::Status,
-    store::memory::MemoryStore,
 };
+use troupe_api_server::{admission::policies::types, store::memory::MemoryStore};
 
 use crate::apiserver::{
     ApiServerOptions,

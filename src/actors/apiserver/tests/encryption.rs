@@ -6,10 +6,12 @@ use arc_swap::ArcSwap;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_api::{
-    encryption::{EncryptedStore, EncryptionConfiguration, EncryptionRules},
     meta::Revision,
     resources::builtin,
     service::{EventType, WatchItem, WatchOptions},
+};
+use troupe_api_server::{
+    encryption::{EncryptedStore, EncryptionConfiguration, EncryptionRules},
     store::{Store, memory::MemoryStore},
 };
 

@@ -3,10 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use troupe_api::{
-    meta::Revision,
-    store::{Store, WatchMessage, memory::MemoryStore},
-};
+use troupe_api::meta::Revision;
+use troupe_api_server::store::{Store, WatchMessage, memory::MemoryStore};
 
 use super::hooked::{Hooked, Hooks};
 use crate::apiserver::{

@@ -1,4 +1,4 @@
-use troupe_api::http::{HealthCheck, HealthGroups};
+use troupe_api_server::http::{HealthCheck, HealthGroups};
 
 use crate::apiserver::{Bootstrap, testing::boot};
 

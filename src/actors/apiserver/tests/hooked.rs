@@ -5,10 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use troupe_api::{
-    meta::Revision,
-    store::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, memory::MemoryStore},
-};
+use troupe_api::meta::Revision;
+use troupe_api_server::store::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, memory::MemoryStore};
 
 /// What a test does to a store.
 #[async_trait]

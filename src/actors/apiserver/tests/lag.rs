@@ -17,8 +17,8 @@ use tokio::{
 use troupe_api::{
     meta::{GroupResource, ObjectKey},
     metrics::{parse::Samples, render},
-    store::{Store, WatchMessage, memory::MemoryStore},
 };
+use troupe_api_server::store::{Store, WatchMessage, memory::MemoryStore};
 
 use super::hooked::{Hooked, Hooks};
 use crate::{

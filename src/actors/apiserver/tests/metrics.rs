@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
-    admission::match_metrics,
     metrics::{parse::Samples, render},
     service::DeleteOptions,
 };
+use troupe_api_server::admission::match_metrics;
 
 use crate::apiserver::{
     cache,

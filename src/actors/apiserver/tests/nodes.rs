@@ -16,8 +16,8 @@ use troupe_api::{
     notices::Notices,
     service::{ApiCall, Body, ListOptions, Operation, PatchType, Target, UserInfo, WriteOptions},
     status::Status,
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{
     ApiServerOptions,

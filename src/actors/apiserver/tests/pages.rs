@@ -13,8 +13,8 @@ use troupe_api::{
     meta::{Clock, FieldSelector, Revision, SystemClock},
     service::{ListOptions, VersionMatch, WatchItem, WatchOptions},
     status::Reason,
-    store::{Store, memory::MemoryStore},
 };
+use troupe_api_server::store::{Store, memory::MemoryStore};
 
 use crate::apiserver::{
     ApiServerOptions,

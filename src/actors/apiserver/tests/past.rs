@@ -7,8 +7,8 @@ use serde_json::json;
 use troupe_api::{
     meta::Revision,
     service::{ListOptions, VersionMatch, WatchItem, WatchOptions},
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{
     ApiServerOptions,

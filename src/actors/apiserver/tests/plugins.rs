@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use troupe_api::{
+use troupe_api_server::{
     admission::{ConfiguredPlugins, Pipeline, Selection},
     store::memory::MemoryStore,
 };
@@ -121,7 +121,7 @@ async fn nothing_is_written_where_all_is_denied_and_quotas_can_be_off() {
     options.admission = Pipeline::configured(denying, ConfiguredPlugins::default());
     let server = crate::apiserver::ApiServer::start(options).await.expect("starts");
     let user = api.user.clone();
-    let api = TestApi { client: troupe_api::client::Client::new(server.clone(), user.clone(), "test"), server, user };
+    let api = TestApi { client: troupe_api_client::Client::new(server.clone(), user.clone(), "test"), server, user };
     let told = refusal(&api, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})).await;
     assert_eq!(told, "namespaces \"n\" is forbidden: admission control is denying all modifications");
 }

@@ -3,14 +3,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
-    admission::{
-        ConfiguredPlugins, Pipeline, PodSecurity, Selection,
-        pod_security::{Configuration, Exemptions, Level, LevelVersion, Policy, Version},
-    },
     meta::{Cause, Object},
     notices::Notices,
     service::{ApiCall, Body, Operation, Target, UserInfo, WriteOptions},
     status::{Reason, Status},
+};
+use troupe_api_server::{
+    admission::{
+        ConfiguredPlugins, Pipeline, PodSecurity, Selection,
+        pod_security::{Configuration, Exemptions, Level, LevelVersion, Policy, Version},
+    },
     store::memory::MemoryStore,
 };
 

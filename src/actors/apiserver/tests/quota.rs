@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use troupe_api::{
     meta::Object,
     service::{Body, Operation, PatchType, WriteOptions},
-    store::{Store, memory::MemoryStore},
 };
+use troupe_api_server::store::{Store, memory::MemoryStore};
 
 use crate::apiserver::{
     ApiServerOptions,

@@ -9,8 +9,8 @@ use troupe_api::{
     ApiService,
     meta::GroupResource,
     service::{ListOptions, PatchType, VersionMatch},
-    store::{RangeRequest, memory::MemoryStore},
 };
+use troupe_api_server::store::{RangeRequest, memory::MemoryStore};
 
 use super::hooked::{Hooked, Hooks};
 use crate::apiserver::{

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use troupe_api::{
     memory::MemoryGauge,
     service::{DeleteOptions, Operation, PatchType},
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{ApiServerOptions, testing::boot_with};
 

@@ -6,8 +6,8 @@ use serde_json::json;
 use troupe_api::{
     ApiService,
     resources::{builtin, enablement::RuntimeConfig},
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{ApiServerOptions, testing::boot_with};
 

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use troupe_api::{meta::Object, service::PatchType, store::memory::MemoryStore};
+use troupe_api::{meta::Object, service::PatchType};
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{
     ApiServerOptions, Bootstrap,

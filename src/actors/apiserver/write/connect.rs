@@ -1,11 +1,11 @@
 //! Connections to subresources: nothing is written, and admission is asked as before writes.
 
 use troupe_api::{
-    admission::OperationOptions,
     meta::Object,
     service::{ConnectCall, WriteOptions},
     status::Status,
 };
+use troupe_api_server::admission::OperationOptions;
 
 use super::WritePath;
 use crate::apiserver::writer::Writer;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 use troupe_api::{
-    admission::OperationOptions,
     meta::{
         Object, Revision,
         time::{format_time, parse_time, shifted_by_seconds},
@@ -14,6 +13,7 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_server::admission::OperationOptions;
 
 use super::{WritePath, metadata};
 use crate::apiserver::{

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use troupe_api::{
-    admission::{Attributes, Operation, OperationOptions},
     meta::{Object, Revision},
     resources::Resource,
     service::ReplyBody,
     status::{FieldError, Reason, Status},
     stored::StoredObject,
 };
+use troupe_api_server::admission::{Attributes, Operation, OperationOptions};
 
 use super::{WritePath, metadata, names};
 use crate::apiserver::{commit::CommitError, objects, writer::Writer};

@@ -10,9 +10,9 @@ use troupe_api::{
     resources::Resource,
     service::{ApiReply, Body, PatchType},
     status::{FieldError, Status},
-    store::keys,
     stored::StoredObject,
 };
+use troupe_api_server::store::keys;
 
 use super::{WritePath, create::Ownership, names};
 use crate::apiserver::{

@@ -13,12 +13,12 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiReply, ApiService, Status,
-    client::Client,
     meta::{Cause, LabelSelector, Object, Revision},
     resources::Registry,
     service::{ApiCall, ListReply, Operation, ReplyBody, Target, UserInfo, WatchOptions, WatchStream},
     stored::StoredObject,
 };
+use troupe_api_client::Client;
 
 use crate::{
     api,

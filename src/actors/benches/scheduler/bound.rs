@@ -21,10 +21,8 @@ use troupe_actors::{
     },
     scheduler,
 };
-use troupe_api::{
-    service::{ListOptions, WatchItem, WatchOptions},
-    store::memory::MemoryStore,
-};
+use troupe_api::service::{ListOptions, WatchItem, WatchOptions};
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::{
     NODES,

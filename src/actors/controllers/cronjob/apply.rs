@@ -7,10 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use troupe_api::{
-    client::Api,
     meta::ObjectKey,
     service::{DeleteOptions, Propagation},
 };
+use troupe_api_client::Api;
 
 use super::{metrics, plan::Action};
 use crate::{

@@ -5,7 +5,8 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 use serde_json::json;
-use troupe_api::{client::Api, service::PatchType, status::Status, stored::KubeObject};
+use troupe_api::{service::PatchType, status::Status, stored::KubeObject};
+use troupe_api_client::Api;
 
 use super::{
     model::{Action, Why},

@@ -1,7 +1,8 @@
 //! Carries out the plan of a Deployment.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use troupe_api::{client::Api, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_client::Api;
 
 use super::{history::REVISION, model::wanted, plan::Action, template::same_template};
 use crate::{

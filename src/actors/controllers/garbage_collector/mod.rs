@@ -28,11 +28,11 @@ use actix::Message;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Client,
     meta::{Cause, GroupResource, Uid},
     resources::{Registry, Resource},
     status::Status,
 };
+use troupe_api_client::Client;
 
 use self::{
     apply::Looked,

@@ -11,13 +11,13 @@ use std::{
 use futures::StreamExt;
 use parking_lot::Mutex;
 use troupe_api::{
-    client::Client,
     meta::{Cause, Uid},
     resources::Resource,
     service::{EventType, Target, Verb, WatchItem, WatchOptions},
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_client::Client;
 
 use super::graph::{Deletion, Place, Seen};
 use crate::runtime::{freshness::Freshness, resume::Resume, turn::Turn};

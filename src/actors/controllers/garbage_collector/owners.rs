@@ -9,7 +9,6 @@ use std::{
 };
 
 use troupe_api::{
-    client::Client,
     meta::{GroupVersion, ObjectKey, Uid},
     projection::OwnerProjection,
     resources::Resource,
@@ -17,6 +16,7 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_client::Client;
 
 use super::{
     graph::{Belief, Deletion, Place},

@@ -9,12 +9,12 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    client::Client,
     meta::{Cause, Object, Uid},
     resources::Registry,
     service::{Operation, Target, UserInfo, WatchOptions, WatchStream},
     stored::StoredObject,
 };
+use troupe_api_client::Client;
 
 use super::{
     GarbageCollector, Looked,

@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    client::Client,
     meta::{Cause, GroupResource, ObjectKey},
     resources::Registry,
     service::{DeleteOptions, ListOptions, Target, UserInfo, WatchOptions, WatchStream},
 };
+use troupe_api_client::Client;
 
 use super::{World, eventually_async};
 use crate::{

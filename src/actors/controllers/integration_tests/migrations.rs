@@ -5,8 +5,8 @@ use troupe_api::{
     meta::{GroupResource, Object, ObjectKey},
     resources::{builtin, optional},
     service::{Listers, PatchType},
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::eventually_async;
 use crate::{

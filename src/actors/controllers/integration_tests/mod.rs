@@ -27,13 +27,13 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::{
-    client::Client,
     local_path::DIRECTORY,
     meta::{ObjectKey, Revision},
     resources::{Resource, builtin},
     service::{DeleteOptions, ListOptions, PatchType},
-    store::{Store, memory::MemoryStore},
 };
+use troupe_api_client::Client;
+use troupe_api_server::store::{Store, memory::MemoryStore};
 
 use super::{
     cronjob::CronJobController,

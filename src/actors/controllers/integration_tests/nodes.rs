@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use troupe_api::{
     meta::{Object, ObjectKey, time::format_time},
     service::{ListOptions, PatchType},
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{eventually, eventually_async};
 use crate::{

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use troupe_api::{client::Api, stored::KubeObject};
+use troupe_api::stored::KubeObject;
+use troupe_api_client::Api;
 
 use super::model::{About, Action};
 use crate::runtime::{

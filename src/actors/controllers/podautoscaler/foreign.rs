@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::autoscaling::v2::CrossVersionObjectReference, apimachinery::pkg::apis::meta::v1::LabelSelector as MetricSelector};
 use serde_json::Value;
 use troupe_api::{
-    client::Client,
     meta::{GroupVersion, LabelSelector},
     resources::{
         Resource,
@@ -16,6 +15,7 @@ use troupe_api::{
     },
     service::{ListOptions, Operation, ReplyBody, Target},
 };
+use troupe_api_client::Client;
 
 use super::replicas::{PodMetric, PodMetrics, milli};
 

@@ -16,11 +16,11 @@ use k8s_openapi::{
 use serde_json::Value;
 use tokio::time::Instant;
 use troupe_api::{
-    client::Client,
     meta::{LabelSelector, quantity},
     resources::tree::{at, text},
     service::{ListOptions, Operation, ReplyBody, Target},
 };
+use troupe_api_client::Client;
 
 use super::{
     foreign::Foreign,

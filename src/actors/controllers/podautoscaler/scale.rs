@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use troupe_api::{
-    client::Client,
     meta::{GroupVersion, Object},
     service::{Operation, Target},
     status::Status,
 };
+use troupe_api_client::Client;
 
 /// Writes that lose a race are tried this often.
 const TRIES: usize = 5;

@@ -6,7 +6,6 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use parking_lot::Mutex;
 use troupe_api::{
-    client::Client,
     meta::{Cause, GroupResource, ObjectKey},
     quota::Evaluator,
     resources::{Registry, Resource},
@@ -14,6 +13,7 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
+use troupe_api_client::Client;
 
 use super::is_countable;
 use crate::runtime::{

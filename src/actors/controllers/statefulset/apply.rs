@@ -6,7 +6,8 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
     core::v1::{PersistentVolumeClaim, Pod},
 };
-use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api::{meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api_client::Api;
 
 use super::{
     claims,

@@ -13,10 +13,8 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use troupe_api::{
-    certificates::{Draft, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER},
-    client::Client,
-};
+use troupe_api::certificates::{Draft, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER};
+use troupe_api_client::Client;
 
 pub use self::{
     holder::{Holder, HolderError, KubeconfigHolder, ServingHolder},

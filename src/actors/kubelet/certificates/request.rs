@@ -7,7 +7,8 @@ use k8s_openapi::{
     api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
 };
 use thiserror::Error;
-use troupe_api::{Status, auth::pki::KeyedCertificate, certificates::Draft, client::Client};
+use troupe_api::{Status, auth::pki::KeyedCertificate, certificates::Draft};
+use troupe_api_client::Client;
 
 use super::Purpose;
 

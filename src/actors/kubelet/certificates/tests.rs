@@ -14,8 +14,8 @@ use troupe_api::{
     },
     certificates::{CertificateAuthority, Draft, Policy, SigningRequest},
     meta::Object,
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::*;
 use crate::{

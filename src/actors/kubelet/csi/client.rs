@@ -7,10 +7,8 @@ use std::{
 };
 
 use tonic::Code;
-use troupe_api::{
-    metrics::{Family, Histogram},
-    unix_grpc::{Service, code_name, words},
-};
+use troupe_api::metrics::{Family, Histogram};
+use troupe_unix_grpc::{Service, code_name, words};
 
 use super::proto::{
     Empty, NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesResponse, NodeGetInfoResponse, NodeGetVolumeStatsRequest,

@@ -30,7 +30,8 @@ use k8s_openapi::api::{
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
-use troupe_api::{Status, client::Client, service::PatchType};
+use troupe_api::{Status, service::PatchType};
+use troupe_api_client::Client;
 
 use self::{client::NodeClient, in_use::InUse, node_info::Told, record::Layout, volume::SecretName};
 pub use self::{

@@ -10,7 +10,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use serde_json::{Value, json};
-use troupe_api::{Status, client::Client, service::PatchType};
+use troupe_api::{Status, service::PatchType};
+use troupe_api_client::Client;
 
 use super::proto::NodeGetInfoResponse;
 

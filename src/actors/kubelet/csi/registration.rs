@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 
 use super::{
     Csi, Driver,

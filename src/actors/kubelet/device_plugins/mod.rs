@@ -23,8 +23,8 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use troupe_api::unix_grpc::{Service, words};
 use troupe_cri::proto as cri;
+use troupe_unix_grpc::{Service, words};
 
 pub use self::{located::Located, server::DevicePluginServer};
 use self::{

@@ -19,10 +19,8 @@ use serde_json::{Value, json};
 use tokio::{net::UnixListener, time::Instant};
 use tonic::{Status, body::Body, server::NamedService};
 use tonic_prost::ProstCodec;
-use troupe_api::{
-    resources::validation::resource_names::is_extended,
-    unix_grpc::{Service, words},
-};
+use troupe_api::resources::validation::resource_names::is_extended;
+use troupe_unix_grpc::{Service, words};
 
 use super::{
     DevicePlugins, PATIENCE, Plugin,

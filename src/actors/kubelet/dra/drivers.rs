@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use troupe_api::unix_grpc::{Service, words};
+use troupe_unix_grpc::{Service, words};
 
 use super::{
     Dra,

@@ -18,7 +18,7 @@ mod tests;
 use std::{path::Path, sync::Arc};
 
 use parking_lot::Mutex;
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 
 pub use self::{
     claim_info::ClaimInfo,

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use troupe_api::{client::Client, meta::FieldSelector, service::ListOptions, status::Status};
+use troupe_api::{meta::FieldSelector, service::ListOptions, status::Status};
+use troupe_api_client::Client;
 
 use super::{Dra, drivers::WIPING_DELAY};
 use crate::runtime::host::{Unit, UnitContext};

@@ -34,7 +34,7 @@ pub async fn scrape(
     collectors.extend(super::COLLECTORS);
     collectors.extend(device_metrics::COLLECTORS);
     collectors.extend(pod_resources::metrics::COLLECTORS);
-    collectors.extend(troupe_api::client::COLLECTORS);
+    collectors.extend(troupe_api_client::COLLECTORS);
     collectors.extend(caches.iter().map(|caches| caches as &dyn Collect));
     collectors.push(&Process);
     render(&collectors)

@@ -8,7 +8,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
 };
 use serde_json::json;
-use troupe_api::{Status, client::Client, meta::time::format_micro_time, service::PatchType};
+use troupe_api::{Status, meta::time::format_micro_time, service::PatchType};
+use troupe_api_client::Client;
 
 /// It holds for so many renewals.
 const HOLDS: u32 = 4;

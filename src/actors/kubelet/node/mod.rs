@@ -16,7 +16,8 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use serde_json::{Value, json};
-use troupe_api::{Status, client::Client, meta::GroupResource, service::PatchType};
+use troupe_api::{Status, meta::GroupResource, service::PatchType};
+use troupe_api_client::Client;
 use troupe_cri::RuntimeFeatures;
 
 use self::{

@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use troupe_api::unix_grpc::{Service, words};
+use troupe_unix_grpc::{Service, words};
 
 use self::proto::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
 use crate::{

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, from_value, json};
 use tonic::{Code, Status};
-use troupe_api::unix_grpc::Service;
+use troupe_unix_grpc::Service;
 
 use super::{Sources, proto::*, server::serve};
 use crate::kubelet::{

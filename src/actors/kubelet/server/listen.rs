@@ -5,10 +5,10 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use hyper::{Method, Request, Response, body::Incoming};
 use serde_json::{Value, json};
 use troupe_api::{
-    http::streaming::LogOptions,
     metrics::{CONTENT_TYPE, health},
     version::VersionInfo,
 };
+use troupe_api_server::http::streaming::LogOptions;
 use troupe_cri::Runtime;
 
 use super::{
@@ -147,7 +147,8 @@ async fn container_logs(request: &Request<Incoming>, pods: &Arc<dyn PodDirectory
 
 /// Runs a command and answers with what it printed.
 async fn run(request: &Request<Incoming>, options: &KubeletServerOptions, pod: &PodRef, container: &str) -> Response<Body> {
-    let command = troupe_api::http::streaming::query_values(request.uri().query().unwrap_or_default(), "cmd").into_iter().next().unwrap_or_default();
+    let command =
+        troupe_api_server::http::streaming::query_values(request.uri().query().unwrap_or_default(), "cmd").into_iter().next().unwrap_or_default();
     let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
     let id = match options.pods.container(pod, container).await {
         Ok(id) => id,

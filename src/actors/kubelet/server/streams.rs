@@ -12,7 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use troupe_api::http::{
+use troupe_api_server::http::{
     connections::PeerSocket,
     streaming::{StreamOptions, client},
 };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use troupe_api::{service::DeleteOptions, unix_grpc::Service};
+use troupe_api::service::DeleteOptions;
+use troupe_unix_grpc::Service;
 
 use super::stage::{PATIENCE, Stage};
 use crate::kubelet::{

@@ -9,12 +9,12 @@ use std::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use parking_lot::Mutex;
 use troupe_api::{
-    client::{Api, Client},
     meta::{FieldSelector, GroupResource, ObjectKey},
     resources,
     service::WatchOptions,
     stored::KubeObject,
 };
+use troupe_api_client::{Api, Client};
 
 use super::{
     Cache,

@@ -11,7 +11,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
-use troupe_api::{ApiService, client::Client, meta::GroupResource};
+use troupe_api::{ApiService, meta::GroupResource};
+use troupe_api_client::Client;
 
 use crate::runtime::{
     freshness::Freshness,

@@ -5,12 +5,12 @@ use std::future;
 use futures::StreamExt;
 use imbl::OrdMap;
 use troupe_api::{
-    client::Api,
     meta::Revision,
     service::{EventType, WatchItem, WatchOptions},
     status::Status,
     stored::KubeObject,
 };
+use troupe_api_client::Api;
 
 use super::{Cache, definition::Definition};
 use crate::runtime::{resume::Resume, turn::Turn};

@@ -6,10 +6,10 @@ use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use troupe_api::{
-    client::Client,
     meta::{Clock, ObjectKey, Revision},
     stored::KubeObject,
 };
+use troupe_api_client::Client;
 
 use crate::runtime::{cache::Cache, events::EventRecorder, system::System};
 

@@ -46,7 +46,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::LocalBoxFuture;
 use thiserror::Error;
-use troupe_api::{client::Client, meta::ObjectKey, status::Status};
+use troupe_api::{meta::ObjectKey, status::Status};
+use troupe_api_client::Client;
 
 pub use self::{
     context::ReconcileContext,

@@ -16,10 +16,10 @@ use actix::Message;
 use futures::FutureExt;
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Client,
     meta::{Cause, ObjectKey},
     status::Status,
 };
+use troupe_api_client::Client;
 
 use super::{
     AnyController, Outcome, ReconcileContext, ReconcileError, Watches,

@@ -16,7 +16,9 @@ use k8s_openapi::api::{
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
-use troupe_api::{ApiService, client::Client, meta::ObjectKey, store::memory::MemoryStore};
+use troupe_api::{ApiService, meta::ObjectKey};
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{Candidacy, Terms, mandate::Mandate, run};
 use crate::{

@@ -29,10 +29,8 @@ use k8s_openapi::{
 use rand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use troupe_api::{
-    ApiService, Status,
-    client::{Api, Client},
-};
+use troupe_api::{ApiService, Status};
+use troupe_api_client::{Api, Client};
 
 pub use self::{election::Terms, metrics::COLLECTORS};
 use self::{

@@ -15,12 +15,12 @@ use serde_json::json;
 use tokio::time::Instant;
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    client::Client,
     meta::Cause,
     resources::Registry,
     service::{PatchType, Target, UserInfo, WatchOptions, WatchStream},
-    store::memory::MemoryStore,
 };
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{Candidacy, Candidate, Release, Terms, run};
 use crate::{

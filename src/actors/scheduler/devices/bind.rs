@@ -11,11 +11,11 @@ use k8s_openapi::{
 };
 use serde_json::json;
 use troupe_api::{
-    client::Client,
     meta::ObjectKey,
     service::{DeleteOptions, PatchType},
     status::Status,
 };
+use troupe_api_client::Client;
 
 use super::{
     assumed::Choice,
@@ -133,7 +133,7 @@ async fn bind_claim(
 }
 
 async fn write(
-    api: &troupe_api::client::Api<ResourceClaim>,
+    api: &troupe_api_client::Api<ResourceClaim>,
     caches: &DeviceCaches,
     pod: &Pod,
     claim: &ResourceClaim,

@@ -21,7 +21,7 @@ use http_body_util::Full;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::Value;
 use tokio::net::lookup_host;
-use troupe_api::webhook_client::{Connection, Connections, connect};
+use troupe_api_server::webhook_client::{Connection, Connections, connect};
 
 pub use self::settings::ExtenderSettings;
 use self::wire::Filtered;

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use troupe_api::{client::Client, meta::ObjectKey, status::Status};
+use troupe_api::{meta::ObjectKey, status::Status};
+use troupe_api_client::Client;
 
 use super::{
     change::{ClusterChange, Event},

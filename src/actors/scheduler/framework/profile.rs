@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use troupe_api::{client::Client, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_client::Client;
 
 use super::{
     change::ClusterChange,

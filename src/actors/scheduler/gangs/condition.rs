@@ -2,7 +2,8 @@
 
 use k8s_openapi::{api::scheduling::v1alpha2::PodGroup, apimachinery::pkg::apis::meta::v1::Condition};
 use serde_json::{Value, json};
-use troupe_api::{client::Client, service::PatchType, status::Status};
+use troupe_api::{service::PatchType, status::Status};
+use troupe_api_client::Client;
 
 const SCHEDULED: &str = "PodGroupScheduled";
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use troupe_api::client::Client;
+use troupe_api_client::Client;
 
 use crate::scheduler::{
     bind::bind,

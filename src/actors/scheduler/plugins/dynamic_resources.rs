@@ -18,7 +18,8 @@ use k8s_openapi::{
 };
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use troupe_api::{client::Client, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_client::Client;
 
 use crate::{
     devices::{allocation, can_be_reserved, claims_of, is_reserved_for, key_of, names_of_claims},

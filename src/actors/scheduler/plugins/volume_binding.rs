@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use troupe_api::{client::Client, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_client::Client;
 
 use crate::scheduler::{
     framework::{Event, Plugin, Point, PreFilter, Refusal, Rejection, Writing},

@@ -4,10 +4,10 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use troupe_api::{
-    client::Client,
     service::{DeleteOptions, PatchType},
     status::Status,
 };
+use troupe_api_client::Client;
 
 use crate::scheduler::{framework::Victim, placed_pod::PREEMPTED};
 

@@ -21,10 +21,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Client,
     meta::{Cause, ObjectKey},
     stored::KubeObject,
 };
+use troupe_api_client::Client;
 
 use self::{measuring::Measuring, placing::Seat};
 use super::{

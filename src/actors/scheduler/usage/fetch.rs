@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use troupe_api::{
-    client::Client,
     meta::quantity::Quantity,
     service::{ListOptions, Operation, ReplyBody, Target},
 };
+use troupe_api_client::Client;
 
 use super::{Figures, Usage};
 

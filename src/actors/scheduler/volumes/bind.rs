@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use troupe_api::{client::Client, meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api::{meta::ObjectKey, status::Status, stored::KubeObject};
+use troupe_api_client::Client;
 
 use super::{Choice, StorageCaches, assumed::with_node, pod_key, reaches};
 use crate::{

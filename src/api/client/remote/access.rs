@@ -12,8 +12,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use serde_json::Value;
 use thiserror::Error;
-
-use crate::{
+use troupe_api::{
     auth::{
         pki::KeyedCertificate,
         tls::{self, TlsError},
@@ -280,7 +279,7 @@ fn load(path: &Path, servers: &[String]) -> Result<(Access, Vec<(PathBuf, Stamp)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::pki::{LeafSpec, Pki};
+    use troupe_api::auth::pki::{LeafSpec, Pki};
 
     fn leaf(pki: &Pki, file: &str) -> KeyedCertificate {
         pki.leaf(&LeafSpec { file: file.into(), common_name: file.into(), client: true, ..LeafSpec::default() }).expect("makes")

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use troupe_api::{meta::Cause, status::Status};
 
 use super::{Inner, request::Outgoing};
-use crate::{meta::Cause, status::Status};
 
 const PREFIX: &str = "system:serviceaccount:";
 /// What is asked for.

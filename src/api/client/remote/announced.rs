@@ -1,4 +1,4 @@
-//! How clients over HTTPS ask what a server of ours has told watches ([`crate::ApiService::announced`]):
+//! How clients over HTTPS ask what a server of ours has told watches ([`troupe_api::ApiService::announced`]):
 //! `GET /debug/troupe/announced?resource=pods&resource=leases.coordination.k8s.io` is answered by `{"pods": 1207}`, where nothing is known of
 //! leases. Who names no resource asks about all. Pure.
 
@@ -8,8 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-
-use crate::{
+use troupe_api::{
     meta::{GroupResource, Revision},
     service::Announced,
     status::Status,

@@ -3,8 +3,7 @@
 use std::{any::TypeId, sync::Arc};
 
 use k8s_openapi::NamespaceResourceScope;
-
-use crate::{
+use troupe_api::{
     resources::{
         Registry, Resource,
         aggregated::{Aggregated, RemoteVersion},
@@ -66,7 +65,7 @@ mod tests {
             resources: if stale { Vec::new() } else { vec![resource.clone()] },
             stale,
         };
-        let registry = registry(&[version("v1", false), version("v2", true)], crate::resources::builtin());
+        let registry = registry(&[version("v1", false), version("v2", true)], troupe_api::resources::builtin());
         assert!(registry.by_resource("example.com", "widgets").is_some_and(|row| row.is_elsewhere));
         assert_eq!(registry.stale(), ["example.com/v2"]);
     }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-
-use crate::{
+use troupe_api::{
     meta::{Cause, Object, Revision},
     service::{ApiReply, EventType, ListReply, Operation, ReplyBody, Target, WatchItem},
     status::{Reason, Status, StatusDetails},
@@ -223,10 +222,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{meta::ObjectKey, resources::Registry};
+    use troupe_api::{meta::ObjectKey, resources::Registry};
 
     fn decoder() -> Decoder {
-        let resource = Registry::new(crate::resources::builtin()).by_resource("", "configmaps").expect("a built-in kind");
+        let resource = Registry::new(troupe_api::resources::builtin()).by_resource("", "configmaps").expect("a built-in kind");
         let (namespace, name, subresource) = ("".into(), "".into(), "".into());
         Decoder::new(&Target { resource, version: "v1".into(), namespace, name, subresource })
     }

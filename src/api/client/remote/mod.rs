@@ -10,13 +10,11 @@ mod accounts;
 pub mod announced;
 mod connection;
 mod discovery;
-pub(crate) mod document;
+pub mod document;
 mod pool;
-pub(crate) mod request;
+pub mod request;
 mod retry;
-#[cfg(test)]
-mod tests;
-pub(crate) mod watch;
+pub mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,6 +24,17 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use troupe_api::{
+    meta::{Cause, GroupResource, Revision, cause::CAUSES_HEADER},
+    notices::Notices,
+    resources::{Registry, Resource, discovered},
+    service::{
+        Announced, ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions,
+        WatchStream,
+    },
+    status::Status,
+    stored::KubeObject,
+};
 
 pub use self::access::{Access, AccessError};
 use self::{
@@ -38,17 +47,6 @@ use self::{
     retry::{Ended, pause},
 };
 use super::counts;
-use crate::{
-    meta::{Cause, GroupResource, Revision, cause::CAUSES_HEADER},
-    notices::Notices,
-    resources::{Registry, Resource, discovered},
-    service::{
-        Announced, ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions,
-        WatchStream,
-    },
-    status::Status,
-    stored::KubeObject,
-};
 
 /// Objects a page when a server cannot begin a watch with what exists.
 const PAGE: usize = 500;
@@ -128,7 +126,7 @@ impl RemoteApi {
     fn with(access: LiveAccess, options: RemoteOptions) -> Self {
         RemoteApi(Arc::new(Inner {
             pool: Pool::new(access, options.connect_timeout),
-            registry: ArcSwap::from_pointee(Registry::new(crate::resources::builtin().into_iter().chain(options.also).collect())),
+            registry: ArcSwap::from_pointee(Registry::new(troupe_api::resources::builtin().into_iter().chain(options.also).collect())),
             user_agent: options.user_agent,
             request_timeout: options.request_timeout,
             accounts: options.account_tokens.then(AccountTokens::default),
@@ -216,7 +214,7 @@ impl Inner {
             return;
         }
         let Ok(versions) = discovered::aggregated(&document) else { return };
-        self.registry.store(Arc::new(discovery::registry(&versions, crate::resources::builtin())));
+        self.registry.store(Arc::new(discovery::registry(&versions, troupe_api::resources::builtin())));
         *known = document;
     }
 

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
-
-use crate::{
+use troupe_api::{
     service::{
         Body, DeleteOptions, FieldValidation, ListOptions, Operation, PatchType, Propagation, Target, VersionMatch, WatchOptions, WriteOptions,
     },
@@ -178,7 +177,7 @@ impl QueryString {
         }
     }
 
-    fn add_selectors(&mut self, labels: &crate::meta::LabelSelector, fields: &crate::meta::FieldSelector) {
+    fn add_selectors(&mut self, labels: &troupe_api::meta::LabelSelector, fields: &troupe_api::meta::FieldSelector) {
         if !labels.is_everything() {
             self.add("labelSelector", &labels.to_string());
         }
@@ -235,13 +234,13 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use troupe_api::{
         meta::{FieldSelector, LabelSelector, Revision},
         resources::Registry,
     };
 
     fn target(group: &str, plural: &str, namespace: &str, name: &str, subresource: &str) -> Target {
-        let resource = Registry::new(crate::resources::builtin()).by_resource(group, plural).expect("a built-in kind");
+        let resource = Registry::new(troupe_api::resources::builtin()).by_resource(group, plural).expect("a built-in kind");
         let version = resource.served[0].version.clone();
         Target { resource, version, namespace: namespace.into(), name: name.into(), subresource: subresource.into() }
     }

@@ -6,13 +6,13 @@ use bytes::BytesMut;
 use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-
-use super::document::Decoder;
-use crate::{
+use troupe_api::{
     meta::ObjectVersion,
     service::{Target, WatchItem, WatchStream},
     status::Status,
 };
+
+use super::document::Decoder;
 
 /// A longer line is no event.
 const LINE_MAX: usize = 32 * 1024 * 1024;

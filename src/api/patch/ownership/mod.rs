@@ -20,7 +20,7 @@ pub use apply::{apply, apply_across};
 pub use compare::{Comparison, compare};
 pub use entries::{Entry, ManagedFields, Operation};
 pub use fieldset::field_set;
-pub(crate) use merge::merge;
+pub use merge::merge;
 pub(crate) use repeated::repeated;
 pub use set::FieldSet;
 pub use update::{track_across, track_update};

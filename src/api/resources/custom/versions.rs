@@ -1,7 +1,7 @@
 //! All versions of a custom resource, and what turns its objects from one into another (`spec.conversion`).
 //!
 //! Objects lie in the store in the version that was for storage when they were written. Each is read by the schema of its own version:
-//! pruned, and with the defaults of today. Whoever wants it in another version asks [`crate::conversion`].
+//! pruned, and with the defaults of today. Whoever wants it in another version has it converted by the API server.
 
 use std::sync::Arc;
 

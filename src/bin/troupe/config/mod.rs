@@ -23,7 +23,7 @@ use troupe_actors::{
     controllers::{node_ipam::ClusterRange, service_lb::Pool},
     kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
 };
-use troupe_api::audit::LogOptions;
+use troupe_api_server::audit::LogOptions;
 use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
 
 pub use self::{

@@ -12,7 +12,8 @@ use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
     kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
 };
-use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
+use troupe_api::auth::pki::LEAF_VALIDITY;
+use troupe_api_server::audit::LogOptions;
 use troupe_net::{conntrack_settings::ConntrackSettings, iptables::Family};
 
 use super::{

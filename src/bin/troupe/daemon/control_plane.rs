@@ -23,18 +23,12 @@ use troupe_actors::{
     scheduler::DEFAULT_SCHEDULER,
     serving::LocalGate,
 };
-use troupe_api::{
-    ApiService,
-    audit::AuditLog,
-    auth::tokens::Issuer,
-    certificates::CertificateAuthority,
-    client::{
-        Client,
-        remote::{Access, RemoteApi, RemoteOptions},
-    },
-    http::HttpServerHandle,
-    meta::Cause,
+use troupe_api::{ApiService, auth::tokens::Issuer, certificates::CertificateAuthority, meta::Cause};
+use troupe_api_client::{
+    Client,
+    remote::{Access, RemoteApi, RemoteOptions},
 };
+use troupe_api_server::{audit::AuditLog, http::HttpServerHandle};
 
 use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{

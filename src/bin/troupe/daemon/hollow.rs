@@ -10,7 +10,7 @@ use troupe_actors::{
         system::{System, SystemOptions},
     },
 };
-use troupe_api::client::{
+use troupe_api_client::{
     Client,
     remote::{RemoteApi, RemoteOptions},
 };

@@ -39,11 +39,11 @@ use troupe_api::{
         x509::X509Authenticator,
     },
     certificates::Draft,
-    client::{
-        Client,
-        remote::{Access, RemoteApi, RemoteOptions},
-    },
     meta::ObjectKey,
+};
+use troupe_api_client::{
+    Client,
+    remote::{Access, RemoteApi, RemoteOptions},
 };
 use troupe_net::{cni::announce::HostPodAddresses, netlink::Netlink};
 

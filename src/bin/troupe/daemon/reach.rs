@@ -18,9 +18,9 @@ use troupe_actors::{
 };
 use troupe_api::{
     auth::{pki, tls, x509},
-    client::Client,
     meta::Cause,
 };
+use troupe_api_client::Client;
 
 use crate::{config::Config, up::control_plane};
 

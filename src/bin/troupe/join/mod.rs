@@ -16,10 +16,10 @@ use troupe_actors::kubelet::certificates::{Purpose, request};
 use troupe_api::{
     auth::{bootstrap_tokens::BootstrapToken, kubeconfig::Kubeconfig},
     certificates::Draft,
-    client::{
-        Client,
-        remote::{Access, RemoteApi, RemoteOptions},
-    },
+};
+use troupe_api_client::{
+    Client,
+    remote::{Access, RemoteApi, RemoteOptions},
 };
 
 pub use self::{info::ClusterInfo, pin::ca_hash};

@@ -5,7 +5,7 @@ mod path;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use troupe_api::http::streaming::escaped;
+use troupe_api_server::http::streaming::escaped;
 
 use self::path::{Facts, Question};
 use crate::{ClusterArgs, remote::Remote};

@@ -11,7 +11,8 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
 use troupe_actors::runtime::system::{System, TaskHandle};
-use troupe_api::{auth::pki::Pki, client::Client, service::DeleteOptions};
+use troupe_api::{auth::pki::Pki, service::DeleteOptions};
+use troupe_api_client::Client;
 
 use self::daemons::Daemons;
 pub use self::{

@@ -13,12 +13,12 @@ use k8s_openapi::{
 };
 use troupe_api::{
     auth::bootstrap_tokens::{self, BootstrapToken, NAME_PREFIX, NAMESPACE, NODE_GROUP, SECRET_TYPE},
-    client::{
-        Client,
-        remote::{RemoteApi, RemoteOptions},
-    },
     meta::time::{format_time, shifted},
     service::{DeleteOptions, ListOptions},
+};
+use troupe_api_client::{
+    Client,
+    remote::{RemoteApi, RemoteOptions},
 };
 
 use crate::{

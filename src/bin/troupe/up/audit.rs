@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
-use troupe_api::{
+use troupe_api::meta::SystemClock;
+use troupe_api_server::{
     audit::{AuditLog, AuditWebhook, Backends, LogFile, LogOptions, Policy},
-    meta::SystemClock,
     webhook_client::Endpoint,
 };
 

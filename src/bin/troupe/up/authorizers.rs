@@ -13,9 +13,11 @@ use troupe_api::{
         node::NodeAuthorizer,
         rbac::Rbac,
     },
+    service::Listers,
+};
+use troupe_api_server::{
     authorization::{self, Always, AuthorizationConfiguration, Mode, WebhookAuthorizer},
     reloading::{FollowedFile, LOOK_EVERY},
-    service::Listers,
 };
 
 /// An authorizer; those of the cluster are made once its caches are there.

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
-use troupe_api::{client::Client, service::PatchType};
+use troupe_api::service::PatchType;
+use troupe_api_client::Client;
 
 /// Makes the map say where the API server is; signatures that stand in it stay until their signer renews them.
 pub async fn publish(client: &Client, server: &str, ca_pem: &str) -> Result<()> {

@@ -13,7 +13,6 @@ use troupe_actors::{
     runtime::system::System,
 };
 use troupe_api::{
-    admission::{Pipeline, Selection},
     auth::{
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
@@ -21,14 +20,17 @@ use troupe_api::{
         tls::{self, RenewableCertificate},
         tokens::Issuer,
     },
-    encryption::EncryptionHealth,
     features::FeatureGates,
-    flow::{Classifier, Sampler},
-    http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
     resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap, optional},
-    store::Store,
     version::VersionInfo,
+};
+use troupe_api_server::{
+    admission::{Pipeline, Selection},
+    encryption::EncryptionHealth,
+    flow::{Classifier, Sampler},
+    http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
+    store::Store,
 };
 
 use super::{

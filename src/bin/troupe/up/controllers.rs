@@ -59,9 +59,9 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    client::Client,
     features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
 };
+use troupe_api_client::Client;
 
 use super::{control_plane::features, identity::component};
 use crate::config::Config;

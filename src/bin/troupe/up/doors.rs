@@ -15,11 +15,13 @@ use troupe_actors::{
 use troupe_api::{
     ApiService,
     auth::tokens::{self, Issuer},
-    client::remote::announced,
-    flow::{Classifier, Dump},
-    http::{ExtraRoute, RawReply, options::RawRequest, streaming::query_values},
     meta::{Clock, ObjectKey},
     status::Status,
+};
+use troupe_api_client::remote::announced;
+use troupe_api_server::{
+    flow::{Classifier, Dump},
+    http::{ExtraRoute, RawReply, options::RawRequest, streaming::query_values},
     store::{self, Store, StoreError},
 };
 

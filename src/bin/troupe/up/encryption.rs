@@ -3,9 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use troupe_api::{
+use troupe_api::resources::builtin;
+use troupe_api_server::{
     encryption::{EncryptionConfiguration, EncryptionHealth, EncryptionRules, Loaded},
-    resources::builtin,
     store::Store,
 };
 

@@ -15,11 +15,13 @@ use troupe_api::{
         tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
         x509::X509Authenticator,
     },
-    authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
     features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
-    reloading::{FollowedFile, LOOK_EVERY},
     service::{Listers, UserInfo},
+};
+use troupe_api_server::{
+    authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
+    reloading::{FollowedFile, LOOK_EVERY},
     webhook_client::Endpoint,
 };
 

@@ -27,7 +27,7 @@ use troupe_actors::{
     apiserver::ApiServer,
     runtime::system::{System, SystemOptions},
 };
-use troupe_api::{
+use troupe_api_server::{
     audit::AuditLog,
     http::{Connect, ExtraRoute},
 };

@@ -15,7 +15,8 @@ use troupe_actors::{
         system::{System, TaskHandle},
     },
 };
-use troupe_api::{client::Client, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_client::Client;
 use troupe_net::{
     cni::{self, Outcome, bridge},
     echo::HostEcho,

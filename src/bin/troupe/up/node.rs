@@ -35,13 +35,13 @@ use troupe_api::{
         pki::KeyedCertificate,
         tls::{self, RenewableCertificate},
     },
-    client::Client,
-    http::{
-        Connect,
-        streaming::{KubeletConnect, KubeletDialer},
-    },
     meta::{FieldSelector, Object},
     service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
+};
+use troupe_api_client::Client;
+use troupe_api_server::http::{
+    Connect,
+    streaming::{KubeletConnect, KubeletDialer},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{

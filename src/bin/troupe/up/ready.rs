@@ -12,7 +12,8 @@ use troupe_actors::{
     kubelet::node::lease,
     runtime::cache::{Cache, Caches},
 };
-use troupe_api::{client::Client, meta::ObjectKey};
+use troupe_api::meta::ObjectKey;
+use troupe_api_client::Client;
 
 const LOOK: Duration = Duration::from_millis(10);
 /// A node that was there before is waited for no longer: two of the times in which a lease is renewed.

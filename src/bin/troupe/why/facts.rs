@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
-use troupe_api::http::streaming::escaped;
+use troupe_api_server::http::streaming::escaped;
 
 use super::{
     generic::ObjectFacts,

@@ -23,14 +23,12 @@ use tokio::{
     task::AbortHandle,
 };
 use tokio_stream::wrappers::BroadcastStream;
-use troupe_api::{
-    auth::{
-        pki::{LeafSpec, Pki},
-        request_header::CLIENT_NAME,
-        tls::{self, RenewableCertificate},
-    },
-    store::memory::MemoryStore,
+use troupe_api::auth::{
+    pki::{LeafSpec, Pki},
+    request_header::CLIENT_NAME,
+    tls::{self, RenewableCertificate},
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{
     ApiServerOptions,

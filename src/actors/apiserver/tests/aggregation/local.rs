@@ -1,11 +1,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use troupe_api::{
-    auth::pki::Pki,
-    service::PatchType,
-    store::{Store, memory::MemoryStore},
-};
+use troupe_api::{auth::pki::Pki, service::PatchType};
+use troupe_api_server::store::{Store, memory::MemoryStore};
 
 use super::{
     super::edge::door::Door,

@@ -6,8 +6,8 @@ use serde_json::json;
 use troupe_api::{
     ApiService,
     service::{ListOptions, Operation},
-    store::{Store, memory::MemoryStore},
 };
+use troupe_api_server::store::{Store, memory::MemoryStore};
 
 use super::{
     super::edge::door::Door,

@@ -8,8 +8,8 @@ use troupe_api::{
     meta::Object,
     service::{ListOptions, ListReply, Operation, PatchType, ReplyBody, Target, WatchOptions, WatchStream, WriteOptions},
     status::Status,
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::super::webhooks::endpoint::{Answer, Endpoint};
 use crate::apiserver::{

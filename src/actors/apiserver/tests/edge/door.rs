@@ -17,9 +17,9 @@ use troupe_api::{
         tls,
         x509::X509Authenticator,
     },
-    http::{HttpOptions, HttpServerHandle, serve},
     version::VersionInfo,
 };
+use troupe_api_server::http::{HttpOptions, HttpServerHandle, serve};
 
 use crate::apiserver::testing::{TestApi, boot};
 

@@ -10,8 +10,8 @@ use troupe_api::{
     certificates::Draft,
     meta::SystemClock,
     service::UserInfo,
-    store::memory::MemoryStore,
 };
+use troupe_api_server::store::memory::MemoryStore;
 
 use super::{map, validating};
 use crate::apiserver::{

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use troupe_api::{
     meta::Revision,
     service::{DeleteOptions, EventType, ListOptions, WatchItem, WatchOptions, WatchStream},
-    store::etcd::testing::EtcdCluster,
 };
+use troupe_api_server::store::etcd::testing::EtcdCluster;
 
 use crate::apiserver::{
     ApiServerOptions,
@@ -175,7 +175,7 @@ async fn events_that_expire_together_leave_the_caches_together() {
     for n in 0..50 {
         let event = json!({"kind": "Event", "apiVersion": "v1", "metadata": {"name": format!("e{n}"), "namespace": "default", "uid": "u"}});
         let key = format!("/registry/events/default/e{n}");
-        troupe_api::store::Store::create(&store, key.into(), event.to_string().into(), ttl).await.expect("creates");
+        troupe_api_server::store::Store::create(&store, key.into(), event.to_string().into(), ttl).await.expect("creates");
     }
     let api = &replicas.apis[0];
     assert_eq!(api.names("events", "default").await.len(), 50);

@@ -3,10 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
-use troupe_api::{
-    audit::{AuditLog, LogFile, LogOptions, Policy},
-    meta::SystemClock,
-};
+use troupe_api::meta::SystemClock;
+use troupe_api_server::audit::{AuditLog, LogFile, LogOptions, Policy};
 
 use super::{
     super::edge::door::Door,

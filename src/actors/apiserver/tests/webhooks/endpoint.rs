@@ -43,7 +43,7 @@ pub struct Endpoint {
 
 /// An API server whose webhooks may be on this machine.
 pub async fn boot() -> TestApi {
-    let mut options = ApiServerOptions::new(Arc::new(troupe_api::store::memory::MemoryStore::new()));
+    let mut options = ApiServerOptions::new(Arc::new(troupe_api_server::store::memory::MemoryStore::new()));
     options.webhooks_on_loopback = true;
     boot_with(options).await
 }

@@ -15,7 +15,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
     sync::mpsc,
 };
-use troupe_api::{aside::places::Places, http::streaming::LogOptions};
+use troupe_api::aside::places::Places;
+use troupe_api_server::http::streaming::LogOptions;
 
 use super::{printer::Printer, tail::tail_start, watched::Watched};
 use crate::{

@@ -1,7 +1,7 @@
 //! From records to the text that was asked for. Pure.
 
 use jiff::Timestamp;
-use troupe_api::http::streaming::{LogOptions, LogStream};
+use troupe_api_server::http::streaming::{LogOptions, LogStream};
 
 use super::format::{nine_digits, parse};
 

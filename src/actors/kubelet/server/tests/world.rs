@@ -13,11 +13,11 @@ use troupe_api::{
         tls,
         x509::X509Authenticator,
     },
-    http::{
-        self, HttpOptions, HttpServerHandle,
-        streaming::{KubeletConnect, KubeletDialer},
-    },
     version::VersionInfo,
+};
+use troupe_api_server::http::{
+    self, HttpOptions, HttpServerHandle,
+    streaming::{KubeletConnect, KubeletDialer},
 };
 use troupe_cri::{
     GrpcRuntime, Runtime, names,

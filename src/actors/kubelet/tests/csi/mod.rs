@@ -11,10 +11,10 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Client,
     meta::SystemClock,
     service::{DeleteOptions, ListOptions, PatchType},
 };
+use troupe_api_client::Client;
 
 use self::{
     driver::{Driver, NAME},

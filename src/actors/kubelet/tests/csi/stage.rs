@@ -14,11 +14,11 @@ use troupe_api::{
         tokens::{Issuer, SigningKey},
     },
     certificates::Draft,
-    client::Client,
     meta::SystemClock,
     service::{DeleteOptions, ListOptions, PatchType, UserInfo},
-    store::memory::MemoryStore,
 };
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 use troupe_cri::FakeRuntime;
 
 use super::driver::{Driver, NAME, Served};

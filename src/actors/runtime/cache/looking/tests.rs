@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    client::Client,
     meta::{Cause, GroupResource, LabelSelector, ObjectKey},
     metrics::{parse::Samples, render},
     resources::Registry,
     service::{Announced, Target, UserInfo, WatchOptions, WatchStream},
-    store::memory::MemoryStore,
 };
+use troupe_api_client::Client;
+use troupe_api_server::store::memory::MemoryStore;
 
 use crate::{
     apiserver::{

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use troupe_api::store::etcd::{EtcdOptions, EtcdStore};
+use troupe_api_server::store::etcd::{EtcdOptions, EtcdStore};
 
 use super::Finding;
 use crate::{config::Config, containerd, state::EtcdConfig};

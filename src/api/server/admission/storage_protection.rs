@@ -1,0 +1,44 @@
+//! `StorageObjectInUseProtection`: volumes and claims are born with the finalizer that keeps them while they are used.
+//! The controllers `pvc-protection` and `pv-protection` take it away.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use troupe_api::status::Status;
+
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
+
+/// Keeps a claim while a pod uses it.
+pub const PVC_FINALIZER: &str = "kubernetes.io/pvc-protection";
+/// Keeps a volume while it is bound.
+pub const PV_FINALIZER: &str = "kubernetes.io/pv-protection";
+
+/// The plugin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StorageObjectInUseProtection;
+
+impl Plugin for StorageObjectInUseProtection {
+    fn name(&self) -> &'static str {
+        "StorageObjectInUseProtection"
+    }
+}
+
+#[async_trait]
+impl MutatingPlugin for StorageObjectInUseProtection {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
+        if request.operation != Operation::Create {
+            return Ok(());
+        }
+        let finalizer = match () {
+            () if request.is_main("", "persistentvolumeclaims") => PVC_FINALIZER,
+            () if request.is_main("", "persistentvolumes") => PV_FINALIZER,
+            () => return Ok(()),
+        };
+        let Some(object) = request.object_mut() else { return Ok(()) };
+        let mut finalizers = object.list(&["metadata", "finalizers"]).to_vec();
+        if !finalizers.contains(&Value::from(finalizer)) {
+            finalizers.push(json!(finalizer));
+            object.set(&["metadata", "finalizers"], finalizers);
+        }
+        Ok(())
+    }
+}

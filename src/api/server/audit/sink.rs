@@ -1,0 +1,144 @@
+//! The queue between requests and the log, and the thread that empties it.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use troupe_api::meta::Clock;
+
+use super::{
+    AuditWebhook, Event, LogFile, Policy, Subject, Verdict,
+    webhook::{EVENTS, LONGEST_EVENT},
+};
+
+/// Events that may wait, and bytes of the bodies they hold. A request that finds the queue full waits itself.
+const QUEUE: usize = 1024;
+const HELD: usize = 32 << 20;
+/// How long closing waits for what is queued.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// An event to be written.
+pub type Record = Box<Event>;
+
+/// A record with its share of what may be held.
+type Queued = (Record, Option<OwnedSemaphorePermit>);
+
+/// The audit log of a front door.
+pub struct AuditLog {
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    queue: Mutex<Option<mpsc::Sender<Queued>>>,
+    /// What bodies may still be held.
+    room: Arc<Semaphore>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl AuditLog {
+    /// Starts the thread that hands events to the backends.
+    pub fn start(policy: Policy, backends: impl Into<Backends>, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
+        let backends = backends.into();
+        let (queue, records) = mpsc::channel(QUEUE);
+        let times = clock.clone();
+        let writer = thread::Builder::new().name("audit".into()).spawn(move || write(records, backends, &*times))?;
+        Ok(Arc::new(AuditLog {
+            policy,
+            clock,
+            queue: Mutex::new(Some(queue)),
+            room: Arc::new(Semaphore::new(HELD)),
+            writer: Mutex::new(Some(writer)),
+        }))
+    }
+
+    pub fn judge(&self, subject: Subject<'_>) -> Verdict {
+        self.policy.judge(subject)
+    }
+
+    pub fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    /// Queues a record; waits while the queue is full.
+    pub async fn record(&self, record: Record) {
+        let share = share(&record);
+        // Nobody closes it.
+        let held = self.room.clone().acquire_many_owned(share).await.ok();
+        let queue = self.queue.lock().clone();
+        if let Some(queue) = queue
+            && queue.send((record, held)).await.is_err()
+        {
+            tracing::error!("the audit log is not written any more");
+        }
+    }
+
+    /// Queues a record from where nothing can wait: a full queue is waited for aside.
+    pub fn record_aside(self: &Arc<Self>, record: Record) {
+        let Some(queue) = self.queue.lock().clone() else { return };
+        let record = match self.room.clone().try_acquire_many_owned(share(&record)) {
+            Ok(held) => match queue.try_send((record, Some(held))) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full((record, _))) => record,
+                Err(mpsc::error::TrySendError::Closed(_)) => return tracing::error!("the audit log is not written any more"),
+            },
+            Err(_) => record,
+        };
+        let log = self.clone();
+        drop(tokio::task::spawn(async move { log.record(record).await }));
+    }
+
+    /// Takes no more records and waits until those taken are written.
+    pub fn close(&self) {
+        self.queue.lock().take();
+        let Some(writer) = self.writer.lock().take() else { return };
+        let deadline = std::time::Instant::now() + CLOSE;
+        while !writer.is_finished() && std::time::Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Where events go.
+#[derive(Default)]
+pub struct Backends {
+    pub file: Option<LogFile>,
+    pub webhook: Option<AuditWebhook>,
+}
+
+impl From<LogFile> for Backends {
+    fn from(file: LogFile) -> Self {
+        Backends { file: Some(file), webhook: None }
+    }
+}
+
+impl Backends {
+    fn take(&mut self, record: &Event, clock: &dyn Clock) {
+        EVENTS.with(&[]).increment();
+        let line = record.line();
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.append(&line, clock.now())) {
+            tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
+        }
+        if let Some(webhook) = &self.webhook {
+            let line = if line.len() > LONGEST_EVENT { record.truncated().line() } else { line };
+            // What was set aside for it to grow is not kept.
+            webhook.take(line.into_boxed_slice().into());
+        }
+    }
+}
+
+/// How much of the room a record takes.
+fn share(record: &Event) -> u32 {
+    u32::try_from(record.held().min(HELD)).unwrap_or(u32::MAX)
+}
+
+/// Writes what comes; what was written is handed to the system whenever nothing more waits.
+fn write(mut records: mpsc::Receiver<Queued>, mut backends: Backends, clock: &dyn Clock) {
+    while let Some(record) = records.blocking_recv() {
+        let mut next = Some(record);
+        while let Some((record, _held)) = next {
+            backends.take(&record, clock);
+            next = records.try_recv().ok();
+        }
+        if let Some(Err(error)) = backends.file.as_mut().map(LogFile::flush) {
+            tracing::error!(%error, "cannot write the audit log");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Events for a webhook, in batches (`audit.k8s.io/v1` EventList). Requests never wait for it: what it is too slow for is dropped, and counted.
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use troupe_api::metrics::{Collect, Counter, Family};
+
+use crate::webhook_client::Endpoint;
+
+/// Events that may wait, that are sent together, and how long the first of them waits for others: upstream's defaults.
+const BUFFER: usize = 10_000;
+/// Bytes of events that wait or are being sent.
+const HELD: usize = 32 << 20;
+const BATCH: usize = 400;
+const WAIT: Duration = Duration::from_secs(30);
+/// Bytes that are sent together.
+const LONGEST_BATCH: usize = 10 << 20;
+/// Bytes of an event that is sent with its bodies.
+pub(super) const LONGEST_EVENT: usize = LONGEST_BATCH;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end waits for what is not sent yet.
+const LAST: Duration = Duration::from_secs(4);
+const LONGEST_ANSWER: usize = 64 << 10;
+
+pub(super) static EVENTS: Family<Counter> =
+    Family::new("apiserver_audit_event_total", "Counter of audit events generated and sent to the audit backend.", &[]);
+static ERRORS: Family<Counter> = Family::new(
+    "apiserver_audit_error_total",
+    "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
+    &["plugin"],
+);
+
+/// What is counted of events that are sent.
+pub static COLLECTORS: [&dyn Collect; 2] = [&EVENTS, &ERRORS];
+
+/// The JSON of an event with its share of what may be held.
+type Queued = (Bytes, OwnedSemaphorePermit);
+
+/// Takes events for a webhook, which a thread of its own sends.
+pub struct AuditWebhook {
+    queue: Option<mpsc::Sender<Queued>>,
+    /// What may still be held.
+    room: Arc<Semaphore>,
+    /// Closed when all is sent.
+    sent: std::sync::mpsc::Receiver<()>,
+}
+
+impl AuditWebhook {
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(endpoint: Endpoint) -> io::Result<Self> {
+        Self::waiting(endpoint, WAIT)
+    }
+
+    fn waiting(endpoint: Endpoint, wait: Duration) -> io::Result<Self> {
+        let (queue, events) = mpsc::channel(BUFFER);
+        let (sending, sent) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let endpoint = endpoint.driven_by(runtime.handle().clone());
+        thread::Builder::new().name("audit-webhook".into()).spawn(move || {
+            runtime.block_on(send_all(endpoint, events, wait));
+            drop::<std::sync::mpsc::Sender<()>>(sending);
+        })?;
+        Ok(AuditWebhook { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent })
+    }
+
+    /// Takes the JSON of an event, unless too many wait or they are too long together.
+    pub fn take(&self, event: Bytes) {
+        let Some(queue) = &self.queue else { return };
+        let share = u32::try_from(event.len()).unwrap_or(u32::MAX);
+        let room = self.room.clone().try_acquire_many_owned(share);
+        let taken = room.is_ok_and(|held| queue.try_send((event, held)).is_ok());
+        if !taken {
+            ERRORS.with(&["buffered"]).increment();
+            tracing::warn!("audit buffer queue blocked: an event is not sent to the webhook");
+        }
+    }
+}
+
+/// What waits is sent first, if that is soon done.
+impl Drop for AuditWebhook {
+    fn drop(&mut self) {
+        self.queue = None;
+        // Nothing is ever sent through it: this ends with the thread, or after a while.
+        let _ = self.sent.recv_timeout(LAST);
+    }
+}
+
+async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, wait: Duration) {
+    while let Some(first) = events.recv().await {
+        let (batch, held) = collect(first, &mut events, wait).await;
+        let count = batch.len() as u64;
+        let answer = endpoint.post(list(batch), PATIENCE, LONGEST_ANSWER).await;
+        // What is under way counts, too.
+        drop(held);
+        if let Err(error) = answer {
+            ERRORS.with(&["webhook"]).add(count);
+            tracing::error!(error, events = count, "cannot send audit events to the webhook");
+        }
+    }
+}
+
+/// The first event with those that come soon, and what they hold together.
+async fn collect((first, mut held): Queued, events: &mut mpsc::Receiver<Queued>, wait: Duration) -> (Vec<Bytes>, OwnedSemaphorePermit) {
+    let (ends, mut size) = (Instant::now() + wait, first.len());
+    let mut batch = vec![first];
+    while batch.len() < BATCH && size < LONGEST_BATCH {
+        match tokio::time::timeout_at(ends, events.recv()).await {
+            Ok(Some((event, share))) => {
+                size += event.len();
+                held.merge(share);
+                batch.push(event);
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    (batch, held)
+}
+
+/// The events in one body; each is let go when it is in there.
+fn list(batch: Vec<Bytes>) -> Bytes {
+    let mut list = BytesMut::with_capacity(batch.iter().map(|event| event.len() + 1).sum::<usize>() + 100);
+    list.put_slice(br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#);
+    for (index, event) in batch.into_iter().enumerate() {
+        if index > 0 {
+            list.put_u8(b',');
+        }
+        list.put_slice(event.trim_ascii());
+    }
+    list.put_slice(b"]}");
+    list.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook_client::testing::Server;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_waits_is_sent_before_the_end() {
+        let server = Server::serve(|_, _| (200, String::new())).await;
+        let webhook = AuditWebhook::start(Endpoint::of_kubeconfig(&server.kubeconfig).expect("works")).expect("starts");
+        webhook.take(Bytes::from_static(b"{\"auditID\":\"last\"}"));
+        tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
+        assert_eq!(server.asked()[0].1["items"][0]["auditID"], "last");
+    }
+
+    #[tokio::test]
+    async fn events_are_sent_together() {
+        let server = Server::serve(|_, _| (200, String::new())).await;
+        let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
+        let webhook = AuditWebhook::waiting(endpoint, Duration::from_millis(200)).expect("starts");
+        for id in ["a", "b"] {
+            webhook.take(format!("{{\"auditID\":\"{id}\"}}\n").into());
+        }
+        while server.asked().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let sent = &server.asked()[0].1;
+        assert_eq!((&sent["kind"], &sent["apiVersion"]), (&"EventList".into(), &"audit.k8s.io/v1".into()));
+        assert_eq!(sent["items"], serde_json::json!([{"auditID": "a"}, {"auditID": "b"}]));
+    }
+
+    #[tokio::test]
+    async fn what_a_webhook_is_too_slow_for_is_counted_and_keeps_nobody_waiting() {
+        let (webhook, _events) = stuck(1);
+        let before = dropped();
+        for _ in 0..3 {
+            webhook.take(Bytes::from_static(b"{}"));
+        }
+        assert!(dropped() >= before + 2);
+    }
+
+    #[tokio::test]
+    async fn events_are_held_by_their_length_until_they_are_sent() {
+        let (webhook, mut events) = stuck(BUFFER);
+        let take = |times: usize| (0..times).for_each(|_| webhook.take(Bytes::from(vec![b'x'; 1 << 20])));
+        let before = dropped();
+        take(100);
+        assert!(dropped() >= before + 68);
+        assert_eq!(events.len(), 32);
+        let first = events.recv().await.expect("waits");
+        let (batch, held) = collect(first, &mut events, WAIT).await;
+        assert_eq!((batch.len(), held.num_permits()), (10, 10 << 20));
+        drop(list(batch));
+        take(1);
+        assert_eq!(events.len(), 22, "what is under way still counts");
+        drop(held);
+        take(20);
+        assert_eq!(events.len(), 32);
+    }
+
+    fn dropped() -> u64 {
+        ERRORS.with(&["buffered"]).get()
+    }
+
+    /// A webhook that nothing is sent to.
+    fn stuck(buffer: usize) -> (AuditWebhook, mpsc::Receiver<Queued>) {
+        let (queue, events) = mpsc::channel(buffer);
+        (AuditWebhook { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent: std::sync::mpsc::channel().1 }, events)
+    }
+}
