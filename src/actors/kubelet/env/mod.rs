@@ -163,7 +163,7 @@ fn from_reference(inputs: &EnvInputs<'_>, container: &Container, source: &EnvVar
         let name = field.container_name.as_deref().filter(|name| !name.is_empty() && *name != container.name);
         let spec = inputs.pod.spec.as_ref();
         let other = name.and_then(|name| crate::kubelet::worker::plan::find_container(spec?, name));
-        return resource_value(other.unwrap_or(container), field, inputs.machine).map(Some).map_err(EnvError);
+        return resource_value(inputs.pod, other.unwrap_or(container), field, inputs.machine).map(Some).map_err(EnvError);
     }
     if let Some(reference) = &source.file_key_ref {
         return files::value(inputs.files, reference).map_err(EnvError);

@@ -66,6 +66,19 @@ fn variables_that_double_each_other_end_at_what_a_program_can_be_given() {
 }
 
 #[test]
+fn a_limit_that_a_container_lacks_is_its_pods() {
+    let env = json!([
+        {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+        {"name": "MEMORY", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
+    ]);
+    let mut pod = pod(json!({"name": "c", "env": env, "resources": {"limits": {"cpu": "500m"}}}));
+    let limits = json!({"limits": {"cpu": "1250m", "memory": "64Mi"}});
+    pod.spec.as_mut().expect("a spec").resources = Some(serde_json::from_value(limits).expect("resources"));
+    let want = [("CPU", "1"), ("MEMORY", "67108864")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(build(&pod, &references(), &[]), Ok(want.to_vec()));
+}
+
+#[test]
 fn what_is_missing_is_named_unless_optional() {
     let missing = |optional: bool| {
         let pod =
