@@ -268,6 +268,7 @@ async fn configure(
         hugepages: &context.hugepages,
         masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,
+        seccomp_default: context.seccomp_default,
     };
     let mut config = container_config(&step.pod, container, inputs)?;
     if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
