@@ -13,7 +13,7 @@ mod server;
 mod webhook;
 mod writer;
 
-use std::{collections::BTreeMap, process::Command, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use kube::Client;
 use serde_json::{Value, json};
@@ -135,8 +135,7 @@ fn left(cluster: &Cluster) -> Vec<String> {
 }
 
 fn kill_api_server(cluster: &Cluster) {
-    let killed = Command::new("kill").args(["-9", &cluster.pid()]).status().expect("kill runs");
-    assert!(killed.success());
+    cluster.strike("-9");
     thread::sleep(Duration::from_secs(1));
     cluster.start();
 }
