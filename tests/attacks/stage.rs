@@ -51,7 +51,9 @@ static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
 /// What so many attacks left behind is enough: the next test gets a new stage.
 const TESTS: u32 = 12;
 /// How long a test waits for the end of what others left.
-const REST: Duration = Duration::from_secs(40);
+const REST: Duration = Duration::from_secs(60);
+/// The processor time in a second of a daemon that nobody asks for anything.
+const IDLE: Duration = Duration::from_millis(250);
 
 impl Deref for Turn {
     type Target = Stage;
@@ -163,8 +165,8 @@ impl Stage {
         (result, toll)
     }
 
-    /// Waits until what earlier tests left is taken away, which would count as a cost of the next attack. What waits for something else by
-    /// then, such as pods of nodes that do not exist, costs nothing.
+    /// Waits until what earlier tests left is taken away, or waits for something else, such as the end of a pod's grace: what the daemon still
+    /// has to do with it would count as a cost of the next attack.
     fn come_to_rest(&self) {
         let deadline = Instant::now() + REST;
         while Instant::now() < deadline {
@@ -172,7 +174,10 @@ impl Stage {
             if listed.status.success() && !String::from_utf8_lossy(&listed.stdout).contains("Terminating") {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(200));
+            let (_, toll) = self.toll_of(|| std::thread::sleep(Duration::from_secs(1)));
+            if toll.processor < IDLE {
+                return;
+            }
         }
     }
 
