@@ -313,7 +313,7 @@ fn why_tells_what_is_wrong_with_pods() {
     cluster.kubectl("delete namespace troubles --wait=false");
     explains("namespace/troubles", &["Terminating", "configmaps are left", "kept, held by finalizers: example.com/keep"]);
     cluster.kubectl_words(&["-n", "troubles", "patch", "configmap", "kept", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
-    cluster.kubectl("wait --for=delete namespace/troubles --timeout=120s");
+    cluster.kubectl("wait --for=delete namespace/troubles --timeout=180s");
 }
 
 /// It minds pods of this test alone.

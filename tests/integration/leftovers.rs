@@ -124,6 +124,7 @@ fn down_leaves_no_trace_and_up_brings_everything_back_until_purge() {
     let dropped = cluster.inside("iptables").args(["-P", "FORWARD", "DROP"]).status().expect("iptables runs");
     assert!(dropped.success());
     cluster.start();
+    cluster.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=120s");
     sample::deploy(&cluster);
     let objects = || cluster.kubectl("-n sample get deployments,replicasets,services,configmaps,pods -o name");
     let (before, networks) = (objects(), network_namespaces(&cluster));
