@@ -1,10 +1,11 @@
-//! The one writer of a layout's rules: collects what units report for a few milliseconds and applies the difference in one transaction.
+//! The one writer of a layout's rules: applies the difference that a report makes at once, and while it is at work collects what else is reported
+//! for a few milliseconds, for one transaction.
 //! When a transaction fails, or somebody flushed our chains, it reads the kernel's state and applies the difference to that.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::Message;
@@ -27,8 +28,10 @@ use crate::runtime::{
     host::{On, Unit, UnitContext},
 };
 
-/// How long reports are collected.
+/// How long reports are collected while transactions follow each other.
 const COALESCE: Duration = Duration::from_millis(3);
+/// After so long without a transaction the next report is not waited for: only what is reported in the same millisecond goes in with it.
+const QUIET: Duration = Duration::from_millis(20);
 const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// What an owner asks of the node now; `None` when it is gone.
@@ -94,6 +97,8 @@ pub struct RuleTable<L: Layout> {
     comparing: Option<Duration>,
     busy: bool,
     armed: bool,
+    /// When the last transaction ended.
+    applied_at: Option<Instant>,
     retry: Duration,
     /// Flows to forget once the rules are in.
     owed: Vec<StaleFlows>,
@@ -137,6 +142,7 @@ impl<L: Layout> RuleTable<L> {
             comparing: None,
             busy: false,
             armed: false,
+            applied_at: None,
             retry: MIN_RETRY,
             owed: Vec::new(),
             owed_later: Vec::new(),
@@ -224,6 +230,7 @@ impl<L: Layout> RuleTable<L> {
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
+        self.applied_at = Some(cx.system().instant());
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
@@ -327,6 +334,13 @@ impl<L: Layout> RuleTable<L> {
     }
 }
 
+/// How long more reports are waited for behind the first: not at all where nothing has changed for a while. Many that come at once go in with
+/// the second transaction then.
+fn collecting(applied_at: Option<Instant>, now: Instant) -> Duration {
+    let is_quiet = applied_at.is_some_and(|at| now.saturating_duration_since(at) >= QUIET);
+    if is_quiet { Duration::ZERO } else { COALESCE }
+}
+
 impl<L: Layout> Unit for RuleTable<L> {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         (self.tell_started)();
@@ -357,7 +371,7 @@ impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
         }
         self.queue.insert(owner, plan);
         L::queued(self.backend.family, self.queue.waiting());
-        self.arm(COALESCE, cx);
+        self.arm(collecting(self.applied_at, cx.system().instant()), cx);
         Reply::Now(())
     }
 }
@@ -388,5 +402,19 @@ impl<L: Layout> On<AwaitInstalled<L>> for RuleTable<L> {
         self.waiting.push((owner, tell));
         self.answer();
         Reply::later(async move { told.await.map_err(|_| NotInstalled) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_change_waits_for_no_others_and_those_of_a_burst_for_each_other() {
+        let begun = Instant::now();
+        let after = |millis| begun + Duration::from_millis(millis);
+        assert_eq!(collecting(None, after(0)), COALESCE, "at the start all report");
+        assert_eq!(collecting(Some(after(0)), after(2)), COALESCE);
+        assert_eq!(collecting(Some(after(0)), after(20)), Duration::ZERO);
     }
 }
