@@ -30,7 +30,9 @@ use crate::runtime::{
 
 /// How long reports are collected while transactions follow each other.
 const COALESCE: Duration = Duration::from_millis(3);
-/// After so long without a transaction the next report is not waited for: only what is reported in the same millisecond goes in with it.
+/// The same after a while without: the executor's clock counts milliseconds, so what is reported in the same one goes in together.
+const LEAD: Duration = Duration::from_micros(100);
+/// Such a while.
 const QUIET: Duration = Duration::from_millis(20);
 const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(30);
@@ -99,6 +101,8 @@ pub struct RuleTable<L: Layout> {
     armed: bool,
     /// When the last transaction ended.
     applied_at: Option<Instant>,
+    /// The transaction that is under way, or about to be, waited for no further reports: what it left behind has waited long enough.
+    leads: bool,
     retry: Duration,
     /// Flows to forget once the rules are in.
     owed: Vec<StaleFlows>,
@@ -143,6 +147,7 @@ impl<L: Layout> RuleTable<L> {
             busy: false,
             armed: false,
             applied_at: None,
+            leads: false,
             retry: MIN_RETRY,
             owed: Vec::new(),
             owed_later: Vec::new(),
@@ -159,10 +164,16 @@ impl<L: Layout> RuleTable<L> {
             return;
         }
         self.armed = true;
-        cx.after(delay, |unit, cx| {
-            unit.armed = false;
-            unit.apply(cx);
-        });
+        if delay.is_zero() {
+            // Behind the messages that are there, without waiting for the clock.
+            return cx.spawn_then(std::future::ready(()), |unit, (), cx| unit.fire(cx));
+        }
+        cx.after(delay, Self::fire);
+    }
+
+    fn fire(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.armed = false;
+        self.apply(cx);
     }
 
     fn apply(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -231,6 +242,7 @@ impl<L: Layout> RuleTable<L> {
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
         self.applied_at = Some(cx.system().instant());
+        let pause = if std::mem::take(&mut self.leads) { Duration::ZERO } else { COALESCE };
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
@@ -246,7 +258,7 @@ impl<L: Layout> RuleTable<L> {
                 self.answer();
                 match self.queue.pieces() {
                     0 if self.queue.is_empty() => {}
-                    0 => self.arm(COALESCE, cx),
+                    0 => self.arm(pause, cx),
                     _ => self.arm(Duration::ZERO, cx),
                 }
             }
@@ -334,11 +346,11 @@ impl<L: Layout> RuleTable<L> {
     }
 }
 
-/// How long more reports are waited for behind the first: not at all where nothing has changed for a while. Many that come at once go in with
-/// the second transaction then.
+/// How long more reports are waited for behind the first: hardly where nothing has changed for a while. What comes a little later goes in with the
+/// second transaction then, at once behind the first.
 fn collecting(applied_at: Option<Instant>, now: Instant) -> Duration {
     let is_quiet = applied_at.is_some_and(|at| now.saturating_duration_since(at) >= QUIET);
-    if is_quiet { Duration::ZERO } else { COALESCE }
+    if is_quiet { LEAD } else { COALESCE }
 }
 
 impl<L: Layout> Unit for RuleTable<L> {
@@ -371,7 +383,11 @@ impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
         }
         self.queue.insert(owner, plan);
         L::queued(self.backend.family, self.queue.waiting());
-        self.arm(collecting(self.applied_at, cx.system().instant()), cx);
+        if !self.armed && !self.busy {
+            let delay = collecting(self.applied_at, cx.system().instant());
+            self.leads = delay == LEAD;
+            self.arm(delay, cx);
+        }
         Reply::Now(())
     }
 }
@@ -415,6 +431,6 @@ mod tests {
         let after = |millis| begun + Duration::from_millis(millis);
         assert_eq!(collecting(None, after(0)), COALESCE, "at the start all report");
         assert_eq!(collecting(Some(after(0)), after(2)), COALESCE);
-        assert_eq!(collecting(Some(after(0)), after(20)), Duration::ZERO);
+        assert_eq!(collecting(Some(after(0)), after(20)), LEAD);
     }
 }
