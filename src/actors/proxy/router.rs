@@ -26,7 +26,7 @@ use crate::runtime::{
     controller::ReconcileContext,
     envelope::Reply,
     events,
-    host::{On, Unit, UnitAddr, UnitContext},
+    host::{On, Unit, UnitAddr, UnitContext, WeakUnitAddr},
     unit::Policy,
 };
 
@@ -50,7 +50,7 @@ pub struct ServiceRouter {
     options: ProxyOptions,
     family: Family,
     node: Arc<NodeView>,
-    units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
+    units: HashMap<ObjectKey, WeakUnitAddr<ServiceRules>>,
     table: Option<UnitAddr<ServiceTable>>,
     /// What all units share: there are as many of them as Services.
     means: Option<Arc<Means>>,
@@ -84,7 +84,7 @@ impl ServiceRouter {
         table.wake(AwaitOwners(owners), cx.cause().clone());
         self.report_range(cx);
         for key in keys {
-            match self.units.get(&key) {
+            match self.unit(&key) {
                 Some(unit) => unit.wake(PlanRules { report_anyway: true }, cx.cause().clone()),
                 None => self.start_unit(key, cx),
             }
@@ -98,12 +98,17 @@ impl ServiceRouter {
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 
+    /// The living unit of a Service.
+    fn unit(&self, key: &ObjectKey) -> Option<UnitAddr<ServiceRules>> {
+        self.units.get(key).and_then(WeakUnitAddr::upgrade)
+    }
+
     fn start_unit(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
         let Some(means) = self.means.clone() else { return };
         let (policy, own) = (policy(&means, &key), key.clone());
         let path = format!("{}/services/{key}", Proxy::path(self.family));
         let unit = cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), means.clone()));
-        self.units.insert(key, unit);
+        self.units.insert(key, unit.downgrade());
     }
 
     fn end_unit(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
@@ -176,14 +181,13 @@ impl On<ServiceTouched> for ServiceRouter {
             return Reply::Now(());
         }
         let exists = self.options.services.contains(&key);
-        match self.units.get(&key) {
-            Some(unit) if exists && unit.connected() => {
+        match self.unit(&key) {
+            Some(unit) if exists => {
                 unit.lift_quarantine();
                 unit.wake(PlanRules { report_anyway: false }, cx.cause().clone());
             }
-            _ if exists => self.start_unit(key, cx),
-            Some(_) => self.end_unit(&key, cx),
-            None => {}
+            None if exists => self.start_unit(key, cx),
+            _ => self.end_unit(&key, cx),
         }
         Reply::Now(())
     }
