@@ -378,8 +378,12 @@ impl<L: Layout> Unit for RuleTable<L> {
 
 impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
     fn on(&mut self, SetRules { owner, plan }: SetRules<L>, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
-        if let Some(awaited) = &mut self.awaited {
-            awaited.remove(&owner);
+        if let Some(awaited) = &mut self.awaited
+            && awaited.remove(&owner)
+            && awaited.is_empty()
+        {
+            // There may have been very many.
+            awaited.shrink_to_fit();
         }
         self.queue.insert(owner, plan);
         L::queued(self.backend.family, self.queue.waiting());
@@ -403,7 +407,7 @@ impl<L: Layout> On<AwaitOwners<L>> for RuleTable<L> {
         cx.after(patience, |unit, cx| {
             if let Some(late) = unit.awaited.as_mut().filter(|awaited| !awaited.is_empty()) {
                 tracing::error!(late = late.len(), "{} did not report in time, applying the others", L::OWNERS);
-                late.clear();
+                *late = HashSet::new();
                 unit.arm(Duration::ZERO, cx);
             }
         });
