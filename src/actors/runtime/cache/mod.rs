@@ -325,6 +325,7 @@ impl<K: KubeObject> Cache<K> {
 
     /// Swaps in a whole list, then tells subscribers of the difference, a turn at a time. Nothing else may be applied meanwhile.
     pub(crate) async fn replace(&self, listed: Objects, revision: Revision) {
+        let listed = dense(listed).await;
         let mut filed = self.file_aside(&listed).await;
         let before = {
             let _writer = self.0.subscribers.lock();
@@ -386,6 +387,19 @@ impl<K: KubeObject> Cache<K> {
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.0.freshness
     }
+}
+
+/// The same objects in a tree of full leaves. A leaf is divided when it is full, so one that is filled in the order of keys leaves all of them half
+/// empty; of every other key first, they have room for those in between.
+async fn dense(listed: Objects) -> Objects {
+    let (mut dense, mut turn) = (Objects::new(), Turn::default());
+    for first in [0, 1] {
+        for (key, stored) in listed.iter().skip(first).step_by(2) {
+            dense.insert(key.clone(), stored.clone());
+            turn.step().await;
+        }
+    }
+    dense
 }
 
 /// A new list is being announced while this lives, also when somebody who hears of it panics.
