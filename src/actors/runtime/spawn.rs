@@ -13,14 +13,14 @@ use super::{
 
 impl System {
     /// Starts a unit at `path` (`controllers/deployment`), built by `factory` now and after each failure. The unit at the
-    /// longest existing prefix of the path is its parent. A unit that lives at this path already is stopped.
+    /// longest existing prefix of the path is its parent. A unit that lives at this path already is stopped. Very many units share a policy.
     pub fn spawn<U: Unit>(
         &self,
         path: impl Into<Arc<str>>,
-        policy: Policy,
+        policy: impl Into<Arc<Policy>>,
         factory: impl FnMut(&mut UnitContext<'_, U>) -> U + Send + 'static,
     ) -> UnitAddr<U> {
-        let path = path.into();
+        let (path, policy): (Arc<str>, Arc<Policy>) = (path.into(), policy.into());
         self.stop(&path);
         let (sender, receiver) = channel::<Host<U>>(policy.mailbox.max(1));
         let addr = Addr::new(sender);

@@ -24,7 +24,7 @@ pub(crate) struct Guard<U: Unit> {
     context: Option<ContextFut<Host<U>, Context<Host<U>>>>,
     /// `None` as long as it has not failed, as nearly all never do.
     failures: Option<Box<Failures>>,
-    policy: Policy,
+    policy: Arc<Policy>,
     seat: Seat,
 }
 
@@ -49,7 +49,7 @@ impl Failures {
 }
 
 impl<U: Unit> Guard<U> {
-    pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Policy, seat: Seat) -> Self {
+    pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Arc<Policy>, seat: Seat) -> Self {
         Guard { context: Some(context), failures: None, policy, seat }
     }
 
@@ -91,7 +91,8 @@ impl<U: Unit> Guard<U> {
         tracing::error!(unit = %entry.path(), panic = why, ?pause, "quarantined, retried slowly from now on");
         entry.set_quarantined();
         if first {
-            tell(why);
+            let path: &str = entry.path();
+            tell(path, why);
         }
         let (window, least) = (self.policy.window, self.policy.max_backoff);
         let failures = self.failures();

@@ -71,7 +71,7 @@ pub struct Host<U: Unit> {
     unit: Option<U>,
     factory: Factory<U>,
     /// `None` before the first one: of units of which there is one per object most never have any.
-    tasks: Option<JoinSet<()>>,
+    tasks: Option<Box<JoinSet<()>>>,
     seat: Seat,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Flags {
 /// What a unit may do while it handles a message.
 pub struct UnitContext<'a, U: Unit> {
     ctx: &'a mut Context<Host<U>>,
-    tasks: &'a mut Option<JoinSet<()>>,
+    tasks: &'a mut Option<Box<JoinSet<()>>>,
     seat: &'a Seat,
     cause: Cause,
 }

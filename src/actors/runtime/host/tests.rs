@@ -184,8 +184,8 @@ async fn fails_again_and_again(system: System) {
     let told = Arc::new(AtomicUsize::new(0));
     let parent = system.spawn("pods", policy(), |_| Counter::default());
     let hears = told.clone();
-    let per_object = Policy::per_object(move |why| {
-        assert_eq!(why, "poisoned by the chaos switch");
+    let per_object = Policy::per_object_at(move |path, why| {
+        assert_eq!((path, why), ("pods/bad", "poisoned by the chaos switch"));
         hears.fetch_add(1, Relaxed);
     });
     let bad = system.spawn("pods/bad", per_object.clone(), |_| Counter::default());
