@@ -346,11 +346,15 @@ impl<L: Layout> RuleTable<L> {
     }
 }
 
-/// How long more reports are waited for behind the first: hardly where nothing has changed for a while. What comes a little later goes in with the
-/// second transaction then, at once behind the first.
-fn collecting(applied_at: Option<Instant>, now: Instant) -> Duration {
+/// How long more reports are waited for behind the first, which may be of sets alone: hardly where nothing has changed for a while. What comes a
+/// little later goes in with the second transaction then, at once behind the first.
+fn collecting(applied_at: Option<Instant>, now: Instant, is_sets: bool) -> Duration {
     let is_quiet = applied_at.is_some_and(|at| now.saturating_duration_since(at) >= QUIET);
-    if is_quiet { LEAD } else { COALESCE }
+    match (is_quiet, is_sets) {
+        (false, _) => COALESCE,
+        (true, false) => LEAD,
+        (true, true) => Duration::ZERO,
+    }
 }
 
 impl<L: Layout> Unit for RuleTable<L> {
@@ -385,11 +389,13 @@ impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
             // There may have been very many.
             awaited.shrink_to_fit();
         }
+        // Rules that name sets come behind these, which can be filled meanwhile.
+        let is_sets = plan.as_ref().is_some_and(|plan| plan.rules.size() == 0 && !plan.rules.is_empty());
         self.queue.insert(owner, plan);
         L::queued(self.backend.family, self.queue.waiting());
         if !self.armed && !self.busy {
-            let delay = collecting(self.applied_at, cx.system().instant());
-            self.leads = delay == LEAD;
+            let delay = collecting(self.applied_at, cx.system().instant(), is_sets);
+            self.leads = delay != COALESCE;
             self.arm(delay, cx);
         }
         Reply::Now(())
@@ -433,8 +439,9 @@ mod tests {
     fn a_lone_change_waits_for_no_others_and_those_of_a_burst_for_each_other() {
         let begun = Instant::now();
         let after = |millis| begun + Duration::from_millis(millis);
-        assert_eq!(collecting(None, after(0)), COALESCE, "at the start all report");
-        assert_eq!(collecting(Some(after(0)), after(2)), COALESCE);
-        assert_eq!(collecting(Some(after(0)), after(20)), LEAD);
+        assert_eq!(collecting(None, after(0), true), COALESCE, "at the start all report");
+        assert_eq!(collecting(Some(after(0)), after(2), true), COALESCE);
+        assert_eq!(collecting(Some(after(0)), after(20), false), LEAD);
+        assert_eq!(collecting(Some(after(0)), after(20), true), Duration::ZERO, "rules may be on their way behind them");
     }
 }

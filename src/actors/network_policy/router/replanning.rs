@@ -60,6 +60,7 @@ impl PolicyRouter {
         // It plans when it starts, and who admits the pod asks it.
         self.begin_peers(&touched, cx);
         self.start_pod(key, cx);
+        self.end_peers(&touched, cx);
     }
 
     /// Lets pods plan anew where something changed, among it whether these sets are needed.

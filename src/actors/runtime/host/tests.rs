@@ -10,7 +10,7 @@ use actix::Message;
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, SystemClock};
 
-use super::{TellError, UnitAddr, UnitContext};
+use super::{Guard, TellError, UnitAddr, UnitContext};
 use crate::{
     runtime::{
         directory::ActorState,
@@ -80,6 +80,11 @@ async fn restarted(system: &System, path: &str, times: u64) {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), reached).await.expect("it restarts in time");
+}
+
+#[test]
+fn what_is_kept_for_each_unit_is_small() {
+    assert!(size_of::<Guard<Counter>>() <= 512, "{}: there are as many as objects", size_of::<Guard<Counter>>());
 }
 
 #[actix::test]
