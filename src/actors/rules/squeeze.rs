@@ -34,7 +34,7 @@ type Places = [u32; 1 << BITS];
 
 /// Where in [`KNOWN`] something of each hash is; where there is nothing, its begin.
 static PLACES: LazyLock<Box<Places>> = LazyLock::new(|| {
-    let mut places = Box::new([0; 1 << BITS]);
+    let mut places: Box<Places> = Box::new([0; 1 << BITS]);
     (0..=KNOWN.len() - LEAST).for_each(|at| note(&mut places, KNOWN, at));
     places
 });
