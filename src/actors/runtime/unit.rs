@@ -26,8 +26,8 @@ pub struct Policy {
 pub struct Quarantine {
     /// The pause between two tries.
     pub pause: Duration,
-    /// Hears why, once for each time it is set aside.
-    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Hears the unit's path and why, once for each time it is set aside.
+    pub tell: Arc<dyn Fn(&str, &str) + Send + Sync>,
 }
 
 impl fmt::Debug for Quarantine {
@@ -53,6 +53,11 @@ impl Default for Policy {
 impl Policy {
     /// For units of which there is one per object. `tell` hears why one is set aside.
     pub fn per_object(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Policy::per_object_at(move |_, why| tell(why))
+    }
+
+    /// The same where very many units share one policy: `tell` hears the path of the one that is set aside, and why.
+    pub fn per_object_at(tell: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
         let quarantine = Quarantine { pause: Duration::from_secs(300), tell: Arc::new(tell) };
         Policy { intensity: 5, quarantine: Some(quarantine), ..Policy::default() }
     }

@@ -24,9 +24,10 @@ mod subscription;
 mod tests;
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -88,6 +89,8 @@ struct Inner<K> {
     progress: Progress,
     /// What those who look how far it is behind know of it.
     freshness: Arc<Freshness>,
+    /// What is made of it and shared by those who use it.
+    made: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
 }
 
 /// A cache of one kind. Cheap to clone; every clone reads the same objects.
@@ -118,6 +121,7 @@ impl<K: KubeObject> Cache<K> {
             announcing: AtomicBool::new(false),
             progress: Progress::default(),
             freshness: Freshness::new(path),
+            made: Mutex::default(),
         }))
     }
 
@@ -277,6 +281,20 @@ impl<K: KubeObject> Cache<K> {
         Subscription::new(self, Arc::new(subscriber))
     }
 
+    /// What `make` makes of this cache, such as an index with more than keys: one for all who ask for its type, as long as any of them has it.
+    /// It must not ask for anything shared itself.
+    pub fn shared<V: Send + Sync + 'static>(&self, make: impl FnOnce(&Self) -> V) -> Arc<V> {
+        let mut made = self.0.made.lock();
+        made.retain(|known| known.strong_count() > 0);
+        let known = made.iter().filter_map(Weak::upgrade).find_map(|known| known.downcast::<V>().ok());
+        known.unwrap_or_else(|| {
+            let new = Arc::new(make(self));
+            let shared: Arc<dyn Any + Send + Sync> = new.clone();
+            made.push(Arc::downgrade(&shared));
+            new
+        })
+    }
+
     fn is_announcing(&self) -> bool {
         self.0.announcing.load(SeqCst)
     }
@@ -307,6 +325,7 @@ impl<K: KubeObject> Cache<K> {
 
     /// Swaps in a whole list, then tells subscribers of the difference, a turn at a time. Nothing else may be applied meanwhile.
     pub(crate) async fn replace(&self, listed: Objects, revision: Revision) {
+        let listed = dense(listed).await;
         let mut filed = self.file_aside(&listed).await;
         let before = {
             let _writer = self.0.subscribers.lock();
@@ -368,6 +387,19 @@ impl<K: KubeObject> Cache<K> {
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.0.freshness
     }
+}
+
+/// The same objects in a tree of full leaves. A leaf is divided when it is full, so one that is filled in the order of keys leaves all of them half
+/// empty; of every other key first, they have room for those in between.
+async fn dense(listed: Objects) -> Objects {
+    let (mut dense, mut turn) = (Objects::new(), Turn::default());
+    for first in [0, 1] {
+        for (key, stored) in listed.iter().skip(first).step_by(2) {
+            dense.insert(key.clone(), stored.clone());
+            turn.step().await;
+        }
+    }
+    dense
 }
 
 /// A new list is being announced while this lives, also when somebody who hears of it panics.
