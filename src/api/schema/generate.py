@@ -8,7 +8,7 @@ whose struct tags say what OpenAPI does not: protobuf numbers, pointers, omitemp
 
 A table is one package. A definition is a line without indent:
 
-    NAME [alias=KIND] [map=atomic] [kind=GROUP/VERSION/KIND]...
+    NAME [alias=KIND] [map=atomic] [required=NAME,...] [union=DISCRIMINATOR:NAME,...] [kind=GROUP/VERSION/KIND]...
 
 and its fields are lines indented by one blank:
 
@@ -16,7 +16,8 @@ and its fields are lines indented by one blank:
 
 TYPE is string, bytes, int32, int64, int, bool, double, a definition of this package, a dotted definition of another one (without
 `io.k8s.`), `[]TYPE` or `{}TYPE`. NUMBERS are protobuf field numbers, joined by `.` where Go inlines a struct, `-` if none.
-FLAGS: `!` required, `*` pointer, `?` omitted when empty, `-` none of these.
+FLAGS: `!` required, `*` pointer, `?` omitted when empty, `-` none of these. A definition names its required fields only where they
+do not stand in the order of their numbers, which usually is the order of the fields in Go.
 """
 
 import glob
@@ -139,6 +140,19 @@ def field_line(name, schema, package, required, facts):
     return " " + " ".join(columns)
 
 
+def order(facts, name):
+    """Where a field stands by its numbers; those without any are the last."""
+    numbers = facts.get(name, (False, False, ["-"]))[2]
+    return [int(number) if number != "-" else 2**32 - 1 for number in numbers]
+
+
+def union_word(union):
+    """Fields of which one is set. Go's names of them are theirs with a capital."""
+    fields = union["fields-to-discriminateBy"]
+    assert all(go == name[0].upper() + name[1:] for name, go in fields.items()), fields
+    return "union=" + union.get("discriminator", "") + ":" + ",".join(fields)
+
+
 def definition(full, schema, go):
     package, name = full.rsplit(".", 1)
     head = [name]
@@ -146,12 +160,15 @@ def definition(full, schema, go):
         head.append("alias=" + ALIASES[full])
     if "x-kubernetes-map-type" in schema:
         head.append("map=" + schema["x-kubernetes-map-type"])
+    facts = go.fields(go_path(package), name)
+    required = schema.get("required", [])
+    if required != sorted(sorted(required), key=lambda field: order(facts, field)):
+        head.append("required=" + ",".join(required))
+    head += [union_word(union) for union in schema.get("x-kubernetes-unions", [])]
     kinds = schema.get("x-kubernetes-group-version-kind", [])
     if name not in ("DeleteOptions", "WatchEvent"):
         head += ["kind={group}/{version}/{kind}".format(**kind) for kind in kinds]
     lines = [" ".join(head)]
-    facts = go.fields(go_path(package), name)
-    required = set(schema.get("required", []))
     for field, value in schema.get("properties", {}).items():
         lines.append(field_line(field, value, package, field in required, facts))
     return lines

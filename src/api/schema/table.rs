@@ -7,6 +7,10 @@ pub struct Definition {
     /// The scalar that this definition stands for, such as `quantity`.
     pub alias: Option<&'static str>,
     pub atomic: bool,
+    /// The names of required fields, joined by `,`, where they do not stand in the order of their numbers.
+    pub required: Option<&'static str>,
+    /// Of which fields one is set, with the field that says which: `DISCRIMINATOR:FIELD,FIELD`, or `:FIELD,FIELD` where none says it.
+    pub union: Option<&'static str>,
     /// `GROUP/VERSION/KIND`
     pub kinds: Vec<&'static str>,
     pub fields: Vec<FieldLine>,
@@ -61,11 +65,13 @@ pub fn aliases(text: &'static str) -> impl Iterator<Item = (&'static str, &'stat
 fn head(line: &'static str) -> Definition {
     let mut words = line.split(' ');
     let name = words.next().unwrap_or_default();
-    let mut definition = Definition { name, alias: None, atomic: false, kinds: Vec::new(), fields: Vec::new() };
+    let mut definition = Definition { name, alias: None, atomic: false, required: None, union: None, kinds: Vec::new(), fields: Vec::new() };
     for word in words {
         match word.split_once('=') {
             Some(("alias", alias)) => definition.alias = Some(alias),
             Some(("map", map)) => definition.atomic = map == "atomic",
+            Some(("required", names)) => definition.required = Some(names),
+            Some(("union", union)) => definition.union = Some(union),
             Some(("kind", kind)) => definition.kinds.push(kind),
             _ => unreachable!("unknown word {word} in a schema table"),
         }
