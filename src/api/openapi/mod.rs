@@ -116,14 +116,14 @@ fn of_server(paths: Map<String, Value>, schemas: Map<String, Value>) -> Value {
 
 /// A document of custom resources. Upstream's says neither what cluster it is of nor how to authenticate.
 fn of_definitions(paths: Map<String, Value>, schemas: Map<String, Value>) -> Value {
-    let components = Map::from_iter([("schemas".to_owned(), schemas.into())]);
+    let components: Map<String, Value> = Map::from_iter([("schemas".to_owned(), Value::Object(schemas))]);
     of_parts(json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}), paths, components.into())
 }
 
 fn of_parts(info: Value, paths: Map<String, Value>, components: Value) -> Value {
     // They are long, so they are moved.
-    let parts = [("openapi", OPENAPI.into()), ("info", info), ("paths", paths.into()), ("components", components)];
-    parts.map(|(name, part)| (name.to_owned(), part)).into_iter().collect::<Map<_, _>>().into()
+    let parts = [("openapi", OPENAPI.into()), ("info", info), ("paths", Value::Object(paths)), ("components", components)];
+    Value::Object(parts.map(|(name, part): (&str, Value)| (name.to_owned(), part)).into_iter().collect())
 }
 
 /// The built-in definitions that paths name, without `io.k8s.`.
