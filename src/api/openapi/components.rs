@@ -178,6 +178,9 @@ fn property(package: &str, field: &FieldLine, documented: Option<&Documented>) -
     if let Some(default) = default {
         schema["default"] = default;
     }
+    if let Some(values) = field.values {
+        innermost(&mut schema)["enum"] = serde_json::from_str(values).expect("values in a table are JSON");
+    }
     if let Some(list) = field.list {
         let (kind, keys) = list.split_once(':').unwrap_or((list, ""));
         schema["x-kubernetes-list-type"] = kind.into();
@@ -194,6 +197,16 @@ fn property(package: &str, field: &FieldLine, documented: Option<&Documented>) -
         }
         if !key.is_empty() {
             schema["x-kubernetes-patch-merge-key"] = key.into();
+        }
+    }
+    schema
+}
+
+/// The schema of what a list or map holds; of any other value its own.
+fn innermost(schema: &mut Value) -> &mut Value {
+    for keyword in ["items", "additionalProperties"] {
+        if schema.get(keyword).is_some() {
+            return innermost(&mut schema[keyword]);
         }
     }
     schema

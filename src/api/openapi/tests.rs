@@ -65,6 +65,10 @@ fn definitions_say_what_is_required_and_of_which_fields_one_is_set() {
     assert_eq!(owner["required"], json!(["apiVersion", "kind", "name", "uid"]));
     let union = json!([{"discriminator": "type", "fields-to-discriminateBy": {"localhostProfile": "LocalhostProfile"}}]);
     assert_eq!(schemas["io.k8s.api.core.v1.SeccompProfile"]["x-kubernetes-unions"], union);
+    let pull = &schemas["io.k8s.api.core.v1.Container"]["properties"]["imagePullPolicy"];
+    assert_eq!(pull["enum"], json!(["Always", "IfNotPresent", "Never"]));
+    let modes = &schemas["io.k8s.api.core.v1.PersistentVolumeSpec"]["properties"]["accessModes"];
+    assert_eq!(modes["items"]["enum"], json!(["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]));
     let event = &schemas["io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"];
     assert_eq!(event["description"], "Event represents a single event to a watched resource.");
     assert!(event["properties"]["object"]["description"].as_str().is_some_and(|text| text.starts_with("Object is:")), "{event}");

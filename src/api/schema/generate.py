@@ -12,12 +12,13 @@ A table is one package. A definition is a line without indent:
 
 and its fields are lines indented by one blank:
 
-    NAME TYPE NUMBERS FLAGS [=DEFAULT] [list=atomic|set|map:KEY,...] [map=atomic|granular] [patch=STRATEGY,...:KEY]
+    NAME TYPE NUMBERS FLAGS [=DEFAULT] [list=atomic|set|map:KEY,...] [map=atomic|granular] [patch=STRATEGY,...:KEY] [enum=VALUES]
 
 TYPE is string, bytes, int32, int64, int, bool, double, a definition of this package, a dotted definition of another one (without
 `io.k8s.`), `[]TYPE` or `{}TYPE`. NUMBERS are protobuf field numbers, joined by `.` where Go inlines a struct, `-` if none.
 FLAGS: `!` required, `*` pointer, `?` omitted when empty, `-` none of these. A definition names its required fields only where they
-do not stand in the order of their numbers, which usually is the order of the fields in Go.
+do not stand in the order of their numbers, which usually is the order of the fields in Go. VALUES is a list as JSON without blanks; servers
+tell them where their feature OpenAPIEnums is on, as it is by default.
 """
 
 import glob
@@ -123,6 +124,13 @@ def type_of(schema, package):
     return SCALARS[(schema["type"], schema.get("format"))]
 
 
+def nested(schema):
+    """A schema and those of its items or values."""
+    while schema:
+        yield schema
+        schema = schema.get("items") or schema.get("additionalProperties")
+
+
 def field_line(name, schema, package, required, facts):
     pointer, empty, numbers = facts.get(name, (False, "default" not in schema, ["-"]))
     flags = ("!" if required else "") + ("*" if pointer else "") + ("?" if empty else "")
@@ -137,6 +145,9 @@ def field_line(name, schema, package, required, facts):
     if "x-kubernetes-patch-strategy" in schema or "x-kubernetes-patch-merge-key" in schema:
         key = schema.get("x-kubernetes-patch-merge-key", "")
         columns.append("patch=" + schema.get("x-kubernetes-patch-strategy", "") + (":" + key if key else ""))
+    values = next((inner["enum"] for inner in nested(schema) if "enum" in inner), None)
+    if values is not None:
+        columns.append("enum=" + json.dumps(values, separators=(",", ":")).replace(" ", "\\u0020"))
     return " " + " ".join(columns)
 
 

@@ -27,6 +27,8 @@ pub struct FieldLine {
     pub list: Option<&'static str>,
     pub map: Option<&'static str>,
     pub patch: Option<&'static str>,
+    /// What values of a text, or of the texts in a list or map, may be: a list as JSON.
+    pub values: Option<&'static str>,
 }
 
 /// All definitions of a table, in its order.
@@ -82,13 +84,15 @@ fn head(line: &'static str) -> Definition {
 fn field_line(line: &'static str) -> FieldLine {
     let mut words = line.split(' ');
     let mut word = || words.next().unwrap_or_default();
-    let mut field = FieldLine { name: word(), type_name: word(), numbers: word(), flags: word(), default: None, list: None, map: None, patch: None };
+    let (name, type_name, numbers, flags) = (word(), word(), word(), word());
+    let mut field = FieldLine { name, type_name, numbers, flags, default: None, list: None, map: None, patch: None, values: None };
     for word in words {
         match word.split_once('=') {
             Some(("", default)) => field.default = Some(default),
             Some(("list", list)) => field.list = Some(list),
             Some(("map", map)) => field.map = Some(map),
             Some(("patch", patch)) => field.patch = Some(patch),
+            Some(("enum", values)) => field.values = Some(values),
             _ => unreachable!("unknown word {word} in a schema table"),
         }
     }

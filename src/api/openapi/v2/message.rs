@@ -98,6 +98,9 @@ fn schema(schema: Fields<'_>, out: &mut Vec<u8>) {
     schema.text("format", 2, out);
     schema.text("description", 4, out);
     schema.texts("required", 19, out);
+    for value in schema.get("enum").as_array().into_iter().flatten() {
+        put_message(20, out, |out| yaml(value, out));
+    }
     schema.inner("additionalProperties", 21, out, |item, out| put_message(1, out, |out| self::schema(item, out)));
     if let Some(name) = schema.get("type").as_str() {
         put_message(22, out, |out| put_bytes(1, name.as_bytes(), out));
@@ -105,6 +108,11 @@ fn schema(schema: Fields<'_>, out: &mut Vec<u8>) {
     schema.inner("items", 23, out, |item, out| put_message(1, out, |out| self::schema(item, out)));
     schema.inner("properties", 25, out, |properties, out| properties.named(1, out, self::schema));
     schema.extensions(31, out);
+}
+
+/// Any value, as YAML.
+fn yaml(value: &Value, out: &mut Vec<u8>) {
+    put_bytes(2, value.to_string().as_bytes(), out);
 }
 
 /// The fields of a JSON object on their way into a message.
@@ -162,7 +170,7 @@ impl<'a> Fields<'a> {
         for (name, value) in self.entries().filter(|(name, _)| name.starts_with("x-")) {
             put_message(number, out, |out| {
                 put_bytes(1, name.as_bytes(), out);
-                put_message(2, out, |out| put_bytes(2, value.to_string().as_bytes(), out));
+                put_message(2, out, |out| yaml(value, out));
             });
         }
     }
