@@ -209,7 +209,11 @@ pub fn is_custom(registry: &Registry, definition: &Value) -> bool {
 /// A definition in the words of OpenAPI v2 (`apiextensions-apiserver/pkg/controller/openapi/v2`). It says less, and nothing wrong.
 pub fn for_v2(mut definition: Value) -> Value {
     if flag(&definition, &[PRESERVES]) {
-        return anything(definition[KINDS][0].take());
+        let mut made = anything(definition[KINDS][0].take());
+        if let Some(fields) = definition.get_mut(SELECTABLE) {
+            made[SELECTABLE] = fields.take();
+        }
+        return made;
     }
     each(&mut definition, &reduce);
     definition
