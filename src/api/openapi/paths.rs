@@ -72,7 +72,7 @@ fn insert(paths: &mut Map<String, Value>, path: String, mut operations: Operatio
     paths.insert(path, item.into());
 }
 
-/// A noun with its article, a blank before and behind: `an Ingress` and `a Pod`, but `Endpoints`.
+/// A noun with its article, behind a blank: ` an Ingress` and ` a Pod`, but ` Endpoints`.
 fn with_article(noun: &str) -> String {
     let is_plural = noun.ends_with('s') && !noun.ends_with("ss");
     let begins_with_vowel = noun.starts_with(['A', 'E', 'I', 'O', 'U', 'a', 'e', 'i', 'o', 'u']);
