@@ -97,6 +97,7 @@ fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
     let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
     assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("troupe-vxlan"), "{routes}");
     eventually("each node reaches the other by a plain route", || ways_work(&cluster, "route"));
+    no_pod_gets_into_the_tunnel(&cluster);
 
     // Switched off: noticed, and its containers are gone; switched on: all as before.
     cluster.troupe_text(&["node", "stop", "it-2"]);
@@ -146,6 +147,32 @@ fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
     cluster.start_with(&["--nodes", "1"]);
     assert_eq!(cluster.kubectl("get nodes -o jsonpath={.items[*].metadata.name}"), "it");
     assert!(!cluster.path("data/nodes/it-2").exists());
+}
+
+/// What a pod sends to the tunnel's port of a node, its own or another, would be unwrapped behind all policies: it is dropped there.
+fn no_pod_gets_into_the_tunnel(cluster: &Cluster) {
+    let field = |path: &str| cluster.kubectl(&format!("get pods -l app=peers --field-selector spec.nodeName=it -o jsonpath={{.items[0]{path}}}"));
+    let pod = field(".metadata.name");
+    let dropped = |node: &str| -> u64 {
+        let address = cluster.kubectl(&format!("get node {node} -o jsonpath={{.status.addresses[?(@.type==\"InternalIP\")].address}}"));
+        // Any datagram will do.
+        let send = format!("timeout 2 nslookup forged {address}:8472; true");
+        cluster.kubectl_words(&["exec", &pod, "--", "sh", "-c", &send]);
+        let words = ["-t", "filter", "-nvxL", "TROUPE-TUNNEL"];
+        let listed = if node == "it" { cluster.inside("iptables").args(words).output() } else { on_other_node(cluster, node, "iptables", &words) };
+        let listed = text(&listed.expect("iptables runs").stdout);
+        let rule = listed.lines().find(|line| line.contains("DROP")).unwrap_or_else(|| panic!("nothing is dropped: {listed}"));
+        rule.split_whitespace().next().and_then(|packets| packets.parse().ok()).expect("a count")
+    };
+    for node in ["it", "it-2"] {
+        eventually("what the pod sends into the tunnel is dropped", || dropped(node) > 0);
+    }
+}
+
+/// Runs a program in the network namespace of a node beyond the first.
+fn on_other_node(cluster: &Cluster, node: &str, program: &str, words: &[&str]) -> std::io::Result<std::process::Output> {
+    let namespace = format!("troupe-{}-{}", mark(cluster), node.rsplit('-').next().unwrap_or_default());
+    std::process::Command::new("ip").args(["netns", "exec", &namespace, program]).args(words).output()
 }
 
 /// Whether both nodes reach each other's pods by this backend.
