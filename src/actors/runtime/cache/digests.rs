@@ -156,7 +156,7 @@ impl<K: KubeObject, D: Digest<K>> Digests<K, D> {
 
     fn make(&self, stored: &StoredObject) -> Option<Arc<D>> {
         let object = Cache::<K>::decode_once(stored)?;
-        let digest = Arc::new(D::of(stored.shared_meta(), &object));
+        let digest = Arc::new(D::of(stored.shared_meta(), &*object));
         self.keep(stored, &digest);
         Some(digest)
     }
