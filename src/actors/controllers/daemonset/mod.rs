@@ -133,7 +133,7 @@ impl Controller for DaemonSetController {
         self.note_replacements(&set, &planned, cx);
         let applier = Applier { set: &set, sets: &self.sets, pods: &self.pods, revisions: &self.revisions, cx };
         applier.apply(planned.actions).await?;
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }
 

@@ -110,11 +110,7 @@ impl Controller for DisruptionController {
         if let Some(status) = status {
             self.write(&budget, status, cx).await?;
         }
-        Ok(match recheck {
-            Some(delay) => Outcome::RequeueAfter(delay),
-            None if failed => Outcome::RequeueAfter(AGAIN),
-            None => Outcome::Done,
-        })
+        Ok(Outcome::of_look(pods.len(), recheck.or(failed.then_some(AGAIN))))
     }
 }
 

@@ -101,7 +101,7 @@ impl Controller for JobController {
         if planned.held_back {
             cx.tell(&*job, true, pace::HELD_BACK, pace::held_back_message());
         }
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }
 

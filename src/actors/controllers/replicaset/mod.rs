@@ -113,6 +113,6 @@ impl<K: Replicated> Controller for ReplicasController<K> {
         if planned.held_back {
             cx.tell(&*owner, true, pace::HELD_BACK, pace::held_back_message());
         }
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }
