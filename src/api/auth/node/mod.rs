@@ -6,6 +6,7 @@
 mod graph;
 mod identity;
 pub mod references;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod uses;
