@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 
 use super::{
     references::{self, Kind, Reference},
-    shared::Shared,
     uses::Uses,
 };
 use crate::{
     auth::followed::Followed,
     meta::{GroupResource, ObjectKey},
     service::{ListerChange, Listers},
+    shared::Shared,
 };
 
 /// The graph over the caches.

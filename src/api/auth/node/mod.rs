@@ -6,7 +6,6 @@
 mod graph;
 mod identity;
 pub mod references;
-mod shared;
 #[cfg(test)]
 mod tests;
 mod uses;
