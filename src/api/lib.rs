@@ -50,6 +50,7 @@ pub(crate) mod render;
 pub mod resources;
 pub mod schema;
 pub mod service;
+pub mod shared;
 pub mod status;
 pub mod store;
 pub mod stored;

@@ -1,7 +1,8 @@
 //! Typed watch caches: fed by one watch per kind, read without locks through [`Lister`].
 //!
 //! A cache holds versions as they are stored; the typed object is decoded when somebody asks, and kept while memory for it
-//! lasts ([`StoredObject::typed`]). So whoever wants few of many asks an index, or selects by metadata.
+//! lasts ([`StoredObject::typed`]). So whoever wants few of many asks an index, or selects by metadata, and whoever wants little of many again
+//! and again asks for their [`Digests`].
 //!
 //! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
 //! writer and must only note a key and wake somebody. Whatever goes through all objects does so a turn at a time
@@ -15,6 +16,7 @@ mod caches;
 mod change;
 mod cursor;
 mod definition;
+mod digests;
 mod index;
 mod looking;
 mod progress;
@@ -42,9 +44,18 @@ use troupe_api::{
     stored::{KubeObject, StoredObject},
 };
 
-pub use self::{caches::Caches, change::Change, looking::Lags, subscription::Subscription};
+#[cfg(test)]
+pub(crate) use self::digests::digest_of;
+pub use self::{
+    caches::Caches,
+    change::Change,
+    digests::{Digest, Digests},
+    looking::Lags,
+    subscription::Subscription,
+};
 use self::{
     change::Version,
+    digests::Books,
     index::{Entries, Index, Values},
     progress::Progress,
     subscription::Subscribers,
@@ -81,6 +92,8 @@ struct Inner<K> {
     objects: ArcSwap<Objects>,
     /// Replaced as a whole when an index is added; read without a lock.
     indexes: ArcSwap<Indexes<K>>,
+    /// What is kept of the objects beside them.
+    books: Books,
     /// Whoever changes the objects holds it.
     subscribers: Mutex<Subscribers<K>>,
     /// A new list is in, and not everybody has heard of all that it changed.
@@ -117,6 +130,7 @@ impl<K: KubeObject> Cache<K> {
         Cache(Arc::new(Inner {
             objects: ArcSwap::default(),
             indexes: ArcSwap::default(),
+            books: Books::default(),
             subscribers: Mutex::default(),
             announcing: AtomicBool::new(false),
             progress: Progress::default(),
@@ -224,11 +238,16 @@ impl<K: KubeObject> Cache<K> {
 
     /// Those of [`Cache::by_index`] whose metadata is `wanted`; the others are not decoded.
     pub fn by_index_where(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
+        self.by_index_stored(name, value, wanted).iter().filter_map(decoded).collect()
+    }
+
+    /// The same as they are stored: none is decoded.
+    pub fn by_index_stored(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<StoredObject>> {
         let Some(index) = self.0.indexes.load().get(name).cloned() else { return Vec::new() };
         let objects = self.0.objects.load();
         // The index may be one event ahead of or behind the objects: whoever wants to know is woken again by that event.
         let filed = index.keys(value);
-        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).filter_map(decoded).collect()
+        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).cloned().collect()
     }
 
     /// The keys filed under values that begin with `prefix` and are `wanted`, in order; nothing is decoded.
@@ -313,6 +332,11 @@ impl<K: KubeObject> Cache<K> {
             None => objects.remove(&key),
         };
         self.0.objects.store(Arc::new(objects));
+        if let Some(old) = &old
+            && new.as_ref().is_none_or(|new| new.meta().uid != old.meta().uid)
+        {
+            self.0.books.forget(std::slice::from_ref(&old.meta().uid));
+        }
         let (old, new) = (old.map(Version::new), new.map(Version::new));
         for index in self.0.indexes.load().values() {
             index.update(&key, old.as_ref(), new.as_ref());
@@ -337,6 +361,7 @@ impl<K: KubeObject> Cache<K> {
             self.0.objects.swap(Arc::new(listed.clone()))
         };
         let announcing = Announcing(self);
+        self.0.books.forget_gone(&before, &listed);
         let mut turn = Turn::default();
         for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
             self.announce(key, Some(old), None);
