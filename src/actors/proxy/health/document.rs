@@ -5,7 +5,7 @@ use serde_json::json;
 use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::Family;
 
-use super::state::State;
+use crate::proxy::sync_state::State;
 
 /// An answer: code, body and its media type, and the weight of this node where one is told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ mod checks;
 mod document;
 mod proxy;
 mod server;
-pub mod state;
 mod status;
 
 use std::{
