@@ -21,13 +21,16 @@ pub struct Policy {
     pub group: ArbiterGroup,
 }
 
+/// Hears a unit's path and why it is set aside.
+pub type Told = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
 /// How a unit is set aside that failed too often.
 #[derive(Clone)]
 pub struct Quarantine {
     /// The pause between two tries.
     pub pause: Duration,
-    /// Hears the unit's path and why, once for each time it is set aside.
-    pub tell: Arc<dyn Fn(&str, &str) + Send + Sync>,
+    /// Called once for each time it is set aside.
+    pub tell: Told,
 }
 
 impl fmt::Debug for Quarantine {

@@ -380,7 +380,7 @@ fn string(text: &str, out: &mut Vec<u8>) {
     for part in String::from_utf8_lossy(&plain).split_inclusive(ESCAPED) {
         match part.chars().next_back().filter(|last| ESCAPED.contains(last)) {
             Some(last) => {
-                out.extend_from_slice(part[..part.len() - last.len_utf8()].as_bytes());
+                out.extend_from_slice(&part.as_bytes()[..part.len() - last.len_utf8()]);
                 out.extend_from_slice(format!("\\u{:04x}", u32::from(last)).as_bytes());
             }
             None => out.extend_from_slice(part.as_bytes()),

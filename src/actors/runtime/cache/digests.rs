@@ -134,7 +134,8 @@ impl<K: KubeObject> Cache<K> {
 impl<K: KubeObject, D: Digest<K>> Digests<K, D> {
     /// The digest of the object there is; `None` also of one that does not decode.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<D>> {
-        self.of(&self.cache.stored(key)?)
+        let stored = self.cache.stored(key)?;
+        self.of(&stored)
     }
 
     /// The digest of a version; `None` of one that does not decode.
