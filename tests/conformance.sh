@@ -2,8 +2,8 @@
 # Runs upstream's test binary against a cluster of its own in a network namespace, and compares what passes with docs/conformance.md.
 # Settings: E2E_TEST (upstream's e2e.test), E2E_IMAGES (a folder of OCI archives with the images that the specs use), GINKGO (upstream's
 # runner, for several processes), PROCS, FOCUS, SKIP, KUBECTL, STORE=etcd (the state in an etcd of its own), APART=1 (control plane and
-# node in processes of their own), NODES=2 (so many nodes on this machine), TOPOLOGY=routed (no two of them on one link), KEEP=1 (leave
-# the cluster).
+# node in processes of their own), NODES=2 (so many nodes on this machine), TOPOLOGY=routed (no two of them on one link), UP_OPTIONS
+# (further options of `troupe up`), KEEP=1 (leave the cluster).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,9 @@ skip="${SKIP:-}"
 store="${STORE:-embedded}"
 kubectl="${KUBECTL:-$(command -v kubectl || true)}"
 nodes="${NODES:-1}"
+read -ra options <<<"${UP_OPTIONS:-}"
 [ "$nodes" = 1 ] || [ -z "${APART:-}" ] || die "NODES and APART do not go together: troupe up starts the nodes"
+[ -z "${UP_OPTIONS:-}" ] || [ -z "${APART:-}" ] || die "UP_OPTIONS and APART do not go together: there is no troupe up"
 case "$store" in embedded | etcd) ;; *) die "STORE is embedded or etcd" ;; esac
 [ "$procs" = 1 ] || [ -x "${GINKGO:-}" ] || die "several processes need GINKGO, upstream's runner"
 
@@ -90,7 +92,7 @@ if [ -n "${APART:-}" ]; then
     background node "$troupe" node "${machine[@]}" "${kubelet[@]}" --kubeconfig "$place/node.kubeconfig"
     await sh -c '"$@" | grep -q "^node .* Ready$"' sh "$troupe" status --data-dir "$place/data" --run-dir "$place/run"
 else
-    inside "$troupe" up --detach "${several[@]}" "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}"
+    inside "$troupe" up --detach "${several[@]}" "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}" "${options[@]}"
 fi
 
 suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --allowed-not-ready-nodes=0)

@@ -32,6 +32,7 @@ pub mod quota;
 pub mod resources;
 pub mod schema;
 pub mod service;
+pub mod shared;
 pub mod status;
 pub mod stored;
 pub mod version;

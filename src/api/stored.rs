@@ -207,6 +207,11 @@ impl StoredObject {
         &self.meta
     }
 
+    /// The same, for whoever keeps it beside something else of this version.
+    pub fn shared_meta(&self) -> &Arc<MetaProjection> {
+        &self.meta
+    }
+
     pub fn uid(&self) -> Uid {
         Uid(self.meta.uid.clone())
     }

@@ -32,6 +32,7 @@ pub struct ContainerInputs<'a> {
     /// What of the machine is hidden beside what always is.
     pub masked_paths: &'a [String],
     pub seccomp_root: &'a str,
+    pub seccomp_default: bool,
 }
 
 /// The config of one container of a pod.
@@ -41,7 +42,7 @@ pub struct ContainerInputs<'a> {
 pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> Result<proto::ContainerConfig, String> {
     let (command, args) = started_with(container, inputs.env).map_err(|error| error.to_string())?;
     let image = container.image.clone().unwrap_or_default();
-    let node = security::NodePaths { seccomp_root: inputs.seccomp_root, masked: inputs.masked_paths };
+    let node = security::NodePaths { seccomp_root: inputs.seccomp_root, seccomp_default: inputs.seccomp_default, masked: inputs.masked_paths };
     Ok(proto::ContainerConfig {
         metadata: Some(proto::ContainerMetadata { name: container.name.clone(), attempt: inputs.attempt }),
         image: Some(proto::ImageSpec { image: inputs.image_ref.to_owned(), user_specified_image: image, ..Default::default() }),
@@ -168,6 +169,7 @@ mod tests {
             hugepages: &[],
             masked_paths: &[],
             seccomp_root: "",
+            seccomp_default: false,
         };
         let config = container_config(&pod, &pod.spec.as_ref().expect("a spec").containers[0], inputs).expect("is translated");
         assert_eq!(config.args, ["1", "$(B)"]);

@@ -4,7 +4,10 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::iptables::{ChainId, End, Family, RuleSet, Table};
+use crate::{
+    iptables::{ChainId, End, Family, RuleSet, Table},
+    overlay,
+};
 
 /// The chain that hides pods' addresses from the outside.
 pub const POSTROUTING: &str = "TROUPE-POSTROUTING";
@@ -14,12 +17,15 @@ pub const FORWARD: &str = "TROUPE-FORWARD";
 /// The chain that lets nodes ask each other's bridges for an echo, whatever the machine refuses otherwise.
 pub const ECHO: &str = "TROUPE-ECHO";
 
+/// The chain that keeps pods out of the tunnel between nodes: what a pod sent there would be unwrapped behind all policies, under any address.
+pub const TUNNEL: &str = "TROUPE-TUNNEL";
+
 /// What routers alone say to a link: a router advertisement, a redirect. A pod that does so would draw its neighbours' packets to itself.
 const ROUTERS_SAY: [u8; 2] = [134, 137];
 
 /// Whether a chain belongs to the pod network.
 pub fn is_ours(id: &ChainId) -> bool {
-    [POSTROUTING, FORWARD, ECHO].contains(&id.name.as_str())
+    [POSTROUTING, FORWARD, ECHO, TUNNEL].contains(&id.name.as_str())
 }
 
 /// The rules for a node with the pods of `pod_range` in a cluster with the pods of `cluster_range`, both of one family.
@@ -31,7 +37,11 @@ pub fn rules(cluster_range: IpNetwork, pod_range: IpNetwork) -> RuleSet {
     let pods = format!("{}/{}", pod_range.network(), pod_range.prefix());
     rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -d {cluster} -j RETURN"));
     rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -d {multicast} -j RETURN"));
+    // Under their own addresses the other nodes know them.
+    let tunnel = format!("-p udp -m udp --dport {}", overlay::PORT);
+    rules.push(Table::Nat, POSTROUTING, format!("-s {pods} {tunnel} -j RETURN"));
     rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -j MASQUERADE --random-fully"));
+    rules.push(Table::Filter, TUNNEL, format!("-s {cluster} -j DROP"));
     for kind in ROUTERS_SAY.into_iter().filter(|_| family == Family::V6) {
         rules.push(Table::Filter, FORWARD, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j DROP"));
     }
@@ -50,6 +60,7 @@ pub fn rules(cluster_range: IpNetwork, pod_range: IpNetwork) -> RuleSet {
     rules.line(Table::Nat, "POSTROUTING", End::Tail, jump("pod masquerade", POSTROUTING));
     rules.line(Table::Filter, "FORWARD", End::Tail, jump("pod forward", FORWARD));
     rules.line(Table::Filter, "INPUT", End::Tail, jump("echo between nodes", ECHO));
+    rules.line(Table::Filter, "INPUT", End::Head, format!("{tunnel} -m comment --comment \"troupe tunnel\" -j {TUNNEL}"));
     rules
 }
 

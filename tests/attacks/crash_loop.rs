@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -35,15 +35,6 @@ spec:
   service: {namespace: default, name: elsewhere}
 ";
 
-/// Sends a signal to the daemon and waits until it is gone.
-fn strike(cluster: &Cluster, signal: &str) {
-    let pid = cluster.pid();
-    crate::cluster::run("kill", &[signal, &pid]);
-    // All its threads are: the lock on the pid file goes with the last of them.
-    let pid_file = cluster.path("run/troupe.pid");
-    eventually("the daemon is gone", || File::open(&pid_file).map_or(true, |file| file.try_lock_shared().is_ok()));
-}
-
 /// `troupe status`, whether it is well or not.
 fn status(cluster: &Cluster) -> String {
     let output = cluster.troupe_with_settings(&["status"]);
@@ -66,19 +57,21 @@ fn a_daemon_that_dies_leaves_word_and_a_loop_is_noticed_and_can_be_ended() {
     let cluster = Cluster::place();
     cluster.start();
     apply(&cluster, DEADLY);
-    cluster.kubectl("wait --for=condition=Ready pod/deadly --timeout=90s");
+    cluster.kubectl("wait --for=condition=Ready pod/deadly --timeout=120s");
+    // So that what runs now is all that is to run.
+    cluster.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=120s");
     let running = containers(&cluster);
     let deadly = cluster.kubectl("get pod deadly -o jsonpath={.status.containerStatuses[0].containerID}");
     let deadly = deadly.rsplit('/').next().expect("an id").to_owned();
     assert!(running.contains(&deadly), "{deadly} {running:?}");
-    strike(&cluster, "-SEGV");
+    cluster.strike("-SEGV");
     let said = status(&cluster);
     assert!(said.contains("died: SIGSEGV, sent by process") && said.contains("does not run"), "{said}");
     let log = fs::read_to_string(cluster.path("data/troupe.log")).expect("a log");
     assert!(log.contains("SIGSEGV, sent by process"), "the log has it too");
     let (succeeded, said) = up(&cluster, &[]);
     assert!(succeeded, "{said}");
-    strike(&cluster, "-ABRT");
+    cluster.strike("-ABRT");
     assert!(status(&cluster).contains("died: SIGABRT, sent by process"), "{}", status(&cluster));
     dies_seconds_after_it_was_ready(&cluster);
     assert_eq!(containers(&cluster), running, "no container is touched");
@@ -144,7 +137,7 @@ fn a_daemon_killed_for_memory_is_told_apart_from_one_that_somebody_killed() {
     let memory = MemoryGroup::with_limit(&format!("{}-small", cluster.namespace()), 400 << 20);
     cluster.hold_daemons_in(memory.processes());
     cluster.start();
-    strike(&cluster, "-KILL");
+    cluster.strike("-KILL");
     assert!(status(&cluster).contains("killed (SIGKILL) by nobody"), "{}", status(&cluster));
     cluster.start();
     // The kernel chooses the daemon when another process of its group takes all there is.

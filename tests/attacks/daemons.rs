@@ -67,7 +67,7 @@ fn process_of(stage: &Stage, id: &str) -> String {
 #[test]
 fn dns_pods_are_nobody_and_still_answer() {
     let stage = stage::shared();
-    stage.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=60s");
+    stage.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=120s");
     let id = stage.kubectl("-n kube-system get pods -l k8s-app=kube-dns -o jsonpath={.items[0].status.containerStatuses[0].containerID}");
     let pid = process_of(&stage, &id);
     for set in ["Uid", "Gid"] {
@@ -102,7 +102,7 @@ fn every_container_is_killed_for_memory_before_the_daemons() {
     let container = json!({"name": "c", "image": "docker.io/library/busybox:1.35", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "1000"], "resources": resources});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "safe", "namespace": room.name}, "spec": {"containers": [container]}});
     apply(&stage, &pod.to_string());
-    stage.kubectl(&format!("-n {} wait --for=condition=Ready pod/safe --timeout=60s", room.name));
+    stage.kubectl(&format!("-n {} wait --for=condition=Ready pod/safe --timeout=120s", room.name));
     let id = stage.kubectl(&format!("-n {} get pod safe -o jsonpath={{.status.containerStatuses[0].containerID}}", room.name));
     let pid = &process_of(&stage, &id);
     let score = |pid: &str| {

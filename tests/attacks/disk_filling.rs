@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How soon a pod that exceeds a limit has to go.
-const SOON: Duration = Duration::from_secs(25);
+const SOON: Duration = Duration::from_secs(60);
 
 fn pod(cluster: &Cluster, room: &str, name: &str) -> Value {
     serde_json::from_str(&cluster.kubectl(&format!("-n {room} get pod {name} -o json"))).expect("JSON")
@@ -78,7 +78,7 @@ fn a_volume_beyond_its_size_ends_its_pod() {
     assert!(!has_condition(&stage, "volume-size", "hoarder", "DisruptionTarget"), "it was its own fault");
     leaves_nothing(&stage, "volume-size", "hoarder", &message);
     // It stays to be seen, and goes when it is told to.
-    stage.kubectl("-n volume-size delete pod hoarder --timeout=30s");
+    stage.kubectl("-n volume-size delete pod hoarder --timeout=90s");
     drop(room);
 }
 
@@ -212,7 +212,7 @@ fn a_pod_that_fills_the_nodes_disk_goes_and_the_store_takes_writes_all_the_while
     let cramped = Cramped::up(3072);
     let cluster = &cramped.cluster;
     apply(cluster, &in_default("steady", "dd if=/dev/zero of=/e/f bs=1M count=8; sleep 10000"));
-    cluster.kubectl("wait --for=condition=Ready pod/steady --timeout=60s");
+    cluster.kubectl("wait --for=condition=Ready pod/steady --timeout=120s");
     let fillers = [
         ("named", "sleep 3; trap '' TERM; dd if=/dev/zero of=/e/f bs=1M; while :; do sleep 1; done"),
         ("unnamed", "sleep 3; exec 3>/e/f; rm /e/f; dd if=/dev/zero bs=1M >&3; while :; do sleep 1; done"),
@@ -223,7 +223,7 @@ fn a_pod_that_fills_the_nodes_disk_goes_and_the_store_takes_writes_all_the_while
         let began = Instant::now();
         let mut least = u64::MAX;
         while pod(cluster, "default", name)["status"]["reason"] != "Evicted" {
-            assert!(began.elapsed() < Duration::from_secs(60), "{name} fills the disk: {} MiB are free", cramped.disk.free() >> 20);
+            assert!(began.elapsed() < Duration::from_secs(120), "{name} fills the disk: {} MiB are free", cramped.disk.free() >> 20);
             least = least.min(cramped.disk.free());
         }
         let message = evicted(cluster, "default", name);
@@ -232,7 +232,7 @@ fn a_pod_that_fills_the_nodes_disk_goes_and_the_store_takes_writes_all_the_while
         leaves_nothing(cluster, "default", name, &message);
         // Of its writes none was refused: the witness says so.
         println!("{name}: {message}; {} MiB were free at least; the witness waited {:?}", least >> 20, witness.p99());
-        assert!(cramped.disk.free() > 2 << 30, "the room is there again");
+        eventually("the room is there again", || cramped.disk.free() > 2 << 30);
         // Files without a name are looked for where processes hold them, which may be too late to spare another pod; upstream
         // does not know of them at all.
         if name == "named" {
@@ -264,7 +264,7 @@ fn under_pressure_none_but_the_systems_pods_begin() {
     apply(cluster, &important("default", "presumptuous"));
     assert_eq!(evicted(cluster, "default", "presumptuous"), "Pod was rejected: The node had condition: [DiskPressure]. ");
     apply(cluster, &important("kube-system", "needed"));
-    cluster.kubectl("-n kube-system wait --for=condition=Ready pod/needed --timeout=60s");
+    cluster.kubectl("-n kube-system wait --for=condition=Ready pod/needed --timeout=120s");
     cramped.disk.make_room();
     eventually("the pressure goes", || pressure() == "False");
     assert_eq!(pod(cluster, "kube-system", "needed")["status"]["phase"], "Running");

@@ -16,6 +16,7 @@ use crate::{
     caller::{Caller, Session},
     cluster::Cluster,
     stage,
+    stalls::Stalls,
 };
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -25,6 +26,7 @@ const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 struct Bystander {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Duration>>,
+    stalls: Stalls,
 }
 
 impl Bystander {
@@ -38,10 +40,11 @@ impl Bystander {
             client: true,
             ..LeafSpec::default()
         };
-        Bystander::asking(Caller::with_certificate(cluster, &pki.leaf(&spec).expect("a certificate")), "/api/v1/nodes/it")
+        let caller = Caller::with_certificate(cluster, &pki.leaf(&spec).expect("a certificate"));
+        Bystander::asking(caller, "/api/v1/nodes/it", Stalls::on(cluster.dir()))
     }
 
-    fn asking(caller: Caller, path: &'static str) -> Self {
+    fn asking(caller: Caller, path: &'static str, stalls: Stalls) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -54,16 +57,17 @@ impl Bystander {
             }
             waits
         });
-        Bystander { stop, thread }
+        Bystander { stop, thread, stalls }
     }
 
-    /// Nothing went wrong, and nothing took long.
+    /// Nothing went wrong, and nothing took long, beside what the machine itself held up.
     fn was_not_bothered(self) {
         self.stop.store(true, Ordering::Relaxed);
         let mut waits = self.thread.join().expect("no request of a bystander fails");
         waits.sort_unstable();
         let p99 = waits[(waits.len() * 99 / 100).min(waits.len() - 1)];
-        assert!(p99 < Duration::from_secs(1), "a bystander waited {p99:?}");
+        let stalled = self.stalls.longest();
+        assert!(p99 < Duration::from_secs(1) + stalled, "a bystander waited {p99:?}, of which the machine took {stalled:?}");
     }
 }
 
@@ -110,11 +114,15 @@ fn bodies_that_a_stranger_does_not_finish_keep_nobody_waiting() {
         let mut held: Vec<Session> = (0..700).map(|_| half_a_request(&stranger, REVIEWS)).collect();
         let review = serde_json::json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
-        for _ in 0..20 {
+        let stalls = Stalls::on(stage.dir());
+        let serve = |_| {
             let reply = other.json("POST", REVIEWS, &review);
             assert_eq!(reply.status, 201, "another account is served: {reply:?}");
-            assert!(reply.took < Duration::from_secs(1), "{reply:?}");
-        }
+            reply.took
+        };
+        let slowest = (0..20).map(serve).max().expect("some were sent");
+        let stalled = stalls.longest();
+        assert!(slowest < Duration::from_secs(1) + stalled, "another account waited {slowest:?}, of which the machine took {stalled:?}");
         let given_up = ends(&mut held[0]);
         assert!(given_up < Duration::from_secs(15), "a body that does not come is waited for {given_up:?}");
         kubelet.was_not_bothered();

@@ -39,6 +39,7 @@ mod running;
 mod small_disk;
 #[allow(dead_code, reason = "each attack uses what it needs")]
 mod stage;
+mod stalls;
 mod unread_input;
 mod validation_core;
 mod validation_extensions;

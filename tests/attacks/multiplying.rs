@@ -41,7 +41,7 @@ fn until_refused(stage: &Stage, room: &Room<'_>, name: &str, pod: &str, why: &st
         text(&status.stdout) + &text(&stage.kubectl_output(&events).stdout)
     };
     eventually_within(PATIENCE, &format!("{name} is told: {why}"), || said().contains(why));
-    stage.kubectl(&format!("-n {} delete pod {name} --timeout=60s", room.name));
+    stage.kubectl(&format!("-n {} delete pod {name} --timeout=120s", room.name));
 }
 
 #[test]

@@ -133,8 +133,8 @@ impl Neighbour {
         let manifest = self.home.join(format!("{}-writer.yaml", self.name));
         fs::write(&manifest, WRITER).expect("writes");
         self.kubectl(&format!("apply -f {}", manifest.display()));
-        self.kubectl("wait --for=condition=Ready pod/writer --timeout=90s");
-        self.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=90s");
+        self.kubectl("wait --for=condition=Ready pod/writer --timeout=180s");
+        self.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=180s");
     }
 
     fn pid_in(&self, file: &str) -> String {
@@ -226,6 +226,12 @@ fn two_clusters_on_one_machine_never_touch_each_other() {
     let second = Neighbour::new(home.path(), "ab", format!("{stem}pods"));
     first.up();
     first.run_writer();
+    // Rules for the pods that have just become ready come a moment later.
+    eventually("it has come to rest", || {
+        let before = first.living();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        first.living() == before
+    });
     let before = first.living();
     assert!(before.content.trim() == "kept" && before.processes.len() >= 2 && before.mounts.len() >= 2 && before.chains.len() > 5, "{before:?}");
     collisions_are_refused(&first, &second);
@@ -234,6 +240,8 @@ fn two_clusters_on_one_machine_never_touch_each_other() {
     assert!(second.processes().len() >= 2, "pods live where --cgroup-parent says");
     assert_eq!(first.living(), before, "after the other's start");
     kill("-9", &second.pid_in("troupe.pid"));
+    let pid_file = second.path("run/troupe.pid");
+    eventually("its daemon is gone", || fs::File::open(&pid_file).map_or(true, |file| file.try_lock_shared().is_ok()));
     second.up();
     assert_eq!(first.living(), before, "after the other's restart");
     contradictions_are_refused(&second);

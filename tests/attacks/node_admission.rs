@@ -1,8 +1,6 @@
 //! Pods that name their node go past the scheduler: the node takes no more than it has, gives no port away that it needs, and runs
 //! nothing on behalf of a manifest that does not exist.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::{
@@ -65,7 +63,7 @@ fn node(stage: &Stage) -> String {
 }
 
 fn ready(stage: &Stage, room: &Room<'_>, pod: &str) {
-    stage.kubectl(&format!("-n {} wait --for=condition=Ready pod/{pod} --timeout=90s", room.name));
+    stage.kubectl(&format!("-n {} wait --for=condition=Ready pod/{pod} --timeout=180s", room.name));
 }
 
 #[test]
@@ -194,9 +192,7 @@ fn pods_that_run_go_on_after_a_restart_whatever_the_node_says_by_then() {
     let container = || status(&stage, &room, "chosen")["containerStatuses"][0]["containerID"].clone();
     let before = container();
     stage.kubectl(&format!("label node {node} disk-"));
-    let pid = stage.pid();
-    crate::cluster::run("kill", &["-9", &pid]);
-    eventually("the process is gone", || !Path::new("/proc").join(&pid).exists());
+    stage.strike("-9");
     stage.start();
     // A new one like it finds no place any more, which shows that the node has looked at its pods.
     make(&stage, &room, &pod("later", Some(&node), &json!({"nodeSelector": {"disk": "ssd"}}), &json!({})));

@@ -85,10 +85,8 @@ fn a_removal_that_is_killed_in_its_midst_goes_on_after_the_restart() {
     while names(&volume) == whole {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let pid = stage.pid();
-    let killed = Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
-    assert!(killed.success() && directory.exists(), "it was killed in the midst");
-    eventually("the process is gone", || !Path::new("/proc").join(&pid).exists());
+    stage.strike("-9");
+    assert!(directory.exists(), "it was killed in the midst");
     stage.start();
     eventually_within(Duration::from_secs(120), "nothing of the pod is left", || !directory.exists());
     eventually("the pod is gone", || !stage.kubectl_output("-n wide get pod filler").status.success());
@@ -189,7 +187,7 @@ fn a_subpath_that_is_exchanged_while_it_is_mounted_never_leads_to_the_host() {
         let points: Vec<&str> = mounted.lines().filter(|line| line.contains(below.to_str().expect("text"))).collect();
         assert!(!points.is_empty(), "parts of volumes are bound below the pod's directory");
         assert!(points.iter().all(|line| line.split(' ').nth(3).is_some_and(|root| root.ends_with("/good") || root.ends_with("/bad"))), "{points:?}");
-        stage.kubectl(&format!("-n subpath delete pod {pod} --timeout=60s"));
+        stage.kubectl(&format!("-n subpath delete pod {pod} --timeout=120s"));
         eventually(&format!("{} is gone", directory.display()), || !directory.exists());
         let mounted = fs::read_to_string("/proc/self/mountinfo").expect("reads");
         assert!(!mounted.contains(directory.to_str().expect("text")), "something is mounted below {}", directory.display());
@@ -230,7 +228,7 @@ fn last_words_that_are_a_pipe_stop_nobody() {
     eventually("the pod has failed", || phase() == "Failed");
     let words = stage.kubectl("-n words get pod mute -o jsonpath={.status.containerStatuses[?(@.name==\"d\")].state.terminated.message}");
     assert!(words.len() <= 4096 && words.trim_end().ends_with("100000"), "{} bytes: {words:.100}", words.len());
-    stage.kubectl("-n words delete pod mute --timeout=60s");
+    stage.kubectl("-n words delete pod mute --timeout=120s");
     drop(room);
 }
 
@@ -280,19 +278,21 @@ fn volumes_of_a_running_pod_that_somebody_emptied_are_filled_within_a_minute() {
     eventually("the pod sees its files", || sees("first"));
     let volumes = directory(&stage, "emptied", "reader").join("volumes");
     // All content, links and directories alike; the volumes themselves stay.
-    let empty = Command::new("find").arg(&volumes).args(["-mindepth", "3", "-delete"]).status().expect("find runs");
-    assert!(empty.success() && !sees("first"));
-    eventually("the content is back", || sees("first"));
+    let empty = || Command::new("find").arg(&volumes).args(["-mindepth", "3", "-delete"]).status().expect("find runs");
+    // The kubelet may be about to look, and be there between the two.
+    eventually("they are empty", || empty().success() && !sees("first"));
+    eventually_within(Duration::from_secs(60), "the content is back", || sees("first"));
     assert_eq!(restarts(), "0", "no container had to be restarted for that");
     stage.kubectl("-n emptied patch configmap m -p {\"data\":{\"key\":\"second\"}}");
-    eventually("a change of the config map arrives", || sees("second"));
+    eventually_within(Duration::from_secs(60), "a change of the config map arrives", || sees("second"));
     // And now as another cluster's removal did it: nothing is left of the volumes.
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("reads");
-    for point in mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(&volumes)) {
-        assert!(Command::new("umount").args(["-l", point]).status().expect("umount runs").success());
-    }
-    fs::remove_dir_all(&volumes).expect("removes");
+    eventually("they are removed", || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("reads");
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(&volumes));
+        let unmounted = points.map(|point| Command::new("umount").args(["-l", point]).status().expect("umount runs")).all(|status| status.success());
+        unmounted && fs::remove_dir_all(&volumes).is_ok()
+    });
     eventually_within(Duration::from_secs(90), "the volumes are back", || sees("second"));
-    assert_eq!(restarts(), "1", "a container cannot see a directory that was made anew");
+    eventually("its one restart is told, as a container cannot see a directory that was made anew", || restarts() == "1");
     drop(room);
 }

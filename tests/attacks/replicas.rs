@@ -79,6 +79,13 @@ fn workloads_of_absurd_size_are_held_back_and_others_live_on() {
         assert_eq!(caller.json("POST", &format!("{apps}/deployments"), &deployment).status, 201);
         held_back(&stage, &room.name, &["StatefulSet", "ReplicaSet"]);
     });
+    // What was on its way when it was told has come.
+    let is_steady = || {
+        let so_far = all_pods(&caller, &room.name);
+        std::thread::sleep(Duration::from_secs(2));
+        all_pods(&caller, &room.name) == so_far
+    };
+    eventually("what was begun is made", is_steady);
     let before = all_pods(&caller, &room.name);
     assert!((2_000..=4_100).contains(&before), "{before} pods");
     std::thread::sleep(Duration::from_secs(5));
@@ -108,7 +115,7 @@ fn held_back(stage: &Stage, namespace: &str, kinds: &[&str]) {
 /// Somebody else's Deployment comes up meanwhile.
 fn others_are_served(stage: &Stage, namespace: &str) {
     stage.kubectl(&format!("-n {namespace} create deployment small --image=busybox:1.35 -- sleep infinity"));
-    stage.kubectl(&format!("-n {namespace} rollout status deployment/small --timeout=90s"));
+    stage.kubectl(&format!("-n {namespace} rollout status deployment/small --timeout=180s"));
 }
 
 #[test]
@@ -142,7 +149,7 @@ fn who_fills_the_memory_is_refused_and_the_node_lives_on() {
     let room = stage.room("full");
     let caller = Caller::administrator(&stage);
     stage.kubectl(&format!("-n {} create deployment witness --image=busybox:1.35 -- sleep infinity", room.name));
-    stage.kubectl(&format!("-n {} rollout status deployment/witness --timeout=90s", room.name));
+    stage.kubectl(&format!("-n {} rollout status deployment/witness --timeout=180s", room.name));
     let maps = format!("/api/v1/namespaces/{}/configmaps", room.name);
     let (made, _) = stage.attack(|| {
         (0..2_000).find(|number| {

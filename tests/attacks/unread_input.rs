@@ -18,7 +18,7 @@ fn sessions_of_clients_that_left_keep_nothing_of_the_daemon() {
     let stage = stage::shared();
     let room = stage.room("unread");
     stage.kubectl(&format!("-n {} run deaf --image=busybox:1.35 --restart=Never -- sleep 3600", room.name));
-    stage.kubectl(&format!("-n {} wait --for=condition=Ready pod/deaf --timeout=60s", room.name));
+    stage.kubectl(&format!("-n {} wait --for=condition=Ready pod/deaf --timeout=120s", room.name));
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", stage.pid())).expect("the daemon lives").count();
     let before = descriptors();
     let sessions = (0..SESSIONS).map(|_| {

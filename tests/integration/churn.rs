@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -36,7 +36,7 @@ use crate::{
 pub const NAMESPACE: &str = "churn";
 /// The state of a pod that was deleted and is still there.
 pub const LEAVING: &str = "leaving";
-const FINALLY: Duration = Duration::from_secs(60);
+const FINALLY: Duration = Duration::from_secs(180);
 
 /// A kind of object that is churned.
 trait Churned: KubeObject + Send + Sync + 'static {
@@ -162,6 +162,8 @@ struct Writer<K> {
     api: Api<K>,
     ledger: Ledger,
     random: StdRng,
+    /// Writes that were acknowledged, for others to see.
+    acknowledged: Arc<AtomicUsize>,
 }
 
 impl<K: Churned> Writer<K> {
@@ -208,6 +210,7 @@ impl<K: Churned> Writer<K> {
         match result {
             Ok(()) => {
                 self.ledger.acknowledge(name, state);
+                self.acknowledged.store(self.ledger.acknowledged, Ordering::Relaxed);
                 Ok(())
             }
             Err(status) => {
@@ -245,6 +248,8 @@ impl<K: Churned> Writer<K> {
 pub struct Churn {
     over: Arc<AtomicBool>,
     writers: Vec<(&'static str, JoinHandle<Ledger>)>,
+    /// How many writes of each of them were acknowledged.
+    acknowledged: Vec<Arc<AtomicUsize>>,
 }
 
 impl Churn {
@@ -253,7 +258,7 @@ impl Churn {
         cluster.kubectl(&format!("create namespace {NAMESPACE}"));
         let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
         let over = Arc::new(AtomicBool::new(false));
-        let mut churn = Churn { over, writers: Vec::new() };
+        let mut churn = Churn { over, writers: Vec::new(), acknowledged: Vec::new() };
         churn.add::<ConfigMap>(cluster, &servers, seed);
         churn.add::<Deployment>(cluster, &servers, seed + 1);
         churn.add::<Service>(cluster, &servers, seed + 2);
@@ -263,11 +268,13 @@ impl Churn {
 
     fn add<K: Churned>(&mut self, cluster: &Cluster, servers: &[String], seed: u64) {
         let (kubeconfig, servers, over) = (cluster.kubeconfig(), servers.to_vec(), self.over.clone());
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        self.acknowledged.push(acknowledged.clone());
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let api = client(kubeconfig, servers).namespaced::<K>(NAMESPACE);
-                Writer { api, ledger: Ledger::default(), random: StdRng::seed_from_u64(seed) }.run(over).await
+                Writer { api, ledger: Ledger::default(), random: StdRng::seed_from_u64(seed), acknowledged }.run(over).await
             })
         };
         self.writers.push((K::KIND, cluster.within(work)));
@@ -276,6 +283,11 @@ impl Churn {
     /// Whether a writer has found something wrong.
     pub fn is_broken(&self) -> bool {
         self.writers.iter().any(|(_, writer)| writer.is_finished())
+    }
+
+    /// How many writes of those who had the fewest were acknowledged.
+    pub fn fewest(&self) -> usize {
+        self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
     /// Ends it; gives the ledgers by kind.

@@ -90,11 +90,11 @@ fn stays(cluster: &Cluster, before: &Steady, when: &str) {
 /// The cluster does its work: a rollout, a Service's new endpoint, the end of a pod, an exec, a job.
 fn works(cluster: &Cluster, name: &str) {
     cluster.kubectl(&format!("create deployment {name} --image=busybox:1.35 -- sleep 3600"));
-    cluster.kubectl(&format!("rollout status deployment/{name} --timeout=60s"));
+    cluster.kubectl(&format!("rollout status deployment/{name} --timeout=120s"));
     cluster.kubectl(&format!("exec deployment/{name} -- true"));
     cluster.kubectl(&format!("create job {name} --image=busybox:1.35 -- true"));
-    cluster.kubectl(&format!("wait --for=condition=Complete job/{name} --timeout=60s"));
-    cluster.kubectl(&format!("delete deployment/{name} job/{name} --timeout=60s"));
+    cluster.kubectl(&format!("wait --for=condition=Complete job/{name} --timeout=120s"));
+    cluster.kubectl(&format!("delete deployment/{name} job/{name} --timeout=120s"));
     eventually("its pods are gone", || cluster.kubectl("get pods -o name").lines().count() == 1);
 }
 
@@ -114,11 +114,13 @@ fn a_clock_that_jumps_disturbs_nobody() {
     let clock = Clock::new(&cluster);
     clock.start(&cluster);
     let addresses = sample::deploy(&cluster);
-    cluster.kubectl("-n kube-system wait --for=condition=Ready pod --all --timeout=60s");
+    cluster.kubectl("-n kube-system wait --for=condition=Ready pod --all --timeout=120s");
     cluster.kubectl("create configmap kept --from-literal=a=b");
     cluster.kubectl("run witness --image=busybox:1.35 --restart=Never -- sleep 3600");
-    cluster.kubectl("wait --for=condition=Ready pod/witness --timeout=60s");
-    let event = cluster.kubectl("get events --field-selector involvedObject.name=witness,reason=Started -o jsonpath={.items[0].metadata.uid}");
+    cluster.kubectl("wait --for=condition=Ready pod/witness --timeout=120s");
+    let started = || cluster.kubectl("get events --field-selector involvedObject.name=witness,reason=Started -o jsonpath={.items[*].metadata.uid}");
+    eventually("an event tells of the witness", || !started().is_empty());
+    let event = started();
     let pid = cluster.pid();
     let load = Load::on(&cluster, &addresses);
     let before = Steady::of(&cluster);
@@ -129,8 +131,7 @@ fn a_clock_that_jumps_disturbs_nobody() {
         // Names are answered by pods that hold tokens, which are renewed in time.
         let lookup = "exec witness -- nslookup kubernetes.default.svc.cluster.local";
         eventually(&format!("names are answered {when}"), || cluster.kubectl_output(lookup).status.success());
-        let events = cluster.kubectl("get events --field-selector involvedObject.name=witness,reason=Started -o jsonpath={.items[*].metadata.uid}");
-        assert_eq!(events, event, "events live by their own time, {when}");
+        assert_eq!(started(), event, "events live by their own time, {when}");
     }
     // A container that fails behind a clock that then goes back is started again in time.
     crate::cluster::apply(&cluster, CRASHING);
@@ -139,7 +140,7 @@ fn a_clock_that_jumps_disturbs_nobody() {
     clock.set(-HOUR);
     let so_far = count();
     eventually("it is restarted again", || count() > so_far);
-    cluster.kubectl("delete pod crashing --timeout=60s");
+    cluster.kubectl("delete pod crashing --timeout=120s");
     clock.set(0);
     load.stop();
     assert_eq!(cluster.pid(), pid);

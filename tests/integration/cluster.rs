@@ -284,6 +284,15 @@ impl Cluster {
         std::fs::read_to_string(self.dir.path().join("run/troupe.pid")).expect("a pid file").trim().to_owned()
     }
 
+    /// Sends the daemon a signal that ends it and waits until all its threads are gone: who is in the midst of a write to a slow disk stays for
+    /// that, and whoever starts it again meanwhile finds that it runs.
+    pub fn strike(&self, signal: &str) {
+        let pid_file = self.path("run/troupe.pid");
+        run("kill", &[signal, &self.pid()]);
+        // The lock on the file goes with the last of them.
+        eventually("the daemon is gone", || File::open(&pid_file).map_or(true, |file| file.try_lock_shared().is_ok()));
+    }
+
     /// Runs a troupe command that takes the cluster's settings.
     pub fn troupe_with_settings(&self, command: &[&str]) -> Output {
         let mut arguments: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
@@ -433,9 +442,9 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits until `condition` holds; fails after a minute.
+/// Waits until `condition` holds; fails after two minutes, which is long for what takes a second where nothing else runs.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
-    eventually_within(Duration::from_secs(60), what, condition);
+    eventually_within(Duration::from_secs(120), what, condition);
 }
 
 /// Waits until `condition` holds; fails when the time is up.

@@ -77,15 +77,15 @@ fn kubectl(cluster: &Cluster, words: &str) -> String {
 fn custom_resources_are_used_like_any_other() {
     let cluster = shared();
     apply(&cluster, DEFINITION);
-    cluster.kubectl("wait --for=condition=Established crd/ovens.bakery.example.com --timeout=30s");
+    cluster.kubectl("wait --for=condition=Established crd/ovens.bakery.example.com --timeout=90s");
     cluster.kubectl("create namespace bakery");
     apply(&cluster, OVEN);
     is_printed_and_explained(&cluster);
     is_validated(&cluster);
     is_watched_and_scaled(&cluster);
     is_collected(&cluster);
-    cluster.kubectl("delete namespace bakery --timeout=60s");
-    cluster.kubectl("delete crd ovens.bakery.example.com --timeout=60s");
+    cluster.kubectl("delete namespace bakery --timeout=120s");
+    cluster.kubectl("delete crd ovens.bakery.example.com --timeout=120s");
     let gone = cluster.kubectl_output("get ovens -A");
     // Which of the two kubectl says depends on whether it still remembers what there was.
     let told = ["the server doesn't have a resource type \"ovens\"", "the server could not find the requested resource"];
@@ -140,7 +140,7 @@ fn is_collected(cluster: &Cluster) {
     let uid = kubectl(cluster, "get configmap owner -o jsonpath={.metadata.uid}");
     apply(cluster, &OWNED.replace("UID", &uid));
     kubectl(cluster, "delete configmap owner");
-    eventually_within(Duration::from_secs(40), "what the owner leaves is collected", || {
+    eventually_within(Duration::from_secs(120), "what the owner leaves is collected", || {
         !cluster.kubectl_output("-n bakery get oven small").status.success()
     });
     eventually("the other one stays", || kubectl(cluster, "get ovens -o name").trim() == "oven.bakery.example.com/stone");

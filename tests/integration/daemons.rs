@@ -50,7 +50,7 @@ fn pods_do_not_need_the_api_server() {
     daemons.start();
     crate::sample::deploy(&cluster);
     crate::cluster::apply(&cluster, INTOLERANT);
-    cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=60s");
+    cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=120s");
     let before = cluster.kubectl(IDS);
     runs_without_an_api_server(&cluster, &mut daemons, Duration::from_secs(20));
     // Whoever is evicted now was evicted for the API server's own absence.
@@ -92,7 +92,7 @@ fn runs_without_an_api_server(cluster: &Cluster, daemons: &mut Daemons<'_>, away
     daemons.await_ready();
     let restarts = format!("-n sample get pod {pod} -o jsonpath={{.status.containerStatuses[0].restartCount}}");
     eventually("the restart is told", || cluster.kubectl(&restarts) == "1");
-    cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=60s");
+    cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=120s");
 }
 
 #[test]

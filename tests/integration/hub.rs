@@ -55,6 +55,8 @@ pub struct Machine {
     namespace: String,
     pub name: &'static str,
     pub address: &'static str,
+    /// How many seconds a node may be silent.
+    pub grace: u8,
 }
 
 impl Machine {
@@ -62,7 +64,7 @@ impl Machine {
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
         let number = (2..=250).find(|number| hub.links.address(*number).ip().to_string() == address).expect("an address of the hub");
         hub.inside(hub.links.ensure(number)).expect("the machine is made");
-        Machine { dir, namespace: hub.links.namespace(number), name, address }
+        Machine { dir, namespace: hub.links.namespace(number), name, address, grace: 6 }
     }
 
     /// Runs `ip` on this machine.
@@ -93,7 +95,7 @@ impl Machine {
             ("--cgroup-parent", format!("{}/kubepods", self.namespace)),
             // Signs of life come fast, and their absence is noticed fast.
             ("--node-heartbeat", "1".to_owned()),
-            ("--node-monitor-grace-period", "6".to_owned()),
+            ("--node-monitor-grace-period", self.grace.to_string()),
         ];
         pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }

@@ -43,7 +43,7 @@ fn a_deleted_namespace_leaves_nothing_behind() {
 /// The check, on a cluster with any store.
 pub fn nothing_of_a_deleted_namespace(cluster: &Cluster) {
     // What the cluster has for itself is there before, and stays.
-    cluster.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=60s");
+    cluster.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=120s");
     let (before, leased) = (words(&cluster.ctr("containers ls -q")), leases(cluster));
     let networks = network_namespaces(cluster);
     sample::deploy(cluster);
@@ -53,7 +53,7 @@ pub fn nothing_of_a_deleted_namespace(cluster: &Cluster) {
     assert!(ips.is_subset(&leases(cluster)) && uids.iter().all(|uid| !mounts(uid).is_empty()), "the checks below see what they look for");
     let added: Vec<String> = network_namespaces(cluster).difference(&networks).cloned().collect();
     assert!(added.len() >= 4 && added.iter().all(|path| Path::new(path).exists()), "{added:?}");
-    cluster.kubectl("delete namespace sample --timeout=60s");
+    cluster.kubectl("delete namespace sample --timeout=120s");
     let left = cluster.kubectl("get pods,services,endpoints,endpointslices,configmaps,deployments,replicasets,serviceaccounts,events -A -o jsonpath={.items[?(@.metadata.namespace==\"sample\")].metadata.name}");
     assert_eq!(left, "");
     let (containers, addresses) = (words(&cluster.ctr("containers ls -q")), leases(cluster));
@@ -124,6 +124,7 @@ fn down_leaves_no_trace_and_up_brings_everything_back_until_purge() {
     let dropped = cluster.inside("iptables").args(["-P", "FORWARD", "DROP"]).status().expect("iptables runs");
     assert!(dropped.success());
     cluster.start();
+    cluster.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=120s");
     sample::deploy(&cluster);
     let objects = || cluster.kubectl("-n sample get deployments,replicasets,services,configmaps,pods -o name");
     let (before, networks) = (objects(), network_namespaces(&cluster));
@@ -135,8 +136,8 @@ fn down_leaves_no_trace_and_up_brings_everything_back_until_purge() {
     assert!(cluster.dir().join("data").exists());
     cluster.start();
     assert_eq!(objects(), before);
-    cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
-    cluster.kubectl("-n sample wait --for=condition=Ready pod/caller --timeout=60s");
+    cluster.kubectl("-n sample rollout status deployment/web --timeout=180s");
+    cluster.kubectl("-n sample wait --for=condition=Ready pod/caller --timeout=120s");
     eventually("the log of the caller before down", || {
         let previous = cluster.kubectl_output("-n sample logs caller --previous --tail=1");
         previous.status.success() && !previous.stdout.is_empty()

@@ -65,13 +65,15 @@ impl Load {
 
     /// Ends the load; no request may have failed, and the rate must have been kept up.
     pub fn stop(mut self) -> u64 {
+        // The last requests are waited for without sending others.
+        let took = self.began.elapsed();
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.join().expect("a load thread does not panic");
         }
         let (sent, failures) = (self.sent.load(Ordering::Relaxed), self.failures());
         assert!(failures.is_empty(), "{} of {sent} requests failed:\n{}", failures.len(), failures.join("\n"));
-        let rate = sent as f64 / self.began.elapsed().as_secs_f64();
+        let rate = sent as f64 / took.as_secs_f64();
         assert!(rate > f64::from(self.rate) * 0.9, "only {rate:.0} requests a second got through: the cluster was too slow");
         sent
     }

@@ -58,7 +58,7 @@ fn settings_are_mended_and_ctrl_c_stops_in_good_order() {
     let began = Instant::now();
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     let status = daemon.wait().expect("ends");
-    assert!(status.success() && began.elapsed() < Duration::from_secs(10), "{status} after {:?}", began.elapsed());
+    assert!(status.success() && began.elapsed() < Duration::from_secs(30), "{status} after {:?}", began.elapsed());
     assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
     assert!(!cluster.dir().join("run/troupe.pid").exists());
 }

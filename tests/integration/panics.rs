@@ -39,8 +39,9 @@ pub fn stay_where_they_are(cluster: &Cluster) {
             let found = actors.iter().find(|actor| actor["path"] == full.as_str());
             found.is_some_and(|actor| actor["state"] == "running" && actor["restarts"].as_u64() == Some(before[&full] + 1))
         };
+        // It is at once; asking may take a busy machine some seconds.
         while !back() {
-            assert!(at.elapsed() < Duration::from_secs(1), "{full} is not back after a second");
+            assert!(at.elapsed() < Duration::from_secs(10), "{full} is not back after {:?}", at.elapsed());
         }
         let shown = cluster.troupe_text(&["actors", &full]);
         assert!(shown.contains("running") && shown.split_whitespace().any(|word| word == (before[&full] + 1).to_string()), "{shown}");
@@ -51,14 +52,14 @@ pub fn stay_where_they_are(cluster: &Cluster) {
     assert_eq!(cluster.kubectl(containers), same, "no container was touched");
     // The cluster still does its work: through the controller, the workers and the rules that panicked.
     cluster.kubectl("-n sample scale deployment/web --replicas=4");
-    cluster.kubectl("-n sample rollout status deployment/web --timeout=60s");
-    cluster.kubectl(&format!("-n sample delete pod {pod} --timeout=60s"));
-    cluster.kubectl("-n sample rollout status deployment/web --timeout=60s");
+    cluster.kubectl("-n sample rollout status deployment/web --timeout=120s");
+    cluster.kubectl(&format!("-n sample delete pod {pod} --timeout=120s"));
+    cluster.kubectl("-n sample rollout status deployment/web --timeout=120s");
     eventually("four endpoints are known", || {
         cluster.kubectl("-n sample get endpoints web -o jsonpath={.subsets[*].addresses[*].ip}").split_whitespace().count() == 4
     });
     load.stop();
-    cluster.kubectl("delete namespace sample --timeout=90s");
+    cluster.kubectl("delete namespace sample --timeout=180s");
 }
 
 #[test]

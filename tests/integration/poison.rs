@@ -1,8 +1,6 @@
 //! Objects on which a live cluster's actors panic: set aside and told of, all others served, and lifted by a change or a
 //! restart.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::cluster::{Cluster, eventually, text};
@@ -20,7 +18,7 @@ fn is_told(cluster: &Cluster, object: &str) -> bool {
 
 fn deploys(cluster: &Cluster, name: &str) {
     cluster.kubectl(&format!("create deployment {name} --image=busybox:1.35 -- sleep 3600"));
-    cluster.kubectl(&format!("rollout status deployment/{name} --timeout=60s"));
+    cluster.kubectl(&format!("rollout status deployment/{name} --timeout=120s"));
 }
 
 #[test]
@@ -43,17 +41,15 @@ fn an_object_on_which_a_controller_panics_is_set_aside() {
     assert!(cluster.kubectl("get replicasets -o name").lines().all(|name| !name.contains("/bad-")));
     cluster.troupe_text(&["actors", "poison", "controllers/deployment", "default/bad", "--end"]);
     cluster.kubectl("annotate deployment bad try=more --overwrite");
-    cluster.kubectl("rollout status deployment/bad --timeout=30s");
+    cluster.kubectl("rollout status deployment/bad --timeout=90s");
     assert_eq!(actor(&cluster, "controllers/deployment")["status"]["quarantined"], serde_json::json!({}));
     // So does a restart.
     cluster.troupe_text(&["actors", "poison", "controllers/deployment", "default/worse"]);
     cluster.kubectl("create deployment worse --image=busybox:1.35 -- sleep 3600");
     eventually("it is told of", || is_told(&cluster, "deployment worse"));
-    let pid = cluster.pid();
-    assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill runs").success());
-    eventually("the daemon is gone", || !std::path::Path::new("/proc").join(&pid).exists());
+    cluster.strike("-9");
     cluster.start();
-    cluster.kubectl("rollout status deployment/worse --timeout=60s");
+    cluster.kubectl("rollout status deployment/worse --timeout=120s");
 }
 
 #[test]
@@ -64,12 +60,12 @@ fn a_pod_on_which_the_scheduler_or_its_worker_panics_is_set_aside() {
     run("bad");
     eventually("it is told of", || is_told(&cluster, "pod bad"));
     run("good");
-    cluster.kubectl("wait --for=condition=Ready pod/good --timeout=60s");
+    cluster.kubectl("wait --for=condition=Ready pod/good --timeout=120s");
     assert!(cluster.troupe_text(&["why", "pod/bad"]).contains("scheduler has set it aside"));
     assert_eq!(actor(&cluster, "scheduler")["restarts"], 0);
     cluster.troupe_text(&["actors", "poison", "scheduler", "default/bad", "--end"]);
     cluster.kubectl("label pod bad try=again");
-    cluster.kubectl("wait --for=condition=Ready pod/bad --timeout=30s");
+    cluster.kubectl("wait --for=condition=Ready pod/bad --timeout=90s");
     // Now the worker of a running pod.
     let worker = "kubelet/pods/default/bad";
     cluster.troupe_text(&["actors", "poison", worker]);
@@ -77,13 +73,13 @@ fn a_pod_on_which_the_scheduler_or_its_worker_panics_is_set_aside() {
     eventually("its worker rests", || actor(&cluster, worker)["state"] == "quarantined");
     eventually("it is told of", || is_told(&cluster, "pod bad"));
     run("later");
-    cluster.kubectl("wait --for=condition=Ready pod/later --timeout=60s");
+    cluster.kubectl("wait --for=condition=Ready pod/later --timeout=120s");
     assert_eq!(actor(&cluster, "kubelet/pods")["restarts"], 0, "the others' keeper never failed");
     assert!(cluster.troupe_text(&["why", "pod/bad"]).contains("kubelet/pods/default/bad"));
     cluster.troupe_text(&["actors", "poison", worker, "--end"]);
     cluster.kubectl("label pod bad try=more --overwrite");
     eventually("a change lifts it", || actor(&cluster, worker)["state"] == "running");
-    cluster.kubectl("delete pod bad --timeout=60s");
+    cluster.kubectl("delete pod bad --timeout=120s");
 }
 
 #[test]

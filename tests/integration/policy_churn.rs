@@ -47,9 +47,9 @@ const ECHO: u16 = 7000;
 /// Where it is sent what nobody may send it.
 const DATAGRAMS: u16 = 7001;
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How soon a change must be in force.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn kills_under_changing_policies_open_and_cut_nothing() {
@@ -141,7 +141,7 @@ impl Scene {
         let names = ["server", "client", "stranger"];
         apply(cluster, &format!("{}{SERVICE}", names.map(pod_manifest).concat()));
         for name in names {
-            cluster.kubectl(&format!("-n {NAMESPACE} wait --for=condition=Ready pod/{name} --timeout=90s"));
+            cluster.kubectl(&format!("-n {NAMESPACE} wait --for=condition=Ready pod/{name} --timeout=180s"));
         }
         let [server, client, stranger] = names.map(|name| Pod::of(cluster, NAMESPACE, name));
         let service = cluster.kubectl(&format!("-n {NAMESPACE} get service server -o jsonpath={{.spec.clusterIP}}"));
@@ -191,9 +191,10 @@ impl Datagrams {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// None comes for a while in which many are sent.
+    /// None comes for a while in which many are sent, and which is long enough to hear those that had come before.
     fn are_silent(&self) -> bool {
         let (heard, sent) = (self.heard(), self.sent());
+        thread::sleep(Duration::from_secs(1));
         while self.sent() < sent + 200 {
             thread::sleep(Duration::from_millis(10));
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How soon a change must be in force.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// How long an answer of a pod may take; who is slower is asked again.
 const PATIENCE: Duration = Duration::from_millis(150);
 
@@ -244,7 +244,7 @@ impl Stage {
         let asked = [("server", WEB), ("store", ELSEWHERE)].map(|(app, web)| pod_manifest("blue", app, app, "it", web));
         apply(&cluster, &asking.chain(asked).collect::<String>());
         for namespace in ["blue", "red"] {
-            cluster.kubectl(&format!("-n {namespace} wait --for=condition=Ready pod --all --timeout=90s"));
+            cluster.kubectl(&format!("-n {namespace} wait --for=condition=Ready pod --all --timeout=180s"));
         }
         let asking = names.iter().map(|(namespace, name)| Pod::of(&cluster, namespace, name)).collect();
         let [server, store] = ["server", "store"].map(|name| Pod::of(&cluster, "blue", name));
@@ -325,7 +325,7 @@ fn every_rule_holds_within_a_node_and_across_two() {
         stage.holds(rule, &questions);
         // A node reaches its own pods, whatever policies say.
         let address = SocketAddr::new(stage.server.ip, WEB);
-        let node = move || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok();
+        let node = move || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(10)).is_ok();
         assert!(stage.cluster.within(node).join().expect("does not panic"), "{}: the server's node is kept out", rule.says);
     }
     println!("{} rules hold for {} questions each", rules.len(), questions.len());

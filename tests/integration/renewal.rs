@@ -41,7 +41,9 @@ fn contents(files: &[PathBuf]) -> BTreeMap<PathBuf, String> {
 #[test]
 fn certificates_are_renewed_while_everything_runs() {
     let hub = Hub::new();
-    let one = Machine::new(&hub, "one", "198.51.100.2");
+    // No node is to be silent here, but a busy machine may hold one up for some seconds.
+    let mut one = Machine::new(&hub, "one", "198.51.100.2");
+    one.grace = 20;
     let two = Machine::new(&hub, "two", "198.51.100.3");
     let begun = Instant::now();
     one.troupe(&["up", "--detach", "--certificate-validity", OWN, "--cluster-signing-duration", SIGNED]);
@@ -53,7 +55,7 @@ fn certificates_are_renewed_while_everything_runs() {
         let spec = format!(r#"{{"spec":{{"nodeName":"{node}","terminationGracePeriodSeconds":0}}}}"#);
         one.kubectl(&format!("run on-{node} --image=busybox:1.35 --overrides={spec} -- sleep infinity"));
     }
-    one.kubectl("wait --for=condition=Ready pod/on-one pod/on-two --timeout=60s");
+    one.kubectl("wait --for=condition=Ready pod/on-one pod/on-two --timeout=120s");
     eventually("the joined node serves", || one.kubectl_output(&["exec", "on-two", "--", "true"]).status.success());
     let files = files(&one, &two);
     let (first, pid) = (contents(&files), fs::read_to_string(one.path("run/troupe.pid")).expect("a pid file"));
@@ -66,9 +68,16 @@ fn certificates_are_renewed_while_everything_runs() {
         assert_eq!(nodes.matches(" Ready ").count(), 2, "after {:?}: {nodes}", begun.elapsed());
         std::thread::sleep(Duration::from_secs(1));
     }
-    let last = contents(&files);
-    let stale: Vec<_> = files.iter().filter(|path| first[*path] == last[*path]).collect();
-    assert!(stale.is_empty(), "not renewed: {stale:?}");
+    let stale = || -> Vec<&PathBuf> {
+        let last = contents(&files);
+        files.iter().filter(|path| first[*path] == last[*path]).collect()
+    };
+    // Who joined late renews late.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !stale().is_empty() {
+        assert!(Instant::now() < deadline, "not renewed: {:?}", stale());
+        std::thread::sleep(Duration::from_secs(1));
+    }
     assert_eq!(fs::read_to_string(one.path("run/troupe.pid")).expect("a pid file"), pid, "the same process");
     let actors = one.troupe(&["actors", "--json"]);
     let actors: Vec<serde_json::Value> = serde_json::from_str(&actors).expect("JSON");

@@ -11,7 +11,9 @@ use crate::{
 pub fn deploy(cluster: &Cluster) -> Vec<String> {
     let sample = format!("{}/config/samples/web.yaml", env!("CARGO_MANIFEST_DIR"));
     cluster.kubectl(&format!("apply -f {sample}"));
-    cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
+    cluster.kubectl("-n sample rollout status deployment/web --timeout=180s");
+    // The caller, too: who compares what runs later must find nothing that has not begun.
+    cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=120s");
     let ip = cluster.kubectl("-n sample get service web -o jsonpath={.spec.clusterIP}");
     let port = cluster.kubectl("-n sample get service web -o jsonpath={.spec.ports[0].nodePort}");
     let addresses = vec![format!("{ip}:80"), format!("{NODE_IP}:{port}")];
@@ -33,7 +35,7 @@ fn no_request_fails_through_scaling_rollout_rollback_and_restart() {
     let failed = || cluster.kubectl("-n sample logs caller").matches("failed").count();
     let failed_at_first = failed();
     let load = Load::on(&cluster, &addresses);
-    let rolled = || cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
+    let rolled = || cluster.kubectl("-n sample rollout status deployment/web --timeout=180s");
     let settled = |wanted: usize| {
         let pods = || cluster.kubectl("-n sample get pods -l app=web -o name").lines().count();
         eventually(&format!("{wanted} pods are left"), || pods() == wanted);
@@ -95,14 +97,13 @@ pub fn nobody_notices_a_killed_daemon(cluster: &Cluster) {
     let of_both = |words: &str| ["kube-system", "sample"].map(|namespace| cluster.kubectl(&format!("-n {namespace} {words}")));
     let addresses = deploy(cluster);
     crate::cluster::apply(cluster, RESOLVER);
-    cluster.kubectl("-n sample wait --for=condition=Ready pod/resolver --timeout=60s");
+    cluster.kubectl("-n sample wait --for=condition=Ready pod/resolver --timeout=120s");
     eventually("names are resolved", || cluster.kubectl("-n sample logs resolver --tail=5").contains("found"));
     let since = cluster.kubectl("-n sample logs resolver").lines().count();
     let (containers, objects) = (of_both(CONTAINERS), of_both(OBJECTS));
     let load = Load::on(cluster, &addresses);
     for _ in 0..2 {
-        let killed = std::process::Command::new("kill").args(["-9", &cluster.pid()]).status().expect("kill runs");
-        assert!(killed.success());
+        cluster.strike("-9");
         // A while without any daemon: the node must not need one.
         std::thread::sleep(Duration::from_secs(1));
         let began = Instant::now();
@@ -122,5 +123,5 @@ pub fn nobody_notices_a_killed_daemon(cluster: &Cluster) {
     assert!(log.lines().count() > since + 50, "the resolver went on all the time");
     let sent = load.stop();
     println!("{sent} requests, none failed");
-    cluster.kubectl("delete namespace sample --timeout=90s");
+    cluster.kubectl("delete namespace sample --timeout=180s");
 }

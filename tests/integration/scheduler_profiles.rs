@@ -89,7 +89,7 @@ fn profiles_and_an_extender_say_where_pods_go() {
     assert_eq!(condition(&cluster, "refused").0, "Unschedulable");
     drop(extender);
     create(&cluster, "unasked", "default-scheduler", &licence);
-    eventually_within(Duration::from_secs(30), "what fails is told", || condition(&cluster, "unasked").0 == "SchedulerError");
+    eventually_within(Duration::from_secs(90), "what fails is told", || condition(&cluster, "unasked").0 == "SchedulerError");
     placed(&cluster, "plain-3", "default-scheduler", &json!({}));
 }
 

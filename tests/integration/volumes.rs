@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::cluster::{Cluster, apply, eventually, run, shared};
+use crate::cluster::{Cluster, apply, eventually, shared};
 
 const OBJECTS: &str = r#"
 apiVersion: v1
@@ -105,9 +105,9 @@ fn a_pods_data_outlives_it_and_goes_with_its_claim() {
     let class = cluster.kubectl("get storageclass");
     assert!(class.contains("troupe-local (default)   troupe.dev/local-path   Delete          WaitForFirstConsumer"), "{class}");
     apply(&cluster, OBJECTS);
-    cluster.kubectl("-n volumes rollout status statefulset/db --timeout=90s");
-    cluster.kubectl("-n volumes rollout status deployment/web --timeout=90s");
-    cluster.kubectl("-n volumes wait --for=condition=Ready pod/scratch --timeout=60s");
+    cluster.kubectl("-n volumes rollout status statefulset/db --timeout=180s");
+    cluster.kubectl("-n volumes rollout status deployment/web --timeout=180s");
+    cluster.kubectl("-n volumes wait --for=condition=Ready pod/scratch --timeout=120s");
     let claims = cluster.kubectl("-n volumes get pvc -o jsonpath={range.items[*]}{.metadata.name}={.status.phase}/{.spec.storageClassName},{end}");
     for claim in ["data-db-0", "data-db-1", "notes", "scratch-scratch"] {
         assert!(claims.contains(&format!("{claim}=Bound/troupe-local,")), "{claims}");
@@ -116,10 +116,10 @@ fn a_pods_data_outlives_it_and_goes_with_its_claim() {
     outlives_the_daemon(&cluster);
     goes_with_the_claim(&cluster);
     reads_what_was_made_by_hand(&cluster);
-    cluster.kubectl("delete namespace volumes --timeout=90s");
+    cluster.kubectl("delete namespace volumes --timeout=180s");
     eventually("no volume made for a claim is left", || directories(&cluster).is_empty());
     eventually("no object of one is left", || cluster.kubectl("get pv -o name") == "persistentvolume/by-hand\n");
-    cluster.kubectl("delete pv by-hand --timeout=30s");
+    cluster.kubectl("delete pv by-hand --timeout=120s");
 }
 
 /// The directory on the node of a claim's volume.
@@ -135,22 +135,23 @@ fn directories(cluster: &Cluster) -> Vec<PathBuf> {
 
 fn outlives_its_pod(cluster: &Cluster) {
     let place = directory(cluster, "data-db-0");
-    assert_eq!(fs::read_to_string(place.join("parts/one/name")).expect("the part of the volume is there"), "db-0\n");
+    // A pod is ready as soon as it has begun, and writes then.
+    eventually("the part of the volume is written", || fs::read_to_string(place.join("parts/one/name")).is_ok_and(|name| name == "db-0\n"));
     let starts = || fs::read_to_string(place.join("starts")).expect("the file is there").lines().count();
     assert_eq!(starts(), 1);
     let group = cluster.kubectl("-n volumes exec db-0 -- stat -c %g /data/starts");
     assert_eq!(group.trim(), "3000", "files belong to the pod's group");
-    cluster.kubectl("-n volumes delete pod db-0 --timeout=60s");
+    cluster.kubectl("-n volumes delete pod db-0 --timeout=120s");
     eventually("the next pod adds to what was there", || starts() == 2);
-    cluster.kubectl("-n volumes rollout status statefulset/db --timeout=90s");
+    cluster.kubectl("-n volumes rollout status statefulset/db --timeout=180s");
 }
 
 fn outlives_the_daemon(cluster: &Cluster) {
     let file = directory(cluster, "notes").join("file");
-    assert_eq!(fs::read_to_string(&file).expect("is there"), "once\n");
-    run("kill", &["-9", &cluster.pid()]);
+    eventually("the file is written", || fs::read_to_string(&file).is_ok_and(|text| text == "once\n"));
+    cluster.strike("-9");
     cluster.start();
-    cluster.kubectl("-n volumes rollout status deployment/web --timeout=90s");
+    cluster.kubectl("-n volumes rollout status deployment/web --timeout=180s");
     let seen = cluster.kubectl_words(&["-n", "volumes", "exec", "deploy/web", "--", "cat", "/notes/file"]);
     assert_eq!(seen, "once\n");
     assert_eq!(fs::read_to_string(&file).expect("is there"), "once\n", "the container runs on");
@@ -162,11 +163,11 @@ fn goes_with_the_claim(cluster: &Cluster) {
     let claim = cluster.kubectl("-n volumes get pvc notes");
     assert!(claim.contains("Terminating"), "a pod uses it: {claim}");
     assert!(place.join("file").exists());
-    cluster.kubectl("-n volumes delete deployment web --timeout=60s");
+    cluster.kubectl("-n volumes delete deployment web --timeout=120s");
     eventually("the directory is gone", || !place.exists());
     let scratch = directory(cluster, "scratch-scratch");
-    assert!(scratch.join("file").exists());
-    cluster.kubectl("-n volumes delete pod scratch --timeout=60s");
+    eventually("the pod has written", || scratch.join("file").exists());
+    cluster.kubectl("-n volumes delete pod scratch --timeout=120s");
     eventually("the pod's own volume is gone with it", || !scratch.exists());
 }
 
@@ -175,14 +176,14 @@ fn reads_what_was_made_by_hand(cluster: &Cluster) {
     fs::create_dir_all(&place).expect("makes");
     fs::write(place.join("file"), "written by hand\n").expect("writes");
     apply(cluster, &BY_HAND.replace("DIRECTORY", &place.display().to_string()));
-    cluster.kubectl("-n volumes wait --for=condition=Ready pod/reader --timeout=60s");
+    cluster.kubectl("-n volumes wait --for=condition=Ready pod/reader --timeout=120s");
     eventually("the pod reads and may not write", || {
         let log = cluster.kubectl("-n volumes logs reader");
         log.contains("written by hand\n") && log.contains("refused\n")
     });
     assert!(!place.join("other").exists());
-    cluster.kubectl("-n volumes delete pod reader --timeout=60s");
-    cluster.kubectl("-n volumes delete pvc by-hand --timeout=60s");
+    cluster.kubectl("-n volumes delete pod reader --timeout=120s");
+    cluster.kubectl("-n volumes delete pvc by-hand --timeout=120s");
     eventually("the volume is retained", || cluster.kubectl("get pv by-hand -o jsonpath={.status.phase}") == "Released");
     assert!(place.join("file").exists());
 }

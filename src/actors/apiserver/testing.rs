@@ -34,7 +34,7 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "{what}: not within 20 seconds");
+    assert!(tokio::time::timeout(Duration::from_secs(60), waiting).await.is_ok(), "{what}: not within 60 seconds");
 }
 
 /// Boots a server on a fresh [`MemoryStore`] with namespaces `default`, `kube-system` and service account `default/default`.

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use troupe_api::{meta::LabelSelector, projection::MetaProjection, stored::KubeObject};
+use troupe_api::{
+    meta::LabelSelector,
+    projection::MetaProjection,
+    stored::{KubeObject, StoredObject},
+};
 
 use crate::runtime::cache::Cache;
 
@@ -23,19 +27,41 @@ fn orphans_of(namespace: &str) -> Arc<str> {
 
 /// What this owner controls.
 pub fn owned<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta) -> Vec<Arc<K>> {
-    owner.uid.as_ref().map(|uid| objects.by_index(BY_CONTROLLER, uid)).unwrap_or_default()
+    decoded(&owned_stored(objects, owner))
+}
+
+/// The same as it is stored: nothing is decoded.
+pub fn owned_stored<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta) -> Vec<Arc<StoredObject>> {
+    owner.uid.as_ref().map(|uid| objects.by_index_stored(BY_CONTROLLER, uid, |_| true)).unwrap_or_default()
 }
 
 /// What this owner controls, and what nobody controls in its namespace and is `wanted`.
 pub fn owned_and_orphans<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
-    let mut found = owned(objects, owner);
-    found.extend(objects.by_index_where(BY_CONTROLLER, &orphans_of(owner.namespace.as_deref().unwrap_or_default()), wanted));
+    decoded(&owned_and_orphans_stored(objects, owner, wanted))
+}
+
+fn owned_and_orphans_stored<K: KubeObject>(
+    objects: &Cache<K>,
+    owner: &ObjectMeta,
+    wanted: impl Fn(&MetaProjection) -> bool,
+) -> Vec<Arc<StoredObject>> {
+    let mut found = owned_stored(objects, owner);
+    found.extend(objects.by_index_stored(BY_CONTROLLER, &orphans_of(owner.namespace.as_deref().unwrap_or_default()), wanted));
     found
 }
 
 /// What this owner controls, and what it may adopt by its selector.
 pub fn related<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, selector: &LabelSelector) -> Vec<Arc<K>> {
-    owned_and_orphans(objects, owner, |meta| selector.matches_projection(&meta.labels))
+    decoded(&related_stored(objects, owner, selector))
+}
+
+/// The same as it is stored: nothing is decoded.
+pub fn related_stored<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, selector: &LabelSelector) -> Vec<Arc<StoredObject>> {
+    owned_and_orphans_stored(objects, owner, |meta| selector.matches_projection(&meta.labels))
+}
+
+fn decoded<K: KubeObject>(objects: &[Arc<StoredObject>]) -> Vec<Arc<K>> {
+    objects.iter().filter_map(Cache::<K>::decode).collect()
 }
 
 #[cfg(test)]
@@ -43,8 +69,8 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, from_value, json};
     use troupe_api::{
+        decoding::decoded_here,
         meta::{Object, Revision},
-        stored::StoredObject,
     };
 
     use super::*;
@@ -73,5 +99,9 @@ mod tests {
         assert_eq!(names(owned(&cache, &owner)), ["mine"]);
         assert_eq!(names(related(&cache, &owner, &labels("a"))), ["mine", "held", "orphan"], "only the one marked as controller counts");
         assert_eq!(names(related(&cache, &owner, &labels("b"))), ["mine"]);
+        let before = decoded_here();
+        let stored = related_stored(&cache, &owner, &labels("a"));
+        assert_eq!(stored.iter().map(|stored| &*stored.key.name).collect::<Vec<_>>(), ["mine", "held", "orphan"]);
+        assert_eq!(decoded_here(), before);
     }
 }

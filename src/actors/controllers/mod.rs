@@ -30,6 +30,7 @@ pub mod owners;
 mod pace;
 pub mod persistent_volume;
 mod pod_control;
+mod pod_digest;
 pub mod pod_gc;
 pub mod pod_group_protection;
 pub mod podautoscaler;

@@ -41,8 +41,20 @@ pub fn claim(owner: &ObjectMeta, object: &ObjectMeta, selector: &LabelSelector) 
 
 /// The same where more than the selector says whether an object `matches`.
 pub fn claim_if(owner: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim {
-    match controller_of(object) {
-        Some(reference) if Some(&reference.uid) == owner.uid.as_ref() => {
+    let controller = controller_of(object).map(|reference| &*reference.uid);
+    decide(owner, controller, object.deletion_timestamp.is_some(), matches)
+}
+
+/// The same of an object whose metadata alone are there.
+pub fn claim_by_meta(owner: &ObjectMeta, object: &MetaProjection, selector: &LabelSelector) -> Claim {
+    let controller = object.controller().map(|reference| &*reference.uid);
+    decide(owner, controller, object.deletion_timestamp.is_some(), selector.matches_projection(&object.labels))
+}
+
+/// `controller` is the UID of the object's.
+fn decide(owner: &ObjectMeta, controller: Option<&str>, is_leaving: bool, matches: bool) -> Claim {
+    match controller {
+        Some(uid) if Some(uid) == owner.uid.as_deref() => {
             if matches {
                 Claim::Owned
             } else {
@@ -50,7 +62,7 @@ pub fn claim_if(owner: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim
             }
         }
         Some(_) => Claim::Ignore,
-        None if matches && object.deletion_timestamp.is_none() && owner.deletion_timestamp.is_none() => Claim::Adopt,
+        None if matches && !is_leaving && owner.deletion_timestamp.is_none() => Claim::Adopt,
         None => Claim::Ignore,
     }
 }
@@ -83,20 +95,39 @@ impl Named {
     fn of(meta: &ObjectMeta) -> Self {
         Named { name: meta.name.clone().unwrap_or_default(), uid: meta.uid.clone().unwrap_or_default() }
     }
+
+    /// The object of these metadata.
+    pub fn by_meta(meta: &MetaProjection) -> Self {
+        Named { name: meta.name.to_string(), uid: meta.uid.to_string() }
+    }
 }
 
 /// Sorts out whose objects are whose (`PodControllerRefManager.ClaimPods`), in their order.
 pub fn claimed<'a, K: KubeObject>(owner: &ObjectMeta, objects: impl IntoIterator<Item = &'a Arc<K>>, matches: impl Fn(&K) -> bool) -> Claimed<'a, K> {
+    let claim = |object: &K| claim_if(owner, object.metadata(), matches(object));
+    sorted_out(objects, claim, |object| Named::of(object.metadata()))
+}
+
+/// The same for what has the metadata that `meta` gives of it.
+pub fn claimed_by_meta<'a, O>(
+    owner: &ObjectMeta,
+    objects: &'a [Arc<O>],
+    meta: impl Fn(&O) -> &MetaProjection,
+    selector: &LabelSelector,
+) -> Claimed<'a, O> {
+    sorted_out(objects, |object| claim_by_meta(owner, meta(object), selector), |object| Named::by_meta(meta(object)))
+}
+
+fn sorted_out<'a, O: 'a>(objects: impl IntoIterator<Item = &'a Arc<O>>, claim: impl Fn(&O) -> Claim, named: impl Fn(&O) -> Named) -> Claimed<'a, O> {
     let mut claimed = Claimed { ours: Vec::new(), adopted: Vec::new(), released: Vec::new() };
     for object in objects {
-        let meta = object.metadata();
-        match claim_if(owner, meta, matches(object)) {
+        match claim(object) {
             Claim::Owned => claimed.ours.push(object),
             Claim::Adopt => {
-                claimed.adopted.push(Named::of(meta));
+                claimed.adopted.push(named(object));
                 claimed.ours.push(object);
             }
-            Claim::Release => claimed.released.push(Named::of(meta)),
+            Claim::Release => claimed.released.push(named(object)),
             Claim::Ignore => {}
         }
     }
@@ -210,6 +241,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
+    use crate::{controllers::pod_digest::PodDigest, runtime::cache::digest_of};
 
     /// A pod of this name, labelled `app: web` or not, whose controller has this UID.
     fn pod(name: &str, labelled: bool, controller: Option<&str>) -> Arc<Pod> {
@@ -234,6 +266,10 @@ mod tests {
         let named = |name: &str| Named { name: name.into(), uid: format!("{name}-uid") };
         assert_eq!(claimed.ours, [&pods[0], &pods[1]]);
         assert_eq!((claimed.adopted, claimed.released), (vec![named("orphan")], vec![named("strayed")]));
+        let digests: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
+        let by_meta = claimed_by_meta(&owner, &digests, |pod: &PodDigest| &pod.meta, &selector);
+        let names: Vec<&str> = by_meta.ours.iter().map(|pod| &*pod.meta.name).collect();
+        assert_eq!((names, by_meta.adopted, by_meta.released), (vec!["ours", "orphan"], vec![named("orphan")], vec![named("strayed")]));
         // Who is being deleted takes nothing in any more.
         owner.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
         let claimed = super::claimed(&owner, &pods, |pod| selector.selects(&pod.metadata));

@@ -6,11 +6,10 @@
 use std::{io, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 use troupe_api::meta::time::passed;
 
-use super::pods::phase;
+use super::pods::PodStanding;
 
 /// No more pods than this are created or deleted in one go (upstream's `BurstReplicas` and `MaxPodCreateDeletePerSync`).
 pub const BURST: usize = 500;
@@ -26,8 +25,8 @@ pub const AGAIN: Duration = Duration::from_secs(15);
 pub const HELD_BACK: &str = "PodCreationHeldBack";
 
 /// How many pods may be made now for the owner of `pods` from `template`.
-pub fn room<'a>(pods: impl IntoIterator<Item = &'a Pod>, template: &impl Serialize, now: Timestamp) -> usize {
-    let waiting = pods.into_iter().filter(|pod| is_waiting(pod, now)).count();
+pub fn room(pods: impl IntoIterator<Item = PodStanding>, template: &impl Serialize, now: Timestamp) -> usize {
+    let waiting = pods.into_iter().filter(|pod| is_waiting(*pod, now)).count();
     let most = (MOST_WAITING_BYTES / length(template).max(1)).clamp(1, MOST_WAITING);
     most.saturating_sub(waiting).min(BURST)
 }
@@ -55,10 +54,10 @@ impl io::Write for Length {
 }
 
 /// It was made and has not come to run: not yet, or not at all a while ago.
-fn is_waiting(pod: &Pod, now: Timestamp) -> bool {
-    match phase(pod) {
+fn is_waiting(pod: PodStanding, now: Timestamp) -> bool {
+    match pod.phase {
         "Pending" | "" => true,
-        "Failed" => pod.metadata.creation_timestamp.as_ref().is_some_and(|made| passed(made.0, now, RECENT) < RECENT),
+        "Failed" => pod.created.is_some_and(|made| passed(made, now, RECENT) < RECENT),
         _ => false,
     }
 }
@@ -75,29 +74,29 @@ mod tests {
 
     use super::*;
 
-    fn pods(phase: &str, made: &str, count: usize) -> Vec<Pod> {
+    fn pods(phase: &str, made: &str, count: usize) -> Vec<PodStanding> {
         let pod = json!({"metadata": {"creationTimestamp": made}, "status": {"phase": phase}});
-        vec![serde_json::from_value(pod).expect("a pod"); count]
+        vec![PodStanding::of(&serde_json::from_value(pod).expect("a pod")); count]
     }
 
     #[test]
     fn an_owner_whose_pods_do_not_run_gets_no_more_of_them() {
         let now = "2026-01-01T01:00:00Z".parse().expect("a time");
         let (young, old) = ("2026-01-01T00:55:00Z", "2026-01-01T00:00:00Z");
-        assert_eq!(room(&pods("Running", young, 5_000), &"", now), BURST);
-        assert_eq!(room(&pods("Pending", old, 1_600), &"", now), 400);
-        assert_eq!(room(&pods("Pending", old, 2_100), &"", now), 0);
-        assert_eq!(room(&pods("Failed", young, 2_000), &"", now), 0);
-        assert_eq!(room(&pods("Failed", old, 2_000), &"", now), BURST);
+        assert_eq!(room(pods("Running", young, 5_000), &"", now), BURST);
+        assert_eq!(room(pods("Pending", old, 1_600), &"", now), 400);
+        assert_eq!(room(pods("Pending", old, 2_100), &"", now), 0);
+        assert_eq!(room(pods("Failed", young, 2_000), &"", now), 0);
+        assert_eq!(room(pods("Failed", old, 2_000), &"", now), BURST);
     }
 
     #[test]
     fn an_owner_of_large_pods_gets_fewer_of_them() {
         let now = "2026-01-01T01:00:00Z".parse().expect("a time");
         let template = "x".repeat(1 << 20);
-        assert_eq!(room(&[], &template, now), 255);
-        assert_eq!(room(&pods("Pending", "2026-01-01T00:00:00Z", 200), &template, now), 55);
-        assert_eq!(room(&pods("Running", "2026-01-01T00:00:00Z", 1000), &template, now), 255);
-        assert_eq!(room(&[], &"x".repeat(300 << 20), now), 1);
+        assert_eq!(room([], &template, now), 255);
+        assert_eq!(room(pods("Pending", "2026-01-01T00:00:00Z", 200), &template, now), 55);
+        assert_eq!(room(pods("Running", "2026-01-01T00:00:00Z", 1000), &template, now), 255);
+        assert_eq!(room([], &"x".repeat(300 << 20), now), 1);
     }
 }

@@ -16,7 +16,7 @@ use troupe_api::{
 
 use super::pods::{BY_NODE, index_by_node, is_finished, node_of};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Change},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -101,18 +101,21 @@ fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why
     doomed
 }
 
+/// A pod that is deleted before it has a node: no kubelet lets it go.
+fn is_stuck(change: &Change<Pod>) -> bool {
+    let leaves = change.meta_after().is_some_and(|meta| meta.deletion_timestamp.is_some());
+    leaves && change.after().is_some_and(|pod| node_of(pod).is_none())
+}
+
 impl Controller for PodGcController {
     const NAME: &'static str = "pod-garbage-collector";
     const CONCURRENCY: usize = 1;
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.reads::<Pod>();
-        watches.map::<Node>(|_| vec![ObjectKey::cluster("all")]);
-        // A pod deleted before it had a node need not wait for the next round.
-        watches.map::<Pod>(|change| {
-            let stuck = change.meta_after().is_some_and(|meta| meta.deletion_timestamp.is_some());
-            if stuck { vec![ObjectKey::cluster("all")] } else { Vec::new() }
-        });
+        watches.map::<Node>(|change| if change.is_addition() || change.is_removal() { vec![ObjectKey::cluster("all")] } else { Vec::new() });
+        // It need not wait for the next round.
+        watches.map::<Pod>(|change| if is_stuck(change) { vec![ObjectKey::cluster("all")] } else { Vec::new() });
     }
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
@@ -139,6 +142,11 @@ impl Controller for PodGcController {
 
 #[cfg(test)]
 mod tests {
+    use troupe_api::{
+        meta::{Cause, Object},
+        stored::StoredObject,
+    };
+
     use super::*;
 
     fn pod(name: &str, node: &str, phase: &str, deleted: bool) -> Arc<Pod> {
@@ -147,6 +155,17 @@ mod tests {
             object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
         Arc::new(serde_json::from_value(object).expect("a pod"))
+    }
+
+    #[test]
+    fn a_pod_that_its_kubelet_lets_go_is_no_reason_to_look() {
+        let stuck = |node: &str, deleted: bool| {
+            let tree = Object::from_value(serde_json::to_value(&*pod("a", node, "Pending", deleted)).expect("it encodes")).expect("an object");
+            let stored = Arc::new(StoredObject::from_object(&tree).expect("well formed"));
+            is_stuck(&Change::between(stored.key.clone(), None, Some(stored), Cause::default()))
+        };
+        assert!(stuck("", true));
+        assert!(!stuck("here", true) && !stuck("", false));
     }
 
     #[test]

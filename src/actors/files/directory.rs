@@ -100,6 +100,14 @@ impl Directory {
         reopen(&regular(found)?, OFlag::O_RDONLY)
     }
 
+    /// The same; links count as long as they stay below.
+    ///
+    /// # Errors
+    /// As [`Directory::read`], or when a link leads out of the directory.
+    pub fn read_linked(&self, path: &Path) -> io::Result<File> {
+        reopen(&regular(self.find(path)?)?, OFlag::O_RDONLY)
+    }
+
     /// Opens a regular file right in this directory for writing over it, and makes it where it is missing.
     ///
     /// # Errors

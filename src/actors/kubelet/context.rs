@@ -61,6 +61,8 @@ pub struct NodeContext {
     /// What is promised to pods.
     pub allocations: Allocations,
     pub seccomp_root: String,
+    /// Whether containers that ask for no profile get the runtime's own.
+    pub seccomp_default: bool,
     pub dns: ClusterDns,
     pub resolver: Resolver,
     pub node_ips: Vec<String>,

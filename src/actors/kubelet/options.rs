@@ -86,6 +86,8 @@ pub struct KubeletOptions {
     pub node_status: NodeStatusOptions,
     /// Kernel parameters that pods may set beside the safe ones: names, or beginnings ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether containers that ask for no seccomp profile get the runtime's own. [default: false]
+    pub seccomp_default: bool,
     /// Below these pods are evicted. [default: upstream's]
     pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
@@ -129,6 +131,7 @@ impl KubeletOptions {
             cgroups_per_qos: true,
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
+            seccomp_default: false,
             eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
             eviction_grace_periods: GracePeriods::default(),

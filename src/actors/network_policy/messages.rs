@@ -5,12 +5,26 @@ use std::sync::Arc;
 use actix::Message;
 use troupe_api::meta::ObjectKey;
 
-use super::{model::PodView, slices::PeersKey};
+use super::{
+    model::{PodView, PolicyView},
+    slices::PeersKey,
+};
 
-/// A policy came, changed or went.
+/// A policy came, changed or went: as it was, and as it is.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct PolicyTouched(pub ObjectKey);
+pub struct PolicyTouched {
+    pub key: ObjectKey,
+    pub before: Option<Arc<PolicyView>>,
+    pub after: Option<Arc<PolicyView>>,
+}
+
+impl PolicyTouched {
+    /// Whether rules of a pod may be others than before.
+    pub fn is_about(&self, pod: &PodView) -> bool {
+        self.before.iter().chain(&self.after).any(|policy| policy.selects(pod))
+    }
+}
 
 /// A cluster network policy came, changed or went.
 #[derive(Message)]

@@ -81,7 +81,7 @@ pub struct NamedPort {
 pub struct PodView {
     pub key: ObjectKey,
     pub uid: Arc<str>,
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     pub ips: Vec<IpAddr>,
     /// It has the node's addresses: no policy is about it.
     pub host_network: bool,
@@ -101,7 +101,7 @@ impl PodView {
         PodView {
             key: ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
             uid: meta.uid.as_deref().unwrap_or_default().into(),
-            labels: meta.labels.clone().unwrap_or_default(),
+            labels: Arc::new(meta.labels.clone().unwrap_or_default()),
             ips: addresses,
             host_network: spec.is_some_and(|spec| spec.host_network == Some(true)),
             ended: matches!(phase, Some("Succeeded" | "Failed")),

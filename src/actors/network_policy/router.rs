@@ -1,6 +1,7 @@
 //! Leads changes of policies, pods and peers to the units they concern, and keeps one unit per pod of this node and per set of peers in use.
 
 mod admission;
+mod replanning;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -137,38 +138,18 @@ impl PolicyRouter {
             for pod in running {
                 unit.view.note_running(pod);
             }
-            for policy in unit.view.policies() {
-                unit.weigh(&policy.key);
-            }
+            // Units of sets begin with the report.
+            unit.weigh_all("");
             unit.weigh_cluster_policies();
             unit.report_all(cx);
             unit.answer();
         });
     }
 
-    /// Notes which sets a policy needs here.
-    fn weigh(&mut self, key: &ObjectKey) {
-        let policy = self.view.policies_of(&key.namespace).into_iter().find(|policy| policy.key == *key);
-        let pods = self.view.local_pods(&key.namespace);
-        let in_use = policy.filter(|policy| pods.iter().any(|pod| policy.selects(pod)));
-        self.uses.set(key, in_use.map(|policy| policy.peer_sets()));
-    }
-
-    fn weigh_cluster_policy(&mut self, key: &ObjectKey) {
-        let in_use = self.view.cluster_policy(key).filter(|policy| self.view.is_about_a_pod(policy));
-        self.uses.set(key, in_use.map(|policy| policy.peer_sets()));
-    }
-
-    fn weigh_cluster_policies(&mut self) {
-        for policy in self.view.cluster_policies() {
-            self.weigh_cluster_policy(&ObjectKey::cluster(policy.name.clone()));
-        }
-    }
-
     /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
     fn report_all(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(table) = self.table.clone() else { return };
-        let pods: Vec<ObjectKey> = self.view.local_pods("").iter().map(|pod| pod.key.clone()).collect();
+        let pods = self.keys_of_pods("");
         let sets = self.uses.all();
         let owners = pods.iter().cloned().map(PolicyOwner::Pod).chain(sets.keys().cloned().map(PolicyOwner::Peers));
         table.wake(AwaitOwners(owners.collect::<HashSet<_>>()), cx.cause().clone());
@@ -236,51 +217,13 @@ impl PolicyRouter {
         self.peers.insert(id, unit);
     }
 
-    /// Starts and ends units of sets as policies need them.
-    fn keep_peers(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let wanted = self.uses.all();
-        let gone: Vec<Arc<str>> = self.peers.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect();
-        for (id, (namespace, set)) in wanted {
-            if !self.peers.contains_key(&id) {
-                self.start_peers((namespace, id), set, cx);
-            }
-        }
-        for id in gone {
-            if let Some(unit) = self.peers.remove(&id) {
-                cx.system().stop(unit.path());
-                self.forget(PolicyOwner::Peers(id), cx);
-            }
-        }
-    }
-
-    /// A pod of this node came, changed or went.
-    fn pod_changed(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
-        if self.view.pod(key).is_some() {
-            self.wake_pod(key, false, cx);
-        } else {
-            self.end_pod(key, cx);
-        }
-        for policy in self.view.policies_of(&key.namespace) {
-            self.weigh(&policy.key);
-        }
-        self.weigh_cluster_policies();
-        self.keep_peers(cx);
-    }
-
-    /// Lets all pods of a namespace plan anew, or all there are.
-    fn wake_pods(&mut self, namespace: &str, cx: &mut UnitContext<'_, Self>) {
-        for pod in self.view.local_pods(namespace) {
-            self.wake_pod(&pod.key, false, cx);
-        }
-    }
-
     /// Hears of policies from now on; gives what resolves when all are known.
     fn hear_of_policies(&mut self, cx: &UnitContext<'_, Self>) -> impl Future<Output = ()> + Send + use<> {
         let (router, view) = (cx.address(), self.view.clone());
         let policies = self.options.policies.subscribe(move |change| {
             let (before, after) = view.set_policy(&change.key, change.after().map(|policy| PolicyView::of(policy)));
             if before != after {
-                router.wake(PolicyTouched(change.key.clone()), change.cause.clone());
+                router.wake(PolicyTouched { key: change.key.clone(), before, after }, change.cause.clone());
             }
         });
         let (router, view) = (cx.address(), self.view.clone());
@@ -328,13 +271,14 @@ impl Unit for PolicyRouter {
 }
 
 impl On<PolicyTouched> for PolicyRouter {
-    fn on(&mut self, PolicyTouched(key): PolicyTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+    fn on(&mut self, policy: PolicyTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         match self.phase {
             Phase::Idle if self.view.has_policies() => self.follow(cx),
             Phase::Synced => {
-                self.wake_pods(&key.namespace, cx);
-                self.weigh(&key);
-                self.keep_peers(cx);
+                let pods = self.view.local_pods(&policy.key.namespace);
+                let touched = self.weigh(&policy.key, &pods);
+                let about = pods.into_iter().filter(|pod| policy.is_about(pod)).map(|pod| pod.key.clone());
+                self.replan(about.collect(), touched, cx);
             }
             _ => {}
         }
@@ -347,9 +291,8 @@ impl On<ClusterPolicyTouched> for PolicyRouter {
         match self.phase {
             Phase::Idle if self.view.has_policies() => self.follow(cx),
             Phase::Synced => {
-                self.wake_pods("", cx);
-                self.weigh_cluster_policy(&key);
-                self.keep_peers(cx);
+                let touched = self.weigh_cluster_policy(&key);
+                self.replan(self.keys_of_pods(""), touched, cx);
             }
             _ => {}
         }
@@ -360,9 +303,8 @@ impl On<ClusterPolicyTouched> for PolicyRouter {
 impl On<NamespaceTouched> for PolicyRouter {
     fn on(&mut self, NamespaceTouched(name): NamespaceTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if self.phase == Phase::Synced && self.view.has_cluster_policies() {
-            self.wake_pods(&name, cx);
-            self.weigh_cluster_policies();
-            self.keep_peers(cx);
+            let touched = self.weigh_cluster_policies();
+            self.replan(self.keys_of_pods(&name), touched, cx);
         }
         Reply::Now(())
     }

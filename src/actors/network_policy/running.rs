@@ -56,7 +56,7 @@ fn pod(status: &proto::PodSandboxStatus) -> Option<PodView> {
     (!ips.is_empty()).then(|| PodView {
         key: ObjectKey::new(id.namespace.as_str(), id.name.as_str()),
         uid: id.uid.as_str().into(),
-        labels,
+        labels: labels.into(),
         ips,
         host_network: false,
         ended: false,

@@ -176,6 +176,13 @@ impl Stage {
         self.gate.admit(&pod, &[ip.to_owned()]).await
     }
 
+    /// How often the unit of a pod has planned.
+    async fn plans(&self, pod: &str) -> Option<u64> {
+        let path = format!("network-policy/pods/ns/{pod}");
+        let seen = self.system.directory().observe(Duration::from_secs(1)).await;
+        seen.iter().find(|actor| *actor.path == *path).and_then(|actor| actor.status["plans"].as_u64())
+    }
+
     fn crash(&self, path: &str) {
         self.system.directory().get(path).expect("the unit lives").control(Control::Crash("test".into()));
     }
@@ -303,6 +310,31 @@ async fn rules_follow_labels_peers_and_policies() {
         stage.pod("a", json!({"app": "z"}), "10.244.0.5");
         until("the chain's end", &filter, |filter| ingress(filter, "a").is_none()).await;
         assert!(filter.rules(TABLE, "TROUPE-NI-10.244.0.0").is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_is_planned_for_the_pods_that_it_selects_alone() {
+    local(async {
+        let filter = Arc::new(FakeIptables::default());
+        let stage = Stage::new(filter.clone(), None);
+        stage.sync();
+        stage.policy("some", deny());
+        stage.pod("a", json!({"app": "x"}), "10.244.0.5");
+        stage.pod("b", json!({"app": "y"}), "10.244.0.6");
+        until("the rules", &filter, |filter| ingress(filter, "a").is_some_and(|rules| rules.len() == 2)).await;
+        let before = stage.plans("b").await;
+        assert!(before.is_some(), "the other pod has a unit, too");
+        let block = json!({"podSelector": {"matchLabels": {"app": "x"}}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.9.0.1/32"}}]}]});
+        stage.policy("some", block);
+        until("the new rule", &filter, |filter| ingress(filter, "a").is_some_and(|rules| rules.len() == 3)).await;
+        let steps = filter.transactions().join("");
+        let (filled, named) = (steps.find(" 10.9.0.1\n"), steps.find("--match-set"));
+        assert!(filled.is_some() && filled < named, "a set has its entries before rules name it: {steps}");
+        assert_eq!(stage.plans("b").await, before, "the policy is not about it");
+        stage.policy("some", json!({"podSelector": {"matchLabels": {"app": "y"}}}));
+        until("the rules of the other", &filter, |filter| ingress(filter, "b").is_some() && ingress(filter, "a").is_none()).await;
     })
     .await;
 }

@@ -122,6 +122,10 @@ impl View {
         self.local_pods("").iter().any(selects)
     }
 
+    pub fn policy(&self, key: &ObjectKey) -> Option<Arc<PolicyView>> {
+        self.policies.load().get(key).cloned()
+    }
+
     /// The policies of a namespace.
     pub fn policies_of(&self, namespace: &str) -> Vec<Arc<PolicyView>> {
         of_namespace(&self.policies.load(), namespace)

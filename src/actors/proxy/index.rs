@@ -1,10 +1,11 @@
 //! EndpointSlices by the Service they belong to.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use parking_lot::RwLock;
 use troupe_api::{meta::ObjectKey, projection::MetaProjection, stored::StoredObject};
 
 use super::service::is_ours;
@@ -15,19 +16,34 @@ const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// The slices of one Service, in the order of their names. Most have one: a tree for each would be larger than the slice.
 type Slices = Arc<[Arc<StoredObject>]>;
 type ByService = OrdMap<ObjectKey, Slices>;
+type Listener = Box<dyn Fn(ObjectKey, &Change<EndpointSlice>) + Send + Sync>;
 
-/// An index over the cache of slices. It has one writer, the cache's subscription, and is read without locks. It has them as they are stored:
-/// decoded they are several times as large, and looked at when a Service changes.
+/// An index over the cache of slices, of which there is one however many look into it. It has one writer, the cache's subscription, and is read
+/// without locks. It has them as they are stored: decoded they are several times as large, and looked at when a Service changes.
 pub struct SliceIndex {
+    shared: Arc<Shared>,
+    /// The number of its listener.
+    number: u64,
+}
+
+/// What all who look into a cache's index have in common.
+struct Shared {
     slices: Arc<ArcSwap<ByService>>,
+    listeners: Arc<RwLock<Listeners>>,
     subscription: Subscription<EndpointSlice>,
 }
 
-impl SliceIndex {
-    /// Follows `cache`; `touched` hears of every Service whose slices changed, after the index shows it.
-    pub fn new(cache: &Lister<EndpointSlice>, touched: impl Fn(ObjectKey, &Change<EndpointSlice>) + Send + Sync + 'static) -> Self {
-        let slices = Arc::new(ArcSwap::<ByService>::default());
-        let target = slices.clone();
+/// Who hears of changes.
+#[derive(Default)]
+struct Listeners {
+    all: BTreeMap<u64, Listener>,
+    next: u64,
+}
+
+impl Shared {
+    fn new(cache: &Lister<EndpointSlice>) -> Self {
+        let (slices, listeners) = (Arc::new(ArcSwap::<ByService>::default()), Arc::<RwLock<Listeners>>::default());
+        let (target, told) = (slices.clone(), listeners.clone());
         let subscription = cache.subscribe(move |change| {
             let old = change.meta_before().and_then(owner);
             let new = change.meta_after().and_then(owner);
@@ -40,20 +56,44 @@ impl SliceIndex {
             }
             target.store(Arc::new(map));
             let moved = old.filter(|old| Some(old) != new.as_ref());
-            moved.into_iter().chain(new).for_each(|key| touched(key, change));
+            for key in moved.into_iter().chain(new) {
+                told.read().all.values().for_each(|listener| listener(key.clone(), change));
+            }
         });
-        SliceIndex { slices, subscription }
+        Shared { slices, listeners, subscription }
+    }
+}
+
+impl SliceIndex {
+    /// Follows `cache`; `touched` hears of every Service whose slices change from now on, after the index shows it, and of some that are there
+    /// already while the index is filled.
+    pub fn new(cache: &Lister<EndpointSlice>, touched: impl Fn(ObjectKey, &Change<EndpointSlice>) + Send + Sync + 'static) -> Self {
+        let shared = cache.shared(Shared::new);
+        let number = {
+            let mut listeners = shared.listeners.write();
+            listeners.next += 1;
+            let number = listeners.next;
+            listeners.all.insert(number, Box::new(touched));
+            number
+        };
+        SliceIndex { shared, number }
     }
 
     /// Resolves when it has every slice; somebody awaits it.
     pub fn filled(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.subscription.filled()
+        self.shared.subscription.filled()
     }
 
     /// The slices of a Service, in the order of their names.
     pub fn of(&self, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
-        let slices = self.slices.load().get(service).cloned();
+        let slices = self.shared.slices.load().get(service).cloned();
         slices.iter().flat_map(|slices| slices.iter()).filter_map(|slice| Lister::decode_once(slice)).collect()
+    }
+}
+
+impl Drop for SliceIndex {
+    fn drop(&mut self) {
+        self.shared.listeners.write().all.remove(&self.number);
     }
 }
 
@@ -85,6 +125,8 @@ fn remove(map: &mut ByService, service: &ObjectKey, slice: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use serde_json::json;
     use troupe_api::meta::{Cause, Object, Revision};
 
@@ -121,5 +163,38 @@ mod tests {
         assert_eq!((addresses("web"), addresses("other")), (vec!["10.0.0.1".to_owned()], vec!["10.0.0.9".to_owned(), "10.0.0.3".to_owned()]));
         apply("a", None, 7);
         assert!(addresses("web").is_empty());
+    }
+
+    #[test]
+    fn all_who_look_share_one_index_and_hear_as_long_as_they_look() {
+        let cache = Cache::<EndpointSlice>::default();
+        cache.replace_now(OrdMap::unit(ObjectKey::new("ns", "a"), stored("a", "web", "10.0.0.1")), Revision(1));
+        let heard = Arc::new(AtomicUsize::new(0));
+        let look = || {
+            let heard = heard.clone();
+            SliceIndex::new(&cache, move |_, _| {
+                heard.fetch_add(1, Relaxed);
+            })
+        };
+        let first = look();
+        futures::FutureExt::now_or_never(first.filled()).expect("there is one");
+        assert_eq!(heard.swap(0, Relaxed), 1);
+        let second = look();
+        futures::FutureExt::now_or_never(second.filled()).expect("it is there already");
+        assert!(Arc::ptr_eq(&first.shared, &second.shared));
+        assert_eq!(second.of(&ObjectKey::new("ns", "web")).len(), 1);
+        let change =
+            |revision: u64| cache.apply(ObjectKey::new("ns", "a"), Some(stored("a", "web", "10.0.0.2")), Revision(revision), &Cause::default());
+        change(2);
+        assert_eq!(heard.swap(0, Relaxed), 2);
+        drop(first);
+        change(3);
+        assert_eq!(heard.swap(0, Relaxed), 1);
+        drop(second);
+        change(4);
+        assert_eq!(heard.load(Relaxed), 0);
+        let third = look();
+        futures::FutureExt::now_or_never(third.filled()).expect("it is made anew");
+        assert_eq!(third.of(&ObjectKey::new("ns", "web")).len(), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use troupe_api::metrics::{Collect, Counter, Family, Gauge, Histogram, exponential};
 use troupe_net::iptables::Family as Addresses;
 
-use super::health::state;
+use super::sync_state;
 
 const FAMILY: [&str; 1] = ["ip_family"];
 const SECONDS: [f64; 15] = exponential(0.001, 2.0);
@@ -39,7 +39,7 @@ pub static COLLECTORS: [&dyn Collect; 9] =
 
 /// A Service's rules changed; so many Services' changes wait now.
 pub fn queued(family: Addresses, pending: usize) {
-    state::queued(family);
+    sync_state::queued(family);
     SERVICES_CHANGED.with(&[]).increment();
     SERVICES_PENDING.with(&[]).set_count(pending);
     QUEUED.with(&[family.name()]).set(now());
@@ -56,7 +56,7 @@ pub fn synced(family: Addresses, succeeded: bool, whole: bool, took: Duration) {
     DURATIONS.with(&label).observe_time(took);
     if whole { &FULL_DURATIONS } else { &PARTIAL_DURATIONS }.with(&label).observe_time(took);
     if succeeded {
-        state::updated(family);
+        sync_state::updated(family);
         LAST.with(&label).set(now());
     } else if whole {
         FAILURES.with(&label).increment();

@@ -22,6 +22,7 @@ pub mod ranges;
 pub mod router;
 pub mod service;
 pub mod service_rules;
+mod sync_state;
 
 #[cfg(test)]
 mod ipv6_tests;

@@ -26,7 +26,7 @@ use crate::runtime::{
     controller::ReconcileContext,
     envelope::Reply,
     events,
-    host::{On, Unit, UnitAddr, UnitContext},
+    host::{On, Unit, UnitAddr, UnitContext, WeakUnitAddr},
     unit::Policy,
 };
 
@@ -50,10 +50,11 @@ pub struct ServiceRouter {
     options: ProxyOptions,
     family: Family,
     node: Arc<NodeView>,
-    units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
+    units: HashMap<ObjectKey, WeakUnitAddr<ServiceRules>>,
     table: Option<UnitAddr<ServiceTable>>,
     /// What all units share: there are as many of them as Services.
     means: Option<Arc<Means>>,
+    policy: Option<Arc<Policy>>,
     subscription: Option<Subscription<Service>>,
     ranges: Option<Subscription<ServiceCIDR>>,
     synced: bool,
@@ -70,6 +71,7 @@ impl ServiceRouter {
             units: HashMap::new(),
             table: None,
             means: None,
+            policy: None,
             subscription: None,
             ranges: None,
             synced: false,
@@ -84,7 +86,7 @@ impl ServiceRouter {
         table.wake(AwaitOwners(owners), cx.cause().clone());
         self.report_range(cx);
         for key in keys {
-            match self.units.get(&key) {
+            match self.unit(&key) {
                 Some(unit) => unit.wake(PlanRules { report_anyway: true }, cx.cause().clone()),
                 None => self.start_unit(key, cx),
             }
@@ -98,12 +100,16 @@ impl ServiceRouter {
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 
+    /// The living unit of a Service.
+    fn unit(&self, key: &ObjectKey) -> Option<UnitAddr<ServiceRules>> {
+        self.units.get(key).and_then(WeakUnitAddr::upgrade)
+    }
+
     fn start_unit(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
-        let Some(means) = self.means.clone() else { return };
-        let (policy, own) = (policy(&means, &key), key.clone());
-        let path = format!("{}/services/{key}", Proxy::path(self.family));
+        let (Some(means), Some(policy)) = (self.means.clone(), self.policy.clone()) else { return };
+        let (path, own) = (format!("{}{key}", units(self.family)), key.clone());
         let unit = cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), means.clone()));
-        self.units.insert(key, unit);
+        self.units.insert(key, unit.downgrade());
     }
 
     fn end_unit(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
@@ -115,11 +121,23 @@ impl ServiceRouter {
     }
 }
 
+/// What the paths of Services' units begin with; behind it are their namespaces and names.
+fn units(family: Family) -> String {
+    format!("{}/services/", Proxy::path(family))
+}
+
+/// The Service of a unit's path.
+fn service_of(path: &str, family: Family) -> Option<ObjectKey> {
+    let (namespace, name) = path.strip_prefix(units(family).as_str())?.split_once('/')?;
+    Some(ObjectKey::new(namespace, name))
+}
+
 /// A Service that its unit fails on again and again keeps its last rules, and must not take the others along.
-fn policy(means: &Arc<Means>, key: &ObjectKey) -> Policy {
-    let (means, key) = (means.clone(), key.clone());
-    Policy::per_object(move |why| {
-        if let (Some(recorder), Some(service)) = (&means.events, means.services.get_once(&key)) {
+fn policy(means: &Arc<Means>) -> Policy {
+    let means = means.clone();
+    Policy::per_object_at(move |path, why| {
+        let service = service_of(path, means.node.family()).and_then(|key| means.services.get_once(&key));
+        if let (Some(recorder), Some(service)) = (&means.events, service) {
             let about = ReconcileContext::reference(&*service);
             recorder.warning(&about, events::QUARANTINED, events::quarantine_message("the service proxy", why));
         }
@@ -146,7 +164,9 @@ impl Unit for ServiceRouter {
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
         let slices = index.filled();
         let (services, events) = (self.options.services.clone(), self.options.events.clone());
-        self.means = Some(Arc::new(Means { services, slices: Arc::new(index), node: self.node.clone(), table, events }));
+        let means = Arc::new(Means { services, slices: Arc::new(index), node: self.node.clone(), table, events });
+        self.policy = Some(Arc::new(policy(&means)));
+        self.means = Some(means);
         let subscription = self.options.services.subscribe(move |change| router.wake(ServiceTouched(change.key.clone()), change.cause.clone()));
         let services = subscription.filled();
         self.subscription = Some(subscription);
@@ -176,14 +196,13 @@ impl On<ServiceTouched> for ServiceRouter {
             return Reply::Now(());
         }
         let exists = self.options.services.contains(&key);
-        match self.units.get(&key) {
-            Some(unit) if exists && unit.connected() => {
+        match self.unit(&key) {
+            Some(unit) if exists => {
                 unit.lift_quarantine();
                 unit.wake(PlanRules { report_anyway: false }, cx.cause().clone());
             }
-            _ if exists => self.start_unit(key, cx),
-            Some(_) => self.end_unit(&key, cx),
-            None => {}
+            None if exists => self.start_unit(key, cx),
+            _ => self.end_unit(&key, cx),
         }
         Reply::Now(())
     }
@@ -210,4 +229,18 @@ impl On<TableStarted> for ServiceRouter {
 /// The cause of work nobody asked for.
 fn by_itself() -> Cause {
     Cause::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_of_a_units_path_is_known() {
+        for family in Family::ALL {
+            let key = ObjectKey::new("ns", "web");
+            assert_eq!(service_of(&format!("{}{key}", units(family)), family), Some(key));
+        }
+        assert_eq!(service_of("proxy/rule-table", Family::V4), None);
+    }
 }

@@ -52,9 +52,9 @@ pub struct ServiceRules {
     reported: Option<Arc<Packed>>,
     /// It asks for more than it may have.
     excess: Option<TooManyRules>,
-    plans: u64,
+    plans: u32,
     /// A plan is being made on a thread of its own.
-    planning: Option<Planning>,
+    planning: Option<Box<Planning>>,
     /// Something changed since it was begun.
     again: bool,
     /// The next plan is told even if nothing changed.
@@ -109,7 +109,7 @@ impl ServiceRules {
             return self.planned(plan_while(&service, &slices, &node, &|| true).map(Packed::from), cx);
         }
         let wanted = Arc::new(AtomicBool::new(true));
-        self.planning = Some(Planning { revision, wanted: wanted.clone() });
+        self.planning = Some(Box::new(Planning { revision, wanted: wanted.clone() }));
         let work = async move {
             let place = LARGE_PLANS.acquire().await;
             let work = move || plan_while(&service, &slices, &node, &|| wanted.load(Ordering::Relaxed)).map(Packed::from);
@@ -145,7 +145,7 @@ impl ServiceRules {
                 Packed::default()
             }
         };
-        self.plans += 1;
+        self.plans = self.plans.saturating_add(1);
         if !std::mem::take(&mut self.anyway) && self.reported.as_deref() == Some(&planned) {
             tracing::debug!(service = %self.key, "rules unchanged");
             return;

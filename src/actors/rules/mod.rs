@@ -17,6 +17,7 @@ pub mod matching;
 pub mod packed;
 pub mod queue;
 pub mod simulate;
+mod squeeze;
 pub mod table;
 pub mod walk;
 

@@ -1,5 +1,5 @@
-//! Rules as they are kept while nothing is done with them: one block of bytes for all that an owner has. As a tree the few rules of a Service
-//! with one endpoint take more than three times as much, and there are as many trees as Services. Pure.
+//! Rules as they are kept while nothing is done with them: one block of bytes for all that an owner has, squeezed. As a tree the few rules of a
+//! Service with one endpoint take more than ten times as much, and there are as many trees as Services. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,14 +8,17 @@ use std::{
 
 use troupe_net::iptables::{ChainId, End, Line, Member, RuleSet, SetKind, Table};
 
-use super::layout::{Contribution, UdpFlows};
+use super::{
+    layout::{Contribution, UdpFlows},
+    squeeze::{expand, put_number, squeeze, take_number},
+};
 
 /// The rules of one owner. Two are equal when the sets of rules are. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackedRules {
     /// [`RuleSet::size`].
     size: usize,
-    /// Numbers as LEB128, texts behind their length; empty for no rules at all.
+    /// Numbers as LEB128, texts behind their length, all of it squeezed; empty for no rules at all.
     bytes: Arc<[u8]>,
 }
 
@@ -63,7 +66,7 @@ impl PackedRules {
             out.text(&member.set);
             out.text(&member.entry);
         }
-        PackedRules { size: rules.size(), bytes: out.0.into() }
+        PackedRules { size: rules.size(), bytes: squeeze(&out.0).into() }
     }
 
     /// How many rules and chains it has.
@@ -80,7 +83,8 @@ impl PackedRules {
         if self.is_empty() {
             return RuleSet::default();
         }
-        let mut from = Reader(&self.bytes);
+        let bytes = expand(&self.bytes);
+        let mut from = Reader(&bytes);
         let chains: BTreeMap<ChainId, Vec<String>> = from.many(|from| {
             let id = from.chain();
             (id, from.many(Reader::text))
@@ -106,12 +110,8 @@ impl PackedRules {
 struct Writer(Vec<u8>);
 
 impl Writer {
-    fn number(&mut self, mut number: usize) {
-        while number >= 0x80 {
-            self.0.push((number & 0x7f) as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
+    fn number(&mut self, number: usize) {
+        put_number(&mut self.0, number);
     }
 
     fn text(&mut self, text: &str) {
@@ -130,16 +130,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn number(&mut self) -> usize {
-        let (mut number, mut shift) = (0, 0);
-        loop {
-            let (byte, rest) = self.0.split_first().expect("a number was written");
-            self.0 = rest;
-            number |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return number;
-            }
-            shift += 7;
-        }
+        take_number(&mut self.0)
     }
 
     fn text(&mut self) -> String {
@@ -200,5 +191,21 @@ mod tests {
         let mut rules = RuleSet::default();
         (0..300).for_each(|at| rules.push(Table::Nat, "LONG", format!("-j A{at}")));
         assert_eq!(PackedRules::of(&rules).unpack(), rules);
+    }
+
+    #[test]
+    fn the_rules_of_a_service_with_one_endpoint_take_few_bytes() {
+        let mut rules = RuleSet::default();
+        let (service, endpoint) = ("KUBE-SVC-NPX46M4PTMTKRN6Y", "KUBE-SEP-TCOU7JCQXEZGVUNU");
+        let at = "-d 10.96.39.221/32 -p tcp -m comment --comment \"services/s09970:http cluster IP\" -m tcp --dport 80";
+        rules.line(Table::Nat, "KUBE-NET-10.96.39.0", End::Head, format!("{at} -j {service}"));
+        rules.push(Table::Nat, service, format!("! -s 10.244.0.0/16 {at} -j KUBE-MARK-MASQ"));
+        rules.push(Table::Nat, service, format!("-m comment --comment \"services/s09970:http -> 10.200.39.221:8080\" -j {endpoint}"));
+        rules.push(Table::Nat, endpoint, "-s 10.200.39.221/32 -m comment --comment \"services/s09970:http\" -j KUBE-MARK-MASQ");
+        let translate = "-p tcp -m comment --comment \"services/s09970:http\" -m tcp -j DNAT --to-destination 10.200.39.221:8080";
+        rules.push(Table::Nat, endpoint, translate);
+        let packed = PackedRules::of(&rules);
+        assert!(packed.bytes.len() <= 200, "{}", packed.bytes.len());
+        assert_eq!(packed.unpack(), rules);
     }
 }

@@ -1,10 +1,11 @@
-//! The one writer of a layout's rules: collects what units report for a few milliseconds and applies the difference in one transaction.
+//! The one writer of a layout's rules: applies the difference that a report makes at once, and while it is at work collects what else is reported
+//! for a few milliseconds, for one transaction.
 //! When a transaction fails, or somebody flushed our chains, it reads the kernel's state and applies the difference to that.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::Message;
@@ -27,8 +28,12 @@ use crate::runtime::{
     host::{On, Unit, UnitContext},
 };
 
-/// How long reports are collected.
+/// How long reports are collected while transactions follow each other.
 const COALESCE: Duration = Duration::from_millis(3);
+/// The same after a while without: the executor's clock counts milliseconds, so what is reported in the same one goes in together.
+const LEAD: Duration = Duration::from_micros(100);
+/// Such a while.
+const QUIET: Duration = Duration::from_millis(20);
 const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// What an owner asks of the node now; `None` when it is gone.
@@ -94,6 +99,10 @@ pub struct RuleTable<L: Layout> {
     comparing: Option<Duration>,
     busy: bool,
     armed: bool,
+    /// When the last transaction ended.
+    applied_at: Option<Instant>,
+    /// The transaction that is under way, or about to be, waited for no further reports: what it left behind has waited long enough.
+    leads: bool,
     retry: Duration,
     /// Flows to forget once the rules are in.
     owed: Vec<StaleFlows>,
@@ -137,6 +146,8 @@ impl<L: Layout> RuleTable<L> {
             comparing: None,
             busy: false,
             armed: false,
+            applied_at: None,
+            leads: false,
             retry: MIN_RETRY,
             owed: Vec::new(),
             owed_later: Vec::new(),
@@ -153,10 +164,16 @@ impl<L: Layout> RuleTable<L> {
             return;
         }
         self.armed = true;
-        cx.after(delay, |unit, cx| {
-            unit.armed = false;
-            unit.apply(cx);
-        });
+        if delay.is_zero() {
+            // Behind the messages that are there, without waiting for the clock.
+            return cx.spawn_then(std::future::ready(()), |unit, (), cx| unit.fire(cx));
+        }
+        cx.after(delay, Self::fire);
+    }
+
+    fn fire(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.armed = false;
+        self.apply(cx);
     }
 
     fn apply(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -224,6 +241,8 @@ impl<L: Layout> RuleTable<L> {
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
+        self.applied_at = Some(cx.system().instant());
+        let pause = if std::mem::take(&mut self.leads) { Duration::ZERO } else { COALESCE };
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
@@ -239,7 +258,7 @@ impl<L: Layout> RuleTable<L> {
                 self.answer();
                 match self.queue.pieces() {
                     0 if self.queue.is_empty() => {}
-                    0 => self.arm(COALESCE, cx),
+                    0 => self.arm(pause, cx),
                     _ => self.arm(Duration::ZERO, cx),
                 }
             }
@@ -327,6 +346,17 @@ impl<L: Layout> RuleTable<L> {
     }
 }
 
+/// How long more reports are waited for behind the first, which may be of sets alone: hardly where nothing has changed for a while. What comes a
+/// little later goes in with the second transaction then, at once behind the first.
+fn collecting(applied_at: Option<Instant>, now: Instant, is_sets: bool) -> Duration {
+    let is_quiet = applied_at.is_some_and(|at| now.saturating_duration_since(at) >= QUIET);
+    match (is_quiet, is_sets) {
+        (false, _) => COALESCE,
+        (true, false) => LEAD,
+        (true, true) => Duration::ZERO,
+    }
+}
+
 impl<L: Layout> Unit for RuleTable<L> {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         (self.tell_started)();
@@ -352,12 +382,22 @@ impl<L: Layout> Unit for RuleTable<L> {
 
 impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
     fn on(&mut self, SetRules { owner, plan }: SetRules<L>, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
-        if let Some(awaited) = &mut self.awaited {
-            awaited.remove(&owner);
+        if let Some(awaited) = &mut self.awaited
+            && awaited.remove(&owner)
+            && awaited.is_empty()
+        {
+            // There may have been very many.
+            awaited.shrink_to_fit();
         }
+        // Rules that name sets come behind these, which can be filled meanwhile.
+        let is_sets = plan.as_ref().is_some_and(|plan| plan.rules.size() == 0 && !plan.rules.is_empty());
         self.queue.insert(owner, plan);
         L::queued(self.backend.family, self.queue.waiting());
-        self.arm(COALESCE, cx);
+        if !self.armed && !self.busy {
+            let delay = collecting(self.applied_at, cx.system().instant(), is_sets);
+            self.leads = delay != COALESCE;
+            self.arm(delay, cx);
+        }
         Reply::Now(())
     }
 }
@@ -373,7 +413,7 @@ impl<L: Layout> On<AwaitOwners<L>> for RuleTable<L> {
         cx.after(patience, |unit, cx| {
             if let Some(late) = unit.awaited.as_mut().filter(|awaited| !awaited.is_empty()) {
                 tracing::error!(late = late.len(), "{} did not report in time, applying the others", L::OWNERS);
-                late.clear();
+                *late = HashSet::new();
                 unit.arm(Duration::ZERO, cx);
             }
         });
@@ -388,5 +428,20 @@ impl<L: Layout> On<AwaitInstalled<L>> for RuleTable<L> {
         self.waiting.push((owner, tell));
         self.answer();
         Reply::later(async move { told.await.map_err(|_| NotInstalled) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_change_waits_for_no_others_and_those_of_a_burst_for_each_other() {
+        let begun = Instant::now();
+        let after = |millis| begun + Duration::from_millis(millis);
+        assert_eq!(collecting(None, after(0), true), COALESCE, "at the start all report");
+        assert_eq!(collecting(Some(after(0)), after(2), true), COALESCE);
+        assert_eq!(collecting(Some(after(0)), after(20), false), LEAD);
+        assert_eq!(collecting(Some(after(0)), after(20), true), Duration::ZERO, "rules may be on their way behind them");
     }
 }

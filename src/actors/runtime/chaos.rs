@@ -19,6 +19,11 @@ pub(crate) struct Chaos {
 }
 
 impl Chaos {
+    /// Off.
+    pub const fn new() -> Self {
+        Chaos { poison: AtomicBool::new(false), delay: AtomicU64::new(0), keyed: AtomicBool::new(false), keys: Mutex::new(BTreeSet::new()) }
+    }
+
     /// Whether the message in hand is to kill the unit.
     pub fn take_poison(&self) -> bool {
         self.poison.load(Relaxed) && self.poison.swap(false, Relaxed)

@@ -81,17 +81,27 @@ pub struct Entry {
     oldest: AtomicU64,
     handled: AtomicU64,
     restarts: AtomicU64,
-    last_failure: Mutex<Option<String>>,
     /// Handling times by power of two of nanoseconds.
     latency: OnceLock<Box<Latency>>,
-    chaos: Chaos,
     /// It is to end, also if it rests between two starts.
     ending: AtomicBool,
+    /// Made when there is something in it: most actors never fail, and there may be very many.
+    trouble: OnceLock<Box<Trouble>>,
+    control: Box<dyn Fn(Control) + Send + Sync>,
+}
+
+/// What is known of an actor that failed or is to, and of one that ends.
+#[derive(Default)]
+struct Trouble {
+    last_failure: Mutex<Option<String>>,
+    chaos: Chaos,
     ended: Notify,
     /// Something changed that may have made it fail.
     lifted: Notify,
-    control: Box<dyn Fn(Control) + Send + Sync>,
 }
+
+/// That of actors for which the chaos switch is off. Nobody turns it on: who does has [`Entry::trouble`].
+static CALM: Chaos = Chaos::new();
 
 impl Entry {
     pub(crate) fn new(path: Arc<str>, unit: &'static str, name: Name, control: Box<dyn Fn(Control) + Send + Sync>) -> Arc<Self> {
@@ -105,14 +115,15 @@ impl Entry {
             oldest: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
-            last_failure: Mutex::new(None),
             latency: OnceLock::new(),
-            chaos: Chaos::default(),
             ending: AtomicBool::new(false),
-            ended: Notify::new(),
-            lifted: Notify::new(),
+            trouble: OnceLock::new(),
             control,
         })
+    }
+
+    fn trouble(&self) -> &Trouble {
+        self.trouble.get_or_init(Box::default)
     }
 
     pub fn path(&self) -> &Arc<str> {
@@ -169,7 +180,7 @@ impl Entry {
 
     pub(crate) fn set_restarting(&self, why: &str) {
         self.state.store(2, Relaxed);
-        *self.last_failure.lock() = Some(why.to_owned());
+        *self.trouble().last_failure.lock() = Some(why.to_owned());
     }
 
     pub(crate) fn count_restart(&self) {
@@ -187,14 +198,14 @@ impl Entry {
     /// Lets a quarantined unit try again soon.
     pub(crate) fn lift(&self) {
         if self.is_quarantined() {
-            self.lifted.notify_one();
+            self.trouble().lifted.notify_one();
         }
     }
 
     /// Ends the unit in good order, or at once where it rests after a failure.
     pub(crate) fn end(&self) {
         self.ending.store(true, Relaxed);
-        self.ended.notify_one();
+        self.trouble().ended.notify_one();
         self.control(Control::Stop);
     }
 
@@ -205,19 +216,20 @@ impl Entry {
     /// Waits until the pause is over or the unit is to end.
     pub(crate) async fn rest(&self, pause: Duration) {
         // In a fixed order, so that simulations repeat themselves.
-        tokio::select! { biased; () = self.ended.notified() => {}, () = tokio::time::sleep(pause) => {} }
+        tokio::select! { biased; () = self.trouble().ended.notified() => {}, () = tokio::time::sleep(pause) => {} }
     }
 
     /// The same for a quarantine, that may be lifted once `least` has passed.
     pub(crate) async fn rest_in_quarantine(&self, least: Duration, pause: Duration) {
         self.rest(least).await;
         if !self.is_ending() {
-            tokio::select! { biased; () = self.lifted.notified() => {}, () = self.rest(pause.saturating_sub(least)) => {} }
+            tokio::select! { biased; () = self.trouble().lifted.notified() => {}, () = self.rest(pause.saturating_sub(least)) => {} }
         }
     }
 
+    /// The chaos switch, to look at.
     pub(crate) fn chaos(&self) -> &Chaos {
-        &self.chaos
+        self.trouble.get().map_or(&CALM, |trouble| &trouble.chaos)
     }
 
     pub(crate) fn control(&self, control: Control) {
@@ -254,7 +266,7 @@ impl Entry {
             p50_us: self.quantile(0.5),
             p99_us: self.quantile(0.99),
             restarts,
-            last_failure: self.last_failure.lock().clone(),
+            last_failure: self.trouble.get().and_then(|trouble| trouble.last_failure.lock().clone()),
             status,
         }
     }
@@ -387,7 +399,7 @@ impl Directory {
     pub fn poison(&self, path: &str) -> bool {
         let found = self.get(path);
         if let Some(entry) = &found {
-            entry.chaos().poison();
+            entry.trouble().chaos.poison();
         }
         found.is_some()
     }
@@ -397,7 +409,7 @@ impl Directory {
     pub fn poison_key(&self, path: &str, key: &str, poisoned: bool) -> bool {
         let found = self.get(path);
         if let Some(entry) = &found {
-            entry.chaos().set_poisoned(key, poisoned);
+            entry.trouble().chaos.set_poisoned(key, poisoned);
         }
         found.is_some()
     }
@@ -406,8 +418,25 @@ impl Directory {
     pub fn delay(&self, path: &str, most: Duration) -> bool {
         let found = self.get(path);
         if let Some(entry) = &found {
-            entry.chaos().set_delay(most);
+            entry.trouble().chaos.set_delay(most);
         }
         found.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small_and_knows_of_trouble_once_there_is_some() {
+        assert!(size_of::<Entry>() <= 144, "{}: there are as many as objects", size_of::<Entry>());
+        let entry = Entry::new("p/a".into(), "Unit", Name::OUTSIDE, Box::new(|_| {}));
+        assert_eq!(entry.status(Value::Null).last_failure, None);
+        assert!(!entry.chaos().is_poisoned(""));
+        entry.set_restarting("asked to");
+        entry.trouble().chaos.set_poisoned("", true);
+        assert_eq!(entry.status(Value::Null).last_failure.as_deref(), Some("asked to"));
+        assert!(entry.chaos().is_poisoned("") && !CALM.is_poisoned(""), "nobody else is poisoned with it");
     }
 }

@@ -1,7 +1,8 @@
 //! The key queue: which keys to work on, one in flight per key.
 //!
 //! A pure state machine driven by the time it is handed. Keys are deduplicated; a key that is added while in flight runs
-//! again afterwards; failures back off; a key that fails or panics too often is quarantined and retried slowly.
+//! again afterwards; failures back off; a key that fails or panics too often is quarantined and retried slowly. A key whose
+//! attempts are dear rests between them: what is added meanwhile is one attempt.
 
 mod metrics;
 
@@ -48,6 +49,11 @@ impl Default for QueuePolicy {
 pub enum Verdict {
     Done,
     RequeueAfter(Duration),
+    /// No other attempt before `least` has passed, and one after `again_after` in any case, where that is said.
+    Rest {
+        least: Duration,
+        again_after: Option<Duration>,
+    },
     Failed,
     Panicked,
 }
@@ -59,8 +65,12 @@ struct Slot {
     quarantined: bool,
     in_flight: bool,
     ready: bool,
-    /// Added again while in flight.
+    /// Added again while in flight, or at rest.
     dirty: bool,
+    /// Until it is due.
+    resting: bool,
+    /// When it is wanted after its rest though nobody adds it.
+    again: Option<Instant>,
     due: Option<(Instant, u64)>,
     cause: Cause,
     /// Ready, or in flight, since then; only with metrics.
@@ -93,7 +103,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
     pub fn add(&mut self, key: K, cause: Cause) {
         let slot = self.slots.entry(key.clone()).or_default();
         slot.cause = cause;
-        if slot.in_flight {
+        if slot.in_flight || slot.resting {
             slot.dirty = true;
         } else if !slot.ready && !slot.quarantined && slot.failures + slot.panics == 0 {
             if let Some(due) = slot.due.take() {
@@ -125,7 +135,12 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             return;
         }
         slot.cause = cause;
-        self.appoint(key, instant_after(now, delay));
+        let at = instant_after(now, delay);
+        if slot.resting {
+            slot.again = Some(slot.again.map_or(at, |again| again.min(at)));
+            return;
+        }
+        self.appoint(key, at);
     }
 
     fn appoint(&mut self, key: K, at: Instant) {
@@ -150,6 +165,8 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             slot.due = None;
             if slot.in_flight {
                 slot.dirty = true;
+            } else if slot.resting {
+                self.end_rest(key);
             } else if !slot.ready {
                 self.make_ready(key);
             }
@@ -164,6 +181,20 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             slot.since = Some(metrics.begun(slot.since));
         }
         Some((key, slot.cause.clone()))
+    }
+
+    /// Lines up what was added to a key at rest.
+    fn end_rest(&mut self, key: K) {
+        let slot = self.slots.get_mut(&key).expect("a key at rest has a slot");
+        slot.resting = false;
+        let again = slot.again.take();
+        if std::mem::take(&mut slot.dirty) {
+            self.make_ready(key);
+        } else if let Some(at) = again {
+            self.appoint(key, at);
+        } else {
+            self.slots.remove(&key);
+        }
     }
 
     /// When the next delayed key is due.
@@ -183,7 +214,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         }
         let dirty = std::mem::take(&mut slot.dirty);
         match verdict {
-            Verdict::Done | Verdict::RequeueAfter(_) => (slot.failures, slot.panics, slot.quarantined) = (0, 0, false),
+            Verdict::Done | Verdict::RequeueAfter(_) | Verdict::Rest { .. } => (slot.failures, slot.panics, slot.quarantined) = (0, 0, false),
             Verdict::Failed => slot.failures += 1,
             Verdict::Panicked => slot.panics += 1,
         }
@@ -203,6 +234,17 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             }
             Verdict::RequeueAfter(delay) => {
                 self.appoint(key.clone(), instant_after(now, delay));
+                false
+            }
+            Verdict::Rest { least, again_after } => {
+                let appointed = slot.due.take();
+                let again = again_after.map(|delay| instant_after(now, delay));
+                (slot.dirty, slot.resting) = (dirty, true);
+                slot.again = again.into_iter().chain(appointed.map(|(at, _)| at)).min();
+                if let Some(due) = appointed {
+                    self.due.remove(&due);
+                }
+                self.appoint(key.clone(), instant_after(now, least));
                 false
             }
             Verdict::Failed | Verdict::Panicked => self.retry(key, now),
@@ -237,6 +279,9 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         let slot = self.slots.entry(key.clone()).or_default();
         slot.quarantined = true;
         slot.panics = slot.panics.max(self.policy.panics);
+        if std::mem::take(&mut slot.resting) {
+            (slot.dirty, slot.again) = (false, None);
+        }
         if let Some(due) = slot.due.take() {
             self.due.remove(&due);
         }

@@ -177,6 +177,15 @@ impl Recorder {
 
     /// The name of a text; allocates only for a new one.
     pub fn intern(&self, text: &str) -> Name {
+        self.name_of(text, || text.into())
+    }
+
+    /// The same of a text that is kept anyway: it is shared.
+    pub fn intern_shared(&self, text: &Arc<str>) -> Name {
+        self.name_of(text, || text.clone())
+    }
+
+    fn name_of(&self, text: &str, kept: impl FnOnce() -> Arc<str>) -> Name {
         if let Some(name) = self.names.read().by_text.get(text) {
             return *name;
         }
@@ -185,7 +194,7 @@ impl Recorder {
             return *name;
         }
         let name = Name(u32::try_from(names.texts.len()).expect("fewer than 2^32 names"));
-        let text: Arc<str> = text.into();
+        let text = kept();
         names.texts.push(text.clone());
         names.by_text.insert(text, name);
         name
@@ -370,6 +379,15 @@ mod tests {
             let told: Vec<u64> = recorder.changes.0[0].lock().in_order().map(|hop| hop.waited.as_secs()).collect();
             assert_eq!(told, (number.saturating_sub(3)..=number).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_text_that_is_kept_anyway_is_shared_and_has_one_name() {
+        let recorder = Recorder::new(1, 1);
+        let path: Arc<str> = "proxy/services/n/a".into();
+        let name = recorder.intern_shared(&path);
+        assert!(Arc::ptr_eq(&recorder.text(name), &path));
+        assert_eq!(recorder.intern("proxy/services/n/a"), name);
     }
 
     #[test]

@@ -21,13 +21,16 @@ pub struct Policy {
     pub group: ArbiterGroup,
 }
 
+/// Hears a unit's path and why it is set aside.
+pub type Told = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
 /// How a unit is set aside that failed too often.
 #[derive(Clone)]
 pub struct Quarantine {
     /// The pause between two tries.
     pub pause: Duration,
-    /// Hears why, once for each time it is set aside.
-    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Called once for each time it is set aside.
+    pub tell: Told,
 }
 
 impl fmt::Debug for Quarantine {
@@ -53,6 +56,11 @@ impl Default for Policy {
 impl Policy {
     /// For units of which there is one per object. `tell` hears why one is set aside.
     pub fn per_object(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Policy::per_object_at(move |_, why| tell(why))
+    }
+
+    /// The same where very many units share one policy: `tell` hears the path of the one that is set aside, and why.
+    pub fn per_object_at(tell: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
         let quarantine = Quarantine { pause: Duration::from_secs(300), tell: Arc::new(tell) };
         Policy { intensity: 5, quarantine: Some(quarantine), ..Policy::default() }
     }

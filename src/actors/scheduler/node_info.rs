@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use k8s_openapi::api::core::v1::{ContainerImage, Node};
+use k8s_openapi::{
+    api::core::v1::{Node, NodeStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use troupe_api::meta::{ObjectKey, quantity::Quantity};
 
 use super::{
@@ -83,8 +86,9 @@ impl NodeInfo {
 
     /// Takes over a new version of the node.
     pub fn set_node(&mut self, node: Arc<Node>) {
-        if images(&self.node) != images(&node) {
-            self.images = Arc::new(image_sizes(&node));
+        let images = image_sizes(&node);
+        if *self.images != images {
+            self.images = Arc::new(images);
         }
         let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
         self.allocatable = Resources::from_list(allocatable);
@@ -92,6 +96,20 @@ impl NodeInfo {
         self.is_cordoned = is_cordoned(&node);
         self.has_taints = !taints(&node).is_empty();
         self.node = node;
+    }
+
+    /// Keeps of the node no more than plugins ask about.
+    pub fn slim(&mut self) {
+        let Node { metadata, spec, status } = &*self.node;
+        let metadata =
+            ObjectMeta { name: metadata.name.clone(), uid: metadata.uid.clone(), labels: metadata.labels.clone(), ..ObjectMeta::default() };
+        let status = status.as_ref().map(|status| NodeStatus {
+            allocatable: status.allocatable.clone(),
+            daemon_endpoints: status.daemon_endpoints.clone(),
+            declared_features: status.declared_features.clone(),
+            ..NodeStatus::default()
+        });
+        self.node = Arc::new(Node { metadata, spec: spec.clone(), status });
     }
 
     pub fn add_pod(&mut self, pod: Arc<PlacedPod>) {
@@ -125,15 +143,10 @@ impl NodeInfo {
     }
 }
 
-fn images(node: &Node) -> &[ContainerImage] {
-    node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default()
-}
-
 /// Sizes by every name of an image.
 fn image_sizes(node: &Node) -> HashMap<Arc<str>, i64> {
-    let names =
-        images(node).iter().flat_map(|image| image.names.iter().flatten().map(|name| (Arc::from(name.as_str()), image.size_bytes.unwrap_or(0))));
-    names.collect()
+    let images = node.status.iter().flat_map(|status| status.images.iter().flatten());
+    images.flat_map(|image| image.names.iter().flatten().map(|name| (Arc::from(name.as_str()), image.size_bytes.unwrap_or(0)))).collect()
 }
 
 #[cfg(test)]
@@ -141,6 +154,34 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scheduler::intake::is_same_to_plugins;
+
+    #[test]
+    fn what_is_kept_of_a_node_is_all_that_plugins_ask_about() {
+        let node = json!({
+            "metadata": {"name": "n", "labels": {"zone": "a"}, "annotations": {"large": "x"}},
+            "spec": {"unschedulable": true, "taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "status": {"allocatable": {"cpu": "2"}, "capacity": {"cpu": "4"}, "declaredFeatures": ["F"], "images": [{"names": ["i"], "sizeBytes": 7}],
+                "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}, "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let whole: Node = serde_json::from_value(node).expect("a node");
+        let mut info = NodeInfo::new(Arc::new(whole.clone()), 0);
+        let images: HashMap<Arc<str>, i64> = HashMap::from([(Arc::from("i"), 7)]);
+        info.slim();
+        assert!(is_same_to_plugins(&info.node, &whole) && *info.images == images);
+        let endpoints = |node: &Node| node.status.as_ref().and_then(|status| status.daemon_endpoints.clone());
+        assert_eq!(endpoints(&info.node), endpoints(&whole));
+        assert_eq!(info.node.metadata.annotations, None);
+        let without_images = |mut node: Node| {
+            node.status.as_mut().expect("a status").images = None;
+            Arc::new(node)
+        };
+        info.set_node(Arc::new(whole.clone()));
+        assert_eq!(*info.images, images);
+        info.slim();
+        info.set_node(without_images(whole));
+        assert!(info.images.is_empty(), "they are removed");
+    }
 
     #[test]
     fn what_asks_for_the_largest_numbers_leaves_no_trace() {

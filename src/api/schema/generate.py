@@ -8,15 +8,17 @@ whose struct tags say what OpenAPI does not: protobuf numbers, pointers, omitemp
 
 A table is one package. A definition is a line without indent:
 
-    NAME [alias=KIND] [map=atomic] [kind=GROUP/VERSION/KIND]...
+    NAME [alias=KIND] [map=atomic] [required=NAME,...] [union=DISCRIMINATOR:NAME,...] [kind=GROUP/VERSION/KIND]...
 
 and its fields are lines indented by one blank:
 
-    NAME TYPE NUMBERS FLAGS [=DEFAULT] [list=atomic|set|map:KEY,...] [map=atomic|granular] [patch=STRATEGY,...:KEY]
+    NAME TYPE NUMBERS FLAGS [=DEFAULT] [list=atomic|set|map:KEY,...] [map=atomic|granular] [patch=STRATEGY,...:KEY] [enum=VALUES]
 
 TYPE is string, bytes, int32, int64, int, bool, double, a definition of this package, a dotted definition of another one (without
 `io.k8s.`), `[]TYPE` or `{}TYPE`. NUMBERS are protobuf field numbers, joined by `.` where Go inlines a struct, `-` if none.
-FLAGS: `!` required, `*` pointer, `?` omitted when empty, `-` none of these.
+FLAGS: `!` required, `*` pointer, `?` omitted when empty, `-` none of these. A definition names its required fields only where they
+do not stand in the order of their numbers, which usually is the order of the fields in Go. VALUES is a list as JSON without blanks; servers
+tell them where their feature OpenAPIEnums is on, as it is by default.
 """
 
 import glob
@@ -122,6 +124,13 @@ def type_of(schema, package):
     return SCALARS[(schema["type"], schema.get("format"))]
 
 
+def nested(schema):
+    """A schema and those of its items or values."""
+    while schema:
+        yield schema
+        schema = schema.get("items") or schema.get("additionalProperties")
+
+
 def field_line(name, schema, package, required, facts):
     pointer, empty, numbers = facts.get(name, (False, "default" not in schema, ["-"]))
     flags = ("!" if required else "") + ("*" if pointer else "") + ("?" if empty else "")
@@ -136,7 +145,23 @@ def field_line(name, schema, package, required, facts):
     if "x-kubernetes-patch-strategy" in schema or "x-kubernetes-patch-merge-key" in schema:
         key = schema.get("x-kubernetes-patch-merge-key", "")
         columns.append("patch=" + schema.get("x-kubernetes-patch-strategy", "") + (":" + key if key else ""))
+    values = next((inner["enum"] for inner in nested(schema) if "enum" in inner), None)
+    if values is not None:
+        columns.append("enum=" + json.dumps(values, separators=(",", ":")).replace(" ", "\\u0020"))
     return " " + " ".join(columns)
+
+
+def order(facts, name):
+    """Where a field stands by its numbers; those without any are the last."""
+    numbers = facts.get(name, (False, False, ["-"]))[2]
+    return [int(number) if number != "-" else 2**32 - 1 for number in numbers]
+
+
+def union_word(union):
+    """Fields of which one is set. Go's names of them are theirs with a capital."""
+    fields = union["fields-to-discriminateBy"]
+    assert all(go == name[0].upper() + name[1:] for name, go in fields.items()), fields
+    return "union=" + union.get("discriminator", "") + ":" + ",".join(fields)
 
 
 def definition(full, schema, go):
@@ -146,12 +171,15 @@ def definition(full, schema, go):
         head.append("alias=" + ALIASES[full])
     if "x-kubernetes-map-type" in schema:
         head.append("map=" + schema["x-kubernetes-map-type"])
+    facts = go.fields(go_path(package), name)
+    required = schema.get("required", [])
+    if required != sorted(sorted(required), key=lambda field: order(facts, field)):
+        head.append("required=" + ",".join(required))
+    head += [union_word(union) for union in schema.get("x-kubernetes-unions", [])]
     kinds = schema.get("x-kubernetes-group-version-kind", [])
     if name not in ("DeleteOptions", "WatchEvent"):
         head += ["kind={group}/{version}/{kind}".format(**kind) for kind in kinds]
     lines = [" ".join(head)]
-    facts = go.fields(go_path(package), name)
-    required = set(schema.get("required", []))
     for field, value in schema.get("properties", {}).items():
         lines.append(field_line(field, value, package, field in required, facts))
     return lines

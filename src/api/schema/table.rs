@@ -7,6 +7,10 @@ pub struct Definition {
     /// The scalar that this definition stands for, such as `quantity`.
     pub alias: Option<&'static str>,
     pub atomic: bool,
+    /// The names of required fields, joined by `,`, where they do not stand in the order of their numbers.
+    pub required: Option<&'static str>,
+    /// Of which fields one is set, with the field that says which: `DISCRIMINATOR:FIELD,FIELD`, or `:FIELD,FIELD` where none says it.
+    pub union: Option<&'static str>,
     /// `GROUP/VERSION/KIND`
     pub kinds: Vec<&'static str>,
     pub fields: Vec<FieldLine>,
@@ -23,6 +27,8 @@ pub struct FieldLine {
     pub list: Option<&'static str>,
     pub map: Option<&'static str>,
     pub patch: Option<&'static str>,
+    /// What values of a text, or of the texts in a list or map, may be: a list as JSON.
+    pub values: Option<&'static str>,
 }
 
 /// All definitions of a table, in its order.
@@ -61,11 +67,13 @@ pub fn aliases(text: &'static str) -> impl Iterator<Item = (&'static str, &'stat
 fn head(line: &'static str) -> Definition {
     let mut words = line.split(' ');
     let name = words.next().unwrap_or_default();
-    let mut definition = Definition { name, alias: None, atomic: false, kinds: Vec::new(), fields: Vec::new() };
+    let mut definition = Definition { name, alias: None, atomic: false, required: None, union: None, kinds: Vec::new(), fields: Vec::new() };
     for word in words {
         match word.split_once('=') {
             Some(("alias", alias)) => definition.alias = Some(alias),
             Some(("map", map)) => definition.atomic = map == "atomic",
+            Some(("required", names)) => definition.required = Some(names),
+            Some(("union", union)) => definition.union = Some(union),
             Some(("kind", kind)) => definition.kinds.push(kind),
             _ => unreachable!("unknown word {word} in a schema table"),
         }
@@ -76,13 +84,15 @@ fn head(line: &'static str) -> Definition {
 fn field_line(line: &'static str) -> FieldLine {
     let mut words = line.split(' ');
     let mut word = || words.next().unwrap_or_default();
-    let mut field = FieldLine { name: word(), type_name: word(), numbers: word(), flags: word(), default: None, list: None, map: None, patch: None };
+    let (name, type_name, numbers, flags) = (word(), word(), word(), word());
+    let mut field = FieldLine { name, type_name, numbers, flags, default: None, list: None, map: None, patch: None, values: None };
     for word in words {
         match word.split_once('=') {
             Some(("", default)) => field.default = Some(default),
             Some(("list", list)) => field.list = Some(list),
             Some(("map", map)) => field.map = Some(map),
             Some(("patch", patch)) => field.patch = Some(patch),
+            Some(("enum", values)) => field.values = Some(values),
             _ => unreachable!("unknown word {word} in a schema table"),
         }
     }

@@ -4,8 +4,15 @@ use std::{fs, io, ops::Range, thread, time::Duration};
 
 use nix::sys::prctl::set_thp_disable;
 
+/// After so long caches are full that were filled at the start, and what was taken for that is free again.
+const FILLED: Duration = Duration::from_secs(4);
 /// After so long a daemon has started and does what it will do from then on.
 const STARTED: Duration = Duration::from_secs(8);
+
+unsafe extern "C" {
+    /// The allocator's: gives the kernel back what is free, everywhere in the process. `force` does not wait until it has been so for a while.
+    fn mi_collect(force: bool);
+}
 
 /// Takes memory in small pages only. The allocator asks for huge ones, and of what they hold the daemon at rest uses a third.
 pub fn refuse_huge_pages() {
@@ -30,11 +37,14 @@ pub fn allow_huge_pages() -> std::io::Result<()> {
     Ok(set_thp_disable(false)?)
 }
 
-/// Unmaps this program's code and constants once, when the start is over: most of what was mapped only the start needed.
-/// Where they are used the kernel maps them again, out of its page cache.
-pub fn forget_startup_code_soon() {
+/// Gives back what only the start needed, when it is over: free memory, which the allocator keeps until somebody frees more, and the pages of this
+/// program's code and constants. Where these are used the kernel maps them again, out of its page cache.
+pub fn forget_startup_soon() {
     let forget = || {
-        thread::sleep(STARTED);
+        thread::sleep(FILLED);
+        give_back();
+        thread::sleep(STARTED.saturating_sub(FILLED));
+        give_back();
         if let Err(error) = forget_code() {
             tracing::debug!(%error, "the code of the start stays mapped");
         }
@@ -42,6 +52,13 @@ pub fn forget_startup_code_soon() {
     if let Err(error) = thread::Builder::new().name("forget-startup".into()).spawn(forget) {
         tracing::debug!(%error, "the code of the start stays mapped");
     }
+}
+
+fn give_back() {
+    // The allocator does nothing for a thread that has not taken anything yet.
+    drop(std::hint::black_box(Box::new(0_u8)));
+    // SAFETY: it may be called at any time by any thread.
+    unsafe { mi_collect(true) }
 }
 
 fn forget_code() -> io::Result<()> {
@@ -97,6 +114,19 @@ mod tests {
         assert_eq!(pages_of(&smaps.concat(), "/bin/p"), [0x1000..0x2000, 0x2000..0x5000]);
         assert!(pages_of(&smaps.concat(), "/bin/q").is_empty());
         forget_code().expect("the kernel allows");
+    }
+
+    #[test]
+    fn memory_that_is_free_is_given_back() {
+        let resident = || {
+            let text = fs::read_to_string("/proc/self/statm").expect("procfs is there");
+            text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("its second field is a number")
+        };
+        let taken: Vec<Vec<u8>> = (0..16_384).map(|_| vec![1; 4096]).collect();
+        let before = resident();
+        drop(taken);
+        give_back();
+        assert!(resident() + 8192 < before, "64 MiB are free of {before} pages, {} are left", resident());
     }
 
     #[test]

@@ -113,6 +113,8 @@ fn proc_is_unmasked(own: &SecurityContext) -> Result<bool, String> {
 pub struct NodePaths<'a> {
     /// Holds the node's own seccomp profiles.
     pub seccomp_root: &'a str,
+    /// Whether containers that ask for none get the runtime's own profile (the kubelet's `seccompDefault`).
+    pub seccomp_default: bool,
     /// What is hidden beside what always is.
     pub masked: &'a [String],
 }
@@ -153,7 +155,10 @@ pub fn container_security(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: if unmasked { Vec::new() } else { [owned(MASKED_PATHS), node.masked.to_vec()].concat() },
         readonly_paths: if unmasked { Vec::new() } else { owned(READONLY_PATHS) },
-        seccomp: Some(profiles::seccomp(profile.filter(|_| !privileged), node.seccomp_root)?),
+        seccomp: Some(match profile {
+            None if node.seccomp_default && !privileged => profiles::runtime_default(),
+            profile => profiles::seccomp(profile.filter(|_| !privileged), node.seccomp_root)?,
+        }),
         apparmor: profiles::apparmor(pod, container)?,
         ..Default::default()
     })
@@ -176,7 +181,7 @@ mod tests {
             pod,
             &pod.spec.as_ref().expect("a spec").containers[0],
             image,
-            &NodePaths { seccomp_root: "/seccomp", masked: &["/sys/hot".to_owned()] },
+            &NodePaths { seccomp_root: "/seccomp", masked: &["/sys/hot".to_owned()], ..NodePaths::default() },
         )
     }
 
@@ -204,6 +209,20 @@ mod tests {
         let got = context(&pod(json!({"containers": [{"name": "c", "securityContext": {"privileged": true}}]})), &NOBODY);
         assert!(got.privileged && got.masked_paths.is_empty());
         assert_eq!(got.seccomp.map(|profile| profile.profile_type), Some(proto::security_profile::ProfileType::Unconfined.into()));
+    }
+
+    #[test]
+    fn a_node_may_give_its_runtimes_profile_to_who_asks_for_none() {
+        let kind = |settings: serde_json::Value| {
+            let pod = pod(json!({"containers": [{"name": "c", "securityContext": settings}]}));
+            let node = NodePaths { seccomp_default: true, ..NodePaths::default() };
+            let container = &pod.spec.as_ref().expect("a spec").containers[0];
+            container_security(&pod, container, &NOBODY, &node).expect("is translated").seccomp.map(|profile| profile.profile_type)
+        };
+        let (usual, none) = (proto::security_profile::ProfileType::RuntimeDefault.into(), proto::security_profile::ProfileType::Unconfined.into());
+        assert_eq!(kind(json!({})), Some(usual));
+        assert_eq!(kind(json!({"seccompProfile": {"type": "Unconfined"}})), Some(none));
+        assert_eq!(kind(json!({"privileged": true})), Some(none));
     }
 
     #[test]

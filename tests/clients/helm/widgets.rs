@@ -17,20 +17,22 @@ pub fn lives_with_a_chart() {
     let helm = Helm::of(&cluster, NAMESPACE, "chart").with(format!("program={}", program.display()));
     cluster.kubectl(&format!("create namespace {NAMESPACE}"));
     cluster.eventually_has("serviceaccount/default", NAMESPACE);
+    cluster.eventually_has("configmap/kube-root-ca.crt", NAMESPACE);
     let before = left(&cluster);
     let _witness = Witness(&cluster);
-    helm.run("install shop CHART --wait --timeout 120s");
+    helm.run("install shop CHART --wait --timeout 240s");
     let listed: Value = serde_json::from_str(&helm.run("list -o json")).expect("JSON");
     assert_eq!((listed[0]["name"].as_str(), listed[0]["status"].as_str()), (Some("shop"), Some("deployed")));
     is_used(&cluster, &helm);
-    cluster.kubectl(&format!("-n {NAMESPACE} delete widgets --all --timeout=60s"));
-    helm.run("uninstall shop --wait --timeout 120s");
+    cluster.kubectl(&format!("-n {NAMESPACE} delete widgets --all --timeout=120s"));
+    helm.run("uninstall shop --wait --timeout 240s");
     // What a chart brings below crds/ helm leaves to people.
-    cluster.kubectl("delete customresourcedefinition widgets.example.com --timeout=60s");
-    // Pods go after their Deployment, and the lease of the leader was its own.
+    cluster.kubectl("delete customresourcedefinition widgets.example.com --timeout=120s");
+    // Pods go after their Deployment, and the lease of the leader was its own: as long as a pod of them runs it makes another one.
+    eventually("its pods are gone", || cluster.kubectl(&format!("-n {NAMESPACE} get pods -o name")).is_empty());
     cluster.kubectl(&format!("-n {NAMESPACE} delete lease widget-operator"));
     eventually("nothing of the chart is left", || left(&cluster) == before);
-    cluster.kubectl(&format!("delete namespace {NAMESPACE} --timeout=60s"));
+    cluster.kubectl(&format!("delete namespace {NAMESPACE} --timeout=120s"));
 }
 
 /// Tells what there is, and what the controller said, when the test has failed.
@@ -49,15 +51,16 @@ impl Drop for Witness<'_> {
 }
 
 fn is_used(cluster: &Cluster, helm: &Helm<'_>) {
+    // That its pods are ready is known sooner than the way to them.
+    eventually("the webhook judges", || refused(cluster, 500).contains("a widget counts 100 at most"));
     apply(cluster, &widget("small", 5).to_string());
     eventually("the controller works", || status(cluster, "small")["count"] == 5);
-    assert!(refused(cluster, 500).contains("a widget counts 100 at most"));
-    helm.run("upgrade shop CHART --set maximum=1000 --wait --timeout 120s");
+    helm.run("upgrade shop CHART --set maximum=1000 --wait --timeout 240s");
     // Old pods answer until they are gone.
     eventually("the new webhook judges", || refused(cluster, 500).is_empty());
     eventually("the controller goes on", || status(cluster, "large")["count"] == 500);
-    assert!(refused(cluster, 5000).contains("a widget counts 1000 at most"));
-    helm.run("rollback shop 1 --wait --timeout 120s");
+    eventually("and its pods alone", || refused(cluster, 5000).contains("a widget counts 1000 at most"));
+    helm.run("rollback shop 1 --wait --timeout 240s");
     // What the pods that go have let in is no change any more, and nobody is asked about it.
     let count = Cell::new(500);
     eventually("the old webhook judges", || {
@@ -65,7 +68,7 @@ fn is_used(cluster: &Cluster, helm: &Helm<'_>) {
         refused(cluster, count.get()).contains("a widget counts 100 at most")
     });
     // It judges each change, that of the controller too when the widget goes.
-    assert_eq!(refused(cluster, 50), "");
+    eventually("what is allowed is taken", || refused(cluster, 50).is_empty());
     let history: Value = serde_json::from_str(&helm.run("history shop -o json")).expect("JSON");
     assert_eq!(history.as_array().map(Vec::len), Some(3));
 }

@@ -117,8 +117,9 @@ fn prints_in_every_form(kubectl: &Kubectl<'_>) {
     assert_eq!(raw["data"]["k"], "v4");
     assert!(kubectl.run("get --raw /version").contains("v1.36"));
     assert!(kubectl.run("get events").is_empty() || kubectl.run("events").contains("REASON"));
-    assert!(kubectl.run("events --for deployment/web").contains("ScalingReplicaSet"));
-    assert!(kubectl.run("describe deployment web").contains("Scaled up replica set"));
+    // Events are written a moment after what they tell of.
+    kubectl.eventually("events --for deployment/web", |said| said.contains("ScalingReplicaSet"));
+    kubectl.eventually("describe deployment web", |said| said.contains("Scaled up replica set"));
     assert!(kubectl.run("get all").contains("deployment.apps/web"));
 }
 
@@ -177,7 +178,7 @@ fn watches(kubectl: &Kubectl<'_>) {
 fn executes_and_reads_logs(kubectl: &Kubectl<'_>) {
     let file = kubectl.corner.file("shell.yaml", SHELL);
     assert_eq!(kubectl.run(&format!("create -f {file}")), "pod/shell created\n");
-    assert_eq!(kubectl.run("wait --for=condition=Ready pod/shell --timeout=60s"), "pod/shell condition met\n");
+    assert_eq!(kubectl.run("wait --for=condition=Ready pod/shell --timeout=120s"), "pod/shell condition met\n");
     assert_eq!(kubectl.run("exec shell -- hostname"), "shell\n");
     let failed = kubectl.output("exec shell -- sh -c 'echo out; echo err >&2; exit 3'");
     assert_eq!((failed.status.code(), text(&failed.stdout).as_str()), (Some(3), "out\n"));
@@ -188,25 +189,25 @@ fn executes_and_reads_logs(kubectl: &Kubectl<'_>) {
     assert_eq!(logs.next(), ["first"]);
     kubectl.run("exec shell -- touch /tmp/over");
     assert_eq!(logs.rest(), ["last"]);
-    kubectl.run("wait --for=jsonpath='{.status.phase}'=Succeeded pod/shell --timeout=60s");
+    kubectl.run("wait --for=jsonpath='{.status.phase}'=Succeeded pod/shell --timeout=120s");
     assert_eq!(kubectl.run("logs shell --tail=1"), "last\n");
     kubectl.run("delete pod shell --wait=false");
-    kubectl.output("wait --for=delete pod/shell --timeout=30s");
+    kubectl.output("wait --for=delete pod/shell --timeout=120s");
     assert!(kubectl.fails("get pod shell").contains("(NotFound)"));
 }
 
 fn waits_and_deletes(kubectl: &Kubectl<'_>) {
-    kubectl.run("rollout status deployment/web --timeout=60s");
+    kubectl.run("rollout status deployment/web --timeout=120s");
     assert!(kubectl.run("wait --for=jsonpath='{.spec.replicas}'=1 deployment/web --timeout=10s").contains("condition met"));
     let set = kubectl.run("get replicasets -l app=web -o name");
     assert!(kubectl.run("delete deployment web --cascade=orphan").starts_with("deployment.apps \"web\" deleted"));
     assert_eq!(kubectl.run("get replicasets -l app=web -o name"), set, "its set is an orphan now");
     kubectl.eventually("get replicasets -l app=web -o 'jsonpath={.items[*].metadata.ownerReferences}'", str::is_empty);
-    assert!(kubectl.run(&format!("delete {} --cascade=foreground --timeout=30s", set.trim())).contains("deleted"));
+    assert!(kubectl.run(&format!("delete {} --cascade=foreground --timeout=120s", set.trim())).contains("deleted"));
     assert_eq!(kubectl.run("get replicasets,pods -l app=web -o name"), "");
     let short = format!("short-{}", kubectl.corner.namespace);
     kubectl.run(&format!("create namespace {short}"));
     kubectl.run(&format!("-n {short} create configmap inside --from-literal=a=b"));
-    kubectl.run(&format!("delete namespace {short} --timeout=30s"));
+    kubectl.run(&format!("delete namespace {short} --timeout=120s"));
     assert!(kubectl.fails(&format!("get namespace {short}")).contains("(NotFound)"));
 }

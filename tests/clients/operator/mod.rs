@@ -13,7 +13,7 @@ mod server;
 mod webhook;
 mod writer;
 
-use std::{collections::BTreeMap, process::Command, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use kube::Client;
 use serde_json::{Value, json};
@@ -70,10 +70,10 @@ pub fn survives(backend: Backend) {
     cluster.kubectl(&format!("create clusterrolebinding operator --clusterrole=cluster-admin --serviceaccount={NAMESPACE}:default"));
     let authority = introduce(&cluster);
     apply(&cluster, &definition("v1", &authority).to_string());
-    cluster.kubectl(&format!("wait --for=condition=Established {DEFINITION} --timeout=30s"));
+    cluster.kubectl(&format!("wait --for=condition=Established {DEFINITION} --timeout=90s"));
     for name in ["operator", CONVERTER] {
         apply(&cluster, &deployment(name).to_string());
-        cluster.kubectl(&format!("-n {NAMESPACE} rollout status deployment/{name} --timeout=90s"));
+        cluster.kubectl(&format!("-n {NAMESPACE} rollout status deployment/{name} --timeout=180s"));
     }
     let writer = Writer::start(&cluster);
     for (name, version) in [("a", "v1"), ("b", "v2"), ("c", "v2")] {
@@ -97,8 +97,8 @@ pub fn survives(backend: Backend) {
     has_written(&cluster, &writer.stop());
     let restarts = cluster.kubectl(&format!("-n {NAMESPACE} get pods -o jsonpath={{.items[*].status.containerStatuses[*].restartCount}}"));
     assert!(restarts.split_whitespace().all(|count| count == "0"), "operators crash: {restarts}");
-    cluster.kubectl(&format!("-n {NAMESPACE} delete widgets --all --timeout=60s"));
-    assert_eq!(found(&cluster, "configmaps -l of=widget"), Vec::<Value>::new(), "finalizers and owners leave nothing");
+    cluster.kubectl(&format!("-n {NAMESPACE} delete widgets --all --timeout=120s"));
+    eventually_within(PATIENCE, "finalizers and owners leave nothing", || found(&cluster, "configmaps -l of=widget").is_empty());
     goes_without_residue(&cluster);
 }
 
@@ -117,13 +117,13 @@ fn has_written(cluster: &Cluster, written: &BTreeMap<String, i64>) {
 
 /// Takes everything away, and looks what a definition of the same name finds.
 fn goes_without_residue(cluster: &Cluster) {
-    cluster.kubectl(&format!("delete {DEFINITION} --timeout=60s"));
+    cluster.kubectl(&format!("delete {DEFINITION} --timeout=120s"));
     eventually_within(PATIENCE, "the group is gone", || !cluster.kubectl_output(&format!("get --raw /apis/{GROUP}")).status.success());
     cluster.kubectl("delete clusterrolebinding operator");
-    cluster.kubectl(&format!("delete namespace {NAMESPACE} {} --timeout=90s", writer::NAMESPACE));
+    cluster.kubectl(&format!("delete namespace {NAMESPACE} {} --timeout=180s", writer::NAMESPACE));
     eventually_within(PATIENCE, "nothing is left", || left(cluster).is_empty());
     apply(cluster, &definition("v2", "").to_string());
-    cluster.kubectl(&format!("wait --for=condition=Established {DEFINITION} --timeout=30s"));
+    cluster.kubectl(&format!("wait --for=condition=Established {DEFINITION} --timeout=90s"));
     assert_eq!(cluster.kubectl("get widgets -A -o name"), "", "the store holds none any more");
 }
 
@@ -135,8 +135,7 @@ fn left(cluster: &Cluster) -> Vec<String> {
 }
 
 fn kill_api_server(cluster: &Cluster) {
-    let killed = Command::new("kill").args(["-9", &cluster.pid()]).status().expect("kill runs");
-    assert!(killed.success());
+    cluster.strike("-9");
     thread::sleep(Duration::from_secs(1));
     cluster.start();
 }

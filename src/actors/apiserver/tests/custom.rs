@@ -213,7 +213,7 @@ async fn a_changed_schema_ends_watches_and_defaults_what_is_stored() {
     let shape = json!({"type": "string", "default": "round"});
     let patch = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/shape", "value": shape}]);
     api.patch(api.target(CRDS, "", WIDGETS), PatchType::Json, patch).await.expect("patches");
-    let ended = tokio::time::timeout(Duration::from_secs(5), async { while watch.next().await.is_some() {} }).await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), async { while watch.next().await.is_some() {} }).await;
     assert!(ended.is_ok(), "the watch ends");
     eventually("defaults on read", async || api.get(WIDGETS, "default", "a").await.expect("is there").str(&["spec", "shape"]) == "round").await;
 }
@@ -237,7 +237,7 @@ async fn a_definition_goes_after_its_objects() {
     eventually("the definition goes", async || api.get(CRDS, "", WIDGETS).await.is_err()).await;
     eventually("the row goes", async || api.server.registry().by_resource("example.com", "widgets").is_none()).await;
     let mut deleted = 0;
-    let ended = tokio::time::timeout(Duration::from_secs(5), async {
+    let ended = tokio::time::timeout(Duration::from_secs(30), async {
         while let Some(item) = watch.next().await {
             deleted += usize::from(matches!(item, WatchItem::Event { event: EventType::Deleted, .. }));
         }

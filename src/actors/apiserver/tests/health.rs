@@ -71,6 +71,6 @@ async fn hooks_are_done_when_what_they_do_is_there() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(5), stopped).await.expect("it stops");
+    tokio::time::timeout(std::time::Duration::from_secs(30), stopped).await.expect("it stops");
     assert_eq!(failing(&checks).await, ["poststarthook/start-apiextensions-controllers"]);
 }

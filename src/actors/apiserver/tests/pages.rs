@@ -132,7 +132,7 @@ async fn a_watch_from_before_a_restart_resumes_from_the_store() {
     let mut watch = second.watch("configmaps", "default", WatchOptions { resource_version: Some(old), ..WatchOptions::default() }).await;
     config_map(&second, "c").await;
     for want in ["b", "c"] {
-        match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time") {
+        match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time") {
             Some(WatchItem::Event { object, .. }) => assert_eq!(&*object.key.name, want),
             other => panic!("expected {want}, got {other:?}"),
         }
@@ -149,7 +149,7 @@ async fn initial_events_end_with_an_annotated_bookmark() {
     for _ in 0..2 {
         assert!(matches!(watch.next().await, Some(WatchItem::Event { .. })));
     }
-    match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time") {
+    match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time") {
         Some(WatchItem::Bookmark { revision, initial_end }) => assert!(initial_end && revision >= newest),
         other => panic!("expected a bookmark, got {other:?}"),
     }
@@ -198,7 +198,7 @@ async fn a_watch_may_begin_without_what_is_there() {
         let mut watch = api.watch("configmaps", "default", options).await;
         let name = format!("new-{}", resource_version.is_some());
         config_map(&api, &name).await;
-        match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time") {
+        match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time") {
             Some(WatchItem::Event { object, .. }) => assert_eq!(*object.key.name, name),
             other => panic!("expected an event, got {other:?}"),
         }

@@ -29,7 +29,7 @@ async fn forgetful() -> TestApi {
 async fn names(watch: &mut troupe_api::service::WatchStream, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     while names.len() < count {
-        match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time").expect("goes on") {
+        match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time").expect("goes on") {
             WatchItem::Event { object, .. } => names.push(object.key.name.to_string()),
             WatchItem::Bookmark { .. } => {}
             other => panic!("expected an event, got {other:?}"),

@@ -14,7 +14,7 @@ async fn labelled(api: &TestApi, name: &str, app: &str) -> troupe_api::meta::Obj
 }
 
 async fn next(stream: &mut WatchStream) -> (EventType, String) {
-    match tokio::time::timeout(Duration::from_secs(5), stream.next()).await.expect("in time").expect("goes on") {
+    match tokio::time::timeout(Duration::from_secs(30), stream.next()).await.expect("in time").expect("goes on") {
         WatchItem::Event { event, object, .. } => (event, object.key.name.to_string()),
         other => panic!("expected an event, got {other:?}"),
     }

@@ -5,7 +5,7 @@
 //! and the node could not. What the node says of itself, in its Node object, is not enough: that may only delay the approval. Names
 //! and addresses of the cluster's own, and of other nodes, are never approved here.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
@@ -15,11 +15,12 @@ use troupe_api::{
     auth::{node::ClusterIdentity, peer::Peer},
     certificates::{KUBELET_SERVING_SIGNER, SigningRequest, kubelet_serving},
     meta::ObjectKey,
+    projection::MetaProjection,
 };
 
 use super::{is_pending, parse, put, usages, with_condition};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digest, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -29,6 +30,7 @@ const MESSAGE: &str = "Auto approving kubelet serving certificate: the node asks
 pub struct KubeletServingApprover {
     requests: Cache<CertificateSigningRequest>,
     nodes: Cache<Node>,
+    addresses: Digests<Node, NodeAddresses>,
     endpoints: Cache<Endpoints>,
     cluster: ClusterIdentity,
 }
@@ -36,7 +38,8 @@ pub struct KubeletServingApprover {
 impl KubeletServingApprover {
     /// `cluster` is what is known of the cluster's names and addresses; API servers that come later tell theirs in `default/kubernetes`.
     pub fn new(caches: &Caches, cluster: ClusterIdentity) -> Self {
-        KubeletServingApprover { requests: caches.cache(), nodes: caches.cache(), endpoints: caches.cache(), cluster }
+        let nodes: Cache<Node> = caches.cache();
+        KubeletServingApprover { requests: caches.cache(), addresses: nodes.digests(), nodes, endpoints: caches.cache(), cluster }
     }
 
     fn cluster(&self) -> ClusterIdentity {
@@ -46,6 +49,21 @@ impl KubeletServingApprover {
         let addresses = subsets.flat_map(|subset| subset.addresses.iter().flatten());
         cluster.servers.extend(addresses.filter_map(|address| address.ip.parse::<IpAddr>().ok()));
         cluster
+    }
+}
+
+/// The addresses that a node shows, in order. Thousands of nodes may ask at the same time, and each is compared with all others.
+#[derive(Debug)]
+pub(super) struct NodeAddresses {
+    meta: Arc<MetaProjection>,
+    ips: Box<[IpAddr]>,
+}
+
+impl Digest<Node> for NodeAddresses {
+    fn of(meta: &Arc<MetaProjection>, node: &Node) -> Self {
+        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let ips: BTreeSet<IpAddr> = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical()).collect();
+        NodeAddresses { meta: meta.clone(), ips: ips.into_iter().collect() }
     }
 }
 
@@ -68,7 +86,7 @@ pub(super) fn own_node<'a>(request: &'a CertificateSigningRequest, asked: &Signi
     username.strip_prefix("system:node:").filter(|name| is_node && !name.is_empty())
 }
 
-pub(super) fn judge(request: &CertificateSigningRequest, asked: &SigningRequest, nodes: &[impl AsRef<Node>], cluster: &ClusterIdentity) -> Verdict {
+pub(super) fn judge(request: &CertificateSigningRequest, asked: &SigningRequest, nodes: &[Arc<NodeAddresses>], cluster: &ClusterIdentity) -> Verdict {
     let Some(name) = own_node(request, asked) else { return Verdict::Foreign };
     let why = wrong_name(asked, name, cluster).or_else(|| wrong_address(request, asked, cluster)).or_else(|| contradiction(asked, name, nodes));
     why.map_or(Verdict::Approve, Verdict::Wait)
@@ -91,29 +109,21 @@ fn wrong_address(request: &CertificateSigningRequest, asked: &SigningRequest, cl
 }
 
 /// What the Node objects say against it: the node does not show an address yet, or another one does.
-fn contradiction(asked: &SigningRequest, name: &str, nodes: &[impl AsRef<Node>]) -> Option<String> {
+fn contradiction(asked: &SigningRequest, name: &str, nodes: &[Arc<NodeAddresses>]) -> Option<String> {
     let ips: BTreeSet<IpAddr> = asked.ips.iter().map(IpAddr::to_canonical).collect();
     let (mut missing, mut known) = (ips.clone(), false);
-    for node in nodes {
-        let node = node.as_ref();
-        let other = node.metadata.name.as_deref().unwrap_or_default();
-        let shown = shown_ips(node);
-        if other == name {
+    for NodeAddresses { meta, ips: shown } in nodes.iter().map(|node| &**node) {
+        if *meta.name == *name {
             known = true;
             missing.retain(|ip| !shown.contains(ip));
-        } else if let Some(ip) = ips.intersection(&shown).next() {
-            return Some(format!("{ip} is node {other:?}'s"));
+        } else if let Some(ip) = shown.iter().find(|ip| ips.contains(ip)) {
+            return Some(format!("{ip} is node {:?}'s", meta.name));
         }
     }
     if !known {
         return Some("the node is not registered".into());
     }
     missing.first().map(|ip| format!("the node does not show the address {ip}"))
-}
-
-fn shown_ips(node: &Node) -> BTreeSet<IpAddr> {
-    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    addresses.filter_map(|address| address.address.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical()).collect()
 }
 
 impl Controller for KubeletServingApprover {
@@ -125,7 +135,7 @@ impl Controller for KubeletServingApprover {
         let requests = self.requests.clone();
         // A node that registers, or shows another address, may make a waiting request right.
         watches.map::<Node>(move |change| {
-            let addresses = |node: Option<&std::sync::Arc<Node>>| node.and_then(|node| node.status.as_ref()?.addresses.clone());
+            let addresses = |node: Option<&Arc<Node>>| node.and_then(|node| node.status.as_ref()?.addresses.clone());
             if addresses(change.before()) == addresses(change.after()) {
                 return Vec::new();
             }
@@ -143,7 +153,8 @@ impl Controller for KubeletServingApprover {
         if own_node(request, &asked).is_none() {
             return Ok(Outcome::Done);
         }
-        match judge(request, &asked, &self.nodes.list(""), &self.cluster()) {
+        let nodes = self.addresses.read(&self.nodes.select_stored("", |_| true)).await;
+        match judge(request, &asked, &nodes, &self.cluster()) {
             Verdict::Foreign => Ok(Outcome::Done),
             Verdict::Wait(why) => {
                 tracing::info!(request = %key, node = asked.common_name, why, "serving certificate is not approved automatically");

@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -15,9 +15,10 @@ use troupe_api::{
 use super::{
     approver::{names_a_node, recognised},
     cleaner::goes_at,
-    serving::{Verdict, judge},
+    serving::{NodeAddresses, Verdict, judge},
     signer::{LASTS, accepted, lasts},
 };
+use crate::runtime::cache::digest_of;
 
 struct Asks<'a> {
     signer: &'a str,
@@ -71,7 +72,7 @@ fn cluster() -> ClusterIdentity {
 }
 
 /// Judges a request of the node `name` for this address, which comes from the address `peer`.
-fn judged(name: &str, ip: &str, peer: Option<&str>, nodes: &[Box<Node>]) -> Verdict {
+fn judged(name: &str, ip: &str, peer: Option<&str>, nodes: &[Arc<NodeAddresses>]) -> Verdict {
     let ip: IpAddr = ip.parse().expect("an address");
     let draft = Draft::node_serving(name, vec![ip]).with_new_key().expect("a request");
     let (mut request, _) = request(&Asks { signer: SERVING, user: &format!("system:node:{name}"), auth: "server auth", ips: &[ip] });
@@ -79,9 +80,9 @@ fn judged(name: &str, ip: &str, peer: Option<&str>, nodes: &[Box<Node>]) -> Verd
     judge(&request, &SigningRequest::from_pem(draft.request_pem.as_bytes()).expect("reads"), nodes, &cluster())
 }
 
-fn shows(name: &str, ip: &str) -> Box<Node> {
+fn shows(name: &str, ip: &str) -> Arc<NodeAddresses> {
     let addresses = json!([{"type": "InternalIP", "address": ip}, {"type": "Hostname", "address": name}]);
-    serde_json::from_value(json!({"metadata": {"name": name}, "status": {"addresses": addresses}})).expect("a node")
+    digest_of(&serde_json::from_value::<Node>(json!({"metadata": {"name": name}, "status": {"addresses": addresses}})).expect("a node"))
 }
 
 #[test]

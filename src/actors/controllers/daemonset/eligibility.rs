@@ -1,12 +1,34 @@
 //! Which nodes a DaemonSet wants: by node selector, affinity and taints. Pure.
 
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Node, PodSpec},
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{Node, NodeSpec, PodSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use troupe_api::projection::MetaProjection;
 
 use super::template::daemon_tolerations;
-use crate::scheduler::{node_matching::required_matches, tolerations::tolerates};
+use crate::{
+    runtime::cache::Digest,
+    scheduler::{node_matching::required_matches, tolerations::tolerates},
+};
+
+/// A node with nothing but what says whether a DaemonSet wants it: its name, labels and taints.
+pub struct Place {
+    pub node: Arc<Node>,
+}
+
+impl Digest<Node> for Place {
+    fn of(_: &Arc<MetaProjection>, node: &Node) -> Self {
+        let metadata = ObjectMeta { name: node.metadata.name.clone(), labels: node.metadata.labels.clone(), ..ObjectMeta::default() };
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone());
+        Place { node: Arc::new(Node { metadata, spec: Some(NodeSpec { taints, ..NodeSpec::default() }), status: None }) }
+    }
+}
 
 /// What a node is to a DaemonSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

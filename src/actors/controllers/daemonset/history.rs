@@ -3,20 +3,15 @@
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{ControllerRevision, DaemonSet},
-        core::v1::Pod,
-    },
+    api::apps::v1::{ControllerRevision, DaemonSet},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use troupe_api::meta::LabelSelector;
 
-use super::{
-    model::Action,
-    template::{HASH_LABEL, target_node},
-};
+use super::{model::Action, template::HASH_LABEL};
 use crate::controllers::{
     owners::{self, Named},
+    pod_digest::PodDigest,
     revisions,
 };
 
@@ -29,7 +24,7 @@ pub struct History {
 }
 
 /// Sorts the revisions and plans what is wrong with them: the current one is missing, doubled or has a low number.
-pub fn arrange(set: &DaemonSet, revisions: &[Arc<ControllerRevision>], pods: &[&Arc<Pod>], actions: &mut Vec<Action>) -> History {
+pub fn arrange(set: &DaemonSet, revisions: &[Arc<ControllerRevision>], pods: &[&Arc<PodDigest>], actions: &mut Vec<Action>) -> History {
     let (mut current, mut old) = (Vec::new(), Vec::new());
     for revision in claimed(set, revisions, actions) {
         if records_template_of(revision, set) { current.push(revision.clone()) } else { old.push(revision.clone()) }
@@ -45,8 +40,10 @@ pub fn arrange(set: &DaemonSet, revisions: &[Arc<ControllerRevision>], pods: &[&
     };
     let hash = hash_label(&kept);
     for double in current {
-        let of_double = pods.iter().filter(|pod| label(&pod.metadata) == Some(&hash_label(&double)) && pod.metadata.deletion_timestamp.is_none());
-        actions.extend(of_double.map(|pod| Action::RelabelPod { pod: name(&pod.metadata), uid: uid(&pod.metadata), hash: hash.clone() }));
+        let doubled = hash_label(&double);
+        let of_double = pods.iter().filter(|pod| pod.meta.labels.get(HASH_LABEL) == Some(doubled.as_str()) && !pod.standing.is_deleted);
+        let relabel = |Named { name, uid }| Action::RelabelPod { pod: name, uid, hash: hash.clone() };
+        actions.extend(of_double.map(|pod| relabel(Named::by_meta(&pod.meta))));
         actions.push(Action::DeleteRevision { name: name(&double.metadata), uid: uid(&double.metadata) });
     }
     if kept.revision < number || label(&kept.metadata).is_none() {
@@ -69,12 +66,12 @@ fn claimed<'a>(set: &DaemonSet, revisions: &'a [Arc<ControllerRevision>], action
 }
 
 /// Earlier revisions beyond `revisionHistoryLimit` that no pod was made from, oldest first.
-pub fn surplus(set: &DaemonSet, history: &History, pods: &[&Arc<Pod>]) -> Vec<Action> {
+pub fn surplus(set: &DaemonSet, history: &History, pods: &[&Arc<PodDigest>]) -> Vec<Action> {
     let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
     let count = history.old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     let is_used = |revision: &ControllerRevision| {
-        let hash = label(&revision.metadata);
-        hash.is_some() && pods.iter().any(|pod| target_node(pod).is_some() && label(&pod.metadata) == hash)
+        let hash = label(&revision.metadata).map(String::as_str);
+        hash.is_some() && pods.iter().any(|pod| pod.target().is_some() && pod.meta.labels.get(HASH_LABEL) == hash)
     };
     let unused = history.old.iter().filter(|revision| !is_used(revision)).take(count);
     unused.map(|revision| Action::DeleteRevision { name: name(&revision.metadata), uid: uid(&revision.metadata) }).collect()

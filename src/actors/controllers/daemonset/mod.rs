@@ -17,7 +17,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
@@ -32,13 +32,13 @@ use troupe_api::{
 use self::{
     apply::Applier,
     backoff::Backoff,
-    eligibility::Judge,
+    eligibility::{Judge, Place},
     model::{Action, Why},
     plan::{Plan, Snapshot},
 };
-use super::{by_controller, by_selector, owners::orphaned};
+use super::{by_controller, by_selector, owners::orphaned, pod_digest::PodDigest};
 use crate::runtime::{
-    cache::{Cache, Caches, Change},
+    cache::{Cache, Caches, Change, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -46,7 +46,9 @@ use crate::runtime::{
 pub struct DaemonSetController {
     sets: Cache<DaemonSet>,
     nodes: Cache<Node>,
+    places: Digests<Node, Place>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, PodDigest>,
     revisions: Cache<ControllerRevision>,
     /// By UID. Losing it only makes failed pods come back sooner.
     backoffs: Mutex<HashMap<String, Backoff>>,
@@ -54,10 +56,13 @@ pub struct DaemonSetController {
 
 impl DaemonSetController {
     pub fn new(caches: &Caches) -> Self {
+        let (nodes, pods) = (caches.cache::<Node>(), by_controller::index(caches.cache::<Pod>()));
         DaemonSetController {
             sets: by_selector::index(caches.cache(), |set| Some(selector_of(set))),
-            nodes: caches.cache(),
-            pods: by_controller::index(caches.cache()),
+            places: nodes.digests(),
+            nodes,
+            digests: pods.digests(),
+            pods,
             revisions: by_controller::index(caches.cache()),
             backoffs: Mutex::default(),
         }
@@ -117,9 +122,10 @@ impl Controller for DaemonSetController {
             self.forget_gone();
             return Ok(Outcome::Done);
         };
-        let nodes = self.nodes.list("");
+        let places = self.places.read(&self.nodes.select_stored("", |_| true)).await;
+        let nodes: Vec<Arc<Node>> = places.iter().map(|place| place.node.clone()).collect();
         let selector = selector_of(&set);
-        let pods = by_controller::related(&self.pods, &set.metadata, &selector);
+        let pods = self.digests.read(&by_controller::related_stored(&self.pods, &set.metadata, &selector)).await;
         let revisions = by_controller::related(&self.revisions, &set.metadata, &selector);
         let backoff = self.backoff_of(&set);
         let snapshot = Snapshot { set: &set, nodes: &nodes, pods: &pods, revisions: &revisions, backoff: &backoff };
@@ -127,7 +133,7 @@ impl Controller for DaemonSetController {
         self.note_replacements(&set, &planned, cx);
         let applier = Applier { set: &set, sets: &self.sets, pods: &self.pods, revisions: &self.revisions, cx };
         applier.apply(planned.actions).await?;
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }
 

@@ -3,12 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
-    core::v1::Pod,
-};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 
-use crate::controllers::daemonset::eligibility::Eligibility;
+use crate::controllers::{daemonset::eligibility::Eligibility, pod_digest::PodDigest};
 
 /// Why a pod is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +68,7 @@ pub struct View<'a> {
     pub hash: &'a str,
     pub nodes: BTreeMap<&'a str, Eligibility>,
     /// In the order scheduled first, oldest first. Every wanted node is there, if only with no pod.
-    pub pods: BTreeMap<&'a str, Vec<&'a Arc<Pod>>>,
+    pub pods: BTreeMap<&'a str, Vec<&'a Arc<PodDigest>>>,
     pub now: Timestamp,
 }
 
@@ -79,12 +76,7 @@ pub struct View<'a> {
 #[derive(Default)]
 pub struct Steps<'a> {
     pub create: Vec<&'a str>,
-    pub delete: Vec<(&'a Arc<Pod>, Why)>,
-}
-
-/// Some node was chosen for the pod.
-pub fn is_assigned(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
+    pub delete: Vec<(&'a Arc<PodDigest>, Why)>,
 }
 
 /// `spec.minReadySeconds`.

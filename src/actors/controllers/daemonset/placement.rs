@@ -2,16 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{
     backoff::Backoff,
     eligibility::Eligibility,
-    model::{Steps, View, Why, is_assigned, min_ready_seconds},
+    model::{Steps, View, Why, min_ready_seconds},
     rolling::allows_surge,
     template::HASH_LABEL,
 };
-use crate::controllers::pods::{is_available, is_ready, phase};
+use crate::controllers::pod_digest::PodDigest;
 
 /// Brings each node to the pods it should have, whatever their template.
 pub fn place<'a>(view: &View<'a>, backoff: &Backoff) -> Steps<'a> {
@@ -22,21 +20,21 @@ pub fn place<'a>(view: &View<'a>, backoff: &Backoff) -> Steps<'a> {
             Some(Eligibility::Unwanted) => remove_all(pods, &mut steps),
             Some(eligibility) => keep_one(view, node, *eligibility, pods, backoff, &mut steps),
             // Nobody else looks after pods that wait for a node that is gone.
-            None => steps.delete.extend(pods.iter().filter(|pod| !is_assigned(pod)).map(|pod| (*pod, Why::Surplus))),
+            None => steps.delete.extend(pods.iter().filter(|pod| !pod.standing.is_assigned).map(|pod| (*pod, Why::Surplus))),
         }
     }
     steps
 }
 
-fn remove_all<'a>(pods: &[&'a Arc<Pod>], steps: &mut Steps<'a>) {
-    let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+fn remove_all<'a>(pods: &[&'a Arc<PodDigest>], steps: &mut Steps<'a>) {
+    let staying = pods.iter().filter(|pod| !pod.standing.is_deleted);
     steps.delete.extend(staying.map(|pod| (*pod, Why::Surplus)));
 }
 
-fn keep_one<'a>(view: &View<'a>, node: &'a str, eligibility: Eligibility, pods: &[&'a Arc<Pod>], backoff: &Backoff, steps: &mut Steps<'a>) {
+fn keep_one<'a>(view: &View<'a>, node: &'a str, eligibility: Eligibility, pods: &[&'a Arc<PodDigest>], backoff: &Backoff, steps: &mut Steps<'a>) {
     let mut running = Vec::new();
-    for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-        match phase(pod) {
+    for pod in pods.iter().filter(|pod| !pod.standing.is_deleted) {
+        match pod.standing.phase {
             "Failed" if backoff.left(node, view.now).is_some() => {}
             "Failed" => steps.delete.push((pod, Why::Failed { node: node.to_owned() })),
             "Succeeded" => steps.delete.push((pod, Why::Succeeded { node: node.to_owned() })),
@@ -55,11 +53,10 @@ fn keep_one<'a>(view: &View<'a>, node: &'a str, eligibility: Eligibility, pods: 
 }
 
 /// With surge, an old and a new pod may stand side by side while the old one is ready and the new one not available.
-fn keep_pair<'a>(view: &View<'a>, running: &[&'a Arc<Pod>], steps: &mut Steps<'a>) {
+fn keep_pair<'a>(view: &View<'a>, running: &[&'a Arc<PodDigest>], steps: &mut Steps<'a>) {
     let (mut new, mut old) = (None, None);
     for pod in running {
-        let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL));
-        let kept = if hash.is_some_and(|hash| hash == view.hash) { &mut new } else { &mut old };
+        let kept = if pod.meta.labels.get(HASH_LABEL) == Some(view.hash) { &mut new } else { &mut old };
         if kept.is_none() {
             *kept = Some(*pod);
         } else {
@@ -67,7 +64,7 @@ fn keep_pair<'a>(view: &View<'a>, running: &[&'a Arc<Pod>], steps: &mut Steps<'a
         }
     }
     if let (Some(new), Some(old)) = (new, old)
-        && (!is_ready(old) || is_available(new, min_ready_seconds(view), view.now))
+        && (!old.standing.is_ready || new.standing.is_available(min_ready_seconds(view), view.now))
     {
         steps.delete.push((old, Why::Surplus));
     }
@@ -75,6 +72,6 @@ fn keep_pair<'a>(view: &View<'a>, running: &[&'a Arc<Pod>], steps: &mut Steps<'a
 
 /// How long each node's failed pod is still left alone.
 pub fn pauses(view: &View<'_>, backoff: &Backoff) -> Vec<Duration> {
-    let failed = |pods: &[&Arc<Pod>]| pods.iter().any(|pod| phase(pod) == "Failed" && pod.metadata.deletion_timestamp.is_none());
+    let failed = |pods: &[&Arc<PodDigest>]| pods.iter().any(|pod| pod.standing.phase == "Failed" && !pod.standing.is_deleted);
     view.pods.iter().filter(|(_, pods)| failed(pods)).filter_map(|(node, _)| backoff.left(node, view.now)).collect()
 }

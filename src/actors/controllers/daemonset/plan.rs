@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
-    core::v1::{Node, Pod},
+    core::v1::Node,
 };
 use troupe_api::meta::LabelSelector;
 
@@ -13,13 +13,12 @@ use super::{
     backoff::Backoff,
     eligibility::{Eligibility, Judge},
     history,
-    model::{Action, Steps, View, is_assigned},
+    model::{Action, Steps, View},
     placement, rolling, status,
-    template::target_node,
 };
 use crate::controllers::{
     owners::{self, Named},
-    pods::phase,
+    pod_digest::PodDigest,
 };
 
 /// No more pods than this are created or deleted in one go (upstream's `BurstReplicas`).
@@ -29,7 +28,7 @@ const BURST: usize = 250;
 pub struct Snapshot<'a> {
     pub set: &'a DaemonSet,
     pub nodes: &'a [Arc<Node>],
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<PodDigest>],
     pub revisions: &'a [Arc<ControllerRevision>],
     pub backoff: &'a Backoff,
 }
@@ -66,19 +65,19 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     Plan { actions, again_after: pauses.into_iter().chain(status::next_available(&view)).min() }
 }
 
-fn claimed<'a>(set: &DaemonSet, pods: &'a [Arc<Pod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<Pod>> {
+fn claimed<'a>(set: &DaemonSet, pods: &'a [Arc<PodDigest>], actions: &mut Vec<Action>) -> Vec<&'a Arc<PodDigest>> {
     let Some(spec) = &set.spec else { return Vec::new() };
     let selector = LabelSelector::from(&spec.selector);
-    let claimed = owners::claimed(&set.metadata, pods, |pod| selector.selects(&pod.metadata));
+    let claimed = owners::claimed_by_meta(&set.metadata, pods, |pod| &pod.meta, &selector);
     actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
     actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::ReleasePod { pod: name, uid }));
     claimed.ours
 }
 
-fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], hash: &'a str, now: Timestamp) -> View<'a> {
+fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<PodDigest>], hash: &'a str, now: Timestamp) -> View<'a> {
     let judge = Judge::new(snapshot.set);
     let mut nodes = BTreeMap::new();
-    let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
+    let mut by_node: BTreeMap<&str, Vec<&Arc<PodDigest>>> = BTreeMap::new();
     for node in snapshot.nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let eligibility = judge.judge(node);
@@ -87,15 +86,15 @@ fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], hash: &'a str, now: 
             by_node.insert(name, Vec::new());
         }
     }
-    for pod in pods {
+    for pod in pods.iter().copied() {
         // One that ended and is being deleted waits for somebody else; its place is free.
-        let over = pod.metadata.deletion_timestamp.is_some() && matches!(phase(pod), "Succeeded" | "Failed");
-        if let Some(node) = target_node(pod).filter(|_| !over) {
+        let over = pod.standing.is_deleted && pod.standing.is_finished();
+        if let Some(node) = pod.target().filter(|_| !over) {
             by_node.entry(node).or_default().push(pod);
         }
     }
     for pods in by_node.values_mut() {
-        pods.sort_by_key(|pod| (!is_assigned(pod), pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.metadata.name.clone()));
+        pods.sort_by_key(|pod| (!pod.standing.is_assigned, pod.standing.created, pod.meta.name.clone()));
     }
     View { set: snapshot.set, hash, nodes, pods: by_node, now }
 }
@@ -106,7 +105,7 @@ fn push(steps: Steps<'_>, hash: &str, actions: &mut Vec<Action>) {
         actions.push(Action::CreatePods { nodes, hash: hash.to_owned() });
     }
     for (pod, why) in steps.delete.into_iter().take(BURST) {
-        let pod = &pod.metadata;
-        actions.push(Action::DeletePod { pod: pod.name.clone().unwrap_or_default(), uid: pod.uid.clone().unwrap_or_default(), why });
+        let Named { name, uid } = Named::by_meta(&pod.meta);
+        actions.push(Action::DeletePod { pod: name, uid, why });
     }
 }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, RollingUpdateDaemonSet},
-        core::v1::Pod,
-    },
+    api::apps::v1::{DaemonSet, RollingUpdateDaemonSet},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use troupe_api::resources::int_or_string::{Rounding, scaled};
@@ -16,7 +13,7 @@ use super::{
     model::{Steps, View, Why, min_ready_seconds},
     template::is_updated,
 };
-use crate::controllers::pods::is_available;
+use crate::controllers::pod_digest::PodDigest;
 
 /// The next steps of an update; none with `OnDelete`.
 pub fn roll<'a>(view: &View<'a>) -> Steps<'a> {
@@ -62,14 +59,14 @@ fn share(value: Option<&IntOrString>, total: usize) -> usize {
 
 /// The pods of a node that stay: the new one and the old one.
 struct Pair<'a> {
-    new: Option<&'a Arc<Pod>>,
-    old: Option<&'a Arc<Pod>>,
+    new: Option<&'a Arc<PodDigest>>,
+    old: Option<&'a Arc<PodDigest>>,
 }
 
 /// `None` where there are several of one sort: placing them comes first.
-fn pair<'a>(view: &View<'a>, pods: &[&'a Arc<Pod>]) -> Option<Pair<'a>> {
+fn pair<'a>(view: &View<'a>, pods: &[&'a Arc<PodDigest>]) -> Option<Pair<'a>> {
     let mut pair = Pair { new: None, old: None };
-    for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+    for pod in pods.iter().filter(|pod| !pod.standing.is_deleted) {
         let slot = if is_updated(view.set, pod, view.hash) { &mut pair.new } else { &mut pair.old };
         if slot.replace(*pod).is_some() {
             return None;
@@ -78,8 +75,8 @@ fn pair<'a>(view: &View<'a>, pods: &[&'a Arc<Pod>]) -> Option<Pair<'a>> {
     Some(pair)
 }
 
-fn available(view: &View<'_>, pod: &Pod) -> bool {
-    is_available(pod, min_ready_seconds(view), view.now)
+fn available(view: &View<'_>, pod: &PodDigest) -> bool {
+    pod.standing.is_available(min_ready_seconds(view), view.now)
 }
 
 /// Without surge: broken old pods go at once, others while no more than `most` nodes are without an available pod.

@@ -9,7 +9,7 @@ use super::{
     model::{View, min_ready_seconds},
     template::is_updated,
 };
-use crate::controllers::pods::{self, is_available, is_ready};
+use crate::controllers::pods;
 
 /// Counts nodes, by the first pod of each.
 pub fn status(view: &View<'_>) -> DaemonSetStatus {
@@ -24,8 +24,8 @@ pub fn status(view: &View<'_>) -> DaemonSetStatus {
         desired += 1;
         let Some(pod) = first else { continue };
         current += 1;
-        ready += i32::from(is_ready(pod));
-        available += i32::from(is_available(pod, min_ready, view.now));
+        ready += i32::from(pod.standing.is_ready);
+        available += i32::from(pod.standing.is_available(min_ready, view.now));
         updated += i32::from(is_updated(view.set, pod, view.hash));
     }
     // Zeros are left out, as the API writes them.
@@ -47,5 +47,5 @@ pub fn status(view: &View<'_>) -> DaemonSetStatus {
 
 /// When the first ready pod that is not available yet becomes so.
 pub fn next_available(view: &View<'_>) -> Option<Duration> {
-    pods::next_available(view.pods.values().flatten().map(|pod| &***pod), min_ready_seconds(view), view.now)
+    pods::next_available(view.pods.values().flatten().map(|pod| pod.standing), min_ready_seconds(view), view.now)
 }

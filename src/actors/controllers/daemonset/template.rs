@@ -8,13 +8,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
+use crate::controllers::{pod_digest::PodDigest, pods::NODE_NAME_FIELD};
+
 /// Names the ControllerRevision that a pod was made from.
 pub const HASH_LABEL: &str = "controller-revision-hash";
 /// The template's generation, which older clients look at.
 const GENERATION_LABEL: &str = "pod-template-generation";
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
-
-const NODE_NAME_FIELD: &str = "metadata.name";
 
 /// Makes the pod of `set` for `node`: pinned by affinity, so that the scheduler still checks and binds it.
 pub fn pod_for_node(set: &DaemonSet, node: &str, hash: &str, owner: OwnerReference) -> Pod {
@@ -69,26 +69,11 @@ fn pin(spec: &mut PodSpec, node: &str) {
     affinity.required_during_scheduling_ignored_during_execution = Some(NodeSelector { node_selector_terms: vec![term] });
 }
 
-/// The node a daemon pod runs on or is made for.
-pub fn target_node(pod: &Pod) -> Option<&str> {
-    let spec = pod.spec.as_ref()?;
-    if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
-        return Some(node);
-    }
-    let required = spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
-    let mut fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
-    let pinned = fields.find(|field| field.key == NODE_NAME_FIELD && field.operator == "In")?;
-    match pinned.values.as_deref() {
-        Some([node]) => Some(node),
-        _ => None,
-    }
-}
-
 /// Whether the pod was made from the current template.
-pub fn is_updated(set: &DaemonSet, pod: &Pod, hash: &str) -> bool {
-    let label = |name: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
-    let same_generation = generation(set).is_some_and(|generation| label(GENERATION_LABEL) == Some(&generation.to_string()));
-    label(HASH_LABEL) == Some(hash) || same_generation
+pub fn is_updated(set: &DaemonSet, pod: &PodDigest, hash: &str) -> bool {
+    let labels = &pod.meta.labels;
+    let same_generation = generation(set).is_some_and(|generation| labels.get(GENERATION_LABEL) == Some(generation.to_string().as_str()));
+    labels.get(HASH_LABEL) == Some(hash) || same_generation
 }
 
 fn generation(set: &DaemonSet) -> Option<i64> {

@@ -13,12 +13,15 @@ use serde_json::{Value, json};
 
 use super::{
     backoff::Backoff,
-    eligibility::{Eligibility, Judge},
+    eligibility::{Eligibility, Judge, Place},
     model::{Action, Why},
     plan::{Plan, Snapshot, plan},
-    template::{HASH_LABEL, pod_for_node, target_node},
+    template::{HASH_LABEL, pod_for_node},
 };
-use crate::controllers::owners::controller_reference;
+use crate::{
+    controllers::{owners::controller_reference, pod_digest::PodDigest, pods::target_node},
+    runtime::cache::digest_of,
+};
 
 fn daemon_set(strategy: Value, pod_spec: Value) -> DaemonSet {
     let mut spec = json!({"containers": [{"name": "c", "image": "a"}]});
@@ -56,7 +59,8 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
-        let snapshot = Snapshot { set: &self.set, nodes: &self.nodes, pods: &self.pods, revisions: &self.revisions, backoff: &self.backoff };
+        let pods: Vec<Arc<PodDigest>> = self.pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
+        let snapshot = Snapshot { set: &self.set, nodes: &self.nodes, pods: &pods, revisions: &self.revisions, backoff: &self.backoff };
         plan(&snapshot, self.now)
     }
 
@@ -181,6 +185,25 @@ fn taints_that_forbid_scheduling_keep_running_pods_and_those_that_evict_end_them
     world.nodes = vec![node("n00", json!({}), json!([{"key": "k", "effect": "NoExecute"}]))];
     world.roll_out();
     assert_eq!(world.pods.len(), 0);
+}
+
+#[test]
+fn a_set_wants_a_node_by_no_more_than_is_kept_of_it() {
+    let set = daemon_set(rolling(json!(1), json!(0)), json!({"nodeSelector": {"disk": "ssd"}}));
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}]}}});
+    let pinned = daemon_set(rolling(json!(1), json!(0)), json!({"affinity": affinity}));
+    for name in ["a", "b"] {
+        for disk in ["ssd", "hdd"] {
+            for effect in ["NoSchedule", "NoExecute", "PreferNoSchedule"] {
+                let whole = node(name, json!({"disk": disk}), json!([{"key": "k", "effect": effect}]));
+                let place = digest_of::<Node, Place>(&whole);
+                for set in [&set, &pinned] {
+                    assert_eq!(Judge::new(set).judge(&place.node), Judge::new(set).judge(&whole), "{name} {disk} {effect}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -23,10 +23,10 @@ use self::{plan::Snapshot, template::same_template};
 use super::{
     by_controller, by_selector,
     owners::{controller_of, orphaned},
-    pods::is_finished,
+    pod_digest::PodDigest,
 };
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -35,13 +35,14 @@ pub struct DeploymentController {
     deployments: Cache<Deployment>,
     sets: Cache<ReplicaSet>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, PodDigest>,
 }
 
 impl DeploymentController {
     pub fn new(caches: &Caches) -> Self {
-        let (sets, pods) = (by_controller::index(caches.cache()), by_controller::index(caches.cache()));
+        let (sets, pods) = (by_controller::index(caches.cache()), by_controller::index(caches.cache::<Pod>()));
         let deployments = by_selector::index(caches.cache(), |deployment| Some(selector_of(deployment)));
-        DeploymentController { deployments, sets, pods }
+        DeploymentController { deployments, sets, digests: pods.digests(), pods }
     }
 
     /// Recreate waits until no pod of another template is left.
@@ -52,8 +53,8 @@ impl DeploymentController {
         }
         let owned = sets.iter().filter(|set| controller_of(&set.metadata).map(|owner| &owner.uid) == deployment.metadata.uid.as_ref());
         let is_old = |set: &&Arc<ReplicaSet>| !set.spec.as_ref().and_then(|s| s.template.as_ref()).is_some_and(|t| same_template(t, &spec.template));
-        let mut pods = owned.filter(is_old).flat_map(|set| by_controller::owned(&self.pods, &set.metadata));
-        pods.any(|pod| !is_finished(&pod))
+        let mut pods = owned.filter(is_old).flat_map(|set| by_controller::owned_stored(&self.pods, &set.metadata));
+        pods.any(|pod| self.digests.of(&pod).is_some_and(|pod| !pod.standing.is_finished()))
     }
 }
 

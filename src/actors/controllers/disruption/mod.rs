@@ -17,9 +17,9 @@ use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::plan::{Expectation, Plan, needs_scale};
 pub use self::stale::StaleDisruptionController;
-use super::{by_selector, writes::write_status};
+use super::{by_selector, pod_digest::PodDigest, writes::write_status};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -30,6 +30,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub struct DisruptionController {
     budgets: Cache<PodDisruptionBudget>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, PodDigest>,
     workloads: Workloads,
 }
 
@@ -50,10 +51,11 @@ impl DisruptionController {
             replication_controllers: caches.cache(),
         };
         let budgets = by_selector::index(caches.cache(), |budget| Some(selector_of(budget)));
-        DisruptionController { budgets, pods: caches.cache(), workloads }
+        let pods: Cache<Pod> = caches.cache();
+        DisruptionController { budgets, digests: pods.digests(), pods, workloads }
     }
 
-    async fn expectation(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>], cx: &ReconcileContext) -> Result<Expectation, String> {
+    async fn expectation(&self, budget: &PodDisruptionBudget, pods: &[Arc<PodDigest>], cx: &ReconcileContext) -> Result<Expectation, String> {
         if !needs_scale(budget) {
             return Ok(Expectation { count: i32::try_from(pods.len()).unwrap_or(i32::MAX), unmanaged: Vec::new() });
         }
@@ -84,7 +86,8 @@ impl Controller for DisruptionController {
         let Some(budget) = self.budgets.get(key) else { return Ok(Outcome::Done) };
         let budget = budget.object;
         let selector = selector_of(&budget);
-        let pods = self.pods.select(&key.namespace, |meta| selector.matches_projection(&meta.labels));
+        let pods = self.pods.select_stored(&key.namespace, |meta| selector.matches_projection(&meta.labels));
+        let pods = self.digests.read(&pods).await;
         let about = ReconcileContext::reference(&*budget);
         if pods.is_empty() {
             cx.events().normal(&about, "NoPods", "No matching pods found");
@@ -99,18 +102,15 @@ impl Controller for DisruptionController {
         if unmanaged {
             cx.events().warning(&about, "UnmanagedPods", plan::unmanaged_message(&budget));
         }
-        for pod in pods.iter().filter(|pod| pod.metadata.name.as_ref().is_some_and(|name| not_deleted.contains(name))) {
+        let overdue = pods.iter().filter(|pod| not_deleted.iter().any(|name| **name == *pod.meta.name));
+        for pod in overdue.filter_map(|pod| self.pods.get(&ObjectKey::new(key.namespace.clone(), pod.meta.name.clone()))) {
             let message = format!("Pod was expected by PDB {}/{} to be deleted but it wasn't", key.namespace, key.namespace);
-            cx.events().warning(&ReconcileContext::reference(&**pod), "NotDeleted", message);
+            cx.events().warning(&ReconcileContext::reference(&*pod.object), "NotDeleted", message);
         }
         if let Some(status) = status {
             self.write(&budget, status, cx).await?;
         }
-        Ok(match recheck {
-            Some(delay) => Outcome::RequeueAfter(delay),
-            None if failed => Outcome::RequeueAfter(AGAIN),
-            None => Outcome::Done,
-        })
+        Ok(Outcome::of_look(pods.len(), recheck.or(failed.then_some(AGAIN))))
     }
 }
 

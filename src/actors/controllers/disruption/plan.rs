@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::{
-        core::v1::Pod,
-        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
-    },
+    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
     apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 use troupe_api::resources::{
@@ -15,7 +12,7 @@ use troupe_api::resources::{
     int_or_string::{Rounding, scaled},
 };
 
-use crate::controllers::pods::is_ready;
+use crate::controllers::pod_digest::PodDigest;
 
 /// An evicted pod counts as gone for this long; if it is not being deleted then, the eviction failed.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
@@ -47,7 +44,7 @@ pub fn needs_scale(budget: &PodDisruptionBudget) -> bool {
 }
 
 /// Decides on the status. An unknown expectation allows nothing.
-pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], expectation: Result<Expectation, String>, now: Timestamp) -> Plan {
+pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<PodDigest>], expectation: Result<Expectation, String>, now: Timestamp) -> Plan {
     let judged = expectation.and_then(|expectation| Ok((desired(budget, expectation.count)?, expectation)));
     let (desired, expectation) = match judged {
         Ok(judged) => judged,
@@ -103,9 +100,9 @@ fn desired(budget: &PodDisruptionBudget, expected: i32) -> Result<i32, String> {
     }
 }
 
-fn is_healthy(pod: &Pod, waiting: &BTreeMap<String, Time>) -> bool {
-    let leaves = pod.metadata.name.as_ref().is_some_and(|name| waiting.contains_key(name));
-    pod.metadata.deletion_timestamp.is_none() && !leaves && is_ready(pod)
+fn is_healthy(pod: &PodDigest, waiting: &BTreeMap<String, Time>) -> bool {
+    let leaves = waiting.contains_key(&*pod.meta.name);
+    !pod.standing.is_deleted && !leaves && pod.standing.is_ready
 }
 
 /// What became of the evictions that the budget was charged for.
@@ -116,12 +113,12 @@ struct Disrupted {
     recheck: Option<Duration>,
 }
 
-fn disrupted(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], now: Timestamp) -> Disrupted {
+fn disrupted(budget: &PodDisruptionBudget, pods: &[Arc<PodDigest>], now: Timestamp) -> Disrupted {
     let evicted = budget.status.as_ref().and_then(|status| status.disrupted_pods.clone()).unwrap_or_default();
     let mut found = Disrupted { waiting: BTreeMap::new(), overdue: Vec::new(), recheck: None };
-    for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let Some(since) = evicted.get(&name) else { continue };
+    for pod in pods.iter().filter(|pod| !pod.standing.is_deleted) {
+        let Some(since) = evicted.get(&*pod.meta.name) else { continue };
+        let name = pod.meta.name.to_string();
         let left = DELETION_TIMEOUT.saturating_sub(now.duration_since(since.0));
         if left.is_negative() {
             found.overdue.push(name);

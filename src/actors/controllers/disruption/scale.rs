@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use troupe_api::{
     meta::{GroupVersion, ObjectKey},
+    projection::OwnerProjection,
     service::{Operation, Target},
 };
 
 use super::{Workloads, plan::Expectation};
-use crate::{controllers::owners::controller_of, runtime::controller::ReconcileContext};
+use crate::{
+    controllers::{owners::controller_of, pod_digest::PodDigest},
+    runtime::controller::ReconcileContext,
+};
 
 /// A controller and what it wants.
 struct Scale {
@@ -18,19 +21,19 @@ struct Scale {
 }
 
 /// Sums up what the controllers of all pods want, each once.
-pub(super) async fn expected(workloads: &Workloads, pods: &[Arc<Pod>], cx: &ReconcileContext) -> Result<Expectation, String> {
+pub(super) async fn expected(workloads: &Workloads, pods: &[Arc<PodDigest>], cx: &ReconcileContext) -> Result<Expectation, String> {
     let mut scales = BTreeMap::<String, i32>::new();
     let mut unmanaged = Vec::new();
     for pod in pods {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let Some(controller) = controller_of(&pod.metadata) else {
-            unmanaged.push(name);
+        let name = &*pod.meta.name;
+        let Some(controller) = pod.meta.controller() else {
+            unmanaged.push(name.to_owned());
             continue;
         };
-        if scales.contains_key(&controller.uid) {
+        if scales.contains_key(&*controller.uid) {
             continue;
         }
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = &*pod.meta.namespace;
         let scale = match known(workloads, controller, namespace) {
             Some(scale) => Some(scale),
             None => asked(controller, namespace, cx).await?,
@@ -42,14 +45,14 @@ pub(super) async fn expected(workloads: &Workloads, pods: &[Arc<Pod>], cx: &Reco
 }
 
 /// The scale of upstream's own workloads, from the caches.
-fn known(workloads: &Workloads, controller: &OwnerReference, namespace: &str) -> Option<Scale> {
-    let key = ObjectKey::new(namespace, controller.name.as_str());
+fn known(workloads: &Workloads, controller: &OwnerProjection, namespace: &str) -> Option<Scale> {
+    let key = ObjectKey::new(namespace, controller.name.clone());
     let scale = |uid: Option<&String>, replicas: Option<i32>| {
-        let uid = uid.filter(|uid| **uid == controller.uid)?;
+        let uid = uid.filter(|uid| **uid == *controller.uid)?;
         Some(Scale { uid: uid.clone(), replicas: replicas.unwrap_or(1) })
     };
     let group = GroupVersion::parse(&controller.api_version).group;
-    match (&*group, controller.kind.as_str()) {
+    match (&*group, &*controller.kind) {
         ("", "ReplicationController") => {
             let found = workloads.replication_controllers.get(&key)?.object;
             scale(found.metadata.uid.as_ref(), found.spec.as_ref().and_then(|spec| spec.replicas))
@@ -64,9 +67,9 @@ fn known(workloads: &Workloads, controller: &OwnerReference, namespace: &str) ->
 }
 
 /// The scale of a replica set, or of the deployment that it belongs to.
-fn replica_set(workloads: &Workloads, controller: &OwnerReference, key: &ObjectKey) -> Option<Scale> {
+fn replica_set(workloads: &Workloads, controller: &OwnerProjection, key: &ObjectKey) -> Option<Scale> {
     let set = workloads.replica_sets.get(key)?.object;
-    let uid = set.metadata.uid.clone().filter(|uid| *uid == controller.uid)?;
+    let uid = set.metadata.uid.clone().filter(|uid| **uid == *controller.uid)?;
     let owner = controller_of(&set.metadata).filter(|owner| owner.kind == "Deployment");
     let Some(owner) = owner else {
         return Some(Scale { uid, replicas: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1) });
@@ -77,19 +80,19 @@ fn replica_set(workloads: &Workloads, controller: &OwnerReference, key: &ObjectK
 }
 
 /// The scale of any other controller, by its `scale` subresource.
-async fn asked(controller: &OwnerReference, namespace: &str, cx: &ReconcileContext) -> Result<Option<Scale>, String> {
+async fn asked(controller: &OwnerProjection, namespace: &str, cx: &ReconcileContext) -> Result<Option<Scale>, String> {
     let GroupVersion { group, version } = GroupVersion::parse(&controller.api_version);
     let row = cx.client().service().registry().by_kind(&group, &controller.kind).filter(|row| row.serves(&version));
     let resource = row.ok_or_else(|| format!("no matches for kind {:?} in version {:?}", controller.kind, controller.api_version))?;
     if resource.version(&version).subresource("scale").is_none() {
         return Err(format!("{} does not implement the scale subresource", resource.group_resource()));
     }
-    let target = Target { resource, version, namespace: namespace.into(), name: controller.name.as_str().into(), subresource: "scale".into() };
+    let target = Target { resource, version, namespace: namespace.into(), name: controller.name.clone(), subresource: "scale".into() };
     let scale = match cx.client().call(target, Operation::Get { resource_version: None }).await {
         Ok(reply) => reply.into_tree().map_err(|status| status.message)?,
         Err(status) if status.is_not_found() => return Ok(None),
         Err(status) => return Err(status.message),
     };
     let replicas = scale.int(&["spec", "replicas"]).and_then(|replicas| i32::try_from(replicas).ok()).unwrap_or(0);
-    Ok((scale.uid() == controller.uid).then(|| Scale { uid: controller.uid.clone(), replicas }))
+    Ok((*scale.uid() == *controller.uid).then(|| Scale { uid: controller.uid.to_string(), replicas }))
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::plan::{Expectation, Plan, needs_scale, plan};
+use crate::{controllers::pod_digest::PodDigest, runtime::cache::digest_of};
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
@@ -19,12 +20,12 @@ fn budget(spec: Value, status: Value) -> PodDisruptionBudget {
     budget
 }
 
-fn pods(ready: usize, unready: usize) -> Vec<Arc<Pod>> {
+fn pods(ready: usize, unready: usize) -> Vec<Arc<PodDigest>> {
     let pod = |at: usize| {
         let status = if at < ready { "True" } else { "False" };
         json!({"metadata": {"name": format!("p{at}")}, "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}})
     };
-    (0..ready + unready).map(|at| Arc::new(serde_json::from_value(pod(at)).expect("a pod"))).collect()
+    (0..ready + unready).map(|at| digest_of(&serde_json::from_value::<Pod>(pod(at)).expect("a pod"))).collect()
 }
 
 fn expect(count: i32) -> Result<Expectation, String> {

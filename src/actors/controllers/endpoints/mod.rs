@@ -10,12 +10,12 @@ use troupe_api::{meta::ObjectKey, service::DeleteOptions};
 
 use self::plan::Action;
 use super::{
-    endpointslice::pods::EndpointPods,
+    endpointslice::pods::EndpointPod,
     services::{self, selected_pods, services_of},
     writes::{is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -24,13 +24,13 @@ pub struct EndpointsController {
     services: Cache<Service>,
     pods: Cache<Pod>,
     endpoints: Cache<Endpoints>,
-    known: EndpointPods,
+    digests: Digests<Pod, EndpointPod>,
 }
 
 impl EndpointsController {
     pub fn new(caches: &Caches) -> Self {
-        let (services, known) = (services::index(caches.cache()), EndpointPods::default());
-        EndpointsController { services, pods: caches.cache(), endpoints: caches.cache(), known }
+        let (services, pods) = (services::index(caches.cache()), caches.cache::<Pod>());
+        EndpointsController { services, digests: pods.digests(), pods, endpoints: caches.cache() }
     }
 
     /// The Service is gone: its Endpoints go, if this controller made them.
@@ -61,15 +61,9 @@ impl Controller for EndpointsController {
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(service) = self.services.get(key) else {
-            self.known.forget(key);
-            return self.remove(key, cx).await;
-        };
-        let Some(selected) = selected_pods(&service.object, &self.pods) else {
-            self.known.forget(key);
-            return Ok(Outcome::Done);
-        };
-        let pods = self.known.read(key, &selected);
+        let Some(service) = self.services.get(key) else { return self.remove(key, cx).await };
+        let Some(selected) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
+        let pods = self.digests.read(&selected).await;
         let current = self.endpoints.get(key);
         let api = cx.client().namespaced::<Endpoints>(key.namespace.clone());
         let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object)) {

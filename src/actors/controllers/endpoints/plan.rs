@@ -65,10 +65,10 @@ fn subsets(service: &Service, pods: &[Arc<EndpointPod>]) -> (Vec<EndpointSubset>
     let mut addresses = Vec::new();
     let mut sorted: Vec<(&str, &EndpointPod)> =
         pods.iter().filter(|pod| !pod.is_finished).filter_map(|pod| Some((pod.address(family)?, &**pod))).collect();
-    sorted.sort_by_key(|(ip, pod)| (*ip, pod.uid.as_deref()));
+    sorted.sort_by_key(|(ip, pod)| (*ip, &*pod.meta.uid));
     let mut count = 0;
     for (ip, pod) in sorted {
-        if pod.is_terminating && !publish_all {
+        if pod.is_terminating() && !publish_all {
             continue;
         }
         count += 1;

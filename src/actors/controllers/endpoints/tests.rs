@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::json;
 
 use super::plan::{Action, plan};
-use crate::controllers::endpointslice::pods::EndpointPod;
+use crate::{controllers::endpointslice::pods::EndpointPod, runtime::cache::digest_of};
 
 fn service() -> Service {
     let spec = json!({"clusterIP": "10.96.0.5", "selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]});
@@ -17,7 +17,7 @@ fn pod(ip: &str, ready: bool) -> Arc<EndpointPod> {
         "spec": {"containers": [{"name": "c"}]},
         "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
     });
-    Arc::new(EndpointPod::of(&serde_json::from_value::<Pod>(object).expect("a pod")))
+    digest_of(&serde_json::from_value::<Pod>(object).expect("a pod"))
 }
 
 #[test]

@@ -20,7 +20,7 @@ use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 use self::{
     metrics::Tally,
     plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot},
-    pods::{EndpointPods, zones},
+    pods::{EndpointPod, zones},
     ports::MOST_PORTS,
 };
 use super::{
@@ -28,7 +28,7 @@ use super::{
     writes::{delete_with_uid, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -38,7 +38,7 @@ pub struct EndpointSliceController {
     pods: Cache<Pod>,
     nodes: Cache<Node>,
     slices: Cache<EndpointSlice>,
-    known: EndpointPods,
+    digests: Digests<Pod, EndpointPod>,
     tally: Tally,
 }
 
@@ -48,8 +48,8 @@ impl EndpointSliceController {
     pub fn new(caches: &Caches) -> Self {
         let slices: Cache<EndpointSlice> = caches.cache();
         slices.add_meta_index(BY_SERVICE, |slice| service_of(slice, MANAGER));
-        let (services, known) = (services::index(caches.cache()), EndpointPods::default());
-        EndpointSliceController { services, pods: caches.cache(), nodes: caches.cache(), slices, known, tally: Tally::default() }
+        let (services, pods) = (services::index(caches.cache()), caches.cache::<Pod>());
+        EndpointSliceController { services, digests: pods.digests(), pods, nodes: caches.cache(), slices, tally: Tally::default() }
     }
 
     /// The zone of a node. Its labels are not decoded for that.
@@ -108,11 +108,10 @@ impl Controller for EndpointSliceController {
         let service = self.services.get(key);
         let selected = service.and_then(|service| Some((selected_pods(&service.object, &self.pods)?, service)));
         let Some((selected, service)) = selected else {
-            self.known.forget(key);
             self.tally.forget(key);
             return Ok(Outcome::Done);
         };
-        let pods = self.known.read(key, &selected);
+        let pods = self.digests.read(&selected).await;
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
         let zones = zones(&pods, |node| self.zone(node));
         let planned = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });

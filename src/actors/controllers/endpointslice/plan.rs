@@ -241,7 +241,7 @@ fn endpoint(snapshot: Snapshot<'_>, pod: &EndpointPod, family: Family) -> Option
     }
     let spec = snapshot.service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
-    let (terminating, serving) = (pod.is_terminating, pod.is_ready);
+    let (terminating, serving) = (pod.is_terminating(), pod.is_ready);
     let node = pod.node.as_deref();
     let zone = node.and_then(|node| snapshot.zones.get(node));
     let ready = publish_all || serving && !terminating;

@@ -11,6 +11,7 @@ use super::{
     plan::{Action, Plan, Snapshot, plan},
     pods::EndpointPod,
 };
+use crate::runtime::cache::digest_of;
 
 fn service() -> Service {
     let spec = json!({"clusterIP": "10.96.0.5", "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "web"}]});
@@ -18,7 +19,7 @@ fn service() -> Service {
 }
 
 fn plan_of(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>], zones: &BTreeMap<String, String>) -> Plan {
-    let pods: Vec<Arc<EndpointPod>> = pods.iter().map(|pod| Arc::new(EndpointPod::of(pod))).collect();
+    let pods: Vec<Arc<EndpointPod>> = pods.iter().map(|pod| digest_of::<Pod, EndpointPod>(pod)).collect();
     plan(Snapshot { service, pods: &pods, slices, zones })
 }
 

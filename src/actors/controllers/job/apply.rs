@@ -9,11 +9,11 @@ use k8s_openapi::api::{
 use parking_lot::Mutex;
 use troupe_api::{meta::ObjectKey, status::Status};
 
-use super::{FINALIZER, backoff::Backoff, metrics, plan::Action, tracking::some};
+use super::{FINALIZER, backoff::Backoff, metrics, plan::Action, pod::JobPod, tracking::some};
 use crate::{
     controllers::{owners::Adopter, pod_control::PodControl, writes::write_status},
     runtime::{
-        cache::Cache,
+        cache::{Cache, Digests},
         controller::{ReconcileContext, ReconcileError},
     },
 };
@@ -23,6 +23,7 @@ pub struct Applier<'a> {
     pub job: &'a Job,
     pub jobs: &'a Cache<Job>,
     pub pods: &'a Cache<Pod>,
+    pub digests: &'a Digests<Pod, JobPod>,
     pub backoffs: &'a Mutex<HashMap<String, Backoff>>,
     pub cx: &'a ReconcileContext,
 }
@@ -63,10 +64,10 @@ impl Applier<'_> {
     async fn release(&self, adopter: &Adopter<'_, Pod>, pod: &str, uid: &str) -> Result<(), ReconcileError> {
         let has_policy = self.job.spec.as_ref().is_some_and(|spec| spec.pod_failure_policy.is_some());
         let namespace = self.job.metadata.namespace.clone().unwrap_or_default();
-        let seen = if has_policy { self.pods.get(&ObjectKey::new(namespace, pod)) } else { None };
+        let seen = if has_policy { self.digests.get(&ObjectKey::new(namespace, pod)) } else { None };
         adopter.remove_finalizer(pod, uid).await?;
         if let Some(seen) = seen {
-            metrics::released(self.job, &seen.object);
+            metrics::released(self.job, &seen);
         }
         Ok(())
     }

@@ -6,17 +6,13 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{
-    backoff::{self, Backoff, finished_at},
-    template::{NewPod, all_failures_before, has_backoff_per_index, index_of, is_indexed},
+    backoff::{self, Backoff},
+    pod::JobPod,
+    template::{NewPod, has_backoff_per_index, is_indexed},
     view::{View, replaces_only_failed},
 };
-use crate::controllers::{
-    pace,
-    pods::{is_terminating, rank_for_deletion},
-};
+use crate::controllers::pace;
 
 /// Pods that fail are not replaced sooner than this.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -25,7 +21,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Steps<'a> {
     pub create: Vec<NewPod>,
-    pub delete: Vec<&'a Arc<Pod>>,
+    pub delete: Vec<&'a Arc<JobPod>>,
     /// Pods are wanted, but only after this time.
     pub wait: Option<Duration>,
     /// Pods are wanted, but too many of those there are wait to run.
@@ -44,12 +40,12 @@ pub fn steps<'a>(view: &View<'a>, succeeded: i32, backoff: &Backoff) -> Steps<'a
         }
         return Steps { delete, ..Steps::default() };
     }
-    let leaving = if replaces_only_failed(view.job) { view.pods.iter().filter(|pod| is_terminating(pod)).count() } else { 0 };
+    let leaving = if replaces_only_failed(view.job) { view.pods.iter().filter(|pod| pod.standing.is_terminating()).count() } else { 0 };
     let missing = wanted.saturating_sub(leaving + active);
     if missing == 0 {
         return Steps::default();
     }
-    let room = pace::room(view.pods.iter().map(|pod| &***pod), &view.spec.template, view.now);
+    let room = pace::room(view.pods.iter().map(|pod| pod.standing), &view.spec.template, view.now);
     if room == 0 {
         return Steps { wait: Some(pace::AGAIN), held_back: true, ..Steps::default() };
     }
@@ -85,8 +81,8 @@ fn per_index<'a>(view: &View<'a>, missing: usize) -> Steps<'a> {
     let (mut create, mut wait) = (Vec::new(), None);
     for index in pending(view, missing) {
         let replaced = view.kept_back.get(&index).copied();
-        let failures = replaced.map_or(0, |pod| u32::try_from(all_failures_before(pod)).unwrap_or(0).saturating_add(1));
-        match replaced.and_then(|pod| backoff::left(failures, finished_at(pod), view.now)) {
+        let failures = replaced.map_or(0, |pod| u32::try_from(pod.all_failures_before()).unwrap_or(0).saturating_add(1));
+        match replaced.and_then(|pod| backoff::left(failures, pod.finished_at, view.now)) {
             None => create.push(NewPod::of_index(view.job, index, replaced)),
             Some(left) => wait = Some(wait.map_or(left, |least: Duration| least.min(left))),
         }
@@ -96,22 +92,22 @@ fn per_index<'a>(view: &View<'a>, missing: usize) -> Steps<'a> {
 
 /// The lowest indexes that have no pod and are not done.
 fn pending(view: &View<'_>, count: usize) -> Vec<i32> {
-    let waits = |pod: &Pod| replaces_only_failed(view.job) && is_terminating(pod);
+    let waits = |pod: &JobPod| replaces_only_failed(view.job) && pod.standing.is_terminating();
     let taken = view.active.iter().chain(view.pods.iter().filter(|pod| waits(pod)));
-    let taken: BTreeSet<i32> = taken.filter_map(|pod| index_of(pod)).collect();
+    let taken: BTreeSet<i32> = taken.filter_map(|pod| pod.index).collect();
     let failed = view.failed_indexes.clone().unwrap_or_default();
     view.succeeded_indexes.with(&taken).union(&failed).missing(count, view.completions())
 }
 
 /// Active pods to take away: at least so many; with indexes, doubles and strangers in any case.
-fn for_removal<'a>(view: &View<'a>, at_least: usize) -> Vec<&'a Arc<Pod>> {
-    let ranked = |mut pods: Vec<&'a Arc<Pod>>| {
-        pods.sort_by_cached_key(|pod| (rank_for_deletion(pod, view.now), pod.metadata.name.clone()));
+fn for_removal<'a>(view: &View<'a>, at_least: usize) -> Vec<&'a Arc<JobPod>> {
+    let ranked = |mut pods: Vec<&'a Arc<JobPod>>| {
+        pods.sort_by_cached_key(|pod| (pod.standing.rank_for_deletion(view.now), pod.meta.name.clone()));
         pods
     };
     let (mut doomed, mut left) = (Vec::new(), Vec::new());
     if is_indexed(view.job) {
-        let mut by_index: BTreeMap<i32, Vec<&Arc<Pod>>> = BTreeMap::new();
+        let mut by_index: BTreeMap<i32, Vec<&Arc<JobPod>>> = BTreeMap::new();
         for pod in &view.active {
             match view.valid_index(pod) {
                 Some(index) => by_index.entry(index).or_default().push(pod),

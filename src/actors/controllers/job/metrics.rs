@@ -16,6 +16,7 @@ use super::{
     failure_policy::applied_action,
     indexes::Indexes,
     plan::Action,
+    pod::JobPod,
     template::{has_backoff_per_index, is_indexed},
     view::has_failed,
 };
@@ -121,7 +122,7 @@ fn grown(before: Option<i32>, after: Option<i32>) -> u64 {
 }
 
 /// A pod is counted and let go.
-pub(super) fn released(job: &Job, pod: &Pod) {
+pub(super) fn released(job: &Job, pod: &JobPod) {
     if has_failed(job, pod)
         && let Some(action) = applied_action(job, pod)
     {
@@ -141,11 +142,13 @@ pub(super) fn saw(change: &Change<Pod>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
     use troupe_api::metrics::{parse::Samples, render};
 
     use super::*;
-    use crate::controllers::job::template::NewPod;
+    use crate::{controllers::job::template::NewPod, runtime::cache::digest_of};
 
     fn job(mode: &str, status: Value) -> Job {
         let spec = json!({"completionMode": mode, "completions": 4, "selector": {}, "template": {"spec": {"containers": []}}});
@@ -220,11 +223,11 @@ mod tests {
         let mut job = job("NonIndexed", json!({}));
         let rules = json!([{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}]);
         job.spec.as_mut().expect("set").pod_failure_policy = serde_json::from_value(json!({"rules": rules})).expect("a policy");
-        let pod = |code: i32| -> Pod {
+        let pod = |code: i32| -> Arc<JobPod> {
             let container = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": {"terminated": {"exitCode": code}}});
-            serde_json::from_value(json!({"metadata": {"name": "a"}, "status": {"phase": "Failed", "containerStatuses": [container]}}))
-                .expect("a pod")
+            let pod = json!({"metadata": {"name": "a"}, "status": {"phase": "Failed", "containerStatuses": [container]}});
+            digest_of(&serde_json::from_value::<Pod>(pod).expect("a pod"))
         };
         let count = || counted("pod_failures_handled_by_failure_policy_total", &[("action", "FailIndex")]);
         let begun = count();

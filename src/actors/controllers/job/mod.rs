@@ -11,6 +11,7 @@ pub mod manage;
 pub mod metrics;
 pub mod orphans;
 pub mod plan;
+pub mod pod;
 pub mod success_policy;
 pub mod template;
 pub mod tracking;
@@ -26,10 +27,10 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
-use self::{apply::Applier, backoff::Backoff, plan::Snapshot};
+use self::{apply::Applier, backoff::Backoff, plan::Snapshot, pod::JobPod};
 use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -42,6 +43,7 @@ const CONTROLLER: &str = "kubernetes.io/job-controller";
 pub struct JobController {
     jobs: Cache<Job>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, JobPod>,
     /// By UID. Losing it only makes failed pods come back sooner.
     backoffs: Mutex<HashMap<String, Backoff>>,
 }
@@ -49,7 +51,8 @@ pub struct JobController {
 impl JobController {
     pub fn new(caches: &Caches) -> Self {
         let jobs = by_selector::index(caches.cache(), |job| Some(selector_of(job)));
-        JobController { jobs, pods: by_controller::index(caches.cache()), backoffs: Mutex::default() }
+        let pods = by_controller::index(caches.cache::<Pod>());
+        JobController { jobs, digests: pods.digests(), pods, backoffs: Mutex::default() }
     }
 
     fn forget_finished(&self) {
@@ -86,11 +89,11 @@ impl Controller for JobController {
             return Ok(Outcome::Done);
         }
         let began = cx.system().instant();
-        let pods = by_controller::related(&self.pods, &job.metadata, &selector_of(&job));
+        let pods = self.digests.read(&by_controller::related_stored(&self.pods, &job.metadata, &selector_of(&job))).await;
         let uid = job.metadata.uid.clone().unwrap_or_default();
         let backoff = self.backoffs.lock().get(&uid).cloned().unwrap_or_default();
         let planned = plan::plan(&Snapshot { job: &job, pods: &pods, backoff: &backoff }, cx.now());
-        let applier = Applier { job: &job, jobs: &self.jobs, pods: &self.pods, backoffs: &self.backoffs, cx };
+        let applier = Applier { job: &job, jobs: &self.jobs, pods: &self.pods, digests: &self.digests, backoffs: &self.backoffs, cx };
         let action = metrics::action(&job, &planned.actions);
         let applied = applier.apply(planned.actions).await;
         metrics::synced(&job, action, applied.is_ok(), cx.system().instant().saturating_duration_since(began));
@@ -98,7 +101,7 @@ impl Controller for JobController {
         if planned.held_back {
             cx.tell(&*job, true, pace::HELD_BACK, pace::held_back_message());
         }
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
-use super::{FINALIZER, is_finished, is_ours, view::is_tracked};
+use super::{FINALIZER, is_finished, is_ours};
 use crate::{
     controllers::{
         by_controller,
@@ -63,6 +63,11 @@ impl Controller for JobOrphanController {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// The pod still has to be counted.
+fn is_tracked(pod: &Pod) -> bool {
+    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Nobody will take the finalizer off: `job` is the one of its owner's name, if there is one.

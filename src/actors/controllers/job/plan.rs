@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        batch::v1::{Job, JobStatus},
-        core::v1::Pod,
-    },
+    api::batch::v1::{Job, JobStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use troupe_api::meta::LabelSelector;
@@ -15,15 +12,13 @@ use troupe_api::meta::LabelSelector;
 use super::{
     backoff::Backoff,
     manage::{self, Steps},
+    pod::JobPod,
     template::{NewPod, has_backoff_per_index},
     tracking::{self, set_condition, some},
     verdict::{self, Verdict},
     view::View,
 };
-use crate::controllers::{
-    owners::{self, Named},
-    pods::{is_ready, is_terminating},
-};
+use crate::controllers::owners::{self, Named};
 
 /// One step. Steps are applied in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +55,7 @@ pub enum Action {
 /// What a plan is made from. Pods are those that the job owns or could own.
 pub struct Snapshot<'a> {
     pub job: &'a Job,
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<JobPod>],
     pub backoff: &'a Backoff,
 }
 
@@ -113,14 +108,15 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     if backoff != *snapshot.backoff && !has_backoff_per_index(job) {
         actions.push(Action::NoteFailures(backoff));
     }
-    actions.extend(counted.release.into_iter().map(|pod| Action::RemoveFinalizer { pod: name(pod), uid: uid(pod) }));
+    let released = counted.release.into_iter().map(|pod| Named::by_meta(&pod.meta));
+    actions.extend(released.map(|Named { name, uid }| Action::RemoveFinalizer { pod: name, uid }));
     actions.extend(after);
     Plan { actions, again_after, held_back }
 }
 
-fn claimed<'a>(job: &Job, pods: &'a [Arc<Pod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<Pod>> {
+fn claimed<'a>(job: &Job, pods: &'a [Arc<JobPod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<JobPod>> {
     let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(LabelSelector::from) else { return Vec::new() };
-    let claimed = owners::claimed(&job.metadata, pods, |pod| selector.selects(&pod.metadata));
+    let claimed = owners::claimed_by_meta(&job.metadata, pods, |pod| &pod.meta, &selector);
     // One that has ended already is counted when it is seen with its finalizer.
     actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
     if job.metadata.deletion_timestamp.is_none() {
@@ -140,10 +136,10 @@ fn numbers(view: &View<'_>, steps: &Steps<'_>, active: usize) -> JobStatus {
     if status.start_time.is_none() && !view.is_suspended() {
         status.start_time = Some(Time(view.now));
     }
-    let ready = |pods: &[&Arc<Pod>]| pods.iter().filter(|pod| is_ready(pod)).count();
+    let ready = |pods: &[&Arc<JobPod>]| pods.iter().filter(|pod| pod.standing.is_ready).count();
     status.active = some(count(active));
     status.ready = Some(count(ready(&view.active) - ready(&steps.delete)));
-    status.terminating = Some(count(view.pods.iter().filter(|pod| is_terminating(pod)).count() + steps.delete.len()));
+    status.terminating = Some(count(view.pods.iter().filter(|pod| pod.standing.is_terminating()).count() + steps.delete.len()));
     status
 }
 
@@ -188,7 +184,8 @@ fn conclude(view: &View<'_>, status: &mut JobStatus, verdict: &Verdict, counted:
 }
 
 fn push(steps: Steps<'_>, tracked: bool, actions: &mut Vec<Action>) {
-    actions.extend(steps.delete.into_iter().map(|pod| Action::DeletePod { pod: name(pod), uid: uid(pod), tracked }));
+    let deleted = steps.delete.into_iter().map(|pod| Named::by_meta(&pod.meta));
+    actions.extend(deleted.map(|Named { name, uid }| Action::DeletePod { pod: name, uid, tracked }));
     if !steps.create.is_empty() {
         actions.push(Action::CreatePods(steps.create));
     }
@@ -203,12 +200,4 @@ fn same(before: Option<&JobStatus>, after: &JobStatus) -> bool {
         status
     };
     before.is_some_and(|before| plain(before) == plain(after))
-}
-
-fn name(pod: &Pod) -> String {
-    pod.metadata.name.clone().unwrap_or_default()
-}
-
-fn uid(pod: &Pod) -> String {
-    pod.metadata.uid.clone().unwrap_or_default()
 }

@@ -8,15 +8,10 @@ use k8s_openapi::api::{
 use super::{
     FINALIZER,
     failure_policy::{Meaning, judge},
+    pod::{FAILURES, IGNORED, INDEX, JobPod},
 };
 use crate::controllers::pod_control::pod_from_template;
 
-/// The index of an indexed job's pod; a label as well.
-pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-/// How many pods of this index failed before.
-const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
-/// How many failed before without counting.
-const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// Generated names have room for so many characters before their random end.
 const MAX_PREFIX: usize = 58;
@@ -39,7 +34,7 @@ pub struct Failures {
 
 impl NewPod {
     /// A pod of an index, in place of one that failed.
-    pub fn of_index(job: &Job, index: i32, replaced: Option<&Pod>) -> Self {
+    pub fn of_index(job: &Job, index: i32, replaced: Option<&JobPod>) -> Self {
         let failures = if has_backoff_per_index(job) { failures_with(job, replaced) } else { Failures::default() };
         NewPod { index: Some(index), failures }
     }
@@ -89,9 +84,9 @@ fn tell_index(container: &mut Container) {
     variables.push(EnvVar { name: INDEX_VARIABLE.into(), value_from: Some(source), ..EnvVar::default() });
 }
 
-fn failures_with(job: &Job, replaced: Option<&Pod>) -> Failures {
+fn failures_with(job: &Job, replaced: Option<&JobPod>) -> Failures {
     let Some(replaced) = replaced else { return Failures::default() };
-    let mut failures = Failures { counted: number(replaced, FAILURES), ignored: number(replaced, IGNORED) };
+    let mut failures = Failures { counted: replaced.failures_before, ignored: replaced.ignored_before };
     let counter = if judge(job, replaced) == Meaning::Ignored { &mut failures.ignored } else { &mut failures.counted };
     *counter = counter.saturating_add(1);
     failures
@@ -113,25 +108,4 @@ pub fn is_indexed(job: &Job) -> bool {
 /// Indexes fail one by one.
 pub fn has_backoff_per_index(job: &Job) -> bool {
     job.spec.as_ref().and_then(|spec| spec.backoff_limit_per_index).is_some()
-}
-
-/// The pod's index, if it says one.
-pub fn index_of(pod: &Pod) -> Option<i32> {
-    let text = pod.metadata.annotations.as_ref()?.get(INDEX)?;
-    text.parse().ok().filter(|index| *index >= 0)
-}
-
-/// How many pods of the index failed before this one, counting ones only.
-pub fn failures_before(pod: &Pod) -> i32 {
-    number(pod, FAILURES)
-}
-
-/// How many pods of the index failed before this one.
-pub fn all_failures_before(pod: &Pod) -> i32 {
-    number(pod, FAILURES).saturating_add(number(pod, IGNORED))
-}
-
-fn number(pod: &Pod, annotation: &str) -> i32 {
-    let text = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation));
-    text.and_then(|text| text.parse().ok()).filter(|number| *number >= 0).unwrap_or(0)
 }

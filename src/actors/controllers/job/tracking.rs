@@ -3,20 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{
-    api::{
-        batch::v1::{JobCondition, JobStatus},
-        core::v1::Pod,
-    },
+    api::batch::v1::{JobCondition, JobStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use super::{
     failure_policy::{Meaning, judge},
+    pod::JobPod,
     template::is_indexed,
     verdict::Verdict,
-    view::{View, has_failed, is_tracked},
+    view::{View, has_failed},
 };
-use crate::controllers::pods::phase;
 
 /// The status lists no more pods than this as uncounted.
 const MOST_UNCOUNTED: usize = 500;
@@ -25,7 +22,7 @@ const MOST_UNCOUNTED: usize = 500;
 pub struct Counted<'a> {
     pub status: JobStatus,
     /// Pods whose finalizer goes once the status is written.
-    pub release: Vec<&'a Arc<Pod>>,
+    pub release: Vec<&'a Arc<JobPod>>,
     /// Everything is in the numbers.
     pub complete: bool,
 }
@@ -34,16 +31,16 @@ pub struct Counted<'a> {
 pub fn count<'a>(view: &View<'a>, mut status: JobStatus, verdict: Option<&Verdict>) -> Counted<'a> {
     let mut uncounted = status.uncounted_terminated_pods.take().unwrap_or_default();
     let (mut succeeded, mut failed) = (uncounted.succeeded.take().unwrap_or_default(), uncounted.failed.take().unwrap_or_default());
-    let tracked: BTreeSet<&String> = view.pods.iter().filter(|pod| is_tracked(pod)).filter_map(|pod| pod.metadata.uid.as_ref()).collect();
+    let tracked: BTreeSet<&str> = view.pods.iter().filter(|pod| pod.is_tracked()).map(|pod| &*pod.meta.uid).collect();
     status.succeeded = settle(status.succeeded, &mut succeeded, &tracked);
     status.failed = settle(status.failed, &mut failed, &tracked);
     let (mut release, mut indexes) = (Vec::new(), BTreeSet::new());
     let mut complete = true;
-    for pod in view.pods.iter().copied().filter(|pod| is_tracked(pod) && may_go(view, pod, verdict)) {
+    for pod in view.pods.iter().copied().filter(|pod| pod.is_tracked() && may_go(view, pod, verdict)) {
         release.push(pod);
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let uid = pod.meta.uid.to_string();
         let has_index = !is_indexed(view.job) || view.valid_index(pod).is_some();
-        if phase(pod) == "Succeeded" && !failed.contains(&uid) {
+        if pod.standing.phase == "Succeeded" && !failed.contains(&uid) {
             match view.valid_index(pod).filter(|_| is_indexed(view.job)) {
                 Some(index) => _ = indexes.insert(index),
                 None if !is_indexed(view.job) && !succeeded.contains(&uid) => succeeded.push(uid),
@@ -74,9 +71,9 @@ pub fn count<'a>(view: &View<'a>, mut status: JobStatus, verdict: Option<&Verdic
 }
 
 /// Counts the pods that have lost their finalizer.
-fn settle(count: Option<i32>, uncounted: &mut Vec<String>, tracked: &BTreeSet<&String>) -> Option<i32> {
+fn settle(count: Option<i32>, uncounted: &mut Vec<String>, tracked: &BTreeSet<&str>) -> Option<i32> {
     let before = uncounted.len();
-    uncounted.retain(|uid| tracked.contains(uid));
+    uncounted.retain(|uid| tracked.contains(uid.as_str()));
     let settled = i32::try_from(before - uncounted.len()).unwrap_or(i32::MAX);
     some(count.unwrap_or(0).saturating_add(settled))
 }
@@ -87,12 +84,12 @@ pub fn some(number: i32) -> Option<i32> {
 }
 
 /// Whether a pod can be counted and let go.
-fn may_go(view: &View<'_>, pod: &Pod, verdict: Option<&Verdict>) -> bool {
-    if view.is_deleted() || verdict.is_some() || phase(pod) == "Succeeded" {
+fn may_go(view: &View<'_>, pod: &JobPod, verdict: Option<&Verdict>) -> bool {
+    if view.is_deleted() || verdict.is_some() || pod.standing.phase == "Succeeded" {
         return true;
     }
     let kept = view.valid_index(pod).and_then(|index| view.kept_back.get(&index));
-    has_failed(view.job, pod) && kept.is_none_or(|kept| kept.metadata.uid != pod.metadata.uid)
+    has_failed(view.job, pod) && kept.is_none_or(|kept| kept.meta.uid != pod.meta.uid)
 }
 
 /// Sets a condition; one that is not there is not set to False. Says whether anything changed.

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{
     failure_policy::{Meaning, judge},
     success_policy,
     template::{has_backoff_per_index, is_indexed},
     view::{View, has_failed},
 };
-use crate::controllers::pods::phase;
-
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -97,14 +93,9 @@ fn restarted_too_often(view: &View<'_>, limit: i32) -> bool {
     if view.spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) != Some("OnFailure") {
         return false;
     }
-    let running = view.pods.iter().filter(|pod| matches!(phase(pod), "Running" | "Pending"));
-    let total = running.fold(0, |total: i32, pod| total.saturating_add(restarts(pod)));
+    let running = view.pods.iter().filter(|pod| matches!(pod.standing.phase, "Running" | "Pending"));
+    let total = running.fold(0, |total: i32, pod| total.saturating_add(pod.restarts));
     if limit == 0 { total > 0 } else { total >= limit }
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.iter().flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
-    statuses.flat_map(|statuses| statuses.iter().flatten()).fold(0, |total: i32, status| total.saturating_add(status.restart_count))
 }
 
 /// What is left of `activeDeadlineSeconds` while the job is not suspended.

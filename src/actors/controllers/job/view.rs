@@ -6,19 +6,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    batch::v1::{Job, JobSpec, JobStatus, UncountedTerminatedPods},
-    core::v1::Pod,
-};
+use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus, UncountedTerminatedPods};
 
 use super::{
-    FINALIZER,
-    backoff::finished_at,
     failure_policy::{Meaning, judge},
     indexes::Indexes,
-    template::{all_failures_before, failures_before, has_backoff_per_index, index_of, is_indexed},
+    pod::JobPod,
+    template::{has_backoff_per_index, is_indexed},
 };
-use crate::controllers::pods::{is_active, phase};
 
 /// See the module.
 pub struct View<'a> {
@@ -26,27 +21,27 @@ pub struct View<'a> {
     pub spec: &'a JobSpec,
     pub status: JobStatus,
     /// All its pods; those of indexed jobs by index.
-    pub pods: Vec<&'a Arc<Pod>>,
-    pub active: Vec<&'a Arc<Pod>>,
+    pub pods: Vec<&'a Arc<JobPod>>,
+    pub active: Vec<&'a Arc<JobPod>>,
     /// Pods that ended and are in no count yet.
-    pub newly_succeeded: Vec<&'a Pod>,
-    pub newly_failed: Vec<&'a Pod>,
+    pub newly_succeeded: Vec<&'a JobPod>,
+    pub newly_failed: Vec<&'a JobPod>,
     /// For indexed jobs: indexes that the status knows to have succeeded, and all that did.
     pub known_indexes: Indexes,
     pub succeeded_indexes: Indexes,
     /// With `backoffLimitPerIndex`.
     pub failed_indexes: Option<Indexes>,
     /// Failed pods that stay until another one of their index has taken over the count of failures.
-    pub kept_back: BTreeMap<i32, &'a Pod>,
+    pub kept_back: BTreeMap<i32, &'a JobPod>,
     pub now: Timestamp,
 }
 
 impl<'a> View<'a> {
-    pub fn new(job: &'a Job, spec: &'a JobSpec, mut pods: Vec<&'a Arc<Pod>>, now: Timestamp) -> Self {
+    pub fn new(job: &'a Job, spec: &'a JobSpec, mut pods: Vec<&'a Arc<JobPod>>, now: Timestamp) -> Self {
         if is_indexed(job) {
-            pods.sort_by_key(|pod| index_of(pod));
+            pods.sort_by_key(|pod| pod.index);
         }
-        let active = pods.iter().copied().filter(|pod| is_active(pod)).collect();
+        let active = pods.iter().copied().filter(|pod| pod.standing.is_active()).collect();
         let status = job.status.clone().unwrap_or_default();
         let (known_indexes, failed_indexes) = (Indexes::default(), None);
         let mut view = View {
@@ -63,7 +58,7 @@ impl<'a> View<'a> {
             kept_back: BTreeMap::new(),
             now,
         };
-        view.newly_succeeded = view.uncounted(|pods| pods.succeeded.as_ref(), |pod| phase(pod) == "Succeeded");
+        view.newly_succeeded = view.uncounted(|pods| pods.succeeded.as_ref(), |pod| pod.standing.phase == "Succeeded");
         view.newly_failed = view.uncounted(|pods| pods.failed.as_ref(), |pod| has_failed(job, pod));
         if is_indexed(job) {
             view.sort_indexes();
@@ -77,25 +72,25 @@ impl<'a> View<'a> {
     }
 
     /// The pod's index, if it is one that the job has.
-    pub fn valid_index(&self, pod: &Pod) -> Option<i32> {
-        index_of(pod).filter(|index| *index < self.completions())
+    pub fn valid_index(&self, pod: &JobPod) -> Option<i32> {
+        pod.index.filter(|index| *index < self.completions())
     }
 
-    fn is_valid(&self, pod: &Pod) -> bool {
+    fn is_valid(&self, pod: &JobPod) -> bool {
         !is_indexed(self.job) || self.valid_index(pod).is_some()
     }
 
-    fn uncounted(&self, known: impl Fn(&UncountedTerminatedPods) -> Option<&Vec<String>>, ended: impl Fn(&Pod) -> bool) -> Vec<&'a Pod> {
+    fn uncounted(&self, known: impl Fn(&UncountedTerminatedPods) -> Option<&Vec<String>>, ended: impl Fn(&JobPod) -> bool) -> Vec<&'a JobPod> {
         let known = self.status.uncounted_terminated_pods.as_ref().and_then(known);
-        let is_known = |pod: &Pod| known.is_some_and(|known| known.iter().any(|uid| Some(uid) == pod.metadata.uid.as_ref()));
+        let is_known = |pod: &JobPod| known.is_some_and(|known| known.iter().any(|uid| **uid == *pod.meta.uid));
         let pods = self.pods.iter().map(|pod| &***pod);
-        pods.filter(|pod| is_tracked(pod) && !is_known(pod) && self.is_valid(pod) && ended(pod)).collect()
+        pods.filter(|pod| pod.is_tracked() && !is_known(pod) && self.is_valid(pod) && ended(pod)).collect()
     }
 
     fn sort_indexes(&mut self) {
         let completions = self.completions();
         self.known_indexes = Indexes::parse(self.status.completed_indexes.as_deref().unwrap_or_default(), completions);
-        self.succeeded_indexes = self.known_indexes.with(&self.tracked(|pod| phase(pod) == "Succeeded"));
+        self.succeeded_indexes = self.known_indexes.with(&self.tracked(|pod| pod.standing.phase == "Succeeded"));
         if has_backoff_per_index(self.job) {
             let known = Indexes::parse(self.status.failed_indexes.as_deref().unwrap_or_default(), completions);
             self.failed_indexes = Some(known.with(&self.tracked(|pod| fails_index(self.job, pod))));
@@ -104,20 +99,20 @@ impl<'a> View<'a> {
     }
 
     /// Indexes of pods that are still to be counted.
-    fn tracked(&self, counts: impl Fn(&Pod) -> bool) -> BTreeSet<i32> {
-        self.pods.iter().filter(|pod| is_tracked(pod) && counts(pod)).filter_map(|pod| self.valid_index(pod)).collect()
+    fn tracked(&self, counts: impl Fn(&JobPod) -> bool) -> BTreeSet<i32> {
+        self.pods.iter().filter(|pod| pod.is_tracked() && counts(pod)).filter_map(|pod| self.valid_index(pod)).collect()
     }
 
-    fn kept_back(&self) -> BTreeMap<i32, &'a Pod> {
-        let active: BTreeSet<i32> = self.active.iter().filter_map(|pod| index_of(pod)).collect();
+    fn kept_back(&self) -> BTreeMap<i32, &'a JobPod> {
+        let active: BTreeSet<i32> = self.active.iter().filter_map(|pod| pod.index).collect();
         let failed = self.failed_indexes.clone().unwrap_or_default();
-        let mut kept: BTreeMap<i32, &Pod> = BTreeMap::new();
-        for pod in self.pods.iter().filter(|pod| is_tracked(pod) && has_failed(self.job, pod)) {
+        let mut kept: BTreeMap<i32, &JobPod> = BTreeMap::new();
+        for pod in self.pods.iter().filter(|pod| pod.is_tracked() && has_failed(self.job, pod)) {
             let Some(index) = self.valid_index(pod) else { continue };
             if self.succeeded_indexes.contains(index) || failed.contains(index) || active.contains(&index) {
                 continue;
             }
-            let is_later = |other: &Pod| all_failures_before(other) <= all_failures_before(pod) && finished_at(other) <= finished_at(pod);
+            let is_later = |other: &JobPod| other.all_failures_before() <= pod.all_failures_before() && other.finished_at <= pod.finished_at;
             if kept.get(&index).is_none_or(|other| is_later(other)) {
                 kept.insert(index, pod);
             }
@@ -136,11 +131,6 @@ impl<'a> View<'a> {
     }
 }
 
-/// The pod still has to be counted.
-pub fn is_tracked(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
-}
-
 /// A pod is replaced only when it has ended, not when it is told to.
 pub fn replaces_only_failed(job: &Job) -> bool {
     let spec = job.spec.as_ref();
@@ -149,15 +139,15 @@ pub fn replaces_only_failed(job: &Job) -> bool {
 }
 
 /// The pod failed, or is deleted before it could succeed where that counts as a failure.
-pub fn has_failed(job: &Job, pod: &Pod) -> bool {
-    match phase(pod) {
+pub fn has_failed(job: &Job, pod: &JobPod) -> bool {
+    match pod.standing.phase {
         "Failed" => true,
         "Succeeded" => false,
-        _ => pod.metadata.deletion_timestamp.is_some() && !replaces_only_failed(job),
+        _ => pod.standing.is_deleted && !replaces_only_failed(job),
     }
 }
 
-fn fails_index(job: &Job, pod: &Pod) -> bool {
+fn fails_index(job: &Job, pod: &JobPod) -> bool {
     if !has_failed(job, pod) {
         return false;
     }
@@ -166,7 +156,7 @@ fn fails_index(job: &Job, pod: &Pod) -> bool {
         Meaning::Ignored => false,
         Meaning::Counts | Meaning::FailsJob(_) => {
             let limit = job.spec.as_ref().and_then(|spec| spec.backoff_limit_per_index).unwrap_or(0);
-            failures_before(pod) >= limit
+            pod.failures_before >= limit
         }
     }
 }

@@ -75,7 +75,12 @@ impl Controller for NetworkPolicyController {
         let world = self.world.clone();
         watches.map::<Node>(move |change| keys(world.set_node(&change.key.name, change.after().map(|node| NodeView::of(node)))));
         let world = self.world.clone();
-        watches.map::<Pod>(move |change| keys(world.set_pod(&change.key, change.after().map(|pod| PodView::of(pod)))));
+        watches.map::<Pod>(move |change| {
+            // The cache has the same texts.
+            let own = |pod: &Pod, meta: &MetaProjection| PodView { key: change.key.clone(), uid: meta.uid.clone(), ..PodView::of(pod) };
+            let view = change.after().zip(change.meta_after()).map(|(pod, meta)| own(pod, meta));
+            keys(world.set_pod(&change.key, view))
+        });
         watches.map::<EndpointSlice>(|change| {
             let slice = change.meta_after().or(change.meta_before());
             keys(slice.and_then(peers_of).map(|(namespace, _)| namespace))

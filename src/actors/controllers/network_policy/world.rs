@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use k8s_openapi::api::core::v1::Node;
-use troupe_api::meta::{LabelSelector, ObjectKey};
+use parking_lot::Mutex;
+use troupe_api::{
+    meta::{LabelSelector, ObjectKey},
+    shared::Shared,
+};
 use troupe_net::iptables::Family;
 
 use super::plan::{Part, Peers};
@@ -45,6 +49,8 @@ impl NodeView {
 pub struct World {
     policies: ArcSwap<OrdMap<Place, Sets>>,
     pods: ArcSwap<OrdMap<ObjectKey, Arc<PodView>>>,
+    /// Those of pods: many have the same.
+    labels: Mutex<Shared<Labels>>,
     namespaces: ArcSwap<OrdMap<Arc<str>, Arc<Labels>>>,
     nodes: ArcSwap<OrdMap<Arc<str>, Arc<NodeView>>>,
 }
@@ -86,8 +92,11 @@ impl World {
 
     /// A pod changed; gives the namespaces of policies that have or had it as a peer.
     pub fn set_pod(&self, key: &ObjectKey, pod: Option<PodView>) -> Vec<Arc<str>> {
-        let after = pod.map(Arc::new);
+        let after = pod.map(|pod| Arc::new(PodView { labels: self.labels.lock().share(pod.labels.clone()), ..pod }));
         let before = put(&self.pods, key, after.clone());
+        if let Some(before) = &before {
+            self.labels.lock().let_go(&before.labels);
+        }
         if before == after {
             return Vec::new();
         }

@@ -6,27 +6,35 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::NodeCondition};
 
-use super::condition;
+/// The signs of life that a node's own status tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeSigns {
+    /// Whether the kubelet ever told whether it is ready.
+    reported: bool,
+    heartbeat: Option<Timestamp>,
+}
+
+impl NodeSigns {
+    /// By its Ready condition.
+    pub fn of(ready: Option<&NodeCondition>) -> Self {
+        NodeSigns { reported: ready.is_some(), heartbeat: ready.and_then(|ready| ready.last_heartbeat_time.as_ref()).map(|time| time.0) }
+    }
+}
 
 /// The newest signs of life that a node has left in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signs {
-    /// Whether the kubelet ever told whether it is ready.
     reported: bool,
     heartbeat: Option<Timestamp>,
     renewed: Option<Timestamp>,
 }
 
 impl Signs {
-    pub fn of(node: &Node, lease: Option<&Lease>) -> Self {
-        let ready = condition(node, "Ready");
-        Signs {
-            reported: ready.is_some(),
-            heartbeat: ready.and_then(|ready| ready.last_heartbeat_time.as_ref()).map(|time| time.0),
-            renewed: lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0),
-        }
+    pub fn of(node: NodeSigns, lease: Option<&Lease>) -> Self {
+        let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0);
+        Signs { reported: node.reported, heartbeat: node.heartbeat, renewed }
     }
 }
 
@@ -77,11 +85,10 @@ mod tests {
 
     fn signs(heartbeat: Option<i64>, renewed: i64) -> Signs {
         let time = |second: i64| Timestamp::from_second(second).expect("a time").to_string();
-        let conditions: Vec<_> =
-            heartbeat.map(|second| json!({"type": "Ready", "status": "True", "lastHeartbeatTime": time(second)})).into_iter().collect();
-        let node = serde_json::from_value(json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}})).expect("a node");
+        let ready = heartbeat.map(|second| json!({"type": "Ready", "status": "True", "lastHeartbeatTime": time(second)}));
+        let ready: Option<NodeCondition> = ready.map(|ready| serde_json::from_value(ready).expect("a condition"));
         let lease: Lease = serde_json::from_value(json!({"metadata": {}, "spec": {"renewTime": time(renewed)}})).expect("a lease");
-        Signs::of(&node, (renewed > 0).then_some(&lease))
+        Signs::of(NodeSigns::of(ready.as_ref()), (renewed > 0).then_some(&lease))
     }
 
     fn is_silent(health: &Health, now: Instant) -> bool {

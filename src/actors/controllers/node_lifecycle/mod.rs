@@ -1,10 +1,11 @@
 //! Node lifecycle: taints nodes by their conditions, marks silent nodes Unknown, and evicts pods that do not tolerate it.
 //!
 //! `health` tells who is silent, `zones` how many are and how fast nodes may be emptied then, `taints` what a node should
-//! be marked with, `departures` which pods leave. A controller that starts knows of no silence yet, so whatever was away
+//! be marked with, `departures` which pods leave, and `digest` is what is kept of each node. A controller that starts knows of no silence yet, so whatever was away
 //! before (nodes, the API server, the controller itself) has a whole grace period to come back.
 
 mod departures;
+mod digest;
 mod health;
 pub mod metrics;
 mod taints;
@@ -12,7 +13,7 @@ mod zones;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -26,17 +27,22 @@ use troupe_api::{
     Status,
     meta::{Cause, ObjectKey},
     service::{DeleteOptions, PatchType},
+    stored::StoredObject,
 };
 
 use self::{
     departures::Leaving,
+    digest::NodeDigest,
     health::{Health, Signs},
-    taints::{Emptying, needs_a_turn, silenced, tainted},
-    zones::{Census, Turns, counted_zone, zone},
+    taints::{Emptying, silenced, tainted},
+    zones::{Census, Turns, zone},
 };
-use super::pods::{BY_NODE, index_by_node, is_ready};
+use super::{
+    pod_digest::PodDigest,
+    pods::{BY_NODE, index_by_node},
+};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digest, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
     events::EventRecorder,
 };
@@ -56,8 +62,10 @@ const EVICTIONS: &str = "taint-eviction-controller";
 /// See the module.
 pub struct NodeLifecycleController {
     nodes: Cache<Node>,
+    digests: Digests<Node, NodeDigest>,
     leases: Cache<Lease>,
     pods: Cache<Pod>,
+    pod_digests: Digests<Pod, PodDigest>,
     grace: Duration,
     seen: Mutex<Seen>,
     /// Upstream's controller that evicts is another one, and events name it.
@@ -85,21 +93,18 @@ struct Counted {
 impl NodeLifecycleController {
     /// `grace` is how long a node may be silent.
     pub fn new(caches: &Caches, grace: Duration) -> Self {
-        let (nodes, pods) = (index(caches.cache()), index_by_node(caches.cache()));
-        NodeLifecycleController { nodes, leases: caches.cache(), pods, grace, seen: Mutex::default(), evictions: OnceLock::new() }
+        let (nodes, pods) = (caches.cache::<Node>(), index_by_node(caches.cache()));
+        NodeLifecycleController {
+            digests: nodes.digests(),
+            nodes,
+            leases: caches.cache(),
+            pod_digests: pods.digests(),
+            pods,
+            grace,
+            seen: Mutex::default(),
+            evictions: OnceLock::new(),
+        }
     }
-}
-
-/// Files each node under whether it says that it is ready and the zone in which it is counted: thousands are counted without being decoded.
-const BY_READINESS: &str = "readiness and zone";
-const READY: &str = "ready";
-
-fn index(nodes: Cache<Node>) -> Cache<Node> {
-    nodes.add_index(BY_READINESS, |node| {
-        let readiness = if says_ready(node) { READY } else { "other" };
-        vec![format!("{readiness} {}", counted_zone(node)).into()]
-    });
-    nodes
 }
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
@@ -112,14 +117,14 @@ fn says_ready(node: &Node) -> bool {
 
 impl NodeLifecycleController {
     /// Looks for signs of life; whether there were none for too long.
-    fn is_silent(&self, node: &Node, name: &str, cx: &ReconcileContext) -> bool {
-        let lease = self.leases.get(&ObjectKey::new("kube-node-lease", name));
-        let signs = Signs::of(node, lease.as_ref().map(|cached| &*cached.object));
-        let created = node.metadata.creation_timestamp.as_ref().map_or_else(|| cx.now(), |time| time.0);
+    fn is_silent(&self, node: &NodeDigest, cx: &ReconcileContext) -> bool {
+        let lease = self.leases.get_once(&ObjectKey::new("kube-node-lease", node.meta.name.clone()));
+        let signs = Signs::of(node.signs, lease.as_deref());
+        let created = node.created.unwrap_or_else(|| cx.now());
         let age = Duration::from_secs(cx.now().duration_since(created).as_secs().max(0).unsigned_abs());
         let now = cx.system().instant();
         let mut seen = self.seen.lock();
-        let health = seen.health.entry(name.to_owned()).or_insert_with(|| Health::first(signs, age, now));
+        let health = seen.health.entry(node.meta.name.to_string()).or_insert_with(|| Health::first(signs, age, now));
         health.see(signs, now);
         health.is_silent(self.grace, STARTUP_GRACE, now)
     }
@@ -128,32 +133,18 @@ impl NodeLifecycleController {
     ///
     /// For this purpose half a grace period makes a node doubtful. Nodes that are cut off together fall silent one after the
     /// other, by the times of their last renewals: the first must not be emptied because the last is not missed yet.
-    fn census(&self, seen: &mut Seen, node: &Node, now: Instant) -> Census {
+    fn census(&self, seen: &mut Seen, node: &NodeDigest, all: &[Arc<NodeDigest>], now: Instant) -> Census {
         let health = &seen.health;
-        let well = |name: &str, says_ready: bool| {
-            says_ready && health.get(name).is_none_or(|health| !health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now))
+        let well = |node: &NodeDigest| {
+            node.says_ready && health.get(&*node.meta.name).is_none_or(|health| !health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now))
         };
-        let own = node.metadata.name.as_deref().unwrap_or_default();
-        let own_is_well = well(own, says_ready(node));
-        if let Some(counted) = &seen.census
-            && now.saturating_duration_since(counted.at) < CENSUS
-            && own_is_well != counted.unwell.contains(own)
-        {
-            return counted.census.clone();
-        }
         let (mut census, mut unwell) = (Census::default(), HashSet::new());
-        let mut count = |name: &str, zone: &str, ready: bool| {
-            census.count(zone, ready);
-            if !ready {
-                unwell.insert(name.to_owned());
-            }
-        };
-        count(own, &counted_zone(node), own_is_well);
-        for filed in self.nodes.index_values(BY_READINESS) {
-            let Some((readiness, zone)) = filed.split_once(' ') else { continue };
-            let others = self.nodes.index_keys_where(BY_READINESS, &filed, |other| *other == *filed);
-            for other in others.iter().filter(|other| *other.name != *own) {
-                count(&other.name, zone, well(&other.name, readiness == READY));
+        let others = all.iter().map(|other| &**other).filter(|other| other.meta.name != node.meta.name);
+        for counted in std::iter::once(node).chain(others) {
+            let is_well = well(counted);
+            census.count(&counted.counted_zone, is_well);
+            if !is_well {
+                unwell.insert(counted.meta.name.to_string());
             }
         }
         census.zones().for_each(metrics::known);
@@ -161,10 +152,27 @@ impl NodeLifecycleController {
         census
     }
 
+    /// The last census, if it serves still.
+    fn last_census(&self, seen: &Seen, node: &NodeDigest, now: Instant) -> Option<Census> {
+        let doubtful = seen.health.get(&*node.meta.name).is_some_and(|health| health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now));
+        let is_well = node.says_ready && !doubtful;
+        let counted = seen.census.as_ref()?;
+        let serves = now.saturating_duration_since(counted.at) < CENSUS && is_well != counted.unwell.contains(&*node.meta.name);
+        serves.then(|| counted.census.clone())
+    }
+
     /// Whether `node` may be emptied now if it should be.
-    fn emptying(&self, node: &Node, now: Instant) -> Emptying {
+    async fn emptying(&self, node: &NodeDigest, cx: &ReconcileContext) -> Emptying {
+        let last = self.last_census(&self.seen.lock(), node, cx.system().instant());
+        let census = match last {
+            Some(census) => census,
+            None => {
+                let all = self.digests.read(&self.nodes.select_stored("", |_| true)).await;
+                self.census(&mut self.seen.lock(), node, &all, cx.system().instant())
+            }
+        };
+        let now = cx.system().instant();
         let mut seen = self.seen.lock();
-        let census = self.census(&mut seen, node, now);
         let all_lost = census.all_lost();
         let was_lost = std::mem::replace(&mut seen.all_lost, all_lost);
         if all_lost && !was_lost {
@@ -175,58 +183,73 @@ impl NodeLifecycleController {
             tracing::info!("nodes are ready again: evictions are possible");
             seen.health.values_mut().for_each(|health| health.forgive(now));
         }
-        match needs_a_turn(node) {
+        match node.needs_a_turn {
             _ if all_lost => Emptying::Stopped,
-            true if seen.turns.take(&zone(node), &census, now) => Emptying::Allowed,
+            true if seen.turns.take(&node.zone, &census, now) => Emptying::Allowed,
             _ => Emptying::Waits,
         }
     }
 
-    /// Brings conditions and taints up to date.
-    async fn mark(&self, node: &Node, name: &str, cx: &ReconcileContext) -> Result<(), ReconcileError> {
-        let api = cx.client().all::<Node>();
-        let silent = self.is_silent(node, name, cx);
-        let mut current = node.clone();
-        if silent && let Some(conditions) = silenced(node, cx.now()) {
+    /// Brings conditions and taints up to date. The node is decoded only where something is to be done.
+    async fn mark(&self, stored: &Arc<StoredObject>, digest: &Arc<NodeDigest>, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+        let (mut digest, mut current) = (digest.clone(), None);
+        let name = &*stored.key.name;
+        let silent = self.is_silent(&digest, cx);
+        if silent
+            && !digest.says_silent
+            && let Some(node) = Cache::<Node>::decode(stored)
+            && let Some(conditions) = silenced(&node, cx.now())
+        {
             let patch = json!({"status": {"conditions": conditions}});
-            let written = api.patch(name, "status", PatchType::StrategicMerge, &patch).await?;
-            if says_ready(node) {
-                cx.events().normal(&ReconcileContext::reference(node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+            let written = cx.client().all::<Node>().patch(name, "status", PatchType::StrategicMerge, &patch).await?;
+            if says_ready(&node) {
+                cx.events().normal(&ReconcileContext::reference(&*node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
             }
             cx.wrote(&self.nodes, &*written);
-            current = (*written).clone();
+            digest = Arc::new(NodeDigest::of(stored.shared_meta(), &*written));
+            current = Some(written);
         }
         if silent {
             self.mark_pods(name, cx).await?;
         }
-        let emptying = self.emptying(&current, cx.system().instant());
-        if let Some(taints) = tainted(&current, emptying, cx.now()) {
-            // The resourceVersion keeps taints that somebody else sets at the same time.
-            let patch = json!({"metadata": {"resourceVersion": current.metadata.resource_version}, "spec": {"taints": taints}});
-            match api.patch(name, "", PatchType::Merge, &patch).await {
-                Ok(written) => {
-                    cx.wrote(&self.nodes, &*written);
-                    if emptying == Emptying::Allowed {
-                        metrics::evicted(&zone(&current));
-                    }
+        let emptying = self.emptying(&digest, cx).await;
+        if digest.fits(emptying) {
+            return Ok(());
+        }
+        let Some(current) = current.or_else(|| Cache::<Node>::decode(stored)) else { return Ok(()) };
+        self.taint(&current, emptying, name, cx).await
+    }
+
+    /// Sets the taints that the node should have.
+    async fn taint(&self, node: &Node, emptying: Emptying, name: &str, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+        let Some(taints) = tainted(node, emptying, cx.now()) else { return Ok(()) };
+        // The resourceVersion keeps taints that somebody else sets at the same time.
+        let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version}, "spec": {"taints": taints}});
+        match cx.client().all::<Node>().patch(name, "", PatchType::Merge, &patch).await {
+            Ok(written) => {
+                cx.wrote(&self.nodes, &*written);
+                if emptying == Emptying::Allowed {
+                    metrics::evicted(&zone(node));
                 }
-                Err(status) => {
-                    if emptying == Emptying::Allowed {
-                        self.seen.lock().turns.give_back(&zone(&current));
-                    }
-                    return Err(status.into());
+                Ok(())
+            }
+            Err(status) => {
+                if emptying == Emptying::Allowed {
+                    self.seen.lock().turns.give_back(&zone(node));
                 }
+                Err(status.into())
             }
         }
-        Ok(())
     }
 
     /// Nobody should be sent to the pods of a silent node. Its kubelet corrects that when it is back.
     async fn mark_pods(&self, name: &str, cx: &ReconcileContext) -> Result<(), ReconcileError> {
-        for pod in self.pods.by_index(BY_NODE, name) {
-            if !is_ready(&pod) {
+        for stored in self.pods.by_index_stored(BY_NODE, name, |_| true) {
+            let is_ready = self.pod_digests.of(&stored).is_some_and(|pod| pod.standing.is_ready);
+            if !is_ready {
                 continue;
             }
+            let Some(pod) = Cache::<Pod>::decode(&stored) else { continue };
             let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": troupe_api::meta::time::format_time(cx.now())});
             patch_status(&pod, condition, cx).await?;
             cx.events().warning(&ReconcileContext::reference(&*pod), "NodeNotReady", "Node is not ready".to_owned());
@@ -234,10 +257,15 @@ impl NodeLifecycleController {
         Ok(())
     }
 
-    async fn evict(&self, node: &Node, name: &str, cx: &ReconcileContext) -> Result<Option<Duration>, ReconcileError> {
+    async fn evict(&self, stored: &Arc<StoredObject>, digest: &NodeDigest, cx: &ReconcileContext) -> Result<Option<Duration>, ReconcileError> {
+        let name = &*stored.key.name;
+        let before = self.seen.lock().leaving.remove(name).unwrap_or_default();
+        if !digest.evicts && before.is_empty() {
+            return Ok(None);
+        }
+        let Some(node) = Cache::<Node>::decode(stored) else { return Ok(None) };
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         let pods = self.pods.by_index(BY_NODE, name);
-        let before = self.seen.lock().leaving.remove(name).unwrap_or_default();
         let plan = departures::plan(&pods, taints, &before, cx.system().instant());
         if !plan.leaving.is_empty() {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
@@ -304,14 +332,15 @@ impl Controller for NodeLifecycleController {
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(node) = self.nodes.get(key) else {
+        let node = self.nodes.stored(key).and_then(|stored| Some((self.digests.of(&stored)?, stored)));
+        let Some((digest, stored)) = node else {
             let mut seen = self.seen.lock();
             seen.health.remove(&*key.name);
             seen.leaving.remove(&*key.name);
             return Ok(Outcome::Done);
         };
-        self.mark(&node.object, &key.name, cx).await?;
-        let next = self.evict(&node.object, &key.name, cx).await?;
+        self.mark(&stored, &digest, cx).await?;
+        let next = self.evict(&stored, &digest, cx).await?;
         let period = PERIOD.min(self.grace / 5);
         Ok(Outcome::RequeueAfter(next.map_or(period, |next| next.min(period))))
     }

@@ -21,9 +21,9 @@ use troupe_api::{
 };
 
 use self::plan::Plan;
-use super::{by_controller, by_selector, owners::orphaned, pace};
+use super::{by_controller, by_selector, owners::orphaned, pace, pod_digest::PodDigest};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -39,7 +39,7 @@ pub trait Replicated: KubeObject {
     fn template(&self) -> PodTemplateSpec;
 
     /// Plans for the object; see [`plan::plan`].
-    fn plan(&self, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan;
+    fn plan(&self, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan;
 
     /// The object with this status.
     fn with_status(&self, status: ReplicaSetStatus) -> Self;
@@ -56,7 +56,7 @@ impl Replicated for ReplicaSet {
         self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
     }
 
-    fn plan(&self, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+    fn plan(&self, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
         plan::plan(self, pods, failure, now)
     }
 
@@ -72,11 +72,13 @@ pub type ReplicaSetController = ReplicasController<ReplicaSet>;
 pub struct ReplicasController<K: Replicated> {
     owners: Cache<K>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, PodDigest>,
 }
 
 impl<K: Replicated> ReplicasController<K> {
     pub fn new(caches: &Caches) -> Self {
-        ReplicasController { owners: by_selector::index(caches.cache(), K::selector), pods: by_controller::index(caches.cache()) }
+        let pods = by_controller::index(caches.cache::<Pod>());
+        ReplicasController { owners: by_selector::index(caches.cache(), K::selector), digests: pods.digests(), pods }
     }
 }
 
@@ -98,7 +100,8 @@ impl<K: Replicated> Controller for ReplicasController<K> {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(owner) = self.owners.get(key) else { return Ok(Outcome::Done) };
         let owner = owner.object;
-        let pods = owner.selector().map(|selector| by_controller::related(&self.pods, owner.metadata(), &selector)).unwrap_or_default();
+        let pods = owner.selector().map(|selector| by_controller::related_stored(&self.pods, owner.metadata(), &selector)).unwrap_or_default();
+        let pods = self.digests.read(&pods).await;
         let planned = owner.plan(&pods, None, cx.now());
         let failure = apply::apply(&*owner, &planned.actions, &self.owners, &self.pods, cx).await?;
         if let Some(status) = failure {
@@ -110,6 +113,6 @@ impl<K: Replicated> Controller for ReplicasController<K> {
         if planned.held_back {
             cx.tell(&*owner, true, pace::HELD_BACK, pace::held_back_message());
         }
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }

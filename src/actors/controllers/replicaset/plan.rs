@@ -4,18 +4,16 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::Pod,
-    },
+    api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use troupe_api::meta::LabelSelector;
 
 use crate::controllers::{
-    owners::{Claim, claim},
+    owners::{Claim, Named, claim_by_meta},
     pace,
-    pods::{is_active, is_available, is_ready, is_terminating, next_available, node_of, rank_for_deletion},
+    pod_digest::PodDigest,
+    pods::next_available,
 };
 
 /// One step. Steps are applied in order.
@@ -51,44 +49,47 @@ pub struct Plan {
 
 /// Plans for `set`, given the pods of its namespace that it owns or could own, and what the last attempt to
 /// create pods failed with, if it did.
-pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+pub fn plan(set: &ReplicaSet, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
     let Some(spec) = &set.spec else { return Plan::default() };
     let selector = LabelSelector::from(&spec.selector);
     let terminating = set.metadata.deletion_timestamp.is_some();
     let mut plan = Plan::default();
     let mut owned = Vec::new();
     for pod in pods {
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        match claim(&set.metadata, &pod.metadata, &selector) {
+        let named = || Named::by_meta(&pod.meta);
+        match claim_by_meta(&set.metadata, &pod.meta, &selector) {
             Claim::Owned => owned.push(pod),
-            Claim::Release if !terminating => plan.actions.push(Action::Release { pod: name, uid }),
-            Claim::Adopt if !terminating && is_active(pod) => {
+            Claim::Release if !terminating => {
+                let Named { name, uid } = named();
+                plan.actions.push(Action::Release { pod: name, uid });
+            }
+            Claim::Adopt if !terminating && pod.standing.is_active() => {
+                let Named { name, uid } = named();
                 plan.actions.push(Action::Adopt { pod: name, uid });
                 owned.push(pod);
             }
             _ => {}
         }
     }
-    let active: Vec<&Arc<Pod>> = owned.iter().copied().filter(|pod| is_active(pod)).collect();
+    let active: Vec<&Arc<PodDigest>> = owned.iter().copied().filter(|pod| pod.standing.is_active()).collect();
     if !terminating {
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
         let lacks = active.len() < wanted;
-        let room = if lacks { pace::room(owned.iter().map(|pod| &***pod), &spec.template, now) } else { 0 };
+        let room = if lacks { pace::room(owned.iter().map(|pod| pod.standing), &spec.template, now) } else { 0 };
         plan.held_back = room == 0 && lacks;
         plan.actions.extend(scale(wanted, room, &active, pods, now));
     }
-    let leaving = owned.iter().filter(|pod| is_terminating(pod)).count();
+    let leaving = owned.iter().filter(|pod| pod.standing.is_terminating()).count();
     let status = status(set, &active, leaving, failure, now);
     if set.status.as_ref() != Some(&status) {
         plan.actions.push(Action::UpdateStatus(Box::new(status)));
     }
-    let available = next_available(active.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
+    let available = next_available(active.iter().map(|pod| pod.standing), spec.min_ready_seconds.unwrap_or(0), now);
     plan.again_after = available.into_iter().chain(plan.held_back.then_some(pace::AGAIN)).min();
     plan
 }
 
-fn scale(wanted: usize, room: usize, active: &[&Arc<Pod>], all: &[Arc<Pod>], now: Timestamp) -> Vec<Action> {
+fn scale(wanted: usize, room: usize, active: &[&Arc<PodDigest>], all: &[Arc<PodDigest>], now: Timestamp) -> Vec<Action> {
     if active.len() < wanted {
         let count = (wanted - active.len()).min(room);
         return if count > 0 { vec![Action::Create { count }] } else { Vec::new() };
@@ -100,31 +101,29 @@ fn scale(wanted: usize, room: usize, active: &[&Arc<Pod>], all: &[Arc<Pod>], now
     let mut ranked = active.to_vec();
     // Pods of one owner that crowd a node go first: the more on its node, the sooner.
     let mut crowds: HashMap<Option<&str>, usize> = HashMap::new();
-    for pod in all.iter().filter(|pod| is_active(pod)) {
-        *crowds.entry(node_of(pod)).or_default() += 1;
+    for pod in all.iter().filter(|pod| pod.standing.is_active()) {
+        *crowds.entry(pod.node()).or_default() += 1;
     }
-    let crowd = |pod: &Pod| crowds.get(&node_of(pod)).copied().unwrap_or(0);
-    ranked.sort_by_cached_key(|pod| (rank_for_deletion(pod, now), Reverse(crowd(pod)), pod.metadata.name.clone()));
-    let doomed = ranked.into_iter().take(excess);
-    doomed
-        .map(|pod| Action::Delete { pod: pod.metadata.name.clone().unwrap_or_default(), uid: pod.metadata.uid.clone().unwrap_or_default() })
-        .collect()
+    let crowd = |pod: &PodDigest| crowds.get(&pod.node()).copied().unwrap_or(0);
+    ranked.sort_by_cached_key(|pod| (pod.standing.rank_for_deletion(now), Reverse(crowd(pod)), pod.meta.name.clone()));
+    let doomed = ranked.into_iter().take(excess).map(|pod| Named::by_meta(&pod.meta));
+    doomed.map(|Named { name, uid }| Action::Delete { pod: name, uid }).collect()
 }
 
-fn status(set: &ReplicaSet, active: &[&Arc<Pod>], leaving: usize, failure: Option<&str>, now: Timestamp) -> ReplicaSetStatus {
+fn status(set: &ReplicaSet, active: &[&Arc<PodDigest>], leaving: usize, failure: Option<&str>, now: Timestamp) -> ReplicaSetStatus {
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     // Zeros are left out, as the API writes them.
     let some = |number: usize| (number > 0).then(|| count(number));
     let spec = set.spec.as_ref();
     let template = spec.and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref()).and_then(|meta| meta.labels.clone());
     let template = template.unwrap_or_default();
-    let labelled = |pod: &Pod| template.iter().all(|(key, value)| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value));
+    let labelled = |pod: &PodDigest| template.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value.as_str()));
     let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     ReplicaSetStatus {
         replicas: count(active.len()),
         fully_labeled_replicas: some(active.iter().filter(|pod| labelled(pod)).count()),
-        ready_replicas: some(active.iter().filter(|pod| is_ready(pod)).count()),
-        available_replicas: some(active.iter().filter(|pod| is_available(pod, min_ready, now)).count()),
+        ready_replicas: some(active.iter().filter(|pod| pod.standing.is_ready).count()),
+        available_replicas: some(active.iter().filter(|pod| pod.standing.is_available(min_ready, now)).count()),
         terminating_replicas: Some(count(leaving)),
         observed_generation: set.metadata.generation,
         conditions: conditions(set, failure, now),

@@ -4,8 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
 use proptest::prelude::*;
 use serde_json::json;
+use troupe_api::decoding::decoded_here;
 
-use super::plan::{Action, plan};
+use super::plan::{Action, Plan};
+use crate::{controllers::pod_digest::PodDigest, runtime::cache::digest_of};
 
 fn set(replicas: i32, min_ready_seconds: i32) -> ReplicaSet {
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}});
@@ -22,6 +24,11 @@ fn pod(name: &str, owner: Option<&str>, label: &str, ready: bool) -> Arc<Pod> {
         "status": {"phase": "Running", "conditions": [condition]},
     });
     Arc::new(serde_json::from_value(object).expect("a pod"))
+}
+
+fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+    let pods: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
+    super::plan::plan(set, &pods, failure, now)
 }
 
 fn steps(set: &ReplicaSet, pods: &[Arc<Pod>]) -> Vec<Action> {
@@ -55,6 +62,29 @@ fn pending(name: &str) -> Arc<Pod> {
 fn unready_pods_are_deleted_before_ready_ones() {
     let pods = [pod("a", Some("s"), "web", true), pod("b", Some("s"), "web", false), pod("c", Some("s"), "web", true)];
     assert_eq!(steps(&set(2, 0), &pods), [Action::Delete { pod: "b".into(), uid: "b".into() }]);
+}
+
+#[test]
+fn pods_that_crowd_a_node_are_deleted_before_others() {
+    let on = |name: &str, node: &str| {
+        let mut bound = (*pod(name, Some("s"), "web", true)).clone();
+        bound.spec.as_mut().expect("a spec").node_name = Some(node.into());
+        Arc::new(bound)
+    };
+    let pods = [on("a", "one"), on("b", "two"), on("c", "two"), on("d", "three")];
+    assert_eq!(steps(&set(3, 0), &pods), [Action::Delete { pod: "b".into(), uid: "b".into() }]);
+}
+
+#[test]
+fn thousands_of_pods_are_planned_on_without_decoding_them() {
+    let pods: Vec<Arc<Pod>> = (0..1000).map(|n| pod(&format!("p{n:04}"), Some("s"), "web", true)).collect();
+    let digests: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
+    let before = decoded_here();
+    let planned = super::plan::plan(&set(990, 0), &digests, None, Timestamp::UNIX_EPOCH);
+    assert_eq!(planned.actions.iter().filter(|action| matches!(action, Action::Delete { .. })).count(), 10);
+    let status = planned.actions.iter().find_map(|action| if let Action::UpdateStatus(status) = action { Some(status) } else { None });
+    assert_eq!(status.map(|status| (status.replicas, status.ready_replicas, status.fully_labeled_replicas)), Some((1000, Some(1000), Some(1000))));
+    assert_eq!(decoded_here(), before);
 }
 
 #[test]

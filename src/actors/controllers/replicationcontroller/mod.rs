@@ -10,11 +10,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ReplicaSetStatus,
-    core::v1::{Pod, PodTemplateSpec, ReplicationController},
+    core::v1::{PodTemplateSpec, ReplicationController},
 };
 use troupe_api::meta::LabelSelector;
 
-use super::replicaset::{ReplicasController, Replicated, plan::Plan};
+use super::{
+    pod_digest::PodDigest,
+    replicaset::{ReplicasController, Replicated, plan::Plan},
+};
 
 /// See the module.
 pub type ReplicationControllerController = ReplicasController<ReplicationController>;
@@ -33,7 +36,7 @@ impl Replicated for ReplicationController {
         self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
     }
 
-    fn plan(&self, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+    fn plan(&self, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
         plan::plan(self, pods, failure, now)
     }
 

@@ -6,15 +6,18 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus},
-        core::v1::{Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus},
+        core::v1::{ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus},
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
-use crate::controllers::replicaset::plan::{self as replicaset, Action, Plan};
+use crate::controllers::{
+    pod_digest::PodDigest,
+    replicaset::plan::{self as replicaset, Action, Plan},
+};
 
 /// Plans as for a ReplicaSet. What its status has and this kind's has not is no reason to write.
-pub fn plan(controller: &ReplicationController, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+pub fn plan(controller: &ReplicationController, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
     let selects = controller.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|labels| !labels.is_empty());
     if !selects {
         return Plan::default();

@@ -5,8 +5,21 @@ use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::plan::plan;
-use crate::controllers::replicaset::{Replicated, plan::Action};
+use crate::{
+    controllers::{
+        pod_digest::PodDigest,
+        replicaset::{
+            Replicated,
+            plan::{Action, Plan},
+        },
+    },
+    runtime::cache::digest_of,
+};
+
+fn plan(controller: &ReplicationController, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+    let pods: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
+    super::plan::plan(controller, &pods, failure, now)
+}
 
 fn controller(replicas: i32) -> ReplicationController {
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}});

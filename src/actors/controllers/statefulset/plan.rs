@@ -19,7 +19,7 @@ use super::{
 use crate::controllers::{
     owners::{self, Named},
     pace,
-    pods::next_available,
+    pods::{PodStanding, next_available},
 };
 
 /// What a plan is made from. Pods and revisions are those that the set owns or could own; claims those named as its own.
@@ -68,7 +68,7 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         actions.extend(surplus);
     }
     let held_back = !deleted && view.room == 0 && view.missing_count() > 0;
-    let again_after = next_available(pods.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
+    let again_after = next_available(pods.iter().map(|pod| PodStanding::of(pod)), spec.min_ready_seconds.unwrap_or(0), now);
     // What was done wakes the set, if it was seen to be done: this is for what was not.
     let cut_short = full.then_some(pace::AGAIN);
     let again_after = again_after.into_iter().chain(held_back.then_some(pace::AGAIN)).chain(cut_short).min();
@@ -110,7 +110,7 @@ fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], history: &'a History
         min_ready: spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0),
         in_order,
         // Its claims are in what is counted, too.
-        room: if in_order { 1 } else { pace::room(pods.iter().map(|pod| &***pod), &set.spec, now) },
+        room: if in_order { 1 } else { pace::room(pods.iter().map(|pod| PodStanding::of(pod)), &set.spec, now) },
         now,
     }
 }

@@ -180,7 +180,7 @@ pub static FIELDS: &[Row] = &[
     row("reservedMemory", List(&MEMORY), "", Honoured),
     pointer("enableProfilingHandler", Bool, "true", Idle),
     pointer("enableDebugFlagsHandler", Bool, "true", Idle),
-    pointer("seccompDefault", Bool, "false", Fixed),
+    pointer("seccompDefault", Bool, "false", Honoured),
     pointer("memoryThrottlingFactor", Number, "0.9", Idle),
     row("memoryReservationPolicy", Text, r#""None""#, Fixed),
     row("registerWithTaints", TAINTS, "", Honoured),

@@ -51,11 +51,13 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string always encodes")
 }
 
-/// A container's request or limit in units of the divisor, rounded up. A limit that is not set is the machine's size.
-pub fn resource_value(container: &Container, field: &ResourceFieldSelector, machine: MachineSize) -> Result<String, String> {
+/// A container's request or limit in units of the divisor, rounded up. A limit that is not set is its pod's own (`spec.resources`), else the
+/// machine's size.
+pub fn resource_value(pod: &Pod, container: &Container, field: &ResourceFieldSelector, machine: MachineSize) -> Result<String, String> {
     let (kind, name) = field.resource.split_once('.').ok_or_else(|| format!("unsupported container resource : {}", field.resource))?;
     let resources = container.resources.as_ref();
-    let limit = resources.and_then(|resources| resources.limits.as_ref()?.get(name));
+    let of_pod = || pod.spec.as_ref()?.resources.as_ref()?.limits.as_ref()?.get(name).filter(|limit| quantity::milli(&limit.0).unwrap_or(0) > 0);
+    let limit = resources.and_then(|resources| resources.limits.as_ref()?.get(name)).or_else(of_pod);
     let chosen = match kind {
         "limits" => limit,
         "requests" => resources.and_then(|resources| resources.requests.as_ref()?.get(name)),

@@ -1,6 +1,7 @@
 //! A container's environment from all its sources, in the order the kernel gets it.
 
 mod fields;
+pub mod files;
 pub mod services;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use troupe_cri::{
 };
 
 pub use fields::{field_value, resource_value};
+pub use files::Files;
 
 /// Why the environment cannot be made: the container waits with `CreateContainerConfigError`.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct References {
 pub struct EnvInputs<'a> {
     pub pod: &'a Pod,
     pub references: &'a References,
+    /// Those of the pod's files that the container's variables name.
+    pub files: &'a Files,
     /// Variables of services, in order.
     pub services: &'a [(String, String)],
     pub pod_ips: &'a [String],
@@ -159,7 +163,10 @@ fn from_reference(inputs: &EnvInputs<'_>, container: &Container, source: &EnvVar
         let name = field.container_name.as_deref().filter(|name| !name.is_empty() && *name != container.name);
         let spec = inputs.pod.spec.as_ref();
         let other = name.and_then(|name| crate::kubelet::worker::plan::find_container(spec?, name));
-        return resource_value(other.unwrap_or(container), field, inputs.machine).map(Some).map_err(EnvError);
+        return resource_value(inputs.pod, other.unwrap_or(container), field, inputs.machine).map(Some).map_err(EnvError);
+    }
+    if let Some(reference) = &source.file_key_ref {
+        return files::value(inputs.files, reference).map_err(EnvError);
     }
     let namespace = inputs.pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(reference) = &source.config_map_key_ref {

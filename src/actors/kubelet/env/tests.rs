@@ -17,7 +17,8 @@ fn pod(container: serde_json::Value) -> Pod {
 
 fn build(pod: &Pod, references: &References, services: &[(String, String)]) -> Result<Vec<(String, String)>, EnvError> {
     let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30, daemons_oom_score_adj: -999 };
-    let inputs = EnvInputs { pod, references, services, pod_ips: &["10.0.0.2".into()], node_ips: &["192.0.2.1".into()], machine };
+    let inputs =
+        EnvInputs { pod, references, files: &Files::new(), services, pod_ips: &["10.0.0.2".into()], node_ips: &["192.0.2.1".into()], machine };
     environment(&inputs, &pod.spec.as_ref().expect("a spec").containers[0])
 }
 
@@ -62,6 +63,19 @@ fn variables_that_double_each_other_end_at_what_a_program_can_be_given() {
     assert_eq!(build(&pod(json!({"name": "c", "env": env})), &references, &[]), too_large);
     let again: Vec<_> = (0..50).map(|_| variable(0)).collect();
     assert_eq!(build(&pod(json!({"name": "c", "env": again})), &references, &[]).map(|env| env.len()), Ok(1), "what is replaced counts no more");
+}
+
+#[test]
+fn a_limit_that_a_container_lacks_is_its_pods() {
+    let env = json!([
+        {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+        {"name": "MEMORY", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
+    ]);
+    let mut pod = pod(json!({"name": "c", "env": env, "resources": {"limits": {"cpu": "500m"}}}));
+    let limits = json!({"limits": {"cpu": "1250m", "memory": "64Mi"}});
+    pod.spec.as_mut().expect("a spec").resources = Some(serde_json::from_value(limits).expect("resources"));
+    let want = [("CPU", "1"), ("MEMORY", "67108864")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(build(&pod, &references(), &[]), Ok(want.to_vec()));
 }
 
 #[test]

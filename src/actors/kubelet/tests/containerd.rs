@@ -55,7 +55,7 @@ impl Containerd {
 
     async fn wait(&self) {
         let runtime = GrpcRuntime::new(self.socket());
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while runtime.version().await.is_err() {
             let log = fs::read_to_string(self.place.path().join("containerd.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "containerd does not answer: {log}");

@@ -13,7 +13,7 @@ use crate::{
     runtime::system::{System, SystemOptions},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A kubelet with a runtime that knows nothing yet, in a directory that others had before.
 pub async fn kubelet(api: &TestApi, place: &Path) -> (Kubelet, System, Arc<FakeRuntime>) {

@@ -46,6 +46,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         features: ArcSwap::default(),
         abilities: NodeAbilities::default(),
         seccomp_root: place.join("seccomp").display().to_string(),
+        seccomp_default: false,
         dns: ClusterDns { servers: vec!["10.96.0.10".into()], domain: "cluster.local".into() },
         resolver: Resolver::default(),
         node_ips: vec!["127.0.0.1".into()],

@@ -16,7 +16,7 @@ use crate::{
     runtime::system::{System, SystemOptions},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A kubelet without a runtime behind it.
 struct Stage {

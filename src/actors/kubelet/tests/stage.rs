@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What takes longer never happens.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The node `n1`, whose runtime has the image `web`.
 pub struct Stage {

@@ -14,7 +14,7 @@ use crate::{
     runtime::system::{System, SystemOptions},
 };
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn options(api: &TestApi, containerd: &Containerd) -> KubeletOptions {
     let place = containerd.place.path();

@@ -18,6 +18,7 @@ use troupe_api::local_path;
 use super::{
     block::{self, FileSystem},
     fs_group, hostpath,
+    nfs::{self, Export},
     ownership::shared_mode,
     subpath,
 };
@@ -53,6 +54,8 @@ pub enum Source {
         directory: PathBuf,
         name: String,
     },
+    /// A directory of an NFS server.
+    Nfs(Export),
     /// What a CSI driver is asked for, before the others are set up.
     Csi(Box<csi::Volume>),
 }
@@ -93,7 +96,7 @@ pub fn source(pod: &Pod, volume: &Volume, found: Found<'_>) -> Result<Source, St
         return Ok(Source::Csi(Box::new(asked)));
     }
     match mode {
-        Mode::Filesystem => place(bound, found.directory).map_err(|why| format!("MountVolume.SetUp failed for volume {name:?} : {why}")),
+        Mode::Filesystem => place(bound, found.directory, read_only).map_err(|why| format!("MountVolume.SetUp failed for volume {name:?} : {why}")),
         Mode::Block => device(bound).map_err(|why| format!("MapVolume.MapPodDevice failed for volume {name:?} : {why}")),
     }
 }
@@ -142,10 +145,13 @@ fn mode(pod: &Pod, volume: &Volume, bound: &PersistentVolume) -> Result<Mode, St
     }
 }
 
-fn place(volume: &PersistentVolume, directory: &Path) -> Result<Source, String> {
+fn place(volume: &PersistentVolume, directory: &Path, read_only: bool) -> Result<Source, String> {
     let Some(spec) = &volume.spec else { return Err("it has no spec".into()) };
     if let Some(source) = &spec.host_path {
         return Ok(Source::HostPath(source.clone()));
+    }
+    if let Some(export) = Export::of_persistent(spec, read_only) {
+        return Ok(Source::Nfs(export));
     }
     let Some(local) = &spec.local else { return Err("this kind of volume is not supported".into()) };
     let path = Path::new(&local.path);
@@ -199,6 +205,8 @@ pub fn set_up(target: &Path, source: &Source, pod: &Pod, read_only: bool) -> Res
             (directory.find(Path::new(".")).map_err(failed)?, Some(directory))
         }
         Source::Csi(_) => return Ok(false),
+        // As upstream's plugin, it gives nothing to a group: who may do what is the server's to say.
+        Source::Nfs(export) => return nfs::set_up(target, export),
         Source::Made { directory, name } => {
             let made = make(directory, name, fs_group(pod)).map_err(failed)?;
             (made.find(Path::new(".")).map_err(failed)?, Some(made))
@@ -362,6 +370,16 @@ mod tests {
     }
 
     #[test]
+    fn an_export_is_mounted_with_what_volume_and_pod_say() {
+        let mut world = World::new();
+        world.volume["spec"]["local"] = Value::Null;
+        merge(&mut world.volume, json!({"spec": {"nfs": {"server": "s", "path": "/d"}, "mountOptions": ["nfsvers=4.2"]}}));
+        world.pod["spec"]["volumes"][0]["persistentVolumeClaim"]["readOnly"] = true.into();
+        let spec: k8s_openapi::api::core::v1::PersistentVolumeSpec = from_value(world.volume["spec"].clone()).expect("a spec");
+        assert_eq!(world.source(), Ok(Source::Nfs(Export::of_persistent(&spec, true).expect("it is one"))));
+    }
+
+    #[test]
     fn nothing_but_a_name_of_its_own_is_made() {
         for (name, path) in [("pvc-u", "/etc"), ("pvc-u", "/data/volumes/../pvc-u"), ("..", "/data/volumes/.."), (".hidden", "/data/volumes/.hidden")]
         {
@@ -386,7 +404,7 @@ mod tests {
         assert_eq!(block, "volume v has volumeMode Block, but is specified in volumeMounts");
         let kind = World::refused(|world| {
             world.volume["spec"]["local"] = Value::Null;
-            world.volume["spec"]["nfs"] = json!({"server": "s", "path": "/"});
+            world.volume["spec"]["iscsi"] = json!({"targetPortal": "s", "iqn": "iqn.2026-01.example:d", "lun": 0});
         });
         assert_eq!(kind, "MountVolume.SetUp failed for volume \"pvc-u\" : this kind of volume is not supported");
         let foreign = World::refused(|world| {

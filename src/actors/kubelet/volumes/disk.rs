@@ -17,6 +17,7 @@ use super::{
     atomic::{self, Owners},
     block, claim, fs_group, host_path, hostpath, is_read_only,
     medium::{self, Medium},
+    nfs::{self, Export},
     ownership::{directory_mode, own_directory, shared_mode},
     payload::{PayloadInputs, payload, sole_user},
     room::{MOST_VOLUMES, NodeRoom, Room},
@@ -102,7 +103,7 @@ pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
             // Not every driver mounts what it puts there.
             return fs::symlink_metadata(&path).is_err();
         }
-        if plugin == Plugin::Claim {
+        if matches!(plugin, Plugin::Claim | Plugin::Nfs) {
             return !is_mounted(&claim_path(paths, pod, &volume.name, path)).unwrap_or(false);
         }
         let Ok(directory) = Directory::open(&path) else { return true };
@@ -141,6 +142,10 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
         },
         // Its driver has done so.
         Plugin::Csi => return Ok(false),
+        Plugin::Nfs => {
+            let source = volume.nfs.as_ref().expect("its plugin is nfs");
+            return nfs::set_up(&path, &Export::of_pod(source)).map_err(failed);
+        }
         Plugin::EmptyDir => {
             let source = volume.empty_dir.as_ref().expect("its plugin is emptyDir");
             let files = match Medium::of(source, inputs.pod).map_err(failed)? {

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod hostpath;
 pub mod medium;
 pub mod mounts;
+pub mod nfs;
 pub mod ownership;
 pub mod payload;
 pub mod room;
@@ -108,6 +109,8 @@ pub enum Plugin {
     Claim,
     /// A CSI driver makes it for the pod.
     Csi,
+    /// An NFS server exports it.
+    Nfs,
 }
 
 impl Plugin {
@@ -122,6 +125,7 @@ impl Plugin {
             (volume.projected.is_some(), Plugin::Projected),
             (volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some(), Plugin::Claim),
             (volume.csi.is_some(), Plugin::Csi),
+            (volume.nfs.is_some(), Plugin::Nfs),
         ];
         kinds.into_iter().find_map(|(is, plugin)| is.then_some(plugin))
     }
@@ -137,6 +141,7 @@ impl Plugin {
             Plugin::Projected => "projected",
             Plugin::Claim => "local-volume",
             Plugin::Csi => "csi",
+            Plugin::Nfs => "nfs",
         }
     }
 
@@ -166,8 +171,9 @@ pub fn volumes(pod: &Pod) -> &[Volume] {
 /// Whether containers may only read the volume, whatever their mounts say.
 pub fn is_read_only(volume: &Volume) -> bool {
     let claim = volume.persistent_volume_claim.as_ref();
-    let inline = volume.csi.as_ref().is_some_and(|source| source.read_only == Some(true));
-    Plugin::of(volume).is_some_and(Plugin::is_written) || claim.is_some_and(|claim| claim.read_only == Some(true)) || inline
+    let driven = volume.csi.as_ref().is_some_and(|source| source.read_only == Some(true));
+    let exported = volume.nfs.as_ref().is_some_and(|source| source.read_only == Some(true));
+    Plugin::of(volume).is_some_and(Plugin::is_written) || claim.is_some_and(|claim| claim.read_only == Some(true)) || driven || exported
 }
 
 /// The group that may use the pod's volumes.

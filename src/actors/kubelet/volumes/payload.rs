@@ -196,7 +196,7 @@ fn downward(inputs: &PayloadInputs<'_>, items: &[DownwardAPIVolumeFile], mode: u
             let name = field.container_name.as_deref().unwrap_or_default();
             let spec = inputs.pod.spec.as_ref().ok_or("the pod has no spec")?;
             let container = find_container(spec, name).ok_or_else(|| format!("container {name} not found"))?;
-            resource_value(container, field, inputs.machine)?
+            resource_value(inputs.pod, container, field, inputs.machine)?
         } else {
             return Err(format!("file {} refers to nothing", item.path));
         };

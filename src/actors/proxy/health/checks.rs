@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::Family;
 
-use super::{HealthOptions, RETRY, document::Document, server::Server, state::State};
+use super::{HealthOptions, RETRY, document::Document, server::Server};
 use crate::{
-    proxy::index::SliceIndex,
+    proxy::{index::SliceIndex, sync_state::State},
     runtime::{
         cache::{Lister, Subscription},
         controller::ReconcileContext,

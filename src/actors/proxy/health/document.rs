@@ -5,19 +5,20 @@ use serde_json::json;
 use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::Family;
 
-use super::state::State;
+use crate::proxy::sync_state::State;
 
-/// An answer: code, body, and the weight of this node where one is told.
+/// An answer: code, body and its media type, and the weight of this node where one is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     pub code: u16,
     pub body: String,
+    pub content_type: &'static str,
     pub weight: Option<usize>,
 }
 
 impl Document {
     fn of(healthy: bool, body: String) -> Self {
-        Document { code: if healthy { 200 } else { 503 }, body, weight: None }
+        Document { code: if healthy { 200 } else { 503 }, body, content_type: "application/json", weight: None }
     }
 
     /// How many endpoints of a Service are here.

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use troupe_api::metrics::{Counter, Family};
 
-use super::{document::Document, state::State};
+use super::document::Document;
+use crate::proxy::sync_state::State;
 
 /// The cluster autoscaler's, before it removes a node.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";

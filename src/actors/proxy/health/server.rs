@@ -111,7 +111,7 @@ async fn connection(tcp: TcpStream, answer: Answer) {
 
 fn response(found: Option<Document>) -> Response<Body> {
     let Some(found) = found else { return text(404, "404 page not found\n") };
-    let mut response = document(found.code, "application/json", found.body);
+    let mut response = document(found.code, found.content_type, found.body);
     let mut header = |name: &'static str, value: HeaderValue| response.headers_mut().insert(HeaderName::from_static(name), value);
     header("x-content-type-options", HeaderValue::from_static("nosniff"));
     if let Some(weight) = found.weight {
@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
-        let answer: Answer = Arc::new(|_| Some(Document { code: 200, body: "{}".into(), weight: None }));
+        let answer: Answer = Arc::new(|_| Some(Document { code: 200, body: "{}".into(), content_type: "application/json", weight: None }));
         let server = Server::start(([127, 0, 0, 1], 0).into(), answer).expect("a port");
         let mut held = Vec::new();
         for _ in 0..2 * CONNECTIONS {
@@ -157,7 +157,9 @@ mod tests {
 
     #[tokio::test]
     async fn it_answers_with_its_headers_until_it_is_dropped() {
-        let answer: Answer = Arc::new(|path| (path == "/healthz").then(|| Document { code: 503, body: "{}".into(), weight: Some(3) }));
+        let answer: Answer = Arc::new(|path| {
+            (path == "/healthz").then(|| Document { code: 503, body: "{}".into(), content_type: "application/json", weight: Some(3) })
+        });
         let server = Server::start(([127, 0, 0, 1], 0).into(), answer.clone()).expect("a port");
         let address = server.address;
         let said = ask(address, "/healthz").await.expect("answers").to_lowercase();

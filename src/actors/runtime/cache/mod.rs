@@ -1,7 +1,8 @@
 //! Typed watch caches: fed by one watch per kind, read without locks through [`Lister`].
 //!
 //! A cache holds versions as they are stored; the typed object is decoded when somebody asks, and kept while memory for it
-//! lasts ([`StoredObject::typed`]). So whoever wants few of many asks an index, or selects by metadata.
+//! lasts ([`StoredObject::typed`]). So whoever wants few of many asks an index, or selects by metadata, and whoever wants little of many again
+//! and again asks for their [`Digests`].
 //!
 //! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
 //! writer and must only note a key and wake somebody. Whatever goes through all objects does so a turn at a time
@@ -15,6 +16,7 @@ mod caches;
 mod change;
 mod cursor;
 mod definition;
+mod digests;
 mod index;
 mod looking;
 mod progress;
@@ -24,9 +26,10 @@ mod subscription;
 mod tests;
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -41,9 +44,18 @@ use troupe_api::{
     stored::{KubeObject, StoredObject},
 };
 
-pub use self::{caches::Caches, change::Change, looking::Lags, subscription::Subscription};
+#[cfg(test)]
+pub(crate) use self::digests::digest_of;
+pub use self::{
+    caches::Caches,
+    change::Change,
+    digests::{Digest, Digests},
+    looking::Lags,
+    subscription::Subscription,
+};
 use self::{
     change::Version,
+    digests::Books,
     index::{Entries, Index, Values},
     progress::Progress,
     subscription::Subscribers,
@@ -80,6 +92,8 @@ struct Inner<K> {
     objects: ArcSwap<Objects>,
     /// Replaced as a whole when an index is added; read without a lock.
     indexes: ArcSwap<Indexes<K>>,
+    /// What is kept of the objects beside them.
+    books: Books,
     /// Whoever changes the objects holds it.
     subscribers: Mutex<Subscribers<K>>,
     /// A new list is in, and not everybody has heard of all that it changed.
@@ -88,6 +102,8 @@ struct Inner<K> {
     progress: Progress,
     /// What those who look how far it is behind know of it.
     freshness: Arc<Freshness>,
+    /// What is made of it and shared by those who use it.
+    made: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
 }
 
 /// A cache of one kind. Cheap to clone; every clone reads the same objects.
@@ -114,10 +130,12 @@ impl<K: KubeObject> Cache<K> {
         Cache(Arc::new(Inner {
             objects: ArcSwap::default(),
             indexes: ArcSwap::default(),
+            books: Books::default(),
             subscribers: Mutex::default(),
             announcing: AtomicBool::new(false),
             progress: Progress::default(),
             freshness: Freshness::new(path),
+            made: Mutex::default(),
         }))
     }
 
@@ -220,11 +238,16 @@ impl<K: KubeObject> Cache<K> {
 
     /// Those of [`Cache::by_index`] whose metadata is `wanted`; the others are not decoded.
     pub fn by_index_where(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
+        self.by_index_stored(name, value, wanted).iter().filter_map(decoded).collect()
+    }
+
+    /// The same as they are stored: none is decoded.
+    pub fn by_index_stored(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<StoredObject>> {
         let Some(index) = self.0.indexes.load().get(name).cloned() else { return Vec::new() };
         let objects = self.0.objects.load();
         // The index may be one event ahead of or behind the objects: whoever wants to know is woken again by that event.
         let filed = index.keys(value);
-        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).filter_map(decoded).collect()
+        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).cloned().collect()
     }
 
     /// The keys filed under values that begin with `prefix` and are `wanted`, in order; nothing is decoded.
@@ -277,6 +300,20 @@ impl<K: KubeObject> Cache<K> {
         Subscription::new(self, Arc::new(subscriber))
     }
 
+    /// What `make` makes of this cache, such as an index with more than keys: one for all who ask for its type, as long as any of them has it.
+    /// It must not ask for anything shared itself.
+    pub fn shared<V: Send + Sync + 'static>(&self, make: impl FnOnce(&Self) -> V) -> Arc<V> {
+        let mut made = self.0.made.lock();
+        made.retain(|known| known.strong_count() > 0);
+        let known = made.iter().filter_map(Weak::upgrade).find_map(|known| known.downcast::<V>().ok());
+        known.unwrap_or_else(|| {
+            let new = Arc::new(make(self));
+            let shared: Arc<dyn Any + Send + Sync> = new.clone();
+            made.push(Arc::downgrade(&shared));
+            new
+        })
+    }
+
     fn is_announcing(&self) -> bool {
         self.0.announcing.load(SeqCst)
     }
@@ -295,6 +332,11 @@ impl<K: KubeObject> Cache<K> {
             None => objects.remove(&key),
         };
         self.0.objects.store(Arc::new(objects));
+        if let Some(old) = &old
+            && new.as_ref().is_none_or(|new| new.meta().uid != old.meta().uid)
+        {
+            self.0.books.forget(std::slice::from_ref(&old.meta().uid));
+        }
         let (old, new) = (old.map(Version::new), new.map(Version::new));
         for index in self.0.indexes.load().values() {
             index.update(&key, old.as_ref(), new.as_ref());
@@ -307,6 +349,7 @@ impl<K: KubeObject> Cache<K> {
 
     /// Swaps in a whole list, then tells subscribers of the difference, a turn at a time. Nothing else may be applied meanwhile.
     pub(crate) async fn replace(&self, listed: Objects, revision: Revision) {
+        let listed = dense(listed).await;
         let mut filed = self.file_aside(&listed).await;
         let before = {
             let _writer = self.0.subscribers.lock();
@@ -318,6 +361,7 @@ impl<K: KubeObject> Cache<K> {
             self.0.objects.swap(Arc::new(listed.clone()))
         };
         let announcing = Announcing(self);
+        self.0.books.forget_gone(&before, &listed);
         let mut turn = Turn::default();
         for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
             self.announce(key, Some(old), None);
@@ -368,6 +412,19 @@ impl<K: KubeObject> Cache<K> {
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.0.freshness
     }
+}
+
+/// The same objects in a tree of full leaves. A leaf is divided when it is full, so one that is filled in the order of keys leaves all of them half
+/// empty; of every other key first, they have room for those in between.
+async fn dense(listed: Objects) -> Objects {
+    let (mut dense, mut turn) = (Objects::new(), Turn::default());
+    for first in [0, 1] {
+        for (key, stored) in listed.iter().skip(first).step_by(2) {
+            dense.insert(key.clone(), stored.clone());
+            turn.step().await;
+        }
+    }
+    dense
 }
 
 /// A new list is being announced while this lives, also when somebody who hears of it panics.

@@ -11,7 +11,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::{Cache, Change, Subscription};
+use super::{Cache, Change, Subscription, dense};
 use crate::runtime::turn::{BYTES, OBJECTS};
 
 fn config_map(name: &str, uid: &str, team: &str, revision: u64) -> (ObjectKey, Arc<StoredObject>) {
@@ -146,6 +146,16 @@ fn turns(future: impl Future<Output = ()>) -> Vec<Decoded> {
 /// What one turn may decode: the last object may begin just below the bound.
 fn fits_a_turn(decoded: &Decoded) -> bool {
     decoded.bytes < BYTES + LARGE + 1024
+}
+
+#[test]
+fn a_dense_tree_has_the_same_objects_and_is_made_a_turn_at_a_time() {
+    for count in [0, 1, 2, 17, 3 * OBJECTS] {
+        let (objects, mut made) = (many(count, 10), OrdMap::new());
+        let turns = turns(async { made = dense(objects.clone()).await });
+        assert_eq!(made, objects);
+        assert_eq!(turns.len(), count / OBJECTS + 1);
+    }
 }
 
 #[test]

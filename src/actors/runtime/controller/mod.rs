@@ -63,6 +63,25 @@ pub enum Outcome {
     Done,
     /// Look again after this time.
     RequeueAfter(Duration),
+    /// Look at all that wakes it by then together, after `least`, and in any case after `again_after`, where that is said.
+    Rest { least: Duration, again_after: Option<Duration> },
+}
+
+/// A look at no more objects than this is cheap.
+const FEW: usize = 500;
+/// For each object that a look goes through the key rests so long: a tenth of a second for 5,000.
+const REST: Duration = Duration::from_micros(20);
+
+impl Outcome {
+    /// What comes of a look that went through so many objects, at any change of one of them. Where they are many, changes in a burst are looked
+    /// at together. `again_after` is when to look again though nothing changes.
+    pub fn of_look(objects: usize, again_after: Option<Duration>) -> Self {
+        match again_after {
+            _ if objects > FEW => Outcome::Rest { least: REST * u32::try_from(objects).unwrap_or(u32::MAX), again_after },
+            Some(delay) => Outcome::RequeueAfter(delay),
+            None => Outcome::Done,
+        }
+    }
 }
 
 /// Why a reconcile failed; the key backs off.

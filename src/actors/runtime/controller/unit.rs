@@ -211,6 +211,7 @@ impl ControllerUnit {
             let verdict = match result {
                 Ok(Ok(Outcome::Done)) => Verdict::Done,
                 Ok(Ok(Outcome::RequeueAfter(delay))) => Verdict::RequeueAfter(delay),
+                Ok(Ok(Outcome::Rest { least, again_after })) => Verdict::Rest { least, again_after },
                 // Somebody else wrote meanwhile: plan again from what the cache shows next.
                 Ok(Err(ReconcileError::Api(status))) if status.is_conflict() => {
                     tracing::debug!(controller = unit.name, %key, "conflict, will plan again");
@@ -243,7 +244,7 @@ impl ControllerUnit {
 
     fn finish(&mut self, key: ObjectKey, verdict: Verdict, cx: &mut UnitContext<'_, Self>) {
         self.done += 1;
-        if matches!(verdict, Verdict::Done | Verdict::RequeueAfter(_)) && cx.system().work().has_suspects() {
+        if matches!(verdict, Verdict::Done | Verdict::RequeueAfter(_) | Verdict::Rest { .. }) && cx.system().work().has_suspects() {
             cx.system().work().forget(self.name, &key);
         }
         if self.queue.done(&key, verdict, cx.system().instant()) {

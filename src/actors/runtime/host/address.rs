@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Addr, MailboxError, Message, dev::SendError};
+use actix::{Addr, MailboxError, Message, WeakAddr, dev::SendError};
 use troupe_api::meta::Cause;
 
 use super::Host;
@@ -26,6 +26,24 @@ impl<U: Unit> Clone for UnitAddr<U> {
     }
 }
 
+/// An address that nothing can be sent to as it is.
+pub struct WeakUnitAddr<U: Unit> {
+    addr: WeakAddr<Host<U>>,
+    entry: Arc<Entry>,
+    from: Name,
+}
+
+impl<U: Unit> WeakUnitAddr<U> {
+    /// The address, unless the unit is gone.
+    pub fn upgrade(&self) -> Option<UnitAddr<U>> {
+        Some(UnitAddr { addr: self.addr.upgrade()?, entry: self.entry.clone(), from: self.from })
+    }
+
+    pub fn path(&self) -> &Arc<str> {
+        self.entry.path()
+    }
+}
+
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TellError {
@@ -43,6 +61,12 @@ impl<U: Unit> UnitAddr<U> {
     /// The same address for messages that the unit called `from` sends.
     pub fn sent_by(&self, from: Name) -> Self {
         UnitAddr { from, ..self.clone() }
+    }
+
+    /// The same address for who keeps very many of units that live anyway: each address has a place of its own in the mailbox's bound, which takes
+    /// memory.
+    pub fn downgrade(&self) -> WeakUnitAddr<U> {
+        WeakUnitAddr { addr: self.addr.downgrade(), entry: self.entry.clone(), from: self.from }
     }
 
     /// The actix address, for recipients.

@@ -22,40 +22,58 @@ use futures::future::BoxFuture;
 /// Runs one host to its end.
 pub(crate) struct Guard<U: Unit> {
     context: Option<ContextFut<Host<U>, Context<Host<U>>>>,
-    backoff: Option<BoxFuture<'static, ()>>,
-    failures: VecDeque<Instant>,
-    /// A unit back from quarantine: another failure before then leads straight back.
-    probation: Option<Instant>,
-    policy: Policy,
+    /// `None` as long as it has not failed, as nearly all never do.
+    failures: Option<Box<Failures>>,
+    policy: Arc<Policy>,
     seat: Seat,
 }
 
+/// What is known of a unit that failed.
+#[derive(Default)]
+struct Failures {
+    backoff: Option<BoxFuture<'static, ()>>,
+    times: VecDeque<Instant>,
+    /// A unit back from quarantine: another failure before then leads straight back.
+    probation: Option<Instant>,
+}
+
+impl Failures {
+    /// Counts a failure; gives how many there were within the window, and whether the unit was on probation.
+    fn count(&mut self, now: Instant, window: Duration) -> (usize, bool) {
+        self.times.push_back(now);
+        while self.times.front().is_some_and(|first| now.saturating_duration_since(*first) > window) {
+            self.times.pop_front();
+        }
+        (self.times.len(), self.probation.take().is_some_and(|until| now < until))
+    }
+}
+
 impl<U: Unit> Guard<U> {
-    pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Policy, seat: Seat) -> Self {
-        Guard { context: Some(context), backoff: None, failures: VecDeque::new(), probation: None, policy, seat }
+    pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Arc<Policy>, seat: Seat) -> Self {
+        Guard { context: Some(context), failures: None, policy, seat }
+    }
+
+    fn failures(&mut self) -> &mut Failures {
+        self.failures.get_or_insert_default()
     }
 
     /// Counts a failure; `true` when the unit may start again.
     fn failed(&mut self, why: &str) -> bool {
-        self.seat.broken.set(true);
-        let now = tokio::time::Instant::now().into_std();
-        self.failures.push_back(now);
-        while self.failures.front().is_some_and(|first| now.saturating_duration_since(*first) > self.policy.window) {
-            self.failures.pop_front();
-        }
+        self.seat.flags.broken.set(true);
+        let window = self.policy.window;
+        let (failures, on_probation) = self.failures().count(tokio::time::Instant::now().into_std(), window);
         let path = self.seat.entry.path().clone();
         self.seat.entry.set_restarting(why);
         self.seat.system.stop_below(&path);
-        let on_probation = self.probation.take().is_some_and(|until| now < until);
-        if self.failures.len() > self.policy.intensity || on_probation {
+        if failures > self.policy.intensity || on_probation {
             if self.policy.quarantine.is_some() {
                 self.set_aside(why, !on_probation);
                 return true;
             }
-            tracing::error!(unit = %path, panic = why, failures = self.failures.len(), "unit gave up, escalating");
+            tracing::error!(unit = %path, panic = why, failures, "unit gave up, escalating");
             return false;
         }
-        let pause = self.policy.pause(self.failures.len(), self.seat.system.jitter());
+        let pause = self.policy.pause(failures, self.seat.system.jitter());
         tracing::warn!(unit = %path, panic = why, ?pause, "unit panicked, restarting");
         self.rest(pause);
         true
@@ -63,7 +81,7 @@ impl<U: Unit> Guard<U> {
 
     fn rest(&mut self, pause: Duration) {
         let entry = self.seat.entry.clone();
-        self.backoff = Some(Box::pin(async move { entry.rest(pause).await }));
+        self.failures().backoff = Some(Box::pin(async move { entry.rest(pause).await }));
     }
 
     /// Puts the unit into quarantine.
@@ -73,12 +91,14 @@ impl<U: Unit> Guard<U> {
         tracing::error!(unit = %entry.path(), panic = why, ?pause, "quarantined, retried slowly from now on");
         entry.set_quarantined();
         if first {
-            tell(why);
+            let path: &str = entry.path();
+            tell(path, why);
         }
-        self.failures.clear();
-        self.probation = Some(tokio::time::Instant::now().into_std() + pause + self.policy.window);
-        let least = self.policy.max_backoff;
-        self.backoff = Some(Box::pin(async move { entry.rest_in_quarantine(least, pause).await }));
+        let (window, least) = (self.policy.window, self.policy.max_backoff);
+        let failures = self.failures();
+        failures.times.clear();
+        failures.probation = Some(tokio::time::Instant::now().into_std() + pause + window);
+        failures.backoff = Some(Box::pin(async move { entry.rest_in_quarantine(least, pause).await }));
     }
 
     /// Drops the context; its drop polls the actor a last time, so even that is guarded.
@@ -112,9 +132,9 @@ impl<U: Unit> Future for Guard<U> {
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            if let Some(backoff) = &mut this.backoff {
+            if let Some(backoff) = this.failures.as_mut().and_then(|failures| failures.backoff.as_mut()) {
                 std::task::ready!(backoff.as_mut().poll(task));
-                this.backoff = None;
+                this.failures().backoff = None;
                 if this.seat.entry.is_ending() {
                     return this.finish();
                 }
@@ -129,7 +149,7 @@ impl<U: Unit> Future for Guard<U> {
                 continue;
             }
             let Some(context) = &mut this.context else { return Poll::Ready(()) };
-            this.seat.handled_in_poll.set(0);
+            this.seat.flags.handled_in_poll.set(0);
             match catch_unwind(AssertUnwindSafe(|| Pin::new(context).poll(task))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(())) => return this.finish(),

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use troupe_api::meta::Cause;
 
-pub use self::address::{TellError, UnitAddr};
+pub use self::address::{TellError, UnitAddr, WeakUnitAddr};
 pub(crate) use self::guard::Guard;
 use super::{
     chaos::die_if,
@@ -71,7 +71,7 @@ pub struct Host<U: Unit> {
     unit: Option<U>,
     factory: Factory<U>,
     /// `None` before the first one: of units of which there is one per object most never have any.
-    tasks: Option<JoinSet<()>>,
+    tasks: Option<Box<JoinSet<()>>>,
     seat: Seat,
 }
 
@@ -80,14 +80,20 @@ pub struct Host<U: Unit> {
 pub(crate) struct Seat {
     pub system: System,
     pub entry: Arc<Entry>,
-    pub handled_in_poll: Rc<Cell<u32>>,
-    pub broken: Rc<Cell<bool>>,
+    pub flags: Rc<Flags>,
+}
+
+/// What they tell each other.
+#[derive(Default)]
+pub(crate) struct Flags {
+    pub handled_in_poll: Cell<u32>,
+    pub broken: Cell<bool>,
 }
 
 /// What a unit may do while it handles a message.
 pub struct UnitContext<'a, U: Unit> {
     ctx: &'a mut Context<Host<U>>,
-    tasks: &'a mut Option<JoinSet<()>>,
+    tasks: &'a mut Option<Box<JoinSet<()>>>,
     seat: &'a Seat,
     cause: Cause,
 }
@@ -121,14 +127,14 @@ impl<U: Unit> Host<U> {
         let chaos = self.seat.entry.chaos();
         assert!(!chaos.take_poison(), "killed by the chaos switch");
         die_if(chaos.is_poisoned(""));
-        let handled = self.seat.handled_in_poll.get() + 1;
-        self.seat.handled_in_poll.set(handled);
+        let handled = self.seat.flags.handled_in_poll.get() + 1;
+        self.seat.flags.handled_in_poll.set(handled);
         let delay = chaos.delay();
         // The mailbox must rest during these waits: that is their purpose.
         if !delay.is_zero() {
             ctx.wait(wrap_future(tokio::time::sleep(delay)));
         } else if handled >= MESSAGES_PER_POLL {
-            self.seat.handled_in_poll.set(0);
+            self.seat.flags.handled_in_poll.set(0);
             ctx.wait(wrap_future(give_way()));
         }
     }
@@ -151,7 +157,7 @@ impl<U: Unit> Actor for Host<U> {
             tasks.abort_all();
         }
         if let Some(mut unit) = self.unit.take()
-            && !self.seat.broken.get()
+            && !self.seat.flags.broken.get()
         {
             unit.stopped();
         }
@@ -163,7 +169,7 @@ impl<U: Unit> Supervised for Host<U> {
         // Which aborts them.
         self.tasks = None;
         self.unit = None;
-        self.seat.broken.set(false);
+        self.seat.flags.broken.set(false);
     }
 }
 

@@ -10,7 +10,7 @@ use actix::Message;
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, SystemClock};
 
-use super::{TellError, UnitAddr, UnitContext};
+use super::{Guard, TellError, UnitAddr, UnitContext};
 use crate::{
     runtime::{
         directory::ActorState,
@@ -80,6 +80,11 @@ async fn restarted(system: &System, path: &str, times: u64) {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), reached).await.expect("it restarts in time");
+}
+
+#[test]
+fn what_is_kept_for_each_unit_is_small() {
+    assert!(size_of::<Guard<Counter>>() <= 512, "{}: there are as many as objects", size_of::<Guard<Counter>>());
 }
 
 #[actix::test]
@@ -184,8 +189,8 @@ async fn fails_again_and_again(system: System) {
     let told = Arc::new(AtomicUsize::new(0));
     let parent = system.spawn("pods", policy(), |_| Counter::default());
     let hears = told.clone();
-    let per_object = Policy::per_object(move |why| {
-        assert_eq!(why, "poisoned by the chaos switch");
+    let per_object = Policy::per_object_at(move |path, why| {
+        assert_eq!((path, why), ("pods/bad", "poisoned by the chaos switch"));
         hears.fetch_add(1, Relaxed);
     });
     let bad = system.spawn("pods/bad", per_object.clone(), |_| Counter::default());

@@ -23,6 +23,51 @@ fn a_key_added_twice_runs_once_and_one_added_in_flight_runs_again() {
 }
 
 #[test]
+fn what_is_added_to_a_key_at_rest_is_one_attempt_after_it() {
+    let (mut queue, now) = (queue(), Instant::now());
+    let rest = |again_after| Verdict::Rest { least: Duration::from_millis(100), again_after };
+    let after = |milliseconds| now + Duration::from_millis(milliseconds);
+    queue.add(1, Cause::default());
+    assert!(queue.next(now).is_some());
+    // What came while it was in flight waits as well.
+    queue.add(1, Cause::default());
+    queue.done(&1, rest(None), now);
+    queue.add(1, Cause::default());
+    queue.add(1, Cause::default());
+    assert!(queue.next(after(99)).is_none());
+    assert_eq!(queue.next_due(), Some(after(100)));
+    assert!(queue.next(after(100)).is_some());
+    assert!(queue.next(after(100)).is_none());
+    queue.done(&1, rest(None), after(100));
+    assert!(queue.next(after(200)).is_none(), "nobody added it");
+    assert_eq!((queue.next_due(), queue.slots.len()), (None, 0));
+    queue.add(1, Cause::default());
+    assert!(queue.next(after(200)).is_some(), "it has rested");
+}
+
+#[test]
+fn a_key_at_rest_keeps_its_appointments() {
+    let (mut queue, now) = (queue(), Instant::now());
+    let after = |milliseconds| now + Duration::from_millis(milliseconds);
+    let rest = |again_after| Verdict::Rest { least: Duration::from_millis(100), again_after };
+    queue.add(1, Cause::default());
+    assert!(queue.next(now).is_some());
+    queue.done(&1, rest(Some(Duration::from_millis(500))), now);
+    queue.add_after(1, Duration::from_millis(300), Cause::default(), now);
+    assert!(queue.next(after(299)).is_none());
+    assert!(queue.next(after(300)).is_some());
+    queue.done(&1, rest(Some(Duration::from_millis(10))), after(300));
+    assert!(queue.next(after(399)).is_none(), "not before its rest is over");
+    assert!(queue.next(after(400)).is_some());
+    queue.done(&1, rest(None), after(400));
+    queue.add(1, Cause::default());
+    queue.set_aside(1);
+    assert!(queue.next(after(1000)).is_none());
+    queue.release(&1);
+    assert!(queue.next(after(1000)).is_some());
+}
+
+#[test]
 fn a_key_that_is_set_aside_is_not_tried_until_it_is_released() {
     let (mut queue, now) = (queue(), Instant::now());
     queue.add(1, Cause::default());
@@ -96,7 +141,10 @@ proptest! {
             match action {
                 0 => { queue.add(key, Cause::default()); wanted.insert(key); }
                 1 => if let Some((key, _)) = queue.next(now) { prop_assert!(flying.insert(key)); wanted.remove(&key); },
-                2 => if let Some(key) = flying.pop_first() { queue.done(&key, Verdict::Done, now); },
+                2 => if let Some(key) = flying.pop_first() {
+                    let least = Duration::from_millis(wait);
+                    queue.done(&key, if wait % 2 == 0 { Verdict::Done } else { Verdict::Rest { least, again_after: None } }, now);
+                },
                 _ => if let Some(key) = flying.pop_first() { queue.done(&key, Verdict::Failed, now); wanted.insert(key); },
             }
         }

@@ -60,6 +60,10 @@ impl Extenders {
         Extenders { all: all.into() }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Those whose business a pod is and that have something to say at one of these verbs.
     fn interested(&self, pod: &Pod, asked: impl Fn(&ExtenderSettings) -> bool) -> Vec<Arc<Extender>> {
         self.all.iter().filter(|extender| asked(&extender.settings) && extender.settings.is_interested(pod)).cloned().collect()

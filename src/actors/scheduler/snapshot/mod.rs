@@ -47,9 +47,15 @@ pub struct Snapshot {
     /// How many placed pods use a claim.
     claims: HashMap<ObjectKey, usize>,
     labels: KnownLabels,
+    has_slim_nodes: bool,
 }
 
 impl Snapshot {
+    /// One that keeps of each node no more than plugins ask about: whole ones are several times as large.
+    pub fn of_slim_nodes() -> Self {
+        Snapshot { has_slim_nodes: true, ..Snapshot::default() }
+    }
+
     pub fn nodes(&self) -> &[Arc<NodeInfo>] {
         &self.nodes
     }
@@ -146,6 +152,9 @@ impl Snapshot {
             let known = Arc::make_mut(&mut self.nodes[at]);
             let (before, images) = (known.node.clone(), known.images.clone());
             known.set_node(node);
+            if self.has_slim_nodes {
+                known.slim();
+            }
             let now = known.images.clone();
             if now != images {
                 self.count_images(&images, false);
@@ -157,7 +166,10 @@ impl Snapshot {
             return;
         }
         let at = self.nodes.len();
-        let info = NodeInfo::new(node, at);
+        let mut info = NodeInfo::new(node, at);
+        if self.has_slim_nodes {
+            info.slim();
+        }
         self.count_images(&info.images, true);
         self.pod_counts.set_node(at, &info);
         self.index.insert(name.clone(), at);

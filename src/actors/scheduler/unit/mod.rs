@@ -127,7 +127,8 @@ impl SchedulerUnit {
             gangs,
             subscriptions: Vec::new(),
             queue: SchedulingQueue::new(backoffs),
-            snapshot: Snapshot::default(),
+            // Extenders are told of whole nodes.
+            snapshot: if extenders.is_empty() { Snapshot::of_slim_nodes() } else { Snapshot::default() },
             profiles,
             waiting: parts.waiting,
             extenders,

@@ -113,14 +113,19 @@ impl SchedulerUnit {
         let was_assumed = self.assumed.contains_key(key);
         self.forget(key);
         // One that is gone or finished by now is news that comes.
-        let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return };
+        let Some(cached) = self.pods.get(key) else { return };
+        let pod = cached.object;
         let Some(node) = place_of(&pod) else { return };
         if let Some(group) = group_of(&pod)
             && self.note_member(key, &group, true)
         {
             self.group_changed(&group, now);
         }
-        let before = self.snapshot.set_pod(node, &pod).filter(|_| !was_assumed);
+        let mut placed = PlacedPod::of(&pod);
+        // The cache has the same texts.
+        placed.demand.key = key.clone();
+        placed.uid = cached.stored.meta().uid.clone();
+        let before = self.snapshot.set_placed(node, placed).filter(|_| !was_assumed);
         let Some(new) = self.snapshot.pod(key).cloned() else { return };
         match before {
             None => self.cluster_changed(ClusterChange::PodAdded(new), now),

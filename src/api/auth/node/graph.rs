@@ -15,6 +15,7 @@ use crate::{
     auth::followed::Followed,
     meta::{GroupResource, ObjectKey},
     service::{ListerChange, Listers},
+    shared::Shared,
 };
 
 /// The graph over the caches.
@@ -28,7 +29,10 @@ struct Edges {
     pods: Followed,
     volumes: Followed,
     /// Each bound pod with its node and what it leads to.
-    bound: HashMap<ObjectKey, (Arc<str>, Vec<Reference>)>,
+    bound: HashMap<ObjectKey, (Arc<str>, Arc<[Reference]>)>,
+    nodes: Shared<str>,
+    /// Pods of one template lead to the same.
+    references: Shared<[Reference]>,
     /// The nodes whose pods lead to an object.
     users: Uses<Reference, Arc<str>>,
     /// Claimed volumes: the claim, and the secrets they are mounted with.
@@ -70,9 +74,11 @@ impl Edges {
         if let Some(old) = &change.old
             && let Some((node, gone)) = self.bound.remove(&old.key)
         {
-            for reference in &gone {
+            for reference in &*gone {
                 self.users.release(reference, &node);
             }
+            self.nodes.let_go(&node);
+            self.references.let_go(&gone);
         }
         let Some(new) = &change.new else { return };
         let pod = new.to_object();
@@ -80,8 +86,8 @@ impl Edges {
         if node.is_empty() {
             return;
         }
-        let (node, found): (Arc<str>, _) = (node.into(), references::of_pod(&pod));
-        for reference in &found {
+        let (node, found) = (self.nodes.share(node), self.references.share(references::of_pod(&pod)));
+        for reference in &*found {
             self.users.hold(reference, &node);
         }
         self.bound.insert(new.key.clone(), (node, found));

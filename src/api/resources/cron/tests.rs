@@ -72,6 +72,6 @@ fn a_schedule_without_a_minute_or_an_hour_never_comes_and_costs_nothing_to_ask()
         let schedule = parse(text).expect("upstream takes it");
         let begun = std::time::Instant::now();
         assert_eq!(schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC), None, "{text}");
-        assert!(begun.elapsed() < std::time::Duration::from_millis(500), "{text} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{text} took {:?}", begun.elapsed());
     }
 }

@@ -1,4 +1,5 @@
-//! `/openapi/v3`, the index and a document per group and version, and `/openapi/v2`, remembered until the resource table changes.
+//! `/openapi/v3`, the index and a document per group and version, and `/openapi/v2`, remembered until the resource table changes. Documents that
+//! are of no version of a group, such as `/openapi/v3/apis/apps`, are made once.
 
 use std::{
     collections::BTreeMap,
@@ -88,6 +89,8 @@ impl Made {
 /// What a document was made of.
 enum Source {
     Rows(Vec<Arc<Resource>>),
+    /// Its path alone.
+    Page,
     /// It came from another server.
     Text(Bytes),
 }
@@ -98,6 +101,7 @@ impl Source {
             (Source::Rows(rows), Source::Rows(others)) => {
                 rows.len() == others.len() && rows.iter().zip(others).all(|(row, other)| Arc::ptr_eq(row, other))
             }
+            (Source::Page, Source::Page) => true,
             (Source::Text(text), Source::Text(other)) => text == other,
             _ => false,
         }
@@ -238,7 +242,7 @@ impl OpenApiReply {
 
 fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMap<String, Arc<Made>>) -> BTreeMap<String, Arc<Made>> {
     let mut rows: BTreeMap<String, (GroupVersion, Vec<Arc<Resource>>)> = BTreeMap::new();
-    for row in registry.rows() {
+    for row in registry.rows().iter().filter(|row| row.is_told) {
         for served in row.served.iter().filter(|served| !registry.is_elsewhere(&row.group, &served.version)) {
             let made = || (GroupVersion::new(row.group.clone(), served.version.clone()), Vec::new());
             rows.entry(path_of(&row.group, &served.version)).or_insert_with(made).1.push(row.clone());
@@ -256,6 +260,13 @@ fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMa
         let make = |rows: Source| of_rows(source, registry, rows, &group_version);
         add(path, Source::Rows(rows), &make);
     }
+    for path in source.pages(registry) {
+        let make = |page: Source| {
+            let document = Document::of(&source.page(&path)?);
+            Some(Made::of(page, GroupVersion::new("", ""), document))
+        };
+        add(path.clone(), Source::Page, &make);
+    }
     for remote in registry.aggregated().versions() {
         if let Some(DocumentV3::Made(text)) = &remote.documents.v3 {
             let group_version = GroupVersion::new(remote.discovered.group.clone(), remote.discovered.version.clone());
@@ -270,7 +281,7 @@ fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMa
 fn of_rows(source: &dyn OpenApiSource, registry: &Registry, rows: Source, group_version: &GroupVersion) -> Option<Made> {
     let hash = match &rows {
         Source::Rows(rows) => source.hash(rows, group_version),
-        Source::Text(_) => None,
+        Source::Page | Source::Text(_) => None,
     };
     if let Some(hash) = hash {
         return Some(Made { source: rows, group_version: group_version.clone(), hash: hash.into(), document: OnceLock::new() });

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use k8s_openapi::{
-    api, apiextensions_apiserver::pkg::apis::apiextensions, apimachinery::pkg::apis::meta, kube_aggregator::pkg::apis::apiregistration,
+    api,
+    apiextensions_apiserver::pkg::apis::apiextensions,
+    apimachinery::pkg::{apis::meta, version},
+    kube_aggregator::pkg::apis::apiregistration,
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -27,6 +30,9 @@ impl Descriptions {
         add_roots(&group_version.to_string(), &mut generator);
         let definitions = generator.take_definitions(false);
         let mut definitions: HashMap<_, _> = definitions.into_iter().map(|(name, schema)| (name, documented(&schema))).collect();
+        if let Some(event) = definitions.get_mut(WATCH_EVENT) {
+            tell_of_object(event);
+        }
         if group_version.to_string() == "metrics.k8s.io/v1beta1" {
             definitions.extend(usage_metrics());
         }
@@ -40,12 +46,37 @@ impl Descriptions {
 
 /// The text of a field that every object has: `apiVersion`, `kind`, `metadata`.
 pub fn of_every_object(field: &str) -> &'static str {
-    static EVERY: LazyLock<Option<Documented>> = LazyLock::new(|| {
-        let mut generator = SchemaSettings::draft2020_12().into_generator();
-        root::<api::core::v1::ConfigMap>(&mut generator);
-        generator.take_definitions(false).get("io.k8s.api.core.v1.ConfigMap").map(documented)
-    });
-    EVERY.as_ref().and_then(|documented| documented.fields.get(field)).map_or("", String::as_str)
+    static EVERY: LazyLock<Option<Documented>> = LazyLock::new(|| alone::<api::core::v1::ConfigMap>("io.k8s.api.core.v1.ConfigMap"));
+    of_field(&EVERY, field)
+}
+
+/// The text of a field of the options of deletions.
+pub fn of_deletion(field: &str) -> &'static str {
+    static OPTIONS: LazyLock<Option<Documented>> =
+        LazyLock::new(|| alone::<meta::v1::DeleteOptions>("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"));
+    of_field(&OPTIONS, field)
+}
+
+fn of_field(documented: &'static LazyLock<Option<Documented>>, field: &str) -> &'static str {
+    documented.as_ref().and_then(|documented| documented.fields.get(field)).map_or("", String::as_str)
+}
+
+/// What a type says of itself.
+fn alone<T: JsonSchema>(name: &str) -> Option<Documented> {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    root::<T>(&mut generator);
+    generator.take_definitions(false).get(name).map(documented)
+}
+
+const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
+
+/// The type says of events in its second paragraph what their object is.
+fn tell_of_object(event: &mut Documented) {
+    if let Some((whole, object)) = event.description.split_once("\n\n") {
+        let (whole, object) = (whole.to_owned(), object.trim_end().to_owned());
+        event.fields.insert("object".to_owned(), object);
+        event.description = whole;
+    }
 }
 
 const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
@@ -104,11 +135,15 @@ fn root<T: JsonSchema>(generator: &mut SchemaGenerator) {
 
 /// Types that every document holds.
 fn common(generator: &mut SchemaGenerator) {
+    root::<meta::v1::APIGroupList>(generator);
     root::<meta::v1::APIResourceList>(generator);
+    root::<meta::v1::APIVersions>(generator);
     root::<meta::v1::DeleteOptions>(generator);
     root::<meta::v1::ListMeta>(generator);
     root::<meta::v1::Patch>(generator);
     root::<meta::v1::Status>(generator);
+    root::<meta::v1::WatchEvent<()>>(generator);
+    root::<version::Info>(generator);
     root::<api::autoscaling::v1::Scale>(generator);
     root::<api::policy::v1::Eviction>(generator);
     root::<api::authentication::v1::TokenRequest>(generator);

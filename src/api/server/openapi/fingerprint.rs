@@ -5,19 +5,19 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::json;
 use sha2::{Digest, Sha512};
+
+use super::{Room, document, order};
 use troupe_api::{
     meta::{GroupVersion, Object},
     resources::{Registry, Resource, SchemaSource, definitions::definition::Definition},
     stored::StoredObject,
 };
 
-use super::{Room, document};
-
 /// Changes with how documents are made, as it may from one release to the next: the hash of the document of a sample.
 static FORM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let registry = Registry::new(sample().map(Arc::new).into_iter().collect());
     let made = document(&registry, &GroupVersion::new("example.com", "v1"), &mut Room::of_group());
-    Sha512::digest(made.unwrap_or_default().to_string()).to_vec()
+    Sha512::digest(order::bytes(&made.unwrap_or_default(), order::Form::Document)).to_vec()
 });
 
 /// The hash; `None` where the document has a built-in kind.
@@ -39,7 +39,8 @@ fn add(hash: &mut Sha512, row: &Resource, version: &str) -> Option<()> {
     let SchemaSource::Defined(schema) = &served.schema else { return None };
     let subresources = served.subresources.iter().map(|subresource| subresource.name).collect::<Vec<_>>().join(",");
     let scope = if row.namespaced { "Namespaced" } else { "Cluster" };
-    let names = [&*row.group, version, &*row.plural, &*row.kind, &*row.list_kind, scope, &*subresources];
+    let selectable = served.selectable.join(",");
+    let names = [&*row.group, version, &*row.plural, &*row.kind, &*row.list_kind, scope, &*subresources, &*selectable];
     let text = schema.text();
     for part in names.map(str::as_bytes).into_iter().chain([&*text]) {
         hash.update(part.len().to_le_bytes());
@@ -57,7 +58,8 @@ fn sample() -> Option<Resource> {
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "samples.example.com"},
         "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
-        "status": {"acceptedNames": names, "conditions": [{"type": "NamesAccepted", "status": "True"}]},
+        "status": {"acceptedNames": names, "conditions": [
+            {"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}]},
     });
     let stored = StoredObject::from_object(&Object::from_value(definition)?).ok()?;
     Definition::read(&stored)?.resource()

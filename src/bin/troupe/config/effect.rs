@@ -73,7 +73,8 @@ fn takers(setting: &str) -> &'static [Part] {
         | "allowedUnsafeSysctls"
         | "manifestsDir"
         | "nodeHeartbeat"
-        | "proxyHealthzBindAddress" => &[Part::Node],
+        | "proxyHealthzBindAddress"
+        | "proxyMetricsBindAddress" => &[Part::Node],
         "conntrackMaxPerCore" | "conntrackMin" | "conntrackTcpTimeoutEstablished" | "conntrackTcpTimeoutCloseWait" => &[Part::Node],
         // A test sees to it that every setting stands above.
         _ => &[],

@@ -77,6 +77,7 @@ impl Settings {
             load_balancer_pool,
             kubelet_port,
             proxy_healthz_bind_address,
+            proxy_metrics_bind_address,
             conntrack_max_per_core,
             conntrack_min,
             conntrack_tcp_timeout_established,

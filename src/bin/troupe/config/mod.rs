@@ -72,6 +72,8 @@ pub struct Config {
     pub kubelet_port: u16,
     /// Where the service proxy tells its health, if it does.
     pub proxy_healthz_bind_address: Option<SocketAddr>,
+    /// Where it tells its metrics and its mode, if it does.
+    pub proxy_metrics_bind_address: Option<SocketAddr>,
     /// What the service proxy asks of the kernel's connection tracking.
     pub conntrack: ConntrackSettings,
     /// The addresses that other machines know this one by; the first is the one to name where there is room for one.

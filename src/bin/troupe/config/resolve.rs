@@ -1,7 +1,7 @@
 //! From settings to the configuration: every default is filled in.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -84,7 +84,16 @@ impl Settings {
             component_port: settings.component_port,
             load_balancer_pool: settings.load_balancer_pool.map(|text| text.parse()).transpose().context("--load-balancer-pool")?,
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
-            proxy_healthz_bind_address: healthz_address(settings.proxy_healthz_bind_address.as_deref(), every_address(&of_cluster))?,
+            proxy_healthz_bind_address: told_at(
+                "--proxy-healthz-bind-address",
+                settings.proxy_healthz_bind_address.as_deref(),
+                SocketAddr::new(every_address(&of_cluster), 10256),
+            )?,
+            proxy_metrics_bind_address: told_at(
+                "--proxy-metrics-bind-address",
+                settings.proxy_metrics_bind_address.as_deref(),
+                (Ipv4Addr::LOCALHOST, 10249).into(),
+            )?,
             conntrack,
             node_ips,
             node_name: settings.node_name.map_or_else(host_name, Ok)?,
@@ -134,16 +143,15 @@ impl Settings {
     }
 }
 
-/// Where the service proxy's health is told: an address, with its port or with upstream's.
-fn healthz_address(given: Option<&str>, usual: IpAddr) -> Result<Option<SocketAddr>> {
-    const PORT: u16 = 10256;
+/// Where the service proxy tells of itself, as a flag says: an address, with its port or with upstream's.
+fn told_at(flag: &str, given: Option<&str>, usual: SocketAddr) -> Result<Option<SocketAddr>> {
     match given {
-        None => Ok(Some(SocketAddr::new(usual, PORT))),
+        None => Ok(Some(usual)),
         Some("") => Ok(None),
         Some(text) => {
-            let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT)));
-            let address = address.with_context(|| format!("--proxy-healthz-bind-address {text:?} is no address, with or without a port"))?;
-            ensure!(address.port() != 0, "--proxy-healthz-bind-address {text} needs a port; leave the whole empty for none");
+            let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, usual.port())));
+            let address = address.with_context(|| format!("{flag} {text:?} is no address, with or without a port"))?;
+            ensure!(address.port() != 0, "{flag} {text} needs a port; leave the whole empty for none");
             Ok(Some(address))
         }
     }
@@ -196,6 +204,7 @@ impl Config {
             load_balancer_pool: self.load_balancer_pool.as_ref().map(ToString::to_string),
             kubelet_port: Some(self.kubelet_port),
             proxy_healthz_bind_address: Some(self.proxy_healthz_bind_address.map_or_else(String::new, |address| address.to_string())),
+            proxy_metrics_bind_address: Some(self.proxy_metrics_bind_address.map_or_else(String::new, |address| address.to_string())),
             conntrack_max_per_core: Some(self.conntrack.max_per_core),
             conntrack_min: Some(self.conntrack.min),
             conntrack_tcp_timeout_established: Some(self.conntrack.tcp_established.as_secs()),
@@ -274,8 +283,6 @@ fn signed(seconds: u64) -> Result<SignedDuration, std::num::TryFromIntError> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use serde_json::json;
 
     use super::*;
@@ -283,7 +290,7 @@ mod tests {
     #[test]
     fn the_proxys_health_is_told_at_an_address_or_nowhere() {
         let told = |given| {
-            healthz_address(given, Ipv4Addr::UNSPECIFIED.into())
+            told_at("--proxy-healthz-bind-address", given, (Ipv4Addr::UNSPECIFIED, 10256).into())
                 .map(|address| address.map(|address| address.to_string()))
                 .map_err(|error| error.to_string())
         };
@@ -333,6 +340,7 @@ mod tests {
             "clusterDns" => json!("10.96.0.10"),
             "loadBalancerPool" => json!("192.0.2.0/28"),
             "proxyHealthzBindAddress" => json!("0.0.0.0:10256"),
+            "proxyMetricsBindAddress" => json!("127.0.0.1:10249"),
             "serviceCidr" => json!("10.96.0.0/16,fd00:1::/112"),
             "podCidr" => json!("10.244.0.0/16,fd00:2::/56"),
             "nodeCidrMaskSizeIpv4" => json!(25),

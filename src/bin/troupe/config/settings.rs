@@ -96,6 +96,9 @@ pub struct Settings {
     /// Address and port of the service proxy's health; nothing for nowhere [default: port 10256 of all addresses]
     #[arg(long)]
     pub proxy_healthz_bind_address: Option<String>,
+    /// Address and port of the service proxy's metrics and mode; nothing for nowhere [default: 127.0.0.1:10249]
+    #[arg(long)]
+    pub proxy_metrics_bind_address: Option<String>,
     /// Connections that this node follows for each of its processors; 0 leaves the machine's limit [default: 32768]
     #[arg(long)]
     pub conntrack_max_per_core: Option<u64>,

@@ -100,7 +100,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         }
     }
     confinement::confine_control_plane(&config)?;
-    memory::forget_startup_code_soon();
+    memory::forget_startup_soon();
     let process = format!("{}@{}{}", process_name(&running), config.node_name, if safe { SAFE_MODE } else { "" });
     let launch = Launch { config, daemon: instance::CONTROL_PLANE, parts, safe };
     super::run(launch, process, |config, system| async move {

@@ -143,7 +143,7 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     }
     report(&preflight::check_node(&Claimant { config: &config, daemon: instance::NODE, parts: parts.clone() }))?;
     confinement::confine_node()?;
-    memory::forget_startup_code_soon();
+    memory::forget_startup_soon();
     let process = format!("node@{}", config.node_name);
     let launch = Launch { config, daemon: instance::NODE, parts, safe: false };
     super::run(launch, process, |config, system| async move {

@@ -59,6 +59,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.log_policy = log_policy(kubelet)?;
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
     options.backoff = BackoffPolicy::at_most(longest);
+    options.seccomp_default = kubelet.flag("seccompDefault");
     options.allowed_unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     Ok(())
 }

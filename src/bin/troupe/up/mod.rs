@@ -115,7 +115,7 @@ pub fn run(arguments: UpArgs) -> Result<()> {
         return Ok(());
     }
     confinement::confine_node()?;
-    memory::forget_startup_code_soon();
+    memory::forget_startup_soon();
     let progress = RefCell::new(Progress::new(arguments.progress_file));
     let launch = Launch { config, daemon: instance::UP, parts, safe };
     launch.run(

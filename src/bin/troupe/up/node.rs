@@ -202,6 +202,7 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
     let options = HealthOptions {
         node_name: config.node_name.clone(),
         bind_address: config.proxy_healthz_bind_address,
+        metrics_bind_address: config.proxy_metrics_bind_address,
         listen: config.every_address(),
         services: caches.cache(),
         slices: caches.cache(),

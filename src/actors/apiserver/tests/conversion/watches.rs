@@ -14,7 +14,7 @@ use super::{
 
 /// The next event: what happened, to whom, and its host in v2 or v1.
 async fn next(watch: &mut WatchStream) -> (EventType, String, String) {
-    match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time").expect("goes on") {
+    match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time").expect("goes on") {
         WatchItem::Event { event, object, .. } => {
             let tree = object.to_object();
             let field = if tree.api_version() == "example.com/v2" { "host" } else { "hostPort" };

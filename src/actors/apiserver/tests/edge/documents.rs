@@ -81,8 +81,9 @@ async fn documents_offer_those_patches_that_the_server_takes() {
         "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
     assert_eq!(door.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.status, 201);
     let dogs = "/apis/example.com/v1/namespaces/default/dogs";
+    // It is told of when it is established, which is after it is served.
     for _ in 0..500 {
-        if door.get(dogs).await.status == 200 {
+        if door.get("/apis/example.com/v1").await.status == 200 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -127,5 +128,7 @@ async fn discovery_tells_of_what_a_watch_said_is_established() {
     let listed = door.get("/apis/example.com/v1").await;
     assert_eq!((listed.status.as_u16(), &listed.json()["resources"][0]["name"]), (200, &json!("birds")));
     assert_eq!(door.get("/apis/example.com").await.status, 200);
+    let described = door.get("/openapi/v3/apis/example.com/v1").await;
+    assert_eq!((described.status.as_u16(), &described.json()["info"]["version"]), (200, &json!("v0.1.0")));
     door.close().await;
 }

@@ -154,7 +154,17 @@ async fn histories_are_linearizable_and_watches_complete_while_etcd_members_die(
     let end = Rc::new(Cell::new(None));
     let watches: Vec<_> = apis.iter().map(|api| actix_rt::spawn(follow(api.clone(), from, end.clone()))).collect();
     let workers: Vec<_> = (0..8).map(|n| actix_rt::spawn(run.clone().work(apis[n % 2].clone(), n))).collect();
+    let has_enough = || {
+        let history = run.history.borrow();
+        let writes = history.iter().filter(|operation| operation.write).count();
+        writes > 50 && history.len() - writes > 50
+    };
+    let latest = Instant::now() + Duration::from_secs(seconds + 60);
     kill_members(&mut cluster, Instant::now() + Duration::from_secs(seconds)).await;
+    // A slow disk takes few writes.
+    while !has_enough() && Instant::now() < latest {
+        kill_members(&mut cluster, Instant::now() + Duration::from_secs(5)).await;
+    }
     run.stop.set(true);
     join_all(workers).await.into_iter().for_each(|worker| worker.expect("no panic"));
     let history = run.history.take();

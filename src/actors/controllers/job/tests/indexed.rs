@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{
-    super::{indexes::Indexes, is_finished, template::INDEX},
+    super::{indexes::Indexes, is_finished, pod::INDEX},
     World, indexed, pairs,
 };
 

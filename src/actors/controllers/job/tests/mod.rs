@@ -17,9 +17,9 @@ use super::{
     is_finished,
     orphans::is_orphan,
     plan::{Action, Plan, Snapshot, plan},
-    template::index_of,
+    pod::{JobPod, index_of},
 };
-use crate::controllers::owners::controller_reference;
+use crate::{controllers::owners::controller_reference, runtime::cache::digest_of};
 
 fn job(spec: Value) -> Job {
     let template = json!({"metadata": {"labels": {"job": "j"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "a"}]}});
@@ -58,7 +58,7 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
-        let pods: Vec<Arc<Pod>> = self.pods.iter().cloned().map(Arc::new).collect();
+        let pods: Vec<Arc<JobPod>> = self.pods.iter().map(digest_of).collect();
         plan(&Snapshot { job: &self.job, pods: &pods, backoff: &self.backoff }, self.now)
     }
 

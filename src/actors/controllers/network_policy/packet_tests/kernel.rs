@@ -47,7 +47,7 @@ const SEED_VARIABLE: &str = "TROUPE_SEED";
 /// How many packets each cluster is asked with.
 const CASES_A_CLUSTER: usize = 25;
 /// How long a packet may take that arrives or is refused for certain.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long others are waited for, which should not arrive or need not.
 const GRACE: Duration = Duration::from_millis(30);
 

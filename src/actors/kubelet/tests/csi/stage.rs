@@ -31,7 +31,7 @@ use crate::{
     runtime::system::{System, SystemOptions},
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 pub const STAGES: [RpcType; 3] = [RpcType::StageUnstageVolume, RpcType::GetVolumeStats, RpcType::ExpandVolume];
 
 /// Knows nobody's credentials.

@@ -24,14 +24,14 @@ use crate::{
     kubelet::{
         cgroups::limit::{Limits, limit_pod as write_limits},
         device_plugins,
-        env::{EnvInputs, References, environment, services::service_variables},
+        env::{EnvInputs, References, environment, files, services::service_variables},
         events::Note,
         images::{self, PullPolicy},
         lines,
         resize::PodAmounts,
         resolv,
         volumes::{
-            block, disk,
+            self, block, disk,
             mounts::{Mounts, mounts},
             subpath,
         },
@@ -238,10 +238,17 @@ async fn configure(
     let links = step.pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
     let all = context.cluster.services(&step.id.namespace);
     let services = service_variables(all.iter().map(|service| &**service), &step.id.namespace, links);
-    let inputs =
-        EnvInputs { pod: &step.pod, references, services: &services, pod_ips: &ips, node_ips: &context.node_ips, machine: context.unreserved };
-    let env = environment(&inputs, container).map_err(|error| error.to_string())?;
     let paths = context.paths(&step.id.uid);
+    let inputs = EnvInputs {
+        pod: &step.pod,
+        references,
+        files: &files::read(&paths, volumes::volumes(&step.pod), container).await,
+        services: &services,
+        pod_ips: &ips,
+        node_ips: &context.node_ips,
+        machine: context.unreserved,
+    };
+    let env = environment(&inputs, container).map_err(|error| error.to_string())?;
     let mut planned = mounts(&paths, &step.pod, container, &env, attempt)?;
     make_recursively_read_only(step, container, &mut planned.mounts).await?;
     let termination = paths.termination_file(&container.name, attempt);
@@ -261,6 +268,7 @@ async fn configure(
         hugepages: &context.hugepages,
         masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,
+        seccomp_default: context.seccomp_default,
     };
     let mut config = container_config(&step.pod, container, inputs)?;
     if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {

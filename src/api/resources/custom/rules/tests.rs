@@ -84,7 +84,7 @@ fn a_hostile_schema_costs_so_much_and_no_more() {
         let schema = json!({"type": "array", "items": {"type": "string", "allOf": all}});
         let begun = std::time::Instant::now();
         let told = told(schema, json!(entries));
-        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
         assert_eq!(told[0], format!("<nil>: Invalid value: \"\": {want}"));
     }
 }

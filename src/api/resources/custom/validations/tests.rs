@@ -133,7 +133,7 @@ fn the_budget_of_an_object_ends() {
     let told = told(&schema, object, None);
     let wanted = "Invalid value: \"array\": validation failed due to running out of cost budget, no further validation rules will be run";
     assert!(told.len() == 1 && told[0].ends_with(wanted), "{told:?}");
-    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(90), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -189,6 +189,6 @@ fn what_is_shared_many_times_is_charged_as_it_is_gone_through() {
         let begun = std::time::Instant::now();
         let told = told(&schema, json!({"spec": {"n": 1}}), None);
         assert!(told.len() == 1 && told[0].contains("cost"), "{told:?}");
-        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

@@ -118,5 +118,5 @@ fn what_collides_with_everything_is_told_of_in_part_and_soon() {
     let of = |items: Vec<Value>| said(&[], json!({"spec": {"volumes": [{"name": "v", "secret": {"secretName": "s", "items": items}}]}}));
     assert_eq!(of(items).len(), MOST);
     assert_eq!(of(apart), [""; 0]);
-    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "it takes as long as it is to read");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "it takes as long as it is to read");
 }

@@ -2,7 +2,14 @@
 
 use serde_json::json;
 
-use super::{client::Door, fake::FakeService};
+use super::{
+    client::{Connection, Door},
+    fake::FakeService,
+};
+
+async fn text(connection: &mut Connection, path: &str) -> String {
+    String::from_utf8(connection.get(path).await.body.to_vec()).expect("UTF-8")
+}
 
 #[actix_web::test]
 async fn legacy_discovery_lists_groups_versions_and_resources() {
@@ -70,6 +77,59 @@ async fn openapi_documents_are_cached_by_hash() {
     let stale = admin.get("/openapi/v3/apis/apps/v1?hash=OLD").await;
     assert_eq!((stale.status.as_u16(), stale.header("location")), (301, url.as_str()));
     assert_eq!(admin.get("/openapi/v3/apis/nonsense/v1").await.status, 404);
+}
+
+/// Who compares texts finds keys where upstream's servers write them.
+#[actix_web::test]
+async fn documents_read_as_upstreams_do() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let apps = text(&mut admin, "/openapi/v3/apis/apps/v1").await;
+    let begins = r##"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"1.36"},"paths":{"/apis/apps/v1/":{"get":{"tags":["apps_v1"],"description":"get available resources","operationId":"getAppsV1APIResources","responses":{"200":{"description":"OK","content":{"application/json":{"schema":{"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList"}},"application/vnd.kubernetes.protobuf":"##;
+    assert!(apps.starts_with(begins), "{}", &apps[..1000]);
+    let ends =
+        r#""securitySchemes":{"BearerToken":{"type":"apiKey","description":"Bearer Token authentication","name":"authorization","in":"header"}}}}"#;
+    assert!(apps.ends_with(ends), "{}", &apps[apps.len() - 1000..]);
+    for part in [
+        r#""/apis/apps/v1/watch/namespaces/{namespace}/deployments":{"get":{"tags":["apps_v1"],"description":"watch individual changes to a list of Deployment. deprecated: use the 'watch' parameter with a list operation instead.","operationId":"watchAppsV1NamespacedDeploymentList","responses":{"200":"#,
+        r#""x-kubernetes-action":"watchlist","x-kubernetes-group-version-kind":{"group":"apps","version":"v1","kind":"Deployment"}},"parameters":[{"name":"allowWatchBookmarks","in":"query","description":"#,
+        r#""requestBody":{"content":{"application/apply-patch+yaml":"#,
+        r#"{"name":"namespace","in":"path","description":"object name and auth scope, such as for teams and projects","required":true,"schema":{"type":"string","uniqueItems":true}}"#,
+        r#""type":"object","required":["revision"],"properties":{"apiVersion":{"description":"#,
+        r#""revision":{"description":"Revision indicates the revision of the state represented by Data.","type":"integer","format":"int64","default":0}},"x-kubernetes-group-version-kind":[{"group":"apps","kind":"ControllerRevision","version":"v1"}]}"#,
+    ] {
+        assert!(apps.contains(part), "{part}");
+    }
+    let group = text(&mut admin, "/openapi/v3/apis/apps").await;
+    assert!(
+        group.contains(r#""/apis/apps/":{"get":{"tags":["apps"],"description":"get information of a group","operationId":"getAppsAPIGroup","#),
+        "{group}"
+    );
+    let all = text(&mut admin, "/openapi/v2").await;
+    assert!(
+        all.starts_with(r#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"1.36"},"paths":{"/.well-known/openid-configuration/":{"get":"#)
+    );
+    for part in [
+        r#""/apis/apps/":{"get":{"description":"get information of a group","consumes":["application/json","application/yaml","application/vnd.kubernetes.protobuf"],"produces":["application/json","application/yaml","application/vnd.kubernetes.protobuf"],"schemes":["https"],"tags":["apps"],"operationId":"getAppsAPIGroup","#,
+        r##"{"$ref":"#/parameters/namespace-vgWSWtn3"}"##,
+        r#""namespace-vgWSWtn3":{"uniqueItems":true,"type":"string","description":"object name"#,
+    ] {
+        assert!(all.contains(part), "{part}");
+    }
+}
+
+#[actix_web::test]
+async fn the_index_has_documents_that_are_of_no_version() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let index = admin.get("/openapi/v3").await.json();
+    for path in [".well-known/openid-configuration", "api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "openid/v1/jwks", "version"] {
+        let url = index["paths"][path]["serverRelativeURL"].as_str().unwrap_or_else(|| panic!("{path} is not listed")).to_owned();
+        let document = admin.get(&url).await;
+        assert_eq!((document.status.as_u16(), document.header("cache-control")), (200, "public, immutable"), "{url}");
+        assert!(document.json()["paths"].get(format!("/{path}/")).is_some(), "{path}");
+    }
+    assert_eq!(admin.get("/openapi/v3/apis/nonsense").await.status, 404);
 }
 
 #[actix_web::test]

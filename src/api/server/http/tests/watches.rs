@@ -72,13 +72,13 @@ async fn a_watch_ends_when_its_time_is_over_or_the_server_stops() {
     let door = Door::open(FakeService::new(), |_| {});
     let mut timed = door.connect(true).await;
     let mut frames = timed.watch(&format!("{MAPS}?watch=1&timeoutSeconds=1"), &[]).await;
-    let end = tokio::time::timeout(Duration::from_secs(5), frames.next()).await;
+    let end = tokio::time::timeout(Duration::from_secs(30), frames.next()).await;
     assert_eq!(end.expect("ends in time"), None);
     let mut other = door.connect(true).await;
     let mut frames = other.watch(&format!("{MAPS}?watch=1"), &[]).await;
     let handle = door.handle.clone();
     let stopped = actix_web::rt::spawn(async move { handle.stop().await });
-    let end = tokio::time::timeout(Duration::from_secs(5), frames.next()).await;
+    let end = tokio::time::timeout(Duration::from_secs(30), frames.next()).await;
     assert_eq!(end.expect("ends with the server"), None);
     drop((timed, other));
     tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("stops in time").expect("stops");
@@ -161,7 +161,7 @@ impl Socket {
             self.0.read_exact(&mut data).await.expect("all of it");
             (first, data)
         };
-        tokio::time::timeout(Duration::from_secs(5), reading).await.expect("comes in time")
+        tokio::time::timeout(Duration::from_secs(30), reading).await.expect("comes in time")
     }
 
     async fn event(&mut self) -> Value {

@@ -16,6 +16,7 @@ pub fn message(document: &Value) -> Vec<u8> {
     });
     fields.inner("paths", 8, &mut out, |paths, out| paths.named(2, out, path_item));
     fields.inner("definitions", 9, &mut out, |definitions, out| definitions.named(1, out, schema));
+    fields.inner("parameters", 10, &mut out, |parameters, out| parameters.named(1, out, parameter));
     fields.each("security", 12, &mut out, |requirement, out| requirement.named(1, out, |_, _| {}));
     fields.inner("securityDefinitions", 13, &mut out, |definitions, out| {
         // Tokens are an `apiKey`, the second kind of security.
@@ -35,7 +36,7 @@ fn path_item(item: Fields<'_>, out: &mut Vec<u8>) {
     for (method, number) in [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("options", 6), ("head", 7), ("patch", 8)] {
         item.inner(method, number, out, operation);
     }
-    item.each("parameters", 9, out, parameter);
+    item.each("parameters", 9, out, taken);
 }
 
 fn operation(operation: Fields<'_>, out: &mut Vec<u8>) {
@@ -44,10 +45,11 @@ fn operation(operation: Fields<'_>, out: &mut Vec<u8>) {
     operation.text("operationId", 5, out);
     operation.texts("produces", 6, out);
     operation.texts("consumes", 7, out);
-    operation.each("parameters", 8, out, parameter);
+    operation.each("parameters", 8, out, taken);
     operation.inner("responses", 9, out, |responses, out| {
         responses.named(1, out, |response, out| put_message(1, out, |out| self::response(response, out)))
     });
+    operation.texts("schemes", 10, out);
     operation.extensions(13, out);
 }
 
@@ -56,9 +58,17 @@ fn response(response: Fields<'_>, out: &mut Vec<u8>) {
     response.inner("schema", 2, out, |schema, out| put_message(1, out, |out| self::schema(schema, out)));
 }
 
+/// A parameter or a reference to one.
+fn taken(taken: Fields<'_>, out: &mut Vec<u8>) {
+    if taken.get("$ref").is_string() {
+        return put_message(2, out, |out| taken.text("$ref", 1, out));
+    }
+    put_message(1, out, |out| parameter(taken, out));
+}
+
 /// A parameter in the messages that say where it stands: body, query or path.
 fn parameter(parameter: Fields<'_>, out: &mut Vec<u8>) {
-    put_message(1, out, |out| match parameter.get("in").as_str() {
+    match parameter.get("in").as_str() {
         Some("body") => put_message(1, out, |out| {
             parameter.text("description", 1, out);
             parameter.text("name", 2, out);
@@ -68,7 +78,7 @@ fn parameter(parameter: Fields<'_>, out: &mut Vec<u8>) {
         }),
         Some("path") => put_message(2, out, |out| put_message(4, out, |out| simple_parameter(parameter, 5, out))),
         _ => put_message(2, out, |out| put_message(3, out, |out| simple_parameter(parameter, 6, out))),
-    });
+    }
 }
 
 /// `first` is the number of the type; the fields behind it follow in the same order for every place.
@@ -87,6 +97,9 @@ fn schema(schema: Fields<'_>, out: &mut Vec<u8>) {
     schema.text("format", 2, out);
     schema.text("description", 4, out);
     schema.texts("required", 19, out);
+    for value in schema.get("enum").as_array().into_iter().flatten() {
+        put_message(20, out, |out| yaml(value, out));
+    }
     schema.inner("additionalProperties", 21, out, |item, out| put_message(1, out, |out| self::schema(item, out)));
     if let Some(name) = schema.get("type").as_str() {
         put_message(22, out, |out| put_bytes(1, name.as_bytes(), out));
@@ -94,6 +107,11 @@ fn schema(schema: Fields<'_>, out: &mut Vec<u8>) {
     schema.inner("items", 23, out, |item, out| put_message(1, out, |out| self::schema(item, out)));
     schema.inner("properties", 25, out, |properties, out| properties.named(1, out, self::schema));
     schema.extensions(31, out);
+}
+
+/// Any value, as YAML.
+fn yaml(value: &Value, out: &mut Vec<u8>) {
+    put_bytes(2, value.to_string().as_bytes(), out);
 }
 
 /// The fields of a JSON object on their way into a message.
@@ -151,7 +169,7 @@ impl<'a> Fields<'a> {
         for (name, value) in self.entries().filter(|(name, _)| name.starts_with("x-")) {
             put_message(number, out, |out| {
                 put_bytes(1, name.as_bytes(), out);
-                put_message(2, out, |out| put_bytes(2, value.to_string().as_bytes(), out));
+                put_message(2, out, |out| yaml(value, out));
             });
         }
     }

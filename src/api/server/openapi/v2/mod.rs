@@ -3,14 +3,21 @@
 
 mod message;
 pub mod remote;
+mod shared;
 pub mod upward;
 
 use serde_json::{Map, Value, json};
 
 pub use message::{MEDIA_TYPE, message};
-use troupe_api::{meta::GroupVersion, resources::Registry};
 
-use super::custom::{self, Room};
+use super::{
+    VERSION, components,
+    custom::{self, Room},
+    discovery,
+    operations::{ANY_TYPE, LIST_TYPES, LOG_TYPES, PATCH_TYPES, PROTOBUF},
+    schemas_of_page,
+};
+use troupe_api::{meta::GroupVersion, resources::Registry};
 
 /// What other servers' documents take of it, in bytes: all of it is in memory as a tree for a moment.
 const MOST_REMOTE: usize = 8 << 20;
@@ -32,6 +39,19 @@ pub fn document(registry: &Registry) -> Value {
             }
         }
     }
+    for path in discovery::pages(registry) {
+        let Some(page) = discovery::page(&path) else { continue };
+        let (consumes, found) = (page.consumes, page.paths(&path));
+        add_definitions(registry, &mut definitions, schemas_of_page(&found).into());
+        for (path, item) in found {
+            let mut item = path_item(item);
+            if let Some(operation) = item["get"].as_object_mut().filter(|_| !consumes) {
+                operation.remove("consumes");
+            }
+            paths.insert(path, item);
+        }
+    }
+    components::of_all_versions(&mut definitions);
     let mut left = MOST_REMOTE;
     for document in registry.aggregated().versions().iter().filter_map(|remote| remote.documents.v2.as_ref()) {
         if let Some(rest) = left.checked_sub(document.len()) {
@@ -39,16 +59,20 @@ pub fn document(registry: &Registry) -> Value {
             remote::add(document, &mut paths, &mut definitions);
         }
     }
-    json!({
+    let parameters = shared::take(&mut paths);
+    let mut document = json!({
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "unversioned"},
-        "paths": paths,
-        "definitions": definitions,
+        "info": {"title": "Kubernetes", "version": VERSION},
         "securityDefinitions": {"BearerToken": {
             "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
         }},
         "security": [{"BearerToken": []}],
-    })
+    });
+    // They are long: a tree of them is made once.
+    document["paths"] = paths.into();
+    document["definitions"] = definitions.into();
+    document["parameters"] = parameters.into();
+    document
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -63,8 +87,8 @@ fn add_definitions(registry: &Registry, definitions: &mut Map<String, Value>, sc
     const KINDS: &str = "x-kubernetes-group-version-kind";
     for (name, found) in object(schemas) {
         let Some(known) = definitions.get_mut(&name) else {
-            let found = if custom::is_custom(registry, &found) { custom::for_v2(found) } else { found };
-            definitions.insert(name, schema(found));
+            let found = if custom::is_custom(registry, &found) { custom::for_v2(found) } else { schema(found) };
+            definitions.insert(name, found);
             continue;
         };
         for kind in found[KINDS].as_array().into_iter().flatten() {
@@ -130,10 +154,12 @@ fn operation(mut operation: Value) -> Value {
         }
         responses.insert(code, made);
     }
+    order(&mut produces);
     let mut fields = object(operation);
     fields.retain(|name, value| !value.is_null() && !matches!(&**name, "requestBody" | "responses" | "parameters"));
+    let mut consumes = taken(&fields, &produces);
     if let Some(Value::Object(content)) = body.remove("content") {
-        fields.insert("consumes".into(), content.keys().cloned().collect());
+        consumes = content.keys().cloned().collect();
         let found = content.into_iter().next().map(|(_, mut content)| schema(content["schema"].take()));
         let mut made = json!({"in": "body", "name": "body", "schema": found});
         if body.get("required") == Some(&Value::Bool(true)) {
@@ -144,7 +170,26 @@ fn operation(mut operation: Value) -> Value {
     if !parameters.is_empty() {
         fields.insert("parameters".into(), parameters.into());
     }
+    order(&mut consumes);
+    fields.insert("consumes".into(), consumes.into());
     fields.insert("produces".into(), produces.into());
+    fields.insert("schemes".into(), json!(["https"]));
     fields.insert("responses".into(), responses.into());
     fields.into()
+}
+
+/// The media types that an operation without a body is said to take: what it answers with if it is about no objects or custom resources.
+fn taken(operation: &Map<String, Value>, produces: &[String]) -> Vec<String> {
+    let is_builtin = produces.iter().any(|media_type| media_type == PROTOBUF || media_type == "*/*");
+    if operation.contains_key("x-kubernetes-action") && is_builtin {
+        return ANY_TYPE.iter().copied().map(str::to_owned).collect();
+    }
+    produces.to_vec()
+}
+
+/// Orders media types as upstream lists them; those of a map are sorted.
+fn order(media_types: &mut [String]) {
+    let place = |media_type: &str, known: &[&str]| known.iter().position(|known| *known == media_type);
+    let known = [LOG_TYPES, LIST_TYPES, PATCH_TYPES];
+    media_types.sort_by_key(|media_type| known.map(|known| place(media_type, known).unwrap_or(known.len())));
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use troupe_api::{meta::limits::Meter, schema::decode::parse_json};
 
 const REFERENCE: &str = "#/definitions/";
+const PARAMETER: &str = "#/parameters/";
 /// What is kept of one version's document, in bytes.
 const LONGEST_KEPT: usize = 4 << 20;
 /// Paths that a document names, and definitions.
@@ -26,6 +27,8 @@ struct Document<'a> {
     paths: Entries<'a>,
     #[serde(borrow, default)]
     definitions: Entries<'a>,
+    #[serde(borrow, default)]
+    parameters: Entries<'a>,
 }
 
 #[derive(Default)]
@@ -81,12 +84,14 @@ impl Reader {
 /// # Errors
 /// When it is no JSON object, or what is needed is too much.
 pub fn cut(document: &[u8], prefix: &str) -> Result<Bytes, String> {
-    let Document { paths: Entries(found), definitions: Entries(known) } = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let Document { paths: Entries(found), definitions: Entries(known), parameters: Entries(shared) } =
+        serde_json::from_slice(document).map_err(|error| error.to_string())?;
     let whole = prefix.trim_end_matches('/');
     let mut reader = Reader { left: LONGEST_KEPT, meter: Meter::new(LONGEST_KEPT) };
     let (mut paths, mut definitions, mut open) = (Map::new(), Map::new(), Vec::new());
     for (path, item) in found.into_iter().filter(|(path, _)| path.starts_with(prefix) || path == whole) {
-        let item = reader.read(item)?;
+        let mut item = reader.read(item)?;
+        inline(&mut item, &shared, &mut reader)?;
         references(&item, &mut open);
         paths.insert(path, item);
     }
@@ -97,6 +102,20 @@ pub fn cut(document: &[u8], prefix: &str) -> Result<Bytes, String> {
         definitions.insert(name, definition);
     }
     Ok(json!({"paths": paths, "definitions": definitions}).to_string().into())
+}
+
+/// Puts parameters that stand once in a document where they are referred to. Each is read anew, so that it counts each time.
+fn inline(item: &mut Value, shared: &HashMap<String, &RawValue>, reader: &mut Reader) -> Result<(), String> {
+    for (name, part) in item.as_object_mut().into_iter().flatten() {
+        let parameters = if name == "parameters" { Some(part) } else { part.get_mut("parameters") };
+        for parameter in parameters.and_then(Value::as_array_mut).into_iter().flatten() {
+            let target = parameter["$ref"].as_str().and_then(|target| target.strip_prefix(PARAMETER));
+            if let Some(found) = target.and_then(|name| shared.get(name)) {
+                *parameter = reader.read(found)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds such a document to that of all. Definitions of one name that say something else get another name; paths that are there stay.
@@ -213,6 +232,19 @@ mod tests {
         assert!(cut(long.as_bytes(), "/apis/a/v1/").expect_err("is too long").contains("more than"));
         let paths: Vec<String> = (0..=MOST_ENTRIES).map(|at| format!(r#""/{at}":{{}}"#)).collect();
         assert!(cut(format!(r#"{{"paths": {{{}}}}}"#, paths.join(",")).as_bytes(), "/apis/").is_err());
+    }
+
+    #[test]
+    fn shared_parameters_stand_where_they_are_taken() {
+        let [pretty, limit] = ["pretty", "limit"].map(|name| json!({"name": name, "in": "query", "type": "string"}));
+        let references = json!([{"$ref": "#/parameters/pretty-1"}, {"$ref": "#/parameters/gone"}, limit]);
+        let document = json!({
+            "paths": {"/apis/a/v1/as": {"parameters": references, "get": {"parameters": references}}}, "parameters": {"pretty-1": pretty},
+        });
+        let kept: Value = serde_json::from_slice(&cut(document.to_string().as_bytes(), "/apis/a/v1/").expect("is cut")).expect("JSON");
+        let item = &kept["paths"]["/apis/a/v1/as"];
+        assert_eq!(item["parameters"], json!([pretty, {"$ref": "#/parameters/gone"}, limit]));
+        assert_eq!(item["get"]["parameters"], item["parameters"]);
     }
 
     #[test]

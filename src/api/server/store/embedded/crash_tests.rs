@@ -144,6 +144,11 @@ fn child(directory: &Path) -> Command {
     command
 }
 
+/// How long a child lives in one of the usual rounds, or in one of those that follow where the machine is too slow for anything to be written in them.
+fn lifetime(is_usual: bool) -> Duration {
+    Duration::from_millis(if is_usual { rand::random_range(60..400) } else { rand::random_range(1000..4000) })
+}
+
 /// Starts the child, kills it after `lifetime`, and returns what was acknowledged.
 fn run_child(command: &mut Command, lifetime: Duration) -> HashMap<u32, (u32, Revision)> {
     let mut child = command.spawn().expect("starts");
@@ -177,11 +182,11 @@ fn killing_the_process_loses_no_acknowledged_write_and_leaves_none_half_written(
     let dir = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut acknowledged = HashMap::new();
-    let mut total = 0;
-    for _ in 0..ROUNDS {
-        let lifetime = Duration::from_millis(rand::random_range(60..400));
-        acknowledged.extend(run_child(&mut child(dir.path()), lifetime));
+    let (mut total, mut round) = (0, 0);
+    while round < ROUNDS || (total <= u64::from(ROUNDS) && round < 2 * ROUNDS) {
+        acknowledged.extend(run_child(&mut child(dir.path()), lifetime(round < ROUNDS)));
         total = runtime.block_on(check(dir.path(), &mut acknowledged));
+        round += 1;
     }
     assert!(total > u64::from(ROUNDS), "the children hardly wrote: {total}");
 }
@@ -191,10 +196,11 @@ fn killing_the_process_while_segments_come_and_go_loses_nothing_and_brings_nothi
     let dir = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut acknowledged = HashMap::new();
-    for _ in 0..ROUNDS {
-        let lifetime = Duration::from_millis(rand::random_range(60..400));
-        acknowledged.extend(run_child(child(dir.path()).env(SEGMENT, "30000"), lifetime));
+    let mut round = 0;
+    while round < ROUNDS || (first_segment(dir.path()) <= 10 && round < 2 * ROUNDS) {
+        acknowledged.extend(run_child(child(dir.path()).env(SEGMENT, "30000"), lifetime(round < ROUNDS)));
         runtime.block_on(check(dir.path(), &mut acknowledged));
+        round += 1;
     }
     assert!(first_segment(dir.path()) > 10, "hardly a segment was dropped");
 }
@@ -244,11 +250,11 @@ fn killing_the_process_on_a_full_disk_loses_no_acknowledged_write_either() {
     SmallDisk::with(256, |disk| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut acknowledged = HashMap::new();
-        let mut revisions = Vec::new();
-        for round in 0..8 {
+        let (mut revisions, mut round) = (Vec::new(), 0);
+        while round < 8 || (revisions.last() <= revisions.first() && round < 16) {
             let mut child = child(&disk.store()).env(DISK_FULL, "1").spawn().expect("starts");
             let reader = acknowledgements(&mut child);
-            std::thread::sleep(Duration::from_millis(rand::random_range(60..300)));
+            std::thread::sleep(lifetime(round < 8));
             disk.fill(0);
             std::thread::sleep(Duration::from_millis(rand::random_range(0..200)));
             child.kill().expect("SIGKILL");
@@ -259,6 +265,7 @@ fn killing_the_process_on_a_full_disk_loses_no_acknowledged_write_either() {
             if round % 3 != 1 {
                 disk.free();
             }
+            round += 1;
         }
         assert!(revisions.last() > revisions.first(), "the children went on when there was space: {revisions:?}");
     });

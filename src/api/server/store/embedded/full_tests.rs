@@ -108,7 +108,7 @@ async fn write_until_refused(store: &EmbeddedStore, from: u64) -> (Vec<(Bytes, R
 }
 
 async fn succeeds_eventually(store: &EmbeddedStore, n: u64) -> Revision {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match store.create(key(n), "again".into(), None).await {
             Ok(revision) => return revision,
@@ -188,7 +188,7 @@ fn deletions_go_on_a_while_longer_and_what_expires_meanwhile_is_not_forgotten() 
             assert!(matches!(store.delete(key(1), other).await, Err(StoreError::NoSpace)));
             disk.free();
             succeeds_eventually(&store, 4).await;
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while store.get(&key(3), None).await.expect("reads").0.is_some() {
                 assert!(Instant::now() < deadline, "never expires");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -269,7 +269,7 @@ fn on_a_disk_that_stays_full_nobody_is_kept_waiting() {
             let store = open_with(disk, EmbeddedOptions { min_free: 16 * MIB, patience, ..EmbeddedOptions::default() });
             disk.fill(MIB);
             tokio::time::sleep(Duration::from_millis(150)).await; // longer than the space is believed
-            for (at_least, at_most) in [(400, 2000), (0, 200), (0, 200)] {
+            for (at_least, at_most) in [(400, 10_000), (0, 400), (0, 400)] {
                 let begun = Instant::now();
                 assert!(matches!(store.create(key(1), "v".into(), None).await, Err(StoreError::NoSpace)));
                 let took = begun.elapsed().as_millis();

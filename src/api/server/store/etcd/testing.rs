@@ -22,7 +22,7 @@ use troupe_api::auth::pki::{LeafSpec, Pki};
 use super::{EtcdOptions, EtcdStore, EtcdTls};
 
 /// How long a cluster may take to come up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 

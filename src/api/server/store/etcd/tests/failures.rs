@@ -159,7 +159,7 @@ async fn a_stalled_member_is_left_and_stalls_nobody_for_long() {
             cluster.signal(victim, Signal::SIGSTOP);
             let since = tokio::time::Instant::now();
             progress(&store, 200).await;
-            assert!(since.elapsed() < Duration::from_secs(15), "stalled for {:?}", since.elapsed());
+            assert!(since.elapsed() < Duration::from_secs(30), "stalled for {:?}", since.elapsed());
             cluster.signal(victim, Signal::SIGCONT);
         }
     })
