@@ -29,6 +29,8 @@ const AHEAD_OF_DAEMONS: i64 = 100;
 pub struct MachineSize {
     pub cpus: i64,
     pub memory_bytes: i64,
+    /// Of the disk that holds what pods write.
+    pub storage_bytes: i64,
     /// The daemons' own `oom_score_adj`.
     pub daemons_oom_score_adj: i64,
 }
@@ -235,13 +237,18 @@ mod tests {
     fn requests_become_shares_and_limits_become_quota() {
         let pod = pod(json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "2Gi"}}));
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
-        let got = container_resources(&pod, container, MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: 0 }, &[]);
+        let got = container_resources(
+            &pod,
+            container,
+            MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: 0, ..MachineSize::default() },
+            &[],
+        );
         assert_eq!((got.cpu_shares, got.cpu_quota, got.memory_limit_in_bytes, got.oom_score_adj), (256, 50_000, 2 << 30, 750));
     }
 
     #[test]
     fn the_largest_numbers_are_translated_to_the_largest_that_fit() {
-        let machine = MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: -999 };
+        let machine = MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: -999, ..MachineSize::default() };
         for huge in ["9223372036854775807", "7Ei", "1e18", "9223372036854775807m"] {
             let pod = pod(json!({"requests": {"cpu": huge, "memory": huge}, "limits": {"cpu": huge, "memory": huge, "hugepages-2Mi": huge}}));
             let spec = PodSpec {
@@ -262,7 +269,13 @@ mod tests {
     fn every_container_goes_before_the_daemons() {
         let guaranteed = pod(json!({"limits": {"cpu": "1", "memory": "1Gi"}}));
         let container = &guaranteed.spec.as_ref().expect("a spec").containers[0];
-        let score = |daemons| oom_score_adj(&guaranteed, container, MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: daemons });
+        let score = |daemons| {
+            oom_score_adj(
+                &guaranteed,
+                container,
+                MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: daemons, ..MachineSize::default() },
+            )
+        };
         assert_eq!([-999, -998, -997, 0, 950].map(score), [-997, -997, -897, 100, 1000]);
     }
 
@@ -272,7 +285,7 @@ mod tests {
         let got = container_resources(
             &pod,
             &pod.spec.as_ref().expect("a spec").containers[0],
-            MachineSize { cpus: 1, memory_bytes: 1, daemons_oom_score_adj: -999 },
+            MachineSize { cpus: 1, memory_bytes: 1, daemons_oom_score_adj: -999, ..MachineSize::default() },
             &[],
         );
         assert_eq!((got.cpu_shares, got.cpu_quota, got.oom_score_adj), (2, 0, 1000));

@@ -67,8 +67,8 @@ pub struct NodeContext {
     pub resolver: Resolver,
     pub node_ips: Vec<String>,
     pub machine: MachineSize,
-    /// What of it pods may have together, as the node's allocatable says: CPUs, begun ones whole, and memory. Containers without limits see it
-    /// as theirs.
+    /// What of it pods may have together, as the node's allocatable says: CPUs, begun ones whole, memory and disk. Containers without limits see
+    /// it as theirs.
     pub unreserved: MachineSize,
     /// The sizes of the machine's huge pages, such as `2MB`.
     pub hugepages: Vec<String>,

@@ -91,7 +91,7 @@ use self::{
     metrics::MeteredRuntime,
     node::{
         NodeFacts, NodeReporter,
-        facts::{MachineFacts, hugepage_sizes, thermal_paths},
+        facts::{MachineFacts, Usage, hugepage_sizes, thermal_paths},
         own::OwnNode,
         reserved::{Reserved, left},
     },
@@ -250,7 +250,13 @@ fn context(
     abilities: NodeAbilities,
     container_manager: ContainerManager,
 ) -> NodeContext {
-    let size = MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() };
+    let size = MachineSize {
+        cpus: machine.cpus,
+        memory_bytes: machine.memory_bytes,
+        // In whole KiB, as the node tells its capacity.
+        storage_bytes: i64::try_from(Usage::measure(&options.root_dir).disk_size / 1024 * 1024).unwrap_or(i64::MAX),
+        daemons_oom_score_adj: node::facts::own_oom_score_adj(),
+    };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
     let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();
     let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
@@ -286,7 +292,7 @@ fn context(
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
         node_ips: options.node_ips.iter().map(ToString::to_string).collect(),
-        unreserved: options.reserved.with_thresholds(&options.eviction_thresholds, size.memory_bytes, 0).left_of(size),
+        unreserved: options.reserved.with_thresholds(&options.eviction_thresholds, size.memory_bytes, size.storage_bytes).left_of(size),
         machine: size,
         hugepages: hugepage_sizes(),
         masked_paths: thermal_paths(),

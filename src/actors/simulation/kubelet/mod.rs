@@ -158,7 +158,7 @@ impl World {
     fn context(&self) -> NodeContext {
         let (place, root) = (self.place.path(), self.place.path().join("kubelet"));
         fs::create_dir_all(root.join("pods")).expect("makes");
-        let machine = MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0 };
+        let machine = MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0, ..MachineSize::default() };
         NodeContext {
             node_name: "n1".into(),
             clock: self.system.clock().clone(),
