@@ -1,5 +1,8 @@
 //! Static pods: files in a folder that become pods without an API server, and mirror pods that show them in it.
 
+mod decode;
+mod references;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -12,20 +15,18 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use k8s_openapi::{
-    api::core::v1::{Node, Pod, Toleration},
+    api::core::v1::{Node, Pod},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use parking_lot::Mutex;
 use troupe_api::{
     client::Client,
-    meta::{Cause, FieldSelector, Object},
-    resources::{Strategy, kinds, validation::metadata},
-    schema::{Format, decode::parse_value},
+    meta::{Cause, FieldSelector},
     service::{DeleteOptions, ListOptions},
 };
 use troupe_cri::names::PodIdentity;
 
+use self::decode::{HASH, SOURCE};
 use super::pods::{PodChanged, Pods};
 use crate::{
     pod_phase::is_finished,
@@ -41,8 +42,6 @@ const LOOK: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 10 << 20;
 /// The annotation of a mirror pod: the hash of the manifest it mirrors.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-const HASH: &str = "kubernetes.io/config.hash";
-const SOURCE: &str = "kubernetes.io/config.source";
 
 /// The static pods of a node. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +50,8 @@ pub struct Manifests {
     node: Arc<str>,
     /// `None` before the folder was read once.
     pods: Arc<ArcSwapOption<BTreeMap<PodIdentity, Arc<Pod>>>>,
+    /// Files that are no pods of this node, with why, as the log has it.
+    refused: Arc<Mutex<BTreeMap<PathBuf, String>>>,
 }
 
 /// Whether the API shows this pod only on behalf of a manifest.
@@ -72,7 +73,7 @@ pub fn from_api(pod: Arc<Pod>) -> Arc<Pod> {
 impl Manifests {
     /// The manifests of `folder`, read for the first time right here.
     pub fn new(folder: Option<PathBuf>, node: Arc<str>) -> Self {
-        let manifests = Manifests { folder, node, pods: Arc::default() };
+        let manifests = Manifests { folder, node, pods: Arc::default(), refused: Arc::default() };
         manifests.reread();
         manifests
     }
@@ -102,7 +103,10 @@ impl Manifests {
         let found = match &self.folder {
             None => BTreeMap::new(),
             Some(folder) => match read_folder(folder, &self.node) {
-                Ok(found) => found,
+                Ok((found, refused)) => {
+                    self.tell(refused);
+                    found
+                }
                 Err(error) => {
                     tracing::warn!(%error, folder = %folder.display(), "manifests not read");
                     return Vec::new();
@@ -113,6 +117,15 @@ impl Manifests {
         let differs = |id: &&PodIdentity| before.get(*id) != found.get(*id);
         let all: BTreeSet<_> = before.keys().chain(found.keys()).collect();
         all.into_iter().filter(differs).cloned().collect()
+    }
+
+    /// Says once of each file why it is not run.
+    fn tell(&self, refused: BTreeMap<PathBuf, String>) {
+        let mut told = self.refused.lock();
+        for (file, why) in refused.iter().filter(|(file, why)| told.get(*file) != Some(*why)) {
+            tracing::warn!(file = %file.display(), why, "this manifest is not run");
+        }
+        *told = refused;
     }
 
     /// Follows the folder from now on, and keeps mirror pods where there is an API server.
@@ -204,24 +217,27 @@ impl Manifests {
     }
 }
 
-fn read_folder(folder: &Path, node: &str) -> std::io::Result<BTreeMap<PodIdentity, Arc<Pod>>> {
-    let mut found = BTreeMap::new();
+/// The pods of a folder's files, and the files that are none, with why. One bad file keeps no other from running.
+type Found = (BTreeMap<PodIdentity, Arc<Pod>>, BTreeMap<PathBuf, String>);
+
+fn read_folder(folder: &Path, node: &str) -> std::io::Result<Found> {
+    let (mut found, mut refused) = Found::default();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
         if hidden || !path.is_file() {
             continue;
         }
-        let Some(text) = read_manifest(&path)? else {
-            tracing::warn!(file = %path.display(), "manifest not read, it is larger than {LONGEST} bytes");
-            continue;
+        let pod = match read_manifest(&path)? {
+            Some(text) => decode::pod_of_file(&text, node),
+            None => Err(format!("it is larger than {LONGEST} bytes")),
         };
-        match parse(&text, node) {
+        match pod {
             Ok(pod) => drop(found.insert(PodIdentity::of(&pod), Arc::new(pod))),
-            Err(error) => tracing::warn!(%error, file = %path.display(), "manifest not understood"),
+            Err(why) => drop(refused.insert(path, why)),
         }
     }
-    Ok(found)
+    Ok((found, refused))
 }
 
 /// The text of a manifest; `None` for one that is too large. What is a pipe by now must not stop us.
@@ -232,65 +248,11 @@ fn read_manifest(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     Ok(Some(text).filter(|text| text.len() as u64 <= LONGEST))
 }
 
-/// A manifest as a pod of this node: named after it, with a uid made of its content.
-fn parse(text: &[u8], node: &str) -> Result<Pod, String> {
-    let document = parse_value(text, Format::Yaml).map_err(|error| error.to_string())?;
-    let mut pod = Pod::deserialize(document).map_err(|error| error.to_string())?;
-    let hash = hex::encode(&Sha256::digest([text, node.as_bytes()].concat())[..16]);
-    let meta = &mut pod.metadata;
-    meta.name = Some(format!("{}-{node}", meta.name.as_deref().unwrap_or("pod")));
-    meta.namespace.get_or_insert_with(|| "default".into());
-    meta.uid = Some(hash.clone());
-    let annotations = meta.annotations.get_or_insert_default();
-    annotations.insert(HASH.into(), hash);
-    annotations.insert(SOURCE.into(), "file".into());
-    let spec = pod.spec.get_or_insert_default();
-    spec.node_name = Some(node.to_owned());
-    let everything = Toleration { operator: Some("Exists".into()), effect: Some("NoExecute".into()), ..Toleration::default() };
-    spec.tolerations.get_or_insert_default().push(everything);
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
-        container.termination_message_policy.get_or_insert_with(|| "File".into());
-    }
-    validate(&pod)?;
-    Ok(pod)
-}
-
-/// The API server's own rules: a manifest comes by no API server, and becomes files and rules all the same.
-fn validate(pod: &Pod) -> Result<(), String> {
-    let tree = serde_json::to_value(pod).map_err(|error| error.to_string())?;
-    let mut object = Object::from_value(tree).ok_or("a pod is an object")?;
-    let rules = kinds::Pod;
-    rules.default_object(&mut object);
-    let mut errors = metadata(&object, true, rules.name_rule());
-    errors.extend(rules.validate_create(&object));
-    match errors.as_slice() {
-        [] => Ok(()),
-        errors => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const WEB: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n";
-
-    #[test]
-    fn a_manifest_becomes_a_pod_named_after_the_node() {
-        let pod = parse(WEB.as_bytes(), "n1").expect("a pod");
-        let id = PodIdentity::of(&pod);
-        assert_eq!((id.namespace.as_str(), id.name.as_str(), id.uid.len()), ("default", "web-n1", 32));
-        assert_eq!(parse(WEB.as_bytes(), "n1").expect("a pod").metadata.uid, Some(id.uid));
-    }
-
-    #[test]
-    fn a_manifest_is_judged_by_the_rules_of_the_api() {
-        let bad = WEB.replace("image: i", "image: i, volumeMounts: [{name: gone, mountPath: /x}]").replace("name: web", "name: web/../x");
-        let error = parse(bad.as_bytes(), "n1").expect_err("is refused");
-        assert!(error.starts_with("metadata.name: Invalid value: \"web/../x-n1\""), "{error}");
-        assert!(error.ends_with("spec.containers[0].volumeMounts[0].name: Not found: \"gone\""), "{error}");
-    }
 
     #[test]
     fn changes_of_the_folder_are_told_once() {
@@ -302,5 +264,21 @@ mod tests {
         assert_eq!(manifests.reread().len(), 0);
         fs::write(place.path().join("web.yaml"), WEB.replace("image: i", "image: j")).expect("writes");
         assert_eq!(manifests.reread().len(), 2, "the old pod goes, a new one comes");
+    }
+
+    #[test]
+    fn a_file_that_is_refused_is_told_of_and_others_run() {
+        let place = tempfile::tempdir().expect("a directory");
+        let needy = place.path().join("needy.yaml");
+        fs::write(&needy, WEB.replace("spec: {", "spec: {imagePullSecrets: [{name: s}], ")).expect("writes");
+        fs::write(place.path().join("web.yaml"), WEB.replace("name: web", "name: other")).expect("writes");
+        let manifests = Manifests::new(Some(place.path().to_owned()), "n".into());
+        let names = || manifests.pods().expect("was read").iter().filter_map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(), ["other-n"]);
+        let refused = BTreeMap::from([(needy.clone(), "static pods may not reference secrets".to_owned())]);
+        assert_eq!(*manifests.refused.lock(), refused);
+        fs::write(&needy, WEB).expect("writes");
+        assert_eq!(manifests.reread().len(), 1);
+        assert_eq!((names(), manifests.refused.lock().len()), (vec!["other-n".to_owned(), "web-n".to_owned()], 0));
     }
 }
