@@ -10,7 +10,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api::client::Client;
-use troupe_cri::Runtime;
+use troupe_cri::{Runtime, resources::CpuTime};
 
 use super::{
     container_manager::ContainerManagerOptions,
@@ -88,6 +88,8 @@ pub struct KubeletOptions {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether containers that ask for no seccomp profile get the runtime's own. [default: false]
     pub seccomp_default: bool,
+    /// How limits of CPU time bind. [default: in periods of 100 ms]
+    pub cpu_time: CpuTime,
     /// Below these pods are evicted. [default: upstream's]
     pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
@@ -132,6 +134,7 @@ impl KubeletOptions {
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            cpu_time: CpuTime::default(),
             eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
             eviction_grace_periods: GracePeriods::default(),

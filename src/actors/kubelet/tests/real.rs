@@ -47,6 +47,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         abilities: NodeAbilities::default(),
         seccomp_root: place.join("seccomp").display().to_string(),
         seccomp_default: false,
+        cpu_time: Default::default(),
         dns: ClusterDns { servers: vec!["10.96.0.10".into()], domain: "cluster.local".into() },
         resolver: Resolver::default(),
         node_ips: vec!["127.0.0.1".into()],

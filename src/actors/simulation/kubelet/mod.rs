@@ -181,6 +181,7 @@ impl World {
             allocations: Allocations::load(&root),
             seccomp_root: root.join("seccomp").display().to_string(),
             seccomp_default: false,
+            cpu_time: Default::default(),
             dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".into() },
             resolver: Resolver::default(),
             node_ips: vec!["192.0.2.7".into()],
