@@ -179,7 +179,7 @@ impl Kubelet {
         let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
         let context = Arc::new(context(&options, system, reached, &machine, services, abilities, container_manager));
-        let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
+        let manifests = Manifests::new(options.static_pod_dir.clone(), options.static_pod_url.clone(), context.node_name.clone());
         let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
         let facts = node_facts(&options, &version, machine);
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));

@@ -16,6 +16,7 @@ use super::{
     container_manager::ContainerManagerOptions,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
+    manifests::PodUrl,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
@@ -105,6 +106,8 @@ pub struct KubeletOptions {
     pub heartbeat: Duration,
     /// Pods from files, where set.
     pub static_pod_dir: Option<PathBuf>,
+    /// Pods that a server has, where set.
+    pub static_pod_url: Option<PodUrl>,
     /// As nodeInfo shows it.
     pub kubelet_version: String,
 }
@@ -153,6 +156,7 @@ impl KubeletOptions {
             listeners: Vec::new(),
             heartbeat: Duration::from_secs(10),
             static_pod_dir: None,
+            static_pod_url: None,
             kubelet_version: format!("v1.36.0+troupe.{}", env!("CARGO_PKG_VERSION")),
         }
     }

@@ -29,6 +29,31 @@ pub fn pod_of_file(text: &[u8], node: &str) -> Result<Pod, String> {
     Ok(pod)
 }
 
+/// The pods of a document that a server has: one pod, or a list of them. Its uids are made of their content and of the URL.
+///
+/// # Errors
+/// When it is something else, or one of them is as no file may be.
+pub fn pods_of_url(text: &[u8], url: &str, node: &str) -> Result<Vec<Pod>, String> {
+    let mut document = document(text)?;
+    let items = match document["kind"].as_str() {
+        Some("Pod") => vec![document],
+        Some("PodList") => match document["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        },
+        other => return Err(format!("couldn't parse as single or multiple pods: its kind is {:?}", other.unwrap_or_default())),
+    };
+    let pods = items.into_iter().map(|item| {
+        if item.pointer("/metadata/name").and_then(Value::as_str).is_none_or(str::is_empty) {
+            return Err("invalid pod: name is needed for the pod".to_owned());
+        }
+        let hashed = [item.to_string().as_bytes(), url.as_bytes(), node.as_bytes()].concat();
+        let pod = of_node(item, &hashed, "http", node)?;
+        validate(&pod).map(|()| pod)
+    });
+    pods.collect()
+}
+
 fn document(text: &[u8]) -> Result<Value, String> {
     parse_value(text, Format::Yaml).map_err(|error| error.to_string())
 }
@@ -81,6 +106,23 @@ mod tests {
         let id = PodIdentity::of(&pod);
         assert_eq!((id.namespace.as_str(), id.name.as_str(), id.uid.len()), ("default", "web-n1", 32));
         assert_eq!(pod_of_file(WEB.as_bytes(), "n1").expect("a pod").metadata.uid, Some(id.uid));
+    }
+
+    #[test]
+    fn a_server_has_one_pod_or_a_list_of_them() {
+        let of = |text: &str| pods_of_url(text.as_bytes(), "http://x/", "n1");
+        let names = |text: &str| of(text).map(|pods| pods.into_iter().filter_map(|pod| pod.metadata.name).collect::<Vec<_>>());
+        assert_eq!(names(WEB), Ok(vec!["web-n1".to_owned()]));
+        let item = |name: &str| format!(r#"{{"metadata": {{"name": "{name}"}}, "spec": {{"containers": [{{"name": "c", "image": "i"}}]}}}}"#);
+        let list = |items: &[String]| format!(r#"{{"kind": "PodList", "apiVersion": "v1", "items": [{}]}}"#, items.join(","));
+        let pods = of(&list(&[item("a"), item("b")])).expect("two pods");
+        assert_eq!(pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect::<Vec<_>>(), ["a-n1", "b-n1"]);
+        assert_ne!(pods[0].metadata.uid, pods[1].metadata.uid);
+        let annotations = pods[0].metadata.annotations.as_ref().expect("annotations");
+        assert_eq!((annotations[SOURCE].as_str(), pods[0].spec.as_ref().and_then(|spec| spec.tolerations.as_ref())), ("http", None));
+        assert_eq!(names(&list(&[])), Ok(Vec::new()));
+        assert_eq!(names(&list(&[item("a"), item("")])), Err("invalid pod: name is needed for the pod".into()));
+        assert!(names("kind: Node").is_err() && names("[]").is_err() && names("").is_err());
     }
 
     #[test]
