@@ -16,8 +16,11 @@ use crate::{
     metrics::Sources,
     runtime::system::System,
     serving::{self, Body, Gate, Handler, Refused, ServerHandle, document, identify, text},
+    zpages::{Asked, Zpages},
 };
 
+/// Where it answers beside the pages that say so.
+pub const PATHS: [&str; 6] = ["/healthz", "/livez", "/metrics", "/readyz", "/flagz", insight::BELOW];
 /// Answered to everybody: whoever starts the process again must learn how it is.
 const OPEN: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
@@ -29,6 +32,7 @@ pub struct ComponentServerOptions {
     pub gate: Arc<dyn Gate>,
     pub system: System,
     pub metrics: Sources,
+    pub zpages: Arc<Zpages>,
 }
 
 /// Serves on `listener` until stopped. Must be called within a tokio runtime.
@@ -61,6 +65,7 @@ async fn handle<B>(request: &Request<B>, certificate: Option<&[u8]>, options: &C
         },
         "/metrics/slis" if request.method() == Method::GET => document(200, CONTENT_TYPE, health::slis()),
         path if path.starts_with(insight::BELOW) => insight::answer(&options.system, request).await,
+        _ if request.method() == Method::GET => options.zpages.respond(&Asked::of(request)).unwrap_or_else(|| text(404, "404 page not found\n")),
         _ => text(404, "404 page not found\n"),
     }
 }

@@ -16,6 +16,8 @@ pub enum Shape {
     Any,
     /// Texts by text.
     Map,
+    /// Lists of texts by text.
+    Lists,
     List(&'static Shape),
     Object(&'static [(&'static str, &'static Shape)]),
 }
@@ -45,6 +47,7 @@ pub fn check(value: &Value, shape: &Shape, path: &str, unknown: &mut Vec<String>
         (Shape::Map, Value::Object(given)) => {
             given.iter().try_for_each(|(key, value)| check(value, &Shape::Text, &format!("{path}[{key}]"), unknown))
         }
+        (Shape::Lists, Value::Object(given)) => given.iter().try_for_each(|(key, value)| check(value, &TEXTS, &format!("{path}[{key}]"), unknown)),
         (Shape::Duration, Value::String(text)) => troupe_api::expressions::go_duration(text).map(drop).map_err(|why| format!("{path}: {why}")),
         (shape, value) if fits(shape, value) => Ok(()),
         (shape, value) => Err(format!("{path}: expected {}, found {value}", name_of(shape))),
@@ -71,7 +74,7 @@ fn name_of(shape: &Shape) -> &'static str {
         Shape::Number => "a number",
         Shape::Duration => "a duration",
         Shape::List(_) => "a list",
-        Shape::Map | Shape::Object(_) | Shape::Any => "an object",
+        Shape::Map | Shape::Lists | Shape::Object(_) | Shape::Any => "an object",
     }
 }
 

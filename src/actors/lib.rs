@@ -23,3 +23,4 @@ pub mod scheduler;
 pub mod serving;
 pub mod simulation;
 pub mod storage;
+pub mod zpages;

@@ -8,7 +8,7 @@ use crate::{
     expand::{self, TooLarge, expand},
     names::{self, PodIdentity},
     proto,
-    resources::{self, MachineSize},
+    resources::{self, CpuTime, MachineSize},
     security::{self, ImageUser},
 };
 
@@ -27,6 +27,8 @@ pub struct ContainerInputs<'a> {
     pub mounts: Vec<proto::Mount>,
     pub devices: Vec<proto::Device>,
     pub machine: MachineSize,
+    /// How limits of CPU time bind.
+    pub cpu_time: CpuTime,
     /// The sizes of the machine's huge pages, such as `2MB`.
     pub hugepages: &'a [String],
     /// What of the machine is hidden beside what always is.
@@ -59,7 +61,7 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
         mounts: inputs.mounts,
         devices: inputs.devices,
         linux: Some(proto::LinuxContainerConfig {
-            resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.hugepages)),
+            resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.cpu_time, inputs.hugepages)),
             security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node)?)),
         }),
         ..Default::default()
@@ -166,6 +168,7 @@ mod tests {
             mounts: Vec::new(),
             devices: Vec::new(),
             machine: MachineSize::default(),
+            cpu_time: CpuTime::default(),
             hugepages: &[],
             masked_paths: &[],
             seccomp_root: "",

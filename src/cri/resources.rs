@@ -29,6 +29,8 @@ const AHEAD_OF_DAEMONS: i64 = 100;
 pub struct MachineSize {
     pub cpus: i64,
     pub memory_bytes: i64,
+    /// Of the disk that holds what pods write.
+    pub storage_bytes: i64,
     /// The daemons' own `oom_score_adj`.
     pub daemons_oom_score_adj: i64,
 }
@@ -116,9 +118,41 @@ pub fn cpu_shares(milli: i64) -> i64 {
     (milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
 }
 
-/// CFS quota in µs per period of 100 ms; 0 means unlimited.
-pub fn cpu_quota(milli: i64) -> i64 {
-    if milli == 0 { 0 } else { milli.saturating_mul(CPU_PERIOD / 1000).max(MIN_QUOTA) }
+/// How limits of CPU time bind (the kubelet's `cpuCFSQuota` and `cpuCFSQuotaPeriod`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTime {
+    /// Whether they do at all.
+    pub is_limited: bool,
+    /// How long a period is in µs, at the end of which quotas are there anew.
+    pub period: i64,
+}
+
+impl Default for CpuTime {
+    fn default() -> Self {
+        CpuTime { is_limited: true, period: CPU_PERIOD }
+    }
+}
+
+impl CpuTime {
+    /// CFS quota in µs of a limit in thousandths of a CPU; 0 means unlimited.
+    pub fn quota(self, milli: i64) -> i64 {
+        if milli == 0 || !self.is_limited { 0 } else { (milli.saturating_mul(self.period) / 1000).max(MIN_QUOTA) }
+    }
+
+    /// The same of a quota for a period of [`CPU_PERIOD`].
+    pub fn quota_of(self, usual: i64) -> i64 {
+        if usual == 0 || !self.is_limited { 0 } else { (usual.saturating_mul(self.period) / CPU_PERIOD).max(MIN_QUOTA) }
+    }
+
+    /// The period as the runtime is told; 0 where there are no quotas.
+    fn told_period(self) -> i64 {
+        if self.is_limited { self.period } else { 0 }
+    }
+
+    /// What a container is bound to that may have so many thousandths of a CPU.
+    pub fn bind(self, resources: &mut proto::LinuxContainerResources, milli: i64) {
+        (resources.cpu_quota, resources.cpu_period) = (self.quota(milli), self.told_period());
+    }
 }
 
 /// How readily the kernel kills a container's processes when memory is short.
@@ -139,20 +173,26 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, machine: MachineSize) -> 
 }
 
 /// Requests and limits of one container. `hugepages` are the sizes of the machine's huge pages, such as `2MB`.
-pub fn container_resources(pod: &Pod, container: &Container, machine: MachineSize, hugepages: &[String]) -> proto::LinuxContainerResources {
+pub fn container_resources(
+    pod: &Pod,
+    container: &Container,
+    machine: MachineSize,
+    cpu_time: CpuTime,
+    hugepages: &[String],
+) -> proto::LinuxContainerResources {
     let milli = |quantity: Option<&Quantity>| quantity.map_or(0, |quantity| milli_value(&quantity.0));
     let spec = pod.spec.as_ref();
     let cpu_limit = milli(limit_of(spec, container, "cpu"));
     let memory_limit = limit_of(spec, container, "memory").map_or(0, |quantity| value(&quantity.0));
-    proto::LinuxContainerResources {
-        cpu_period: CPU_PERIOD,
-        cpu_quota: cpu_quota(cpu_limit),
+    let mut resources = proto::LinuxContainerResources {
         cpu_shares: cpu_shares(milli(request_of(container, "cpu"))),
         memory_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score_adj(pod, container, machine),
         hugepage_limits: hugepage_limits(spec, container, hugepages),
         ..Default::default()
-    }
+    };
+    cpu_time.bind(&mut resources, cpu_limit);
+    resources
 }
 
 /// For each size of pages what the container may have: none unless it asks.
@@ -167,7 +207,7 @@ fn hugepage_limits(pod: Option<&PodSpec>, container: &Container, sizes: &[String
 
 /// What the whole pod may use: its own limits, or what its containers may use together. Without limit is what one of them has
 /// without limit.
-pub fn pod_resources(spec: &PodSpec) -> proto::LinuxContainerResources {
+pub fn pod_resources(spec: &PodSpec, cpu_time: CpuTime) -> proto::LinuxContainerResources {
     let own = spec.resources.as_ref();
     let cpu_request = match own.and_then(|own| own.requests.as_ref().or(own.limits.as_ref())?.get("cpu")) {
         Some(request) => milli_value(&request.0),
@@ -185,13 +225,10 @@ pub fn pod_resources(spec: &PodSpec) -> proto::LinuxContainerResources {
             together(spec, of).saturating_add(overhead(spec, name).map_or(0, number))
         }
     };
-    proto::LinuxContainerResources {
-        cpu_period: CPU_PERIOD,
-        cpu_quota: cpu_quota(limit("cpu", milli_value)),
-        cpu_shares: cpu_shares(cpu_request),
-        memory_limit_in_bytes: limit("memory", value),
-        ..Default::default()
-    }
+    let mut resources =
+        proto::LinuxContainerResources { cpu_shares: cpu_shares(cpu_request), memory_limit_in_bytes: limit("memory", value), ..Default::default() };
+    cpu_time.bind(&mut resources, limit("cpu", milli_value));
+    resources
 }
 
 fn overhead<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Quantity> {
@@ -235,23 +272,45 @@ mod tests {
     fn requests_become_shares_and_limits_become_quota() {
         let pod = pod(json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "2Gi"}}));
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
-        let got = container_resources(&pod, container, MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: 0 }, &[]);
+        let got = container_resources(
+            &pod,
+            container,
+            MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: 0, ..MachineSize::default() },
+            CpuTime::default(),
+            &[],
+        );
         assert_eq!((got.cpu_shares, got.cpu_quota, got.memory_limit_in_bytes, got.oom_score_adj), (256, 50_000, 2 << 30, 750));
     }
 
     #[test]
+    fn quotas_are_those_of_the_nodes_period_if_there_are_any() {
+        let limited = pod(json!({"limits": {"cpu": "500m"}}));
+        let bound = |cpu_time: CpuTime| {
+            let spec = limited.spec.as_ref().expect("a spec");
+            let container = container_resources(&limited, &spec.containers[0], MachineSize::default(), cpu_time, &[]);
+            let whole = pod_resources(spec, cpu_time);
+            assert_eq!((container.cpu_quota, container.cpu_period), (whole.cpu_quota, whole.cpu_period));
+            (whole.cpu_quota, whole.cpu_period, cpu_time.quota_of(50_000))
+        };
+        assert_eq!(bound(CpuTime::default()), (50_000, 100_000, 50_000));
+        assert_eq!(bound(CpuTime { period: 10_000, ..CpuTime::default() }), (5000, 10_000, 5000));
+        assert_eq!(bound(CpuTime { period: 1000, ..CpuTime::default() }), (1000, 1000, 1000), "no quota is less than the kernel takes");
+        assert_eq!(bound(CpuTime { is_limited: false, period: 10_000 }), (0, 0, 0));
+    }
+
+    #[test]
     fn the_largest_numbers_are_translated_to_the_largest_that_fit() {
-        let machine = MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: -999 };
+        let machine = MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: -999, ..MachineSize::default() };
         for huge in ["9223372036854775807", "7Ei", "1e18", "9223372036854775807m"] {
             let pod = pod(json!({"requests": {"cpu": huge, "memory": huge}, "limits": {"cpu": huge, "memory": huge, "hugepages-2Mi": huge}}));
             let spec = PodSpec {
                 overhead: Some([("cpu", huge), ("memory", huge)].map(|(name, amount)| (name.to_owned(), Quantity(amount.into()))).into()),
                 ..pod.spec.clone().expect("a spec")
             };
-            let got = container_resources(&pod, &spec.containers[0], machine, &["2MB".to_owned()]);
+            let got = container_resources(&pod, &spec.containers[0], machine, CpuTime::default(), &["2MB".to_owned()]);
             assert_eq!((got.cpu_shares, got.oom_score_adj), (MAX_SHARES, GUARANTEED_OOM), "{huge}");
             assert!(got.cpu_quota > 1 << 50 && got.memory_limit_in_bytes > 1 << 50, "{got:?}");
-            let whole = pod_resources(&spec);
+            let whole = pod_resources(&spec, CpuTime::default());
             assert!(whole.cpu_quota >= got.cpu_quota && whole.memory_limit_in_bytes >= got.memory_limit_in_bytes, "{whole:?}");
         }
         let burstable = pod(json!({"requests": {"memory": "9223372036854775807"}}));
@@ -262,7 +321,13 @@ mod tests {
     fn every_container_goes_before_the_daemons() {
         let guaranteed = pod(json!({"limits": {"cpu": "1", "memory": "1Gi"}}));
         let container = &guaranteed.spec.as_ref().expect("a spec").containers[0];
-        let score = |daemons| oom_score_adj(&guaranteed, container, MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: daemons });
+        let score = |daemons| {
+            oom_score_adj(
+                &guaranteed,
+                container,
+                MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: daemons, ..MachineSize::default() },
+            )
+        };
         assert_eq!([-999, -998, -997, 0, 950].map(score), [-997, -997, -897, 100, 1000]);
     }
 
@@ -272,7 +337,8 @@ mod tests {
         let got = container_resources(
             &pod,
             &pod.spec.as_ref().expect("a spec").containers[0],
-            MachineSize { cpus: 1, memory_bytes: 1, daemons_oom_score_adj: -999 },
+            MachineSize { cpus: 1, memory_bytes: 1, daemons_oom_score_adj: -999, ..MachineSize::default() },
+            CpuTime::default(),
             &[],
         );
         assert_eq!((got.cpu_shares, got.cpu_quota, got.oom_score_adj), (2, 0, 1000));
@@ -283,7 +349,8 @@ mod tests {
         let sizes = ["2MB".to_owned(), "1GB".to_owned()];
         let limits = |resources: serde_json::Value| {
             let pod = pod(resources);
-            let got = container_resources(&pod, &pod.spec.as_ref().expect("a spec").containers[0], MachineSize::default(), &sizes);
+            let container = &pod.spec.as_ref().expect("a spec").containers[0];
+            let got = container_resources(&pod, container, MachineSize::default(), CpuTime::default(), &sizes);
             got.hugepage_limits.into_iter().map(|limit| limit.limit).collect::<Vec<_>>()
         };
         assert_eq!(limits(json!({})), [0, 0]);
@@ -298,10 +365,11 @@ mod tests {
     fn a_pods_own_limit_binds_the_pod_and_containers_without_one() {
         let limited = spec(json!({"resources": {"limits": {"memory": "100Mi", "cpu": "500m"}},
             "containers": [{"name": "a"}, {"name": "b", "resources": {"limits": {"memory": "10Mi"}}}]}));
-        let whole = pod_resources(&limited);
+        let whole = pod_resources(&limited, CpuTime::default());
         assert_eq!((whole.memory_limit_in_bytes, whole.cpu_quota), (100 << 20, 50_000));
         let pod = Pod { spec: Some(limited.clone()), ..Pod::default() };
-        let memory = |index: usize| container_resources(&pod, &limited.containers[index], MachineSize::default(), &[]).memory_limit_in_bytes;
+        let of = |index: usize| container_resources(&pod, &limited.containers[index], MachineSize::default(), CpuTime::default(), &[]);
+        let memory = |index: usize| of(index).memory_limit_in_bytes;
         assert_eq!((memory(0), memory(1)), (100 << 20, 10 << 20));
     }
 
@@ -309,10 +377,10 @@ mod tests {
     fn a_pod_is_bound_by_what_its_containers_may_use_together() {
         let with = |init: &str, sidecar: &str, main: &str| {
             let limit = |memory: &str| json!({"limits": {"memory": memory}});
-            pod_resources(&spec(json!({
+            let spec = spec(json!({
                 "initContainers": [{"name": "s", "restartPolicy": "Always", "resources": limit(sidecar)}, {"name": "i", "resources": limit(init)}],
-                "containers": [{"name": "a", "resources": limit(main)}], "overhead": {"memory": "1Mi"}})))
-            .memory_limit_in_bytes
+                "containers": [{"name": "a", "resources": limit(main)}], "overhead": {"memory": "1Mi"}}));
+            pod_resources(&spec, CpuTime::default()).memory_limit_in_bytes
         };
         assert_eq!(with("10Mi", "5Mi", "20Mi"), 26 << 20);
         assert_eq!(with("50Mi", "5Mi", "20Mi"), 56 << 20);

@@ -19,6 +19,8 @@ pub struct SandboxInputs<'a> {
     pub log_root: &'a Path,
     /// The cgroup that holds the pods of this node.
     pub cgroup_parent: &'a str,
+    /// How limits of CPU time bind.
+    pub cpu_time: resources::CpuTime,
 }
 
 /// The config of a pod's sandbox.
@@ -50,7 +52,7 @@ pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> Result<proto
             security_context: Some(security::sandbox_security(pod)?),
             sysctls: sysctls(spec),
             overhead: None,
-            resources: Some(resources::pod_resources(spec)),
+            resources: Some(resources::pod_resources(spec, inputs.cpu_time)),
         }),
         windows: None,
     })
@@ -94,6 +96,7 @@ mod tests {
             dns: proto::DnsConfig::default(),
             log_root: Path::new("/var/log/pods"),
             cgroup_parent: "kubepods",
+            cpu_time: resources::CpuTime::default(),
         }
     }
 

@@ -143,6 +143,14 @@ fn all_processes_are_asked(cluster: &Cluster) {
     eventually("the scheduler tells what pods ask for", || get("https://127.0.0.1:10259/metrics/resources").contains(asks));
     assert!(cluster.kubectl("get --raw /metrics/resources").contains(asks));
     assert!(get("https://127.0.0.1:10257/metrics/resources").contains("404"));
+    assert!(get("https://127.0.0.1:10257/statusz").contains("kube-controller-manager statusz\n"));
+    let flags = get("https://127.0.0.1:10259/flagz");
+    assert!(flags.contains("kube-scheduler flagz\n") && flags.contains("scheduler-config") && !flags.contains("api-port"), "{flags}");
+    let flags = cluster.kubectl("get --raw /flagz");
+    assert!(flags.contains("apiserver flagz\n") && flags.contains("6443"), "{flags}");
+    let status = get("https://127.0.0.1:10250/statusz");
+    assert!(status.contains("kubelet statusz\n") && status.contains("/configz /flagz /healthz /metrics"), "{status}");
+    assert!(get("http://127.0.0.1:10249/flagz").contains("kube-proxy flagz\n"));
     let anonymous = cluster.inside("curl").args(["-sk", "https://127.0.0.1:10257/metrics"]).output().expect("curl runs");
     assert!(text(&anonymous.stdout).contains("Unauthorized"));
     assert_eq!(text(&cluster.inside("curl").args(["-sk", "https://127.0.0.1:10259/healthz"]).output().expect("curl runs").stdout), "ok");

@@ -1,4 +1,4 @@
-use std::{net::TcpListener, sync::Arc};
+use std::{collections::BTreeMap, net::TcpListener, sync::Arc};
 
 use serde_json::{Value, json};
 use troupe_api::{
@@ -27,6 +27,7 @@ use crate::{
         unit::Policy,
     },
     serving::{LocalGate, ServerHandle},
+    zpages::Zpages,
 };
 
 const LEASES: &str = "leases.coordination.k8s.io";
@@ -66,6 +67,7 @@ impl Other {
             gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: Arc::new(PrivilegedGroups) }),
             system: system.clone(),
             metrics: Sources::new(&system, None, VersionInfo::of_build("1", "c", "d")),
+            zpages: Arc::new(Zpages::new("other", VersionInfo::of_build("1", "c", "d"), BTreeMap::new(), Vec::new(), system.clock().clone())),
         };
         let server = component_server::serve(TcpListener::bind("127.0.0.1:0").expect("a port"), options).expect("serves");
         let shown = tls::RenewableCertificate::default();

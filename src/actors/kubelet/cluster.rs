@@ -70,7 +70,10 @@ impl ApiCluster {
 
 /// Whether the pod comes from a manifest; the API shows a mirror of it.
 pub fn is_static(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.get("kubernetes.io/config.source").is_some_and(|source| source == "file"))
+    pod.metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.get("kubernetes.io/config.source").is_some_and(|source| matches!(source.as_str(), "file" | "http")))
 }
 
 fn identity(pod: &Pod) -> (&str, &str, &str) {

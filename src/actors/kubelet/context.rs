@@ -7,7 +7,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use troupe_api::meta::Clock;
-use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
+use troupe_cri::{
+    Runtime, RuntimeFeatures,
+    resources::{CpuTime, MachineSize},
+};
 
 use super::{
     admission::NodeAbilities,
@@ -63,12 +66,14 @@ pub struct NodeContext {
     pub seccomp_root: String,
     /// Whether containers that ask for no profile get the runtime's own.
     pub seccomp_default: bool,
+    /// How limits of CPU time bind.
+    pub cpu_time: CpuTime,
     pub dns: ClusterDns,
     pub resolver: Resolver,
     pub node_ips: Vec<String>,
     pub machine: MachineSize,
-    /// What of it pods may have together, as the node's allocatable says: CPUs, begun ones whole, and memory. Containers without limits see it
-    /// as theirs.
+    /// What of it pods may have together, as the node's allocatable says: CPUs, begun ones whole, memory and disk. Containers without limits see
+    /// it as theirs.
     pub unreserved: MachineSize,
     /// The sizes of the machine's huge pages, such as `2MB`.
     pub hugepages: Vec<String>,

@@ -91,7 +91,7 @@ use self::{
     metrics::MeteredRuntime,
     node::{
         NodeFacts, NodeReporter,
-        facts::{MachineFacts, hugepage_sizes, thermal_paths},
+        facts::{MachineFacts, Usage, hugepage_sizes, thermal_paths},
         own::OwnNode,
         reserved::{Reserved, left},
     },
@@ -179,7 +179,7 @@ impl Kubelet {
         let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
         let context = Arc::new(context(&options, system, reached, &machine, services, abilities, container_manager));
-        let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
+        let manifests = Manifests::new(options.static_pod_dir.clone(), options.static_pod_url.clone(), context.node_name.clone());
         let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
         let facts = node_facts(&options, &version, machine);
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
@@ -250,7 +250,13 @@ fn context(
     abilities: NodeAbilities,
     container_manager: ContainerManager,
 ) -> NodeContext {
-    let size = MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() };
+    let size = MachineSize {
+        cpus: machine.cpus,
+        memory_bytes: machine.memory_bytes,
+        // In whole KiB, as the node tells its capacity.
+        storage_bytes: i64::try_from(Usage::measure(&options.root_dir).disk_size / 1024 * 1024).unwrap_or(i64::MAX),
+        daemons_oom_score_adj: node::facts::own_oom_score_adj(),
+    };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
     let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();
     let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
@@ -283,10 +289,11 @@ fn context(
         allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         seccomp_default: options.seccomp_default,
+        cpu_time: options.cpu_time,
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
         node_ips: options.node_ips.iter().map(ToString::to_string).collect(),
-        unreserved: options.reserved.with_thresholds(&options.eviction_thresholds, size.memory_bytes, 0).left_of(size),
+        unreserved: options.reserved.with_thresholds(&options.eviction_thresholds, size.memory_bytes, size.storage_bytes).left_of(size),
         machine: size,
         hugepages: hugepage_sizes(),
         masked_paths: thermal_paths(),

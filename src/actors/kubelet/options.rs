@@ -10,12 +10,13 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api_client::Client;
-use troupe_cri::Runtime;
+use troupe_cri::{Runtime, resources::CpuTime};
 
 use super::{
     container_manager::ContainerManagerOptions,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
+    manifests::PodUrl,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
@@ -88,6 +89,8 @@ pub struct KubeletOptions {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether containers that ask for no seccomp profile get the runtime's own. [default: false]
     pub seccomp_default: bool,
+    /// How limits of CPU time bind. [default: in periods of 100 ms]
+    pub cpu_time: CpuTime,
     /// Below these pods are evicted. [default: upstream's]
     pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
@@ -103,6 +106,8 @@ pub struct KubeletOptions {
     pub heartbeat: Duration,
     /// Pods from files, where set.
     pub static_pod_dir: Option<PathBuf>,
+    /// Pods that a server has, where set.
+    pub static_pod_url: Option<PodUrl>,
     /// As nodeInfo shows it.
     pub kubelet_version: String,
 }
@@ -132,6 +137,7 @@ impl KubeletOptions {
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            cpu_time: CpuTime::default(),
             eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
             eviction_grace_periods: GracePeriods::default(),
@@ -150,6 +156,7 @@ impl KubeletOptions {
             listeners: Vec::new(),
             heartbeat: Duration::from_secs(10),
             static_pod_dir: None,
+            static_pod_url: None,
             kubelet_version: format!("v1.36.0+troupe.{}", env!("CARGO_PKG_VERSION")),
         }
     }

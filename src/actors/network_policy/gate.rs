@@ -127,7 +127,8 @@ impl PodGate for RouterGate {
     async fn admit(&self, pod: &Pod, addresses: &[String]) -> Result<(), String> {
         let ips: Vec<IpAddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
         let source = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SOURCE));
-        let admit = Admit { pod: PodView { ips, ..PodView::of(pod) }, is_static: source.is_some_and(|source| source == "file") };
+        let admit =
+            Admit { pod: PodView { ips, ..PodView::of(pod) }, is_static: source.is_some_and(|source| matches!(source.as_str(), "file" | "http")) };
         if admit.pod.host_network {
             return Ok(());
         }

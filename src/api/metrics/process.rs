@@ -13,11 +13,15 @@ const PAGE: f64 = 4096.0;
 pub struct Process;
 
 impl Process {
-    /// When the process started, alone.
+    /// When the process started, in seconds since the epoch.
+    pub fn started(self) -> Option<f64> {
+        let stat = Stat::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
+        Some(boot_time()? + stat.started_after_boot)
+    }
+
+    /// The same, alone on a page.
     pub fn start_time(self, text: &mut Text) {
-        let stat = fs::read_to_string("/proc/self/stat").ok();
-        if let (Some(stat), Some(booted)) = (stat.as_deref().and_then(Stat::parse), boot_time()) {
-            let start = booted + stat.started_after_boot;
+        if let Some(start) = self.started() {
             text.single("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge", start);
         }
     }

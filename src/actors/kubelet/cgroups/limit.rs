@@ -8,7 +8,7 @@ use std::{
 
 use troupe_cri::{
     names::pod_cgroup,
-    resources::{CPU_PERIOD, cpu_shares},
+    resources::{CpuTime, cpu_shares},
 };
 
 use crate::kubelet::resize::PodAmounts;
@@ -42,9 +42,9 @@ pub struct Limits {
 
 impl Limits {
     /// A pod's, and of its processes.
-    pub fn of_pod(amounts: PodAmounts, processes: Option<u32>) -> Self {
+    pub fn of_pod(amounts: PodAmounts, cpu_time: CpuTime, processes: Option<u32>) -> Self {
         let PodAmounts { memory, cpu_quota, cpu_shares } = amounts;
-        Limits { memory, cpu_quota, cpu_period: CPU_PERIOD, cpu_shares, processes }
+        Limits { memory, cpu_quota: cpu_time.quota_of(cpu_quota), cpu_period: cpu_time.period, cpu_shares, processes }
     }
 
     /// What is other than before.
@@ -209,6 +209,14 @@ mod tests {
         assert_eq!(written(&legacy(&limits)), legacy_ones);
         assert!(unified(&Limits::default()).is_empty() && legacy(&Limits::default()).is_empty());
         assert!(has("cpu,cpuacct", "cpu") && !has("cpuset", "cpu"));
+    }
+
+    #[test]
+    fn a_pods_quota_is_that_of_the_nodes_period_if_there_is_any() {
+        let amounts = PodAmounts { memory: 0, cpu_quota: 50_000, cpu_shares: 512 };
+        let of = |cpu_time: CpuTime| written(&unified(&Limits::of_pod(amounts, cpu_time, None)));
+        assert_eq!(of(CpuTime { period: 5000, ..CpuTime::default() }), ["cpu.max=2500 5000", "cpu.weight=59"]);
+        assert_eq!(of(CpuTime { is_limited: false, ..CpuTime::default() }), ["cpu.weight=59"]);
     }
 
     #[test]

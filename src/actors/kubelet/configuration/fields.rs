@@ -2,7 +2,7 @@
 //! names and order; a default is upstream's unless the comment at its side says what this kubelet does instead.
 
 use crate::document_shape::{
-    Shape::{self, Any, Bool, Duration, Int32, Int64, List, Map, Number, Object, Text},
+    Shape::{self, Any, Bool, Duration, Int32, Int64, List, Lists, Map, Number, Object, Text},
     TEXTS,
 };
 
@@ -54,9 +54,9 @@ pub static FIELDS: &[Row] = &[
     row("podLogsDir", Text, r#""/var/log/pods""#, Honoured),
     row("syncFrequency", Duration, r#""1m0s""#, Idle),
     row("fileCheckFrequency", Duration, r#""20s""#, Idle),
-    row("httpCheckFrequency", Duration, r#""20s""#, Idle),
-    row("staticPodURL", Text, "", Fixed),
-    row("staticPodURLHeader", Any, "", Fixed),
+    row("httpCheckFrequency", Duration, r#""20s""#, Honoured),
+    row("staticPodURL", Text, "", Honoured),
+    row("staticPodURLHeader", Lists, "", Honoured),
     row("address", Text, r#""0.0.0.0""#, Honoured),
     row("port", Int32, "10250", Honoured),
     row("readOnlyPort", Int32, "", Fixed),
@@ -122,8 +122,8 @@ pub static FIELDS: &[Row] = &[
     pointer("podPidsLimit", Int64, "4096", Honoured),
     pointer("resolvConf", Text, r#""/etc/resolv.conf""#, Honoured),
     row("runOnce", Bool, "", Fixed),
-    pointer("cpuCFSQuota", Bool, "true", Fixed),
-    pointer("cpuCFSQuotaPeriod", Duration, r#""100ms""#, Fixed),
+    pointer("cpuCFSQuota", Bool, "true", Honoured),
+    pointer("cpuCFSQuotaPeriod", Duration, r#""100ms""#, Honoured),
     pointer("nodeStatusMaxImages", Int32, "50", Honoured),
     row("maxOpenFiles", Int64, "1000000", Idle),
     row("contentType", Text, r#""application/vnd.kubernetes.protobuf""#, Idle),

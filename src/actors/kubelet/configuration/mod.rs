@@ -34,10 +34,16 @@ pub use self::{
 use super::{
     cpu_set::CpuSet,
     eviction::settings::{EvictionSettings, default_hard},
+    manifests::PodUrl,
 };
 
 const GROUP_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
+
+/// Servers are not asked more often.
+const LEAST_PERIOD: Duration = Duration::from_millis(100);
+/// What is shown in the place of what nobody may read, as upstream logs it.
+const MASKED: &str = "<masked>";
 
 /// Why a configuration is unusable.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -193,6 +199,15 @@ impl KubeletConfiguration {
         }
     }
 
+    /// What a server has for this node beside its files, if there is one. Several headers of one name are one with all values.
+    pub fn pod_url(&self) -> Option<PodUrl> {
+        let headers = self.value("staticPodURLHeader").as_object().into_iter().flatten();
+        let texts =
+            |values: &Value| values.as_array().into_iter().flatten().filter_map(|value| value.as_str().map(str::to_owned)).collect::<Vec<_>>();
+        let headers = headers.map(|(name, values)| (name.clone(), texts(values).join(", ")));
+        PodUrl::parse(self.text("staticPodURL"), headers.collect(), self.duration("httpCheckFrequency").max(LEAST_PERIOD))
+    }
+
     /// Taints of the node when it registers.
     pub fn taints(&self) -> Vec<Taint> {
         let given = self.value("registerWithTaints").as_array().into_iter().flatten();
@@ -226,8 +241,15 @@ impl KubeletConfiguration {
     pub fn document(&self) -> Value {
         let mut document = Value::Object(Map::new());
         let eviction = json!(self.eviction().hard);
+        let mut headers = self.value("staticPodURLHeader").clone();
+        // They may let somebody in.
+        headers.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(|values| *values = json!([MASKED]));
         for row in FIELDS {
-            let value = if row.path == "evictionHard" { &eviction } else { self.value(row.path) };
+            let value = match row.path {
+                "evictionHard" => &eviction,
+                "staticPodURLHeader" => &headers,
+                path => self.value(path),
+            };
             if !value.is_null() {
                 put(&mut document, row.path, value.clone());
             }

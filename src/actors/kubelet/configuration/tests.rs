@@ -136,6 +136,20 @@ fn nothing_that_is_said_is_ignored_without_a_word() {
 }
 
 #[test]
+fn pods_of_a_server_are_asked_for_with_headers_that_nobody_sees() {
+    let configuration = said("staticPodURL: https://example.org/pods\nstaticPodURLHeader: {X-Key: [secret, more]}\nhttpCheckFrequency: 5s\n");
+    assert_eq!(configuration.check(Machine::default()), Ok(()));
+    let url = configuration.pod_url().expect("a URL");
+    assert_eq!((url.to_string().as_str(), url.period), ("https://example.org:443/pods", Duration::from_secs(5)));
+    let document = configuration.document();
+    assert_eq!((&document["staticPodURLHeader"], &document["httpCheckFrequency"]), (&json!({"X-Key": ["<masked>"]}), &json!("5s")));
+    assert_eq!(configuration.said_document()["staticPodURLHeader"]["X-Key"], json!(["secret", "more"]));
+    assert_eq!((said("").pod_url(), said("").document().get("staticPodURLHeader")), (None, None));
+    let odd = refused("staticPodURL: /etc/pods\n");
+    assert!(odd.contains("staticPodURL (--manifest-url) is no URL of http or https"), "{odd}");
+}
+
+#[test]
 fn drop_ins_are_merged_in_their_order_over_the_file() {
     let place = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {

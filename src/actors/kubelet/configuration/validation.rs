@@ -354,6 +354,10 @@ impl Check<'_> {
         for server in self.configuration.texts("clusterDNS") {
             self.refuse_if(server.parse::<std::net::IpAddr>().is_err(), || format!("clusterDNS (--cluster-dns) {server:?} is no address"));
         }
+        let url = self.text("staticPodURL");
+        if !url.is_empty() && self.configuration.pod_url().is_none() {
+            self.refuse("staticPodURL (--manifest-url) is no URL of http or https");
+        }
         let address = self.text("address").to_owned();
         self.refuse_if(address.parse::<std::net::IpAddr>().is_err(), || format!("address (--address) {address:?} is no address"));
     }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, ResourceFieldSelector},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use troupe_cri::{quantity, resources::MachineSize};
 
 /// A field of a pod, such as `metadata.name` or `metadata.labels['app']`.
@@ -52,12 +55,13 @@ fn quoted(text: &str) -> String {
 }
 
 /// A container's request or limit in units of the divisor, rounded up. A limit that is not set is its pod's own (`spec.resources`), else the
-/// machine's size.
+/// node's: huge pages have none, they are never given out twice.
 pub fn resource_value(pod: &Pod, container: &Container, field: &ResourceFieldSelector, machine: MachineSize) -> Result<String, String> {
     let (kind, name) = field.resource.split_once('.').ok_or_else(|| format!("unsupported container resource : {}", field.resource))?;
     let resources = container.resources.as_ref();
-    let of_pod = || pod.spec.as_ref()?.resources.as_ref()?.limits.as_ref()?.get(name).filter(|limit| quantity::milli(&limit.0).unwrap_or(0) > 0);
-    let limit = resources.and_then(|resources| resources.limits.as_ref()?.get(name)).or_else(of_pod);
+    let is_set = |limit: &&Quantity| quantity::milli(&limit.0).unwrap_or(0) > 0;
+    let of_pod = || pod.spec.as_ref()?.resources.as_ref()?.limits.as_ref()?.get(name).filter(is_set);
+    let limit = resources.and_then(|resources| resources.limits.as_ref()?.get(name)).filter(is_set).or_else(of_pod);
     let chosen = match kind {
         "limits" => limit,
         "requests" => resources.and_then(|resources| resources.requests.as_ref()?.get(name)),
@@ -68,6 +72,7 @@ pub fn resource_value(pod: &Pod, container: &Container, field: &ResourceFieldSel
         (Some(quantity), _, _) => quantity::milli(&quantity.0).unwrap_or(0),
         (None, "limits", "cpu") => whole(machine.cpus),
         (None, "limits", "memory") => whole(machine.memory_bytes),
+        (None, "limits", "ephemeral-storage") => whole(machine.storage_bytes),
         _ => 0,
     };
     let divisor = field.divisor.as_ref().and_then(|quantity| quantity::milli(&quantity.0)).filter(|milli| *milli > 0).unwrap_or(1000);

@@ -16,7 +16,7 @@ fn pod(container: serde_json::Value) -> Pod {
 }
 
 fn build(pod: &Pod, references: &References, services: &[(String, String)]) -> Result<Vec<(String, String)>, EnvError> {
-    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30, daemons_oom_score_adj: -999 };
+    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30, storage_bytes: 5 << 30, daemons_oom_score_adj: -999 };
     let inputs =
         EnvInputs { pod, references, files: &Files::new(), services, pod_ips: &["10.0.0.2".into()], node_ips: &["192.0.2.1".into()], machine };
     environment(&inputs, &pod.spec.as_ref().expect("a spec").containers[0])
@@ -63,6 +63,25 @@ fn variables_that_double_each_other_end_at_what_a_program_can_be_given() {
     assert_eq!(build(&pod(json!({"name": "c", "env": env})), &references, &[]), too_large);
     let again: Vec<_> = (0..50).map(|_| variable(0)).collect();
     assert_eq!(build(&pod(json!({"name": "c", "env": again})), &references, &[]).map(|env| env.len()), Ok(1), "what is replaced counts no more");
+}
+
+#[test]
+fn a_limit_that_nobody_sets_is_what_the_node_has() {
+    let of = |name: &str, resource: &str| json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": resource}}});
+    let env = json!([
+        of("LIMIT", "limits.ephemeral-storage"),
+        of("REQUEST", "requests.ephemeral-storage"),
+        of("CPU", "limits.cpu"),
+        of("PAGES", "limits.hugepages-2Mi"),
+    ]);
+    let want = |limit: &str| {
+        [("LIMIT", limit), ("REQUEST", "0"), ("CPU", "2"), ("PAGES", "0")].map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    };
+    let unlimited = pod(json!({"name": "c", "env": env, "resources": {"limits": {"cpu": "0"}}}));
+    assert_eq!(build(&unlimited, &references(), &[]), Ok(want("5368709120")));
+    let limited =
+        pod(json!({"name": "c", "env": env, "resources": {"limits": {"ephemeral-storage": "1Mi"}, "requests": {"ephemeral-storage": "0"}}}));
+    assert_eq!(build(&limited, &references(), &[]), Ok(want("1048576")));
 }
 
 #[test]

@@ -47,10 +47,15 @@ impl Reserved {
         if lacks.is_empty() { Ok(()) } else { Err(format!("invalid Node Allocatable configuration. {}", lacks.join(" "))) }
     }
 
-    /// What of a machine is not reserved: CPUs, begun ones whole, and memory.
+    /// What of a machine is not reserved: CPUs, begun ones whole, memory and disk.
     pub fn left_of(&self, machine: MachineSize) -> MachineSize {
         let cpus = left(machine.cpus.saturating_mul(1000), self.milli_cpus);
-        MachineSize { cpus: cpus / 1000 + i64::from(cpus % 1000 > 0), memory_bytes: left(machine.memory_bytes, self.memory), ..machine }
+        MachineSize {
+            cpus: cpus / 1000 + i64::from(cpus % 1000 > 0),
+            memory_bytes: left(machine.memory_bytes, self.memory),
+            storage_bytes: left(machine.storage_bytes, self.storage),
+            ..machine
+        }
     }
 }
 
@@ -72,10 +77,11 @@ mod tests {
         assert_eq!(all, Reserved { milli_cpus: 500, memory: (1 << 30) + (100 << 20), storage: 100, processes: 0 });
         assert_eq!(reserved.with_thresholds(&[], 8 << 30, 1000), reserved);
         assert_eq!((left(5, 3), left(3, 5)), (2, 0));
-        let machine = MachineSize { cpus: 4, memory_bytes: 8 << 30, daemons_oom_score_adj: -1 };
-        assert_eq!(reserved.left_of(machine), MachineSize { cpus: 4, memory_bytes: 7 << 30, daemons_oom_score_adj: -1 });
+        let machine = MachineSize { cpus: 4, memory_bytes: 8 << 30, storage_bytes: 1000, daemons_oom_score_adj: -1 };
+        assert_eq!(reserved.left_of(machine), MachineSize { memory_bytes: 7 << 30, ..machine });
         assert_eq!(Reserved { milli_cpus: 1000, ..reserved }.left_of(machine).cpus, 3);
-        assert_eq!(all.left_of(machine).memory_bytes, (7 << 30) - (100 << 20), "nor have pods what eviction keeps free");
+        let room = all.left_of(machine);
+        assert_eq!((room.memory_bytes, room.storage_bytes), ((7 << 30) - (100 << 20), 900), "nor have pods what eviction keeps free");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A GET as probes make it: a connection of its own, certificates not verified, of the body no more read than is shown. Redirects within
-//! a host are followed (upstream's `RedirectChecker`).
+//! a host are followed (upstream's `RedirectChecker`). And one that is made for what it brings ([`fetch`]).
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -46,10 +47,19 @@ pub struct Reply {
     pub body: String,
 }
 
+/// A reply with as much of its body as was wanted.
+struct Raw {
+    status: http::StatusCode,
+    location: Option<String>,
+    body: Vec<u8>,
+}
+
 /// As much of a body is read, in bytes.
 const SHOWN: usize = 10 << 10;
 /// Requests that one probe makes at most.
 const HOPS: usize = 10;
+/// What tells who asks: not for other hosts than the first, as upstream's client.
+const CREDENTIALS: [&str; 4] = ["authorization", "cookie", "cookie2", "www-authenticate"];
 
 /// Makes the request and goes where it leads to within the same host. Gives the last reply; one that leads to another host is such.
 ///
@@ -59,8 +69,7 @@ pub async fn follow(first: &Target) -> Result<Reply, String> {
     let mut target = first.clone();
     for _ in 0..HOPS {
         let reply = get(&target).await?;
-        let leads = matches!(reply.status, 301 | 302 | 303 | 307 | 308);
-        let next = reply.location.as_deref().filter(|_| leads).and_then(|location| target.leads_to(location));
+        let next = reply.location.as_deref().filter(|_| leads(reply.status)).and_then(|location| target.leads_to(location));
         match next.filter(|next| next.host == first.host) {
             Some(next) => target = next,
             None => return Ok(reply),
@@ -69,7 +78,51 @@ pub async fn follow(first: &Target) -> Result<Reply, String> {
     Err("stopped after 10 redirects".into())
 }
 
+/// Gets a document of at most `longest` bytes, wherever it is by now; whoever has it over TLS shows a certificate that `tls` trusts.
+///
+/// # Errors
+/// When a request fails, the end of it is no document, or one that is too large.
+pub async fn fetch(first: &Target, tls: &Arc<ClientConfig>, longest: usize) -> Result<Vec<u8>, String> {
+    let mut target = first.clone();
+    for _ in 0..HOPS {
+        let reply = exchange(&target, tls, longest + 1).await?;
+        let next = reply.location.as_deref().filter(|_| leads(reply.status.as_u16())).and_then(|location| target.leads_to(location));
+        target = match next {
+            Some(mut next) => {
+                if next.host != first.host {
+                    next.headers.retain(|name, _| !CREDENTIALS.contains(&name.as_str()));
+                }
+                next
+            }
+            None if reply.status != http::StatusCode::OK => return Err(format!("{target}: {}", reply.status)),
+            None if reply.body.len() > longest => return Err(format!("{target}: more than {longest} bytes")),
+            None => return Ok(reply.body),
+        };
+    }
+    Err("stopped after 10 redirects".into())
+}
+
+/// Whether a reply says where to ask instead.
+fn leads(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
 impl Target {
+    /// A URL of `http` or `https`, asked for with these headers; those of its user, if it names one, go along.
+    pub fn parse(url: &str, headers: BTreeMap<String, String>) -> Option<Target> {
+        let (_, rest) = url.split_once("://")?;
+        let nowhere = Target { tls: false, host: String::new(), port: 0, path: "/".into(), headers: BTreeMap::new() };
+        let found = nowhere.leads_to(url).filter(|found| !found.host.is_empty())?;
+        let user = rest.split(['/', '?']).next()?.rsplit_once('@').map(|(user, _)| user);
+        let mut headers: BTreeMap<_, _> = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        if let Some(user) = user {
+            let with_password = if user.contains(':') { user.to_owned() } else { format!("{user}:") };
+            let plain = percent_encoding::percent_decode_str(&with_password).collect::<Vec<u8>>();
+            headers.entry("authorization".into()).or_insert_with(|| format!("Basic {}", BASE64_STANDARD.encode(plain)));
+        }
+        Some(Target { headers, ..found })
+    }
+
     /// Where a `Location` leads from here; nowhere if it is none for HTTP.
     fn leads_to(&self, location: &str) -> Option<Target> {
         let (tls, rest) = match location.split_once("://") {
@@ -105,20 +158,26 @@ impl Target {
 /// # Errors
 /// When there is no connection, or no reply.
 pub async fn get(target: &Target) -> Result<Reply, String> {
+    let Raw { status, location, body } = exchange(target, &any_peer(), SHOWN).await?;
+    Ok(Reply { status: status.as_u16(), location, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// The same, of whose body at most `most` bytes are read.
+async fn exchange(target: &Target, tls: &Arc<ClientConfig>, most: usize) -> Result<Raw, String> {
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
     let stream = stream.map_err(|error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => format!("dial tcp {}: connect: connection refused", target.authority()),
         _ => format!("dial tcp {}: {error}", target.authority()),
     })?;
     if !target.tls {
-        return send(stream, target).await;
+        return send(stream, target, most).await;
     }
     let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
-    let tls = TlsConnector::from(any_peer()).connect(name, stream).await.map_err(|error| error.to_string())?;
-    send(tls, target).await
+    let tls = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(|error| error.to_string())?;
+    send(tls, target, most).await
 }
 
-async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target) -> Result<Reply, String> {
+async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target, most: usize) -> Result<Raw, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     // The connection ends with the sender; its error is the request's.
     let driver = tokio::spawn(async move { drop(connection.await) });
@@ -138,24 +197,24 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, tar
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let reply = sender.send_request(request).await.map_err(|error| error.to_string());
     let reply = match reply {
-        Ok(reply) => read(reply).await,
+        Ok(reply) => read(reply, most).await,
         Err(error) => Err(error),
     };
     driver.abort();
     reply
 }
 
-async fn read(reply: http::Response<hyper::body::Incoming>) -> Result<Reply, String> {
+async fn read(reply: http::Response<hyper::body::Incoming>, most: usize) -> Result<Raw, String> {
     let location = reply.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (status, mut incoming, mut body) = (reply.status().as_u16(), reply.into_body(), Vec::new());
-    while body.len() < SHOWN
+    let (status, mut incoming, mut body) = (reply.status(), reply.into_body(), Vec::new());
+    while body.len() < most
         && let Some(frame) = incoming.frame().await
     {
         let frame = frame.map_err(|error| error.to_string())?;
-        let bytes = frame.data_ref().map(|bytes| &bytes[..bytes.len().min(SHOWN - body.len())]).unwrap_or_default();
+        let bytes = frame.data_ref().map(|bytes| &bytes[..bytes.len().min(most - body.len())]).unwrap_or_default();
         body.extend_from_slice(bytes);
     }
-    Ok(Reply { status, location, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Raw { status, location, body })
 }
 
 #[cfg(test)]
@@ -209,6 +268,36 @@ mod tests {
     async fn of_a_body_without_end_as_much_is_read_as_is_shown() {
         let target = serve(|_| format!("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n{}", "x".repeat(1 << 20))).await;
         assert_eq!(follow(&target).await.map(|reply| reply.body.len()), Ok(SHOWN));
+    }
+
+    #[actix::test]
+    async fn a_document_is_fetched_wherever_it_is_but_not_beyond_its_bounds() {
+        let target = serve(|path| match path {
+            "/a/b?c" => to("/here"),
+            "/here" => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfound".into(),
+            "/gone" => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into(),
+            _ => to("/loop"),
+        })
+        .await;
+        let fetched = |path: &str, longest| {
+            let target = Target { path: path.into(), ..target.clone() };
+            async move { fetch(&target, &any_peer(), longest).await }
+        };
+        assert_eq!(fetched("/a/b?c", 5).await.as_deref(), Ok("found".as_bytes()));
+        let at = format!("http://127.0.0.1:{}", target.port);
+        assert_eq!(fetched("/here", 4).await, Err(format!("{at}/here: more than 4 bytes")));
+        assert_eq!(fetched("/gone", 5).await, Err(format!("{at}/gone: 404 Not Found")));
+        assert_eq!(fetched("/loop", 5).await, Err("stopped after 10 redirects".into()));
+    }
+
+    #[test]
+    fn urls_say_whom_to_ask_and_as_whom() {
+        let parsed = |url: &str| Target::parse(url, [("X-A".to_owned(), "b".to_owned())].into());
+        let found = parsed("https://us%65r:pw@example.org/pods?x").expect("a URL");
+        assert_eq!((found.to_string().as_str(), found.headers["x-a"].as_str()), ("https://example.org:443/pods?x", "b"));
+        assert_eq!(found.headers["authorization"], "Basic dXNlcjpwdw==");
+        assert_eq!(parsed("http://[fd00::1]:81/").map(|target| target.to_string()).as_deref(), Some("http://[fd00::1]:81/"));
+        assert!(["/x", "ftp://x/", "http://", "http:///x"].into_iter().all(|url| parsed(url).is_none()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Probes: when each is due and what its results add up to (pure), and how one is run.
 
 mod grpc;
-mod http;
+pub mod http;
 pub mod run;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use troupe_cri::{
     proto::LinuxContainerResources,
     quantity::{milli_value, value},
-    resources::{CPU_PERIOD, cpu_quota, cpu_shares, pod_resources, qos_class},
+    resources::{CpuTime, cpu_shares, pod_resources, qos_class},
 };
 
 type List = BTreeMap<String, Quantity>;
@@ -80,14 +80,11 @@ impl Amounts {
     }
 
     /// What the runtime is told.
-    pub fn to_runtime(self) -> LinuxContainerResources {
-        LinuxContainerResources {
-            cpu_period: CPU_PERIOD,
-            cpu_quota: cpu_quota(self.cpu_limit),
-            cpu_shares: cpu_shares(self.cpu_request),
-            memory_limit_in_bytes: self.memory_limit,
-            ..Default::default()
-        }
+    pub fn to_runtime(self, cpu_time: CpuTime) -> LinuxContainerResources {
+        let mut resources =
+            LinuxContainerResources { cpu_shares: cpu_shares(self.cpu_request), memory_limit_in_bytes: self.memory_limit, ..Default::default() };
+        cpu_time.bind(&mut resources, self.cpu_limit);
+        resources
     }
 }
 
@@ -101,7 +98,7 @@ fn number_in(list: Option<&List>, name: &str, number: fn(&str) -> i64) -> Option
 pub struct PodAmounts {
     /// Bytes.
     pub memory: i64,
-    /// Microseconds in each period of 100 ms.
+    /// Microseconds in each period of 100 ms, whatever the node's own period is.
     pub cpu_quota: i64,
     pub cpu_shares: i64,
 }
@@ -109,7 +106,7 @@ pub struct PodAmounts {
 impl PodAmounts {
     /// What a pod of this spec gets.
     pub fn of(pod: &Pod, spec: &PodSpec) -> Self {
-        let all = pod_resources(spec);
+        let all = pod_resources(spec, CpuTime::default());
         match qos_class(pod) {
             "BestEffort" => PodAmounts { memory: 0, cpu_quota: 0, cpu_shares: cpu_shares(0) },
             _ => PodAmounts { memory: all.memory_limit_in_bytes, cpu_quota: all.cpu_quota, cpu_shares: all.cpu_shares },

@@ -27,8 +27,11 @@ use crate::{
     },
     runtime::system::System,
     serving::{self, Body, Gate, Handler, ServerHandle, document, streaming, text},
+    zpages::{Asked, Zpages},
 };
 
+/// Where it answers what monitoring asks, as `/statusz` lists it.
+pub const PATHS: [&str; 4] = ["/configz", "/flagz", "/healthz", "/metrics"];
 /// `/run` waits no longer for its command.
 const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -46,6 +49,8 @@ pub struct KubeletServerOptions {
     pub gate: Arc<dyn Gate>,
     /// The configuration that `/configz` tells.
     pub configuration: Arc<Value>,
+    /// What the kubelet is, and with which flags it runs.
+    pub zpages: Arc<Zpages>,
     /// What `/metrics` says was built.
     pub version: VersionInfo,
     /// Whose insides it tells of to who may look; `None` tells of none.
@@ -97,6 +102,7 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             text(200, "ok")
         }
         Route::Configz => document(200, "application/json", json!({"kubeletconfig": *options.configuration}).to_string()),
+        Route::Zpage => options.zpages.respond(&Asked::of(&request)).unwrap_or_else(|| text(404, "404 page not found\n")),
         Route::HealthMetrics => document(200, CONTENT_TYPE, health::slis()),
         Route::ProbeMetrics => document(200, CONTENT_TYPE, probes::page()),
         Route::Insight => match &options.insight {

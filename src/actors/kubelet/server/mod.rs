@@ -17,4 +17,4 @@ mod system_logs;
 mod tests;
 
 pub use directory::{LogFile, LookupError, PodDirectory, PodRef, cri::CriPodDirectory};
-pub use listen::{KubeletServerOptions, serve};
+pub use listen::{KubeletServerOptions, PATHS, serve};

@@ -40,6 +40,8 @@ pub enum Route {
     SystemLogs {
         path: String,
     },
+    /// What the kubelet is, and with which flags it runs.
+    Zpage,
     /// What the process tells of its actors.
     Insight,
 }
@@ -59,6 +61,7 @@ impl Route {
             ("runningpods", []) => return Some(Route::RunningPods),
             ("healthz", [] | ["ping" | "syncloop" | "log"]) => return Some(Route::Healthz),
             ("configz", []) => return Some(Route::Configz),
+            ("statusz" | "flagz", []) => return Some(Route::Zpage),
             ("metrics", []) => return Some(Route::Metrics),
             ("metrics", ["resource"]) => return Some(Route::ResourceMetrics),
             ("metrics", ["cadvisor"]) => return Some(Route::ContainerMetrics),
@@ -87,8 +90,15 @@ pub fn subresources(path: &str) -> Vec<&'static str> {
     let below = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
     let fine = [("/pods", "pods"), ("/runningpods", "pods"), ("/healthz", "healthz"), ("/configz", "configz")];
     let mut found: Vec<_> = fine.iter().filter(|(root, _)| below(root)).map(|(_, subresource)| *subresource).collect();
-    let coarse = [("/stats", "stats"), ("/metrics", "metrics"), ("/logs", "log"), ("/checkpoint", "checkpoint")];
-    found.push(coarse.iter().find(|(root, _)| below(root)).map_or("proxy", |(_, subresource)| *subresource));
+    let others = [
+        ("/stats", "stats"),
+        ("/metrics", "metrics"),
+        ("/logs", "log"),
+        ("/checkpoint", "checkpoint"),
+        ("/statusz", "statusz"),
+        ("/flagz", "configz"),
+    ];
+    found.push(others.iter().find(|(root, _)| below(root)).map_or("proxy", |(_, subresource)| *subresource));
     found
 }
 
@@ -131,5 +141,7 @@ mod tests {
         assert_eq!(subresources("/pods"), ["pods", "proxy"]);
         assert_eq!(subresources("/metrics/cadvisor"), ["metrics"]);
         assert_eq!(subresources("/podsecurity"), ["proxy"]);
+        assert_eq!((subresources("/statusz"), subresources("/flagz")), (vec!["statusz"], vec!["configz"]));
+        assert_eq!((Route::of("/statusz"), Route::of("/flagz"), Route::of("/flagz/x")), (Some(Route::Zpage), Some(Route::Zpage), None));
     }
 }

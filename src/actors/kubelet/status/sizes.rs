@@ -8,7 +8,11 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
 use troupe_api::meta::quantity::Quantity;
-use troupe_cri::{proto::LinuxContainerResources, quantity::milli_value, resources::CPU_PERIOD};
+use troupe_cri::{
+    proto::LinuxContainerResources,
+    quantity::milli_value,
+    resources::{CPU_PERIOD, CpuTime},
+};
 
 use super::StatusInputs;
 use crate::kubelet::{
@@ -50,7 +54,8 @@ pub(super) fn of_container(inputs: &StatusInputs<'_>, spec: &PodSpec, container:
 
 /// What a runtime reports where that is something else than it was told.
 fn reported(told: &LinuxContainerResources, set: Amounts) -> Amounts {
-    let expected = set.to_runtime();
+    // One with another period tells what it makes of the limit.
+    let expected = set.to_runtime(CpuTime::default());
     let mut has = set;
     if told.cpu_shares > 0 && told.cpu_shares != expected.cpu_shares {
         has.cpu_request = milli_of_shares(told.cpu_shares);

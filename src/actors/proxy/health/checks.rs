@@ -24,6 +24,7 @@ use crate::{
         envelope::Reply,
         host::{On, Unit, UnitContext},
     },
+    zpages::Asked,
 };
 
 /// A Service or one of its slices changed.
@@ -99,7 +100,7 @@ impl HealthChecks {
 
 fn start(listen: IpAddr, key: &ObjectKey, port: u16, local: &Arc<AtomicUsize>) -> std::io::Result<Server> {
     let (key, local) = (key.clone(), local.clone());
-    let answer = move |_: &str| {
+    let answer = move |_: &Asked<'_>| {
         let healthy = State::now().is_healthy(jiff::Timestamp::now());
         Some(Document::of_service(&key, local.load(Ordering::Relaxed), healthy))
     };

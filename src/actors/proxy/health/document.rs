@@ -8,17 +8,19 @@ use troupe_net::iptables::Family;
 use crate::proxy::sync_state::State;
 
 /// An answer: code, body and its media type, and the weight of this node where one is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     pub code: u16,
     pub body: String,
     pub content_type: &'static str,
     pub weight: Option<usize>,
+    /// What its `Warning` header says, if it has one.
+    pub warning: Option<&'static str>,
 }
 
 impl Document {
     fn of(healthy: bool, body: String) -> Self {
-        Document { code: if healthy { 200 } else { 503 }, body, content_type: "application/json", weight: None }
+        Document { code: if healthy { 200 } else { 503 }, body, content_type: "application/json", ..Document::default() }
     }
 
     /// How many endpoints of a Service are here.

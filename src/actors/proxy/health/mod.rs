@@ -22,13 +22,17 @@ use k8s_openapi::api::{
 };
 use troupe_api::{meta::ObjectKey, metrics::Collect};
 
+pub use self::status::PATHS;
 use self::{checks::HealthChecks, server::Server};
-use crate::runtime::{
-    cache::Lister,
-    events::EventRecorder,
-    host::UnitAddr,
-    system::{System, TaskHandle},
-    unit::Policy,
+use crate::{
+    runtime::{
+        cache::Lister,
+        events::EventRecorder,
+        host::UnitAddr,
+        system::{System, TaskHandle},
+        unit::Policy,
+    },
+    zpages::{Asked, Zpages},
 };
 
 /// What the proxy counts of those who ask.
@@ -48,6 +52,8 @@ pub struct HealthOptions {
     pub bind_address: Option<SocketAddr>,
     /// Where its metrics and its mode are told; `None` nowhere.
     pub metrics_bind_address: Option<SocketAddr>,
+    /// What is told beside its metrics.
+    pub zpages: Arc<Zpages>,
     /// Where health-check node ports listen: all addresses of the node.
     pub listen: IpAddr,
     pub services: Lister<Service>,
@@ -68,12 +74,14 @@ impl ProxyHealth {
     pub fn start(options: HealthOptions, system: &System) -> Self {
         let own = options.bind_address.map(|address| {
             let (nodes, node, clock) = (options.nodes.clone(), ObjectKey::cluster(options.node_name.as_str()), system.clock().clone());
-            let answer: server::Answer =
-                Arc::new(move |path| proxy::answer(path, nodes.get(&node).map(|node| node.object.clone()).as_deref(), clock.now()));
+            let answer: server::Answer = Arc::new(move |asked: &Asked<'_>| {
+                proxy::answer(asked.path, nodes.get(&node).map(|node| node.object.clone()).as_deref(), clock.now())
+            });
             system.spawn_task("proxy-health", move || keep(HEALTH, address, answer.clone()))
         });
         let metrics = options.metrics_bind_address.map(|address| {
-            let answer: server::Answer = Arc::new(status::answer);
+            let zpages = options.zpages.clone();
+            let answer: server::Answer = Arc::new(move |asked: &Asked<'_>| status::answer(asked, &zpages));
             system.spawn_task("proxy-metrics", move || keep(METRICS, address, answer.clone()))
         });
         let path = format!("{}/health-checks", super::Proxy::PATH);

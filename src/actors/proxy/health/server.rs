@@ -22,7 +22,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::document::Document;
-use crate::serving::{Body, document, text};
+use crate::{
+    serving::{Body, document, text},
+    zpages::Asked,
+};
 
 /// Connections at once; one more ends the oldest of the address that has most: whoever reaches a node must not keep load balancers from asking.
 const CONNECTIONS: usize = 64;
@@ -33,8 +36,8 @@ const LONGEST: Duration = Duration::from_secs(120);
 /// After a failed accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is at a path.
-pub type Answer = Arc<dyn Fn(&str) -> Option<Document> + Send + Sync>;
+/// What a request is answered with; `None` where nothing is.
+pub type Answer = Arc<dyn Fn(&Asked<'_>) -> Option<Document> + Send + Sync>;
 
 /// Serves until it is dropped.
 #[derive(Debug)]
@@ -99,7 +102,7 @@ fn oldest_of_most<T>(held: &[(IpAddr, T)]) -> usize {
 
 async fn connection(tcp: TcpStream, answer: Answer) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let found = answer(request.uri().path());
+        let found = answer(&Asked::of(&request));
         async move { Ok::<_, Infallible>(response(found)) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -116,6 +119,9 @@ fn response(found: Option<Document>) -> Response<Body> {
     header("x-content-type-options", HeaderValue::from_static("nosniff"));
     if let Some(weight) = found.weight {
         header("x-load-balancing-endpoint-weight", HeaderValue::from(weight));
+    }
+    if let Some(value) = found.warning.and_then(|warning| HeaderValue::try_from(format!("299 - \"{warning}\"")).ok()) {
+        header("warning", value);
     }
     response
 }
@@ -143,7 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
-        let answer: Answer = Arc::new(|_| Some(Document { code: 200, body: "{}".into(), content_type: "application/json", weight: None }));
+        let answer: Answer =
+            Arc::new(|_: &Asked<'_>| Some(Document { code: 200, body: "{}".into(), content_type: "application/json", ..Document::default() }));
         let server = Server::start(([127, 0, 0, 1], 0).into(), answer).expect("a port");
         let mut held = Vec::new();
         for _ in 0..2 * CONNECTIONS {
@@ -157,14 +164,16 @@ mod tests {
 
     #[tokio::test]
     async fn it_answers_with_its_headers_until_it_is_dropped() {
-        let answer: Answer = Arc::new(|path| {
-            (path == "/healthz").then(|| Document { code: 503, body: "{}".into(), content_type: "application/json", weight: Some(3) })
+        let answer: Answer = Arc::new(|asked: &Asked<'_>| {
+            let unwell = || Document { code: 503, body: "{}".into(), content_type: "application/json", weight: Some(3), warning: Some("old") };
+            (asked.path == "/healthz").then(unwell)
         });
         let server = Server::start(([127, 0, 0, 1], 0).into(), answer.clone()).expect("a port");
         let address = server.address;
         let said = ask(address, "/healthz").await.expect("answers").to_lowercase();
         assert!(said.starts_with("http/1.1 503") && said.ends_with("{}"), "{said}");
         assert!(said.contains("x-load-balancing-endpoint-weight: 3") && said.contains("x-content-type-options: nosniff"), "{said}");
+        assert!(said.contains("warning: 299 - \"old\""), "{said}");
         assert!(ask(address, "/").await.expect("answers").starts_with("HTTP/1.1 404"));
         assert!(Server::start(address, answer.clone()).is_err(), "the port is taken");
         drop(server);

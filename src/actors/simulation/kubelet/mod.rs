@@ -158,7 +158,7 @@ impl World {
     fn context(&self) -> NodeContext {
         let (place, root) = (self.place.path(), self.place.path().join("kubelet"));
         fs::create_dir_all(root.join("pods")).expect("makes");
-        let machine = MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0 };
+        let machine = MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0, ..MachineSize::default() };
         NodeContext {
             node_name: "n1".into(),
             clock: self.system.clock().clone(),
@@ -181,6 +181,7 @@ impl World {
             allocations: Allocations::load(&root),
             seccomp_root: root.join("seccomp").display().to_string(),
             seccomp_default: false,
+            cpu_time: Default::default(),
             dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".into() },
             resolver: Resolver::default(),
             node_ips: vec!["192.0.2.7".into()],

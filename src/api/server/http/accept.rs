@@ -189,6 +189,11 @@ pub fn wants_pretty(query: &Query, user_agent: &str) -> bool {
     }
 }
 
+/// The same, as a request says that stands elsewhere: by its raw query and its user agent.
+pub fn is_for_people(query: &str, user_agent: &str) -> bool {
+    wants_pretty(&Query::parse(query), user_agent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

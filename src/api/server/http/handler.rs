@@ -296,8 +296,17 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
         return Ok(response);
     }
     let route = route.ok_or_else(Status::page_not_found)?;
-    let raw = RawRequest { path: path.to_owned(), query: request.query_string().to_owned(), user };
+    let raw = RawRequest {
+        path: path.to_owned(),
+        query: request.query_string().to_owned(),
+        accept: accept::header(request).to_owned(),
+        user_agent: user_agent(request).to_owned(),
+        user,
+    };
     let reply = (route.handler)(raw).await?;
+    if let Some(warning) = reply.warning {
+        notices.warn(warning);
+    }
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type))).body(reply.body))
 }
 

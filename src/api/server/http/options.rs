@@ -152,6 +152,8 @@ impl HealthCheck {
 pub struct RawReply {
     pub content_type: &'static str,
     pub body: Bytes,
+    /// What a `Warning` header says beside it.
+    pub warning: Option<&'static str>,
 }
 
 /// A request to an extra route.
@@ -161,6 +163,9 @@ pub struct RawRequest {
     pub path: String,
     /// The query string, undecoded.
     pub query: String,
+    /// These headers, empty for none.
+    pub accept: String,
+    pub user_agent: String,
     pub user: Arc<UserInfo>,
 }
 
@@ -181,7 +186,7 @@ impl ExtraRoute {
     /// A route whose reply is made at once.
     pub fn document(path: &'static str, content_type: &'static str, make: impl Fn() -> Bytes + Send + Sync + 'static) -> Self {
         let handler: RawHandler = Arc::new(move |_| {
-            let reply = RawReply { content_type, body: make() };
+            let reply = RawReply { content_type, body: make(), warning: None };
             Box::pin(std::future::ready(Ok(reply)))
         });
         ExtraRoute { path, handler, acts: false }

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -141,7 +143,10 @@ impl Config {
         if let Some(fields) = said.as_object_mut() {
             fields.remove("containerRuntimeEndpoint");
         }
-        fs::write(path, said.to_string()).with_context(|| format!("cannot write {}", path.display()))
+        // What it says of servers' headers is for nobody else.
+        let mut file = fs::OpenOptions::new();
+        let file = file.write(true).create(true).truncate(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(said.to_string().as_bytes())).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod effect;
 mod eviction;
 mod families;
+mod flags;
 mod kubelet;
 mod machine;
 mod merge;
@@ -31,6 +32,7 @@ pub use self::{
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
+    flags::flag_value,
     machine::cni_bin_dir,
     settings::Settings,
 };

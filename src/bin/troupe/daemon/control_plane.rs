@@ -42,7 +42,7 @@ use crate::{
         identity::{self, Outside},
         node,
         progress::Progress,
-        renewal,
+        renewal, zpages,
     },
 };
 
@@ -197,6 +197,7 @@ impl LocalApi {
         let mut routes = doors::routes(config, &issuer, system, &insight, metrics);
         routes.push(doors::backup(store));
         routes.push(doors::announced(api.clone()));
+        routes.extend(zpages::routes(config, system, &routes));
         let audit = audit::open(config)?;
         let doors = Doors { routes, connect: Some(node::connect(&shown, &kubelet_ca_pem, &api)?), audit: audit.clone() };
         let parts = FrontDoorParts {

@@ -22,7 +22,10 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use crate::{config::Config, up::control_plane};
+use crate::{
+    config::{Config, Part},
+    up::{control_plane, zpages},
+};
 
 /// Upstream's ports.
 const CONTROLLERS: u16 = 10257;
@@ -53,13 +56,24 @@ impl Reach {
     ) -> Result<Self> {
         let serving = pki::self_signed("troupe-control-plane").context("cannot make a certificate")?;
         let tls = tls::server_config(&serving, ca_pem).context("the certificates are unusable")?;
+        let name = if controllers { "kube-controller-manager" } else { "kube-scheduler" };
+        let parts: &[Part] = match (controllers, scheduling.is_some()) {
+            (true, true) => &[Part::Controllers, Part::Scheduler, Part::WithoutApiServer],
+            (true, false) => &[Part::Controllers, Part::WithoutApiServer],
+            (false, _) => &[Part::Scheduler, Part::WithoutApiServer],
+        };
         let sources = Sources::new(system, None, control_plane::version());
         let metrics = match scheduling {
             Some(caches) => sources.with_pods(caches),
             None => sources,
         };
-        let options =
-            ComponentServerOptions { tls: Arc::new(tls), gate: Arc::new(DelegatingGate::new(client.clone())), system: system.clone(), metrics };
+        let options = ComponentServerOptions {
+            tls: Arc::new(tls),
+            gate: Arc::new(DelegatingGate::new(client.clone())),
+            system: system.clone(),
+            metrics,
+            zpages: zpages::of(name, config, parts, &component_server::PATHS, system),
+        };
         let listener = listen(config, if controllers { CONTROLLERS } else { SCHEDULER })?;
         let port = listener.local_addr().context("a listener has an address")?.port();
         let server = component_server::serve(listener, options).context("cannot serve metrics and health")?;

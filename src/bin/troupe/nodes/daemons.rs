@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
-use serde_json::Value;
 use troupe_api::auth::{
     kubeconfig::Kubeconfig,
     pki::{LeafSpec, Pki},
@@ -21,7 +20,7 @@ use troupe_net::netns;
 
 use super::wanted::addresses;
 use crate::{
-    config::{Config, Part, PerFamily, flag, takes},
+    config::{Config, Part, PerFamily, flag, flag_value, takes},
     containerd::ContainerdLayout,
     durable,
     instance::{Record, nodes::Member},
@@ -171,12 +170,7 @@ fn flags(config: &Config, member: &Member, addresses: PerFamily<IpAddr>) -> Vec<
     settings.kubelet_config = place(KUBELET);
     settings.kubelet_config_dir = None;
     (settings.node_heartbeat, settings.cluster_domain, settings.cluster_dns) = (None, None, None);
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Array(all) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    };
-    settings.entries().iter().map(|(setting, value)| format!("{}={}", flag(setting), text(value)).into()).collect()
+    settings.entries().iter().map(|(setting, value)| format!("{}={}", flag(setting), flag_value(value)).into()).collect()
 }
 
 #[cfg(test)]

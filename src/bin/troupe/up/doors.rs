@@ -61,7 +61,7 @@ fn json_bytes(value: &impl Serialize) -> Bytes {
 }
 
 fn json_reply(value: &impl Serialize) -> RawReply {
-    RawReply { content_type: "application/json", body: json_bytes(value) }
+    RawReply { content_type: "application/json", body: json_bytes(value), warning: None }
 }
 
 type Answer = BoxFuture<'static, Result<RawReply, Status>>;
@@ -109,7 +109,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
         let system = system.clone();
         let reply: Answer = Box::pin(async move {
             let body = insight::tell(&system, acts, &request.path, &request.query).await?;
-            Ok(RawReply { content_type: "application/json", body })
+            Ok(RawReply { content_type: "application/json", body, warning: None })
         });
         reply
     };
@@ -120,7 +120,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
 pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let dump = Dump::of(&request.path, &request.query).map(|what| flow.dump(what, clock.now()));
-        let reply = dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into() });
+        let reply = dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into(), warning: None });
         let answer: Answer = Box::pin(std::future::ready(reply.ok_or_else(Status::page_not_found)));
         answer
     };
@@ -136,7 +136,7 @@ pub fn announced(api: Arc<ApiServer>) -> ExtraRoute {
         }
         let told = api.announced(named.clone());
         let reply: Answer =
-            Box::pin(async move { Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await) }) });
+            Box::pin(async move { Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await), warning: None }) });
         reply
     };
     ExtraRoute { path: announced::PATH, handler: Arc::new(handler), acts: false }
@@ -156,7 +156,7 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
                 StoreError::Compacted { .. } => Status::expired("the backup took longer than the store remembers its past, try again"),
                 error => store_status(error),
             })?;
-            Ok(RawReply { content_type: "application/octet-stream", body: encode_page(page, revision.is_none()) })
+            Ok(RawReply { content_type: "application/octet-stream", body: encode_page(page, revision.is_none()), warning: None })
         });
         reply
     };

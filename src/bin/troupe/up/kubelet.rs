@@ -17,6 +17,7 @@ use troupe_actors::{
     runtime::token_bucket::Rate,
 };
 use troupe_api::meta::Quantity;
+use troupe_cri::resources::CpuTime;
 
 use crate::config::Config;
 
@@ -60,6 +61,8 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
     options.backoff = BackoffPolicy::at_most(longest);
     options.seccomp_default = kubelet.flag("seccompDefault");
+    options.cpu_time = cpu_time(kubelet);
+    options.static_pod_url = kubelet.pod_url();
     options.allowed_unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     Ok(())
 }
@@ -96,6 +99,12 @@ fn rate(kubelet: &KubeletConfiguration, per_second: &str, burst: &str) -> Option
     Some(Rate { per_second: NonZeroU32::new(number(per_second)?)?, burst: number(burst)? })
 }
 
+/// How limits of CPU time bind.
+fn cpu_time(kubelet: &KubeletConfiguration) -> CpuTime {
+    let period = i64::try_from(kubelet.duration("cpuCFSQuotaPeriod").as_micros()).unwrap_or(i64::MAX);
+    CpuTime { is_limited: kubelet.flag("cpuCFSQuota"), period }
+}
+
 fn log_policy(kubelet: &KubeletConfiguration) -> Result<LogPolicy> {
     let size = Quantity::parse(kubelet.text("containerLogMaxSize")).context("containerLogMaxSize")?;
     Ok(LogPolicy {
@@ -127,6 +136,13 @@ mod tests {
         assert_eq!((parallel(""), parallel("serializeImagePulls: true\n"), parallel("maxParallelImagePulls: 3\n")), (None, Some(1), Some(3)));
         let rate = |text: &str| pull_policy(&said(text)).rate.map(|rate| (rate.per_second.get(), rate.burst));
         assert_eq!((rate("registryPullQPS: 5\n"), rate("registryPullQPS: 5\nregistryBurst: 7\n"), rate("")), (Some((5, 10)), Some((5, 7)), None));
+    }
+
+    #[test]
+    fn limits_of_cpu_time_bind_in_the_nodes_period() {
+        assert_eq!(cpu_time(&said("")), CpuTime::default());
+        assert_eq!(cpu_time(&said("cpuCFSQuotaPeriod: 5ms\n")), CpuTime { is_limited: true, period: 5000 });
+        assert!(!cpu_time(&said("cpuCFSQuota: false\n")).is_limited);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod progress;
 mod ready;
 pub mod renewal;
 pub mod sweep;
+pub mod zpages;
 
 use std::{cell::RefCell, collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -23,7 +23,7 @@ use troupe_actors::{
     network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
     proxy::{
         Proxy, ProxyOptions,
-        health::{HealthOptions, ProxyHealth},
+        health::{self, HealthOptions, ProxyHealth},
     },
     runtime::{cache::Caches, events::EventRecorder, host::UnitAddr, system::System},
     serving::ServerHandle,
@@ -55,13 +55,16 @@ use troupe_net::{
 use super::{
     control_plane::{self, Shown},
     identity::component,
-    kubelet,
+    kubelet, zpages,
 };
 use crate::{
-    config::Config,
+    config::{Config, Part},
     daemon::node::Seat,
     images::{self, DNS_IMAGE, PAUSE_IMAGE},
 };
+
+/// Whose flags the daemons of a node have.
+const OF_NODE: [Part; 2] = [Part::Node, Part::RemoteNode];
 
 /// The node's own client.
 pub fn node_client(config: &Config, service: Arc<dyn ApiService>) -> Client {
@@ -130,6 +133,7 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
         cgroup_parent: config.cgroup_parent.as_str().into(),
         gate: seat.gate.clone(),
         configuration: Arc::new(configuration.document()),
+        zpages: zpages::of("kubelet", config, &OF_NODE, &server::PATHS, system),
         version: control_plane::version(),
         insight: Some(system.clone()),
     };
@@ -203,6 +207,7 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
         node_name: config.node_name.clone(),
         bind_address: config.proxy_healthz_bind_address,
         metrics_bind_address: config.proxy_metrics_bind_address,
+        zpages: zpages::of("kube-proxy", config, &OF_NODE, &health::PATHS, system),
         listen: config.every_address(),
         services: caches.cache(),
         slices: caches.cache(),

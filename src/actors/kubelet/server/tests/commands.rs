@@ -35,6 +35,8 @@ async fn kubectl_runs_commands_copies_files_and_forwards_ports() {
     forwards(&world).await;
     let configuration = world.says(&["get", "--raw", "/api/v1/nodes/node/proxy/configz"]).await;
     assert_eq!(configuration, r#"{"kubeletconfig":{"maxPods":7}}"#);
+    let status = world.says(&["get", "--raw", "/api/v1/nodes/node/proxy/statusz"]).await;
+    assert!(status.starts_with("\nkubelet statusz\n"), "{status}");
     world.stop().await;
 }
 

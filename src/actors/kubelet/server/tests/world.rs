@@ -1,6 +1,12 @@
 //! containerd, a kubelet's server, an API server and a kubeconfig, all on ports and in a directory of their own.
 
-use std::{collections::HashMap, net::TcpListener, path::PathBuf, process::Output, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::TcpListener,
+    path::PathBuf,
+    process::Output,
+    sync::Arc,
+};
 
 use serde_json::json;
 use tokio::process::Command;
@@ -13,6 +19,7 @@ use troupe_api::{
         tls,
         x509::X509Authenticator,
     },
+    meta::SystemClock,
     version::VersionInfo,
 };
 use troupe_api_server::http::{
@@ -34,6 +41,7 @@ use crate::{
         tests::containerd::{BUSYBOX, Containerd},
     },
     serving::{LocalGate, ServerHandle},
+    zpages::Zpages,
 };
 
 pub struct World {
@@ -71,6 +79,7 @@ impl World {
         let authorizer: Arc<dyn Authorizer> = Arc::new(AuthorizerChain::new(vec![Arc::new(PrivilegedGroups)]));
         let runtime = Arc::new(GrpcRuntime::new(containerd.socket()));
         let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let options = KubeletServerOptions {
             tls: server_tls.clone(),
             node_name: "node".into(),
@@ -79,12 +88,12 @@ impl World {
             cgroup_parent: "troupe-test-of-the-server/kubepods".into(),
             gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: authorizer.clone() }),
             configuration: Arc::new(json!({"maxPods": 7})),
-            version: VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z"),
+            zpages: Arc::new(Zpages::new("kubelet", version.clone(), BTreeMap::new(), Vec::new(), Arc::new(SystemClock))),
+            version: version.clone(),
             insight: None,
         };
         let kubelet = serve(free(), options).expect("serves");
         let api = boot().await;
-        let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
         options.workers = 1;
         let connect = KubeletConnect::new(api.server.listers(), KubeletDialer::new(client_tls));

@@ -107,6 +107,7 @@ impl Step {
                 dns: resolv::dns_config(&self.pod, &self.context.dns, &self.context.resolver),
                 log_root: &self.context.log_root,
                 cgroup_parent: &self.context.cgroup_parent,
+                cpu_time: self.context.cpu_time,
             },
         )
     }

@@ -85,7 +85,8 @@ async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
     match operation {
         Operation::Pod(amounts) => {
             if step.context.cgroups_per_qos {
-                let limits = Limits::of_pod(*amounts, None).changed_from(Limits::of_pod(step.sizes.get().pod, None));
+                let limits = |amounts: PodAmounts| Limits::of_pod(amounts, step.context.cpu_time, None);
+                let limits = limits(*amounts).changed_from(limits(step.sizes.get().pod));
                 let (root, class, uid) = (step.context.cgroup_parent.clone(), qos_class(&step.pod), step.id.uid.clone());
                 let written = blocking(move || limit_pod(&root, class, &uid, &limits)).await;
                 written.map_err(|error| format!("failed to set the pod's cgroup: {error}"))?;
@@ -93,7 +94,7 @@ async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
             step.sizes.set_pod(*amounts);
         }
         Operation::Container { id, name, amounts } => {
-            let mut resources = amounts.to_runtime();
+            let mut resources = amounts.to_runtime(step.context.cpu_time);
             step.context.container_manager.lift_quota(&step.id.uid, name, &mut resources);
             let update = step.context.runtime.update_container_resources(id, resources);
             step.cri("UpdateContainerResources", update).await.map_err(|error| error.to_string())?;

@@ -59,7 +59,7 @@ async fn limit_pod(step: &Step) -> Result<(), String> {
         return Ok(());
     }
     let amounts = PodAmounts::of(&step.pod, &step.spec());
-    let mut limits = Limits::of_pod(amounts, step.context.pod_max_pids);
+    let mut limits = Limits::of_pod(amounts, step.context.cpu_time, step.context.pod_max_pids);
     if step.context.container_manager.has_own_cpus(&step.id.uid) {
         limits.cpu_quota = 0;
     }
@@ -265,6 +265,7 @@ async fn configure(
         mounts: planned.mounts,
         devices: block::devices(&paths, &step.pod, container)?,
         machine: context.machine,
+        cpu_time: context.cpu_time,
         hugepages: &context.hugepages,
         masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,

@@ -1,0 +1,40 @@
+//! What the servers of this binary tell at `/statusz` and `/flagz`.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use troupe_actors::{
+    runtime::system::System,
+    zpages::{Asked, FLAGZ, STATUSZ, Zpages},
+};
+use troupe_api::status::Status;
+use troupe_api_server::http::{ExtraRoute, RawReply, options::RawRequest};
+
+use super::control_plane;
+use crate::config::{Config, Part};
+
+/// Where every front door answers beside its routes.
+const EVERYWHERE: [&str; 5] = [FLAGZ, "/healthz", "/livez", "/readyz", "/version"];
+
+/// The pages of a component that consists of these parts and answers at these paths, too.
+pub fn of(name: &'static str, config: &Config, parts: &[Part], paths: &[&str], system: &System) -> Arc<Zpages> {
+    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+    Arc::new(Zpages::new(name, control_plane::version(), config.flags(parts), paths, system.clock().clone()))
+}
+
+/// The pages of a front door that has these routes. Controllers and scheduler of its process have no server of their own.
+pub fn routes(config: &Config, system: &System, routes: &[ExtraRoute]) -> [ExtraRoute; 2] {
+    let paths: Vec<&str> = routes.iter().map(|route| route.path).chain(EVERYWHERE).collect();
+    let pages = of("apiserver", config, &[Part::ApiServer, Part::Controllers, Part::Scheduler], &paths, system);
+    [STATUSZ, FLAGZ].map(|path| {
+        let pages = pages.clone();
+        let handler = move |request: RawRequest| {
+            let RawRequest { path, query, accept, user_agent, .. } = &request;
+            let found = pages.answer(&Asked { path, query, accept, user_agent }).unwrap_or_else(|| Err(Status::page_not_found()));
+            let reply = found.map(|page| RawReply { content_type: page.content_type, body: page.body.into(), warning: page.warning });
+            let answer: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(std::future::ready(reply));
+            answer
+        };
+        ExtraRoute { path, handler: Arc::new(handler), acts: false }
+    })
+}
