@@ -130,7 +130,7 @@ fn page(facts: &Facts, asked: &Asked<'_>, now: Timestamp) -> Result<Page, Status
     object["kind"] = kind.into();
     object["apiVersion"] = version.api_version().into();
     object["metadata"] = json!({"name": facts.name});
-    let warning = (version == Version::V1Alpha1).then(|| if is_status { statusz::DEPRECATED } else { flagz::DEPRECATED });
+    let warning = (version == Version::V1Alpha1).then_some(if is_status { statusz::DEPRECATED } else { flagz::DEPRECATED });
     if is_yaml {
         return Ok(ok("application/yaml", to_yaml(&object), warning));
     }
