@@ -13,6 +13,7 @@ use super::{
     admission::NodeAbilities,
     cluster::Cluster,
     container_manager::ContainerManager,
+    credentials::provider::Providers,
     csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
@@ -46,6 +47,8 @@ pub struct NodeContext {
     pub gate: Arc<dyn PodGate>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
+    /// Programs that know credentials for images.
+    pub credential_providers: Providers,
     /// How long containers wait that end again and again.
     pub backoff: BackoffPolicy,
     pub events: EventRecorder,

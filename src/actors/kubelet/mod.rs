@@ -13,6 +13,7 @@ pub mod configuration;
 pub mod container_manager;
 pub mod context;
 pub mod cpu_set;
+pub mod credentials;
 pub mod csi;
 pub mod device_metrics;
 pub mod device_plugins;
@@ -75,6 +76,7 @@ use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     container_manager::{ContainerManager, reconcile::CpuReconciler},
     context::NodeContext,
+    credentials::provider::{ConfigError, Providers},
     csi::{Csi, registration::CsiReporter},
     device_plugins::{DevicePluginServer, DevicePlugins},
     dra::{Dra, DraReconciler, KnownPods},
@@ -134,6 +136,8 @@ pub enum KubeletError {
     Reserved(String),
     #[error("{0}")]
     ContainerManager(String),
+    #[error("image credential providers: {0}")]
+    CredentialProviders(#[from] ConfigError),
     #[error(transparent)]
     Kernel(io::Error),
     #[error("cannot make {path}: {source}")]
@@ -154,7 +158,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot, or what an earlier
-    /// process left of containers' CPUs does not fit.
+    /// process left of containers' CPUs does not fit, or credential providers cannot be used.
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
@@ -174,11 +178,14 @@ impl Kubelet {
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
+        let providers = options.credential_providers.as_ref().map(|files| Providers::load(files, system.clock())).transpose()?;
         let mut tasks = Vec::new();
         let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
         let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
-        let context = Arc::new(context(&options, system, reached, &machine, services, abilities, container_manager));
+        let mut context = context(&options, system, reached, &machine, services, abilities, container_manager);
+        context.credential_providers = providers.unwrap_or_default();
+        let context = Arc::new(context);
         let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
         let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
         let facts = node_facts(&options, &version, machine);
@@ -273,6 +280,7 @@ fn context(
         cluster,
         gate: options.gate.clone(),
         pulls: PullGate::new(options.pull_policy),
+        credential_providers: Providers::default(),
         backoff: options.backoff,
         events,
         root: options.root_dir.clone(),

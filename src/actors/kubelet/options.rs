@@ -14,6 +14,7 @@ use troupe_cri::Runtime;
 
 use super::{
     container_manager::ContainerManagerOptions,
+    credentials::provider::ProviderFiles,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
@@ -68,6 +69,8 @@ pub struct KubeletOptions {
     pub image_policy: ImagePolicy,
     /// How many images are pulled at once, and how often. [default: as pods ask for them]
     pub pull_policy: PullPolicy,
+    /// Programs that know credentials for images. [default: none]
+    pub credential_providers: Option<ProviderFiles>,
     /// How often events are written; `None` for as they come. [default: as they come]
     pub event_rate: Option<Rate>,
     /// How much of their logs containers keep.
@@ -137,6 +140,7 @@ impl KubeletOptions {
             eviction_grace_periods: GracePeriods::default(),
             image_policy: ImagePolicy::default(),
             pull_policy: PullPolicy::default(),
+            credential_providers: None,
             event_rate: None,
             log_policy: LogPolicy::default(),
             backoff: BackoffPolicy::default(),

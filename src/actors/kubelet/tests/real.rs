@@ -35,6 +35,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         csi: Arc::new(Csi::new(&place.join("kubelet"), "node".into(), None)),
         gate: Arc::new(crate::network_policy::OpenGate),
         pulls: crate::kubelet::pulls::PullGate::new(Default::default()),
+        credential_providers: Default::default(),
         backoff: Default::default(),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),

@@ -171,6 +171,7 @@ impl World {
             csi: Arc::new(Csi::new(&root, "n1".into(), None)),
             gate: Arc::new(OpenGate),
             pulls: PullGate::new(Default::default()),
+            credential_providers: Default::default(),
             backoff: BackoffPolicy::at_most(LONGEST_BACKOFF),
             events: EventRecorder::nowhere(),
             volumes: place.join("volumes"),

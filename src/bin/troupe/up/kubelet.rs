@@ -8,6 +8,7 @@ use troupe_actors::{
     kubelet::{
         KubeletOptions,
         configuration::KubeletConfiguration,
+        credentials::provider::config::check_files,
         image_collection::plan::ImagePolicy,
         node::{NodeStatusOptions, Registration},
         pulls::PullPolicy,
@@ -55,6 +56,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     let most_age = Some(kubelet.duration("imageMaximumGCAge")).filter(|age| !age.is_zero());
     options.image_policy = ImagePolicy { kept: kept_images, most_age, ..config.image_policy.clone() };
     options.pull_policy = pull_policy(kubelet);
+    options.credential_providers.clone_from(&config.image_credential_providers);
     options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
     options.log_policy = log_policy(kubelet)?;
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
@@ -72,6 +74,9 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let kubelet = &config.kubelet;
     kubelet.reserved().map(drop).map_err(Error::msg)?;
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
+    if let Some(files) = &config.image_credential_providers {
+        check_files(files).context("image credential providers")?;
+    }
     log_policy(kubelet).map(drop)
 }
 
