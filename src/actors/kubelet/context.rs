@@ -18,6 +18,7 @@ use super::{
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
+    pull_records::PullRecords,
     pulls::PullGate,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
@@ -49,6 +50,8 @@ pub struct NodeContext {
     pub pulls: PullGate,
     /// Programs that know credentials for images.
     pub credential_providers: Providers,
+    /// Knows who pulled the images that are here.
+    pub pull_records: PullRecords,
     /// How long containers wait that end again and again.
     pub backoff: BackoffPolicy,
     pub events: EventRecorder,

@@ -36,6 +36,7 @@ pub mod plugins;
 pub mod pod_resources;
 pub mod pods;
 pub mod probes;
+pub mod pull_records;
 pub mod pulls;
 pub mod relist;
 pub mod resize;
@@ -100,6 +101,7 @@ use self::{
     plugins::{Handler, Handlers, PluginWatcher},
     pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
+    pull_records::PullRecords,
     pulls::PullGate,
     relist::RuntimeWatch,
     resize::Allocations,
@@ -185,6 +187,7 @@ impl Kubelet {
         let reached = (&version, features);
         let mut context = context(&options, system, reached, &machine, services, abilities, container_manager);
         context.credential_providers = providers.unwrap_or_default();
+        context.pull_records.recover(&*context.runtime).await;
         let context = Arc::new(context);
         let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
         let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
@@ -281,6 +284,7 @@ fn context(
         gate: options.gate.clone(),
         pulls: PullGate::new(options.pull_policy),
         credential_providers: Providers::default(),
+        pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),
         backoff: options.backoff,
         events,
         root: options.root_dir.clone(),

@@ -18,6 +18,7 @@ use super::{
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
+    pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
     worker::backoff::BackoffPolicy,
@@ -69,6 +70,8 @@ pub struct KubeletOptions {
     pub image_policy: ImagePolicy,
     /// How many images are pulled at once, and how often. [default: as pods ask for them]
     pub pull_policy: PullPolicy,
+    /// Whose credentials are looked at before a pod uses an image that is here. [default: those for images that were pulled]
+    pub pull_verification: Verification,
     /// Programs that know credentials for images. [default: none]
     pub credential_providers: Option<ProviderFiles>,
     /// How often events are written; `None` for as they come. [default: as they come]
@@ -140,6 +143,7 @@ impl KubeletOptions {
             eviction_grace_periods: GracePeriods::default(),
             image_policy: ImagePolicy::default(),
             pull_policy: PullPolicy::default(),
+            pull_verification: Verification::default(),
             credential_providers: None,
             event_rate: None,
             log_policy: LogPolicy::default(),

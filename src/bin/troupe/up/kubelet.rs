@@ -11,6 +11,7 @@ use troupe_actors::{
         credentials::provider::config::check_files,
         image_collection::plan::ImagePolicy,
         node::{NodeStatusOptions, Registration},
+        pull_records::Verification,
         pulls::PullPolicy,
         rotation::plan::LogPolicy,
         worker::backoff::BackoffPolicy,
@@ -19,7 +20,10 @@ use troupe_actors::{
 };
 use troupe_api::meta::Quantity;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    images::{DNS_IMAGE, PAUSE_IMAGE},
+};
 
 /// Takes the configuration in.
 ///
@@ -56,6 +60,8 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     let most_age = Some(kubelet.duration("imageMaximumGCAge")).filter(|age| !age.is_zero());
     options.image_policy = ImagePolicy { kept: kept_images, most_age, ..config.image_policy.clone() };
     options.pull_policy = pull_policy(kubelet);
+    options.pull_verification =
+        Verification { policy: kubelet.pull_verification().map_err(Error::msg)?, own: [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned).to_vec() };
     options.credential_providers.clone_from(&config.image_credential_providers);
     options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
     options.log_policy = log_policy(kubelet)?;
