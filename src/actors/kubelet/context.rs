@@ -16,10 +16,12 @@ use super::{
     admission::NodeAbilities,
     cluster::Cluster,
     container_manager::ContainerManager,
+    credentials::provider::Providers,
     csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
+    pull_records::PullRecords,
     pulls::PullGate,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
@@ -49,6 +51,10 @@ pub struct NodeContext {
     pub gate: Arc<dyn PodGate>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
+    /// Programs that know credentials for images.
+    pub credential_providers: Providers,
+    /// Knows who pulled the images that are here.
+    pub pull_records: PullRecords,
     /// How long containers wait that end again and again.
     pub backoff: BackoffPolicy,
     pub events: EventRecorder,

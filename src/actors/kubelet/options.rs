@@ -14,10 +14,12 @@ use troupe_cri::{Runtime, resources::CpuTime};
 
 use super::{
     container_manager::ContainerManagerOptions,
+    credentials::provider::ProviderFiles,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     manifests::PodUrl,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
+    pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
     worker::backoff::BackoffPolicy,
@@ -69,6 +71,10 @@ pub struct KubeletOptions {
     pub image_policy: ImagePolicy,
     /// How many images are pulled at once, and how often. [default: as pods ask for them]
     pub pull_policy: PullPolicy,
+    /// Whose credentials are looked at before a pod uses an image that is here. [default: those for images that were pulled]
+    pub pull_verification: Verification,
+    /// Programs that know credentials for images. [default: none]
+    pub credential_providers: Option<ProviderFiles>,
     /// How often events are written; `None` for as they come. [default: as they come]
     pub event_rate: Option<Rate>,
     /// How much of their logs containers keep.
@@ -143,6 +149,8 @@ impl KubeletOptions {
             eviction_grace_periods: GracePeriods::default(),
             image_policy: ImagePolicy::default(),
             pull_policy: PullPolicy::default(),
+            pull_verification: Verification::default(),
+            credential_providers: None,
             event_rate: None,
             log_policy: LogPolicy::default(),
             backoff: BackoffPolicy::default(),

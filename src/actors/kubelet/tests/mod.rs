@@ -6,6 +6,7 @@ mod driver;
 mod forgotten;
 mod overwritten;
 mod pinned;
+mod pulled;
 mod real;
 mod refused;
 mod resized;

@@ -18,6 +18,7 @@ use crate::kubelet::{
     context::NodeContext,
     csi::Csi,
     events::EventRecorder,
+    pull_records::PullRecords,
     resolv::{ClusterDns, Resolver},
     volumes::room::NodeRoom,
 };
@@ -35,6 +36,8 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         csi: Arc::new(Csi::new(&place.join("kubelet"), "node".into(), None)),
         gate: Arc::new(crate::network_policy::OpenGate),
         pulls: crate::kubelet::pulls::PullGate::new(Default::default()),
+        credential_providers: Default::default(),
+        pull_records: PullRecords::new(&place.join("kubelet"), Default::default(), Arc::new(troupe_api::meta::SystemClock)),
         backoff: Default::default(),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),
