@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use troupe_api::meta::Clock;
 use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
+use troupe_net::cni::links::PodLinks;
 
 use super::{
     admission::NodeAbilities,
@@ -44,6 +45,8 @@ pub struct NodeContext {
     pub csi: Arc<Csi>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
+    /// Sets up how pods are linked to the node.
+    pub links: Arc<dyn PodLinks>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
     /// How long containers wait that end again and again.

@@ -272,6 +272,7 @@ fn context(
         abilities,
         cluster,
         gate: options.gate.clone(),
+        links: options.links.clone(),
         pulls: PullGate::new(options.pull_policy),
         backoff: options.backoff,
         events,
