@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::{
     PodLink, PodLinkError, PodLinks,
-    plan::{filling, is_ours, pod_link, rules, set_steps, sets},
+    plan::{entries, filling, is_ours, pod_link, rules, set_name, set_steps},
 };
 use crate::{
     cni::{INTERFACE, Network, RESULTS, foreign, has_tool, remains::address_holders, result_file},
@@ -43,7 +43,7 @@ pub struct HostPodLinks {
 struct State {
     /// Sandboxes whose links are set up.
     connected: BTreeSet<String>,
-    /// The rules stood, with all pods there were.
+    /// The rules stood, with the addresses of all pods there were.
     has_rules: bool,
 }
 
@@ -77,24 +77,24 @@ impl HostPodLinks {
         for family in &self.families {
             routes.extend(netlink.host_routes(*family).await?);
         }
-        let (mut there, mut outcome) = (Vec::new(), Ok(()));
-        state.connected.retain(|sandbox| known.contains_key(sandbox));
-        for (sandbox, pod) in known {
-            // It goes, or it is only being made.
-            let Some(link) = standing.get(&pod.interface).filter(|link| link.is_veth) else { continue };
-            if is_connected(link, &pod, &routes) {
-                state.connected.insert(sandbox);
-            } else {
-                state.connected.remove(&sandbox);
-                match self.join(&netlink, &pod).await {
-                    Ok(()) => drop(state.connected.insert(sandbox)),
-                    Err(error) => outcome = Err(error),
-                }
-            }
-            there.push(pod);
-        }
-        self.write(&there).await?;
+        // Others go, or are only being made.
+        let is_there = |pod: &PodLink| standing.get(&pod.interface).is_some_and(|link| link.is_veth);
+        let known: BTreeMap<String, PodLink> = known.into_iter().filter(|(_, pod)| is_there(pod)).collect();
+        // Nobody may send anything who is not in the set.
+        self.write(&known).await?;
         state.has_rules = true;
+        state.connected.clear();
+        let mut outcome = Ok(());
+        for (sandbox, pod) in known {
+            let joined = match standing.get(&pod.interface) {
+                Some(link) if is_connected(link, &pod, &routes) => Ok(()),
+                _ => self.join(&netlink, &pod).await,
+            };
+            match joined {
+                Ok(()) => drop(state.connected.insert(sandbox)),
+                Err(error) => outcome = Err(error),
+            }
+        }
         outcome
     }
 
@@ -224,16 +224,14 @@ impl HostPodLinks {
         }
     }
 
-    /// Brings rules and sets to what these links need.
-    async fn write(&self, pods: &[PodLink]) -> Result<(), PodLinkError> {
+    /// Brings the rules and their sets to what these links need, each by its sandbox.
+    async fn write(&self, pods: &BTreeMap<String, PodLink>) -> Result<(), PodLinkError> {
         for family in self.guarded() {
-            let (filter, rules, sets) = (self.filter(family), rules(family), sets(family, pods));
+            let (filter, rules, wanted) = (self.filter(family), rules(family), entries(family, pods.values()));
             let mut observed = Observed::default();
             observed.read(&filter.save(Table::Raw).await?);
-            for name in sets.keys() {
-                observed.read_sets(&filter.save_set(name).await?.unwrap_or_default());
-            }
-            let (before, behind) = set_steps(family, &observed, &sets);
+            observed.read_sets(&filter.save_set(set_name(family)).await?.unwrap_or_default());
+            let (before, behind) = set_steps(family, &observed, &wanted);
             let patch = rules.reconcile(&observed, is_ours);
             if !before.is_empty() {
                 filter.restore_sets(before).await?;
@@ -251,7 +249,7 @@ impl HostPodLinks {
     /// Adds one more link to the sets.
     async fn fill(&self, pod: &PodLink) -> Result<(), PodLinkError> {
         for family in self.guarded() {
-            self.filter(family).restore_sets(filling(family, &sets(family, [pod]))).await?;
+            self.filter(family).restore_sets(filling(family, &entries(family, [pod]))).await?;
         }
         Ok(())
     }
@@ -269,15 +267,20 @@ impl PodLinks for HostPodLinks {
             return Ok(());
         }
         let pod = self.remembered(sandbox)?.ok_or_else(|| PodLinkError::Unknown(sandbox.to_owned()))?;
-        self.join(&self.netlink()?, &pod).await?;
         if state.has_rules {
             self.fill(&pod).await?;
-            state.connected.insert(sandbox.to_owned());
-            return Ok(());
+        } else {
+            let kept = self.keep_all(&mut state).await;
+            // What is wrong with the link of another is no concern of this one.
+            if !state.has_rules {
+                return kept;
+            }
         }
-        // What is wrong with the link of another is no concern of this one.
-        let kept = self.keep_all(&mut state).await;
-        if state.has_rules && state.connected.contains(sandbox) { Ok(()) } else { kept }
+        if !state.connected.contains(sandbox) {
+            self.join(&self.netlink()?, &pod).await?;
+            state.connected.insert(sandbox.to_owned());
+        }
+        Ok(())
     }
 }
 

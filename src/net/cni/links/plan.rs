@@ -1,17 +1,15 @@
 //! What pods' links need: which addresses pods may send from, as rules and sets of addresses. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::super::INTERFACE;
-use crate::iptables::{ChainId, End, Family, Observed, RuleSet, Table};
+use crate::{
+    iptables::{ChainId, End, Family, Observed, RuleSet, Table},
+    netlink::POD_LINKS,
+};
 
 /// The chain that drops what comes from a pod with an address that the pod has not. It is asked before connections are known: a forged packet
 /// would open one, and the answers to it would pass policies.
@@ -65,11 +63,11 @@ fn mac(text: &str) -> Option<[u8; 6]> {
     bytes?.try_into().ok()
 }
 
-/// The set of pods' links, and that of the addresses behind each.
-fn set_names(family: Family) -> [&'static str; 2] {
+/// The set of pods' addresses, each on its own link.
+pub fn set_name(family: Family) -> &'static str {
     match family {
-        Family::V4 => ["TROUPE-LINKS4", "TROUPE-SOURCES4"],
-        Family::V6 => ["TROUPE-LINKS6", "TROUPE-SOURCES6"],
+        Family::V4 => "TROUPE-SOURCES4",
+        Family::V6 => "TROUPE-SOURCES6",
     }
 }
 
@@ -78,67 +76,47 @@ pub fn is_ours(id: &ChainId) -> bool {
     id.table == Table::Raw && id.name == SOURCES
 }
 
-/// The rules of a family, which hold whatever pods there are.
+/// The rules of a family, which are the same whatever pods there are: what comes from a pod's link has an address that the set has on that link.
 pub fn rules(family: Family) -> RuleSet {
     let mut rules = RuleSet::default();
-    let [links, sources] = set_names(family);
-    rules.push(Table::Raw, SOURCES, format!("-m set --match-set {sources} src,src -j RETURN"));
+    let set = set_name(family);
+    rules.push(Table::Raw, SOURCES, format!("-m set --match-set {set} src,src -j RETURN"));
     if family == Family::V6 {
         for kind in NEIGHBOUR_DISCOVERY {
             rules.push(Table::Raw, SOURCES, format!("-s fe80::/10 -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"));
         }
         rules.push(Table::Raw, SOURCES, format!("-s ::/128 -p ipv6-icmp -m icmp6 --icmpv6-type {} -j RETURN", NEIGHBOUR_DISCOVERY[0]));
     }
-    let why = "-m comment --comment \"the pod has not this address\"";
-    rules.push(Table::Raw, SOURCES, format!("-m set --match-set {links} src,src {why} -j DROP"));
-    rules.line(Table::Raw, "PREROUTING", End::Head, format!("-m comment --comment \"troupe source addresses of pods\" -j {SOURCES}"));
+    rules.push(Table::Raw, SOURCES, "-m comment --comment \"the pod has not this address\" -j DROP");
+    let from_pods = format!("-m devgroup --src-group {POD_LINKS:#x} -m comment --comment \"troupe source addresses of pods\" -j {SOURCES}");
+    rules.line(Table::Raw, "PREROUTING", End::Head, from_pods);
     rules
 }
 
-/// Sets of networks on interfaces, by name, with their entries as `ipset save` prints them.
-pub type Sets = BTreeMap<&'static str, BTreeSet<String>>;
-
-/// The sets of a family for these links.
-pub fn sets<'a>(family: Family, pods: impl IntoIterator<Item = &'a PodLink>) -> Sets {
-    let everything = if family == Family::V4 { "0.0.0.0/0" } else { "::/0" };
-    let (mut links, mut sources) = (BTreeSet::new(), BTreeSet::new());
-    for pod in pods {
-        links.insert(format!("{everything},{}", pod.interface));
-        let own = pod.addresses.iter().map(|own| own.address.ip()).filter(|ip| family.has(*ip));
-        sources.extend(own.map(|ip| format!("{ip},{}", pod.interface)));
-    }
-    let [links_name, sources_name] = set_names(family);
-    [(links_name, links), (sources_name, sources)].into()
+/// The entries of a family's set for these links, as `ipset save` prints them.
+pub fn entries<'a>(family: Family, pods: impl IntoIterator<Item = &'a PodLink>) -> BTreeSet<String> {
+    let of_pod = |pod: &'a PodLink| {
+        let own = pod.addresses.iter().map(|own| own.address.ip()).filter(move |ip| family.has(*ip));
+        own.map(move |ip| format!("{ip},{}", pod.interface))
+    };
+    pods.into_iter().flat_map(of_pod).collect()
 }
 
-/// Lines for `ipset` that put everything of `wanted` in. Where a set is there they fail in nothing.
-pub fn filling(family: Family, wanted: &Sets) -> String {
-    let mut out = String::new();
-    // Addresses are there before the link counts.
-    for (name, entries) in wanted.iter().rev() {
-        writeln!(out, "create {name} hash:net,iface family {}", family.set_name()).expect("writing to a string never fails");
-        entries.iter().for_each(|entry| writeln!(out, "add {name} {entry}").expect("writing to a string never fails"));
-    }
-    out
+/// Lines for `ipset` that put entries in the family's set. What is there already is no failure.
+pub fn filling<'a>(family: Family, entries: impl IntoIterator<Item = &'a String>) -> String {
+    let name = set_name(family);
+    let create = format!("create {name} hash:net,iface family {}\n", family.set_name());
+    create + &entries.into_iter().map(|entry| format!("add {name} {entry}\n")).collect::<String>()
 }
 
 /// Lines for `ipset` before and behind the rules, from what the kernel has to what is wanted; empty where nothing is to do.
-pub fn set_steps(family: Family, observed: &Observed, wanted: &Sets) -> (String, String) {
-    let (mut missing, mut behind) = (Sets::new(), String::new());
-    for (name, entries) in wanted {
-        let Some(there) = observed.sets().get(*name) else {
-            missing.insert(name, entries.clone());
-            continue;
-        };
-        let there: BTreeSet<&String> = there.iter().collect();
-        let lacks: BTreeSet<String> = entries.iter().filter(|entry| !there.contains(entry)).cloned().collect();
-        if !lacks.is_empty() {
-            missing.insert(name, lacks);
-        }
-        let stale = there.into_iter().filter(|entry| !entries.contains(*entry));
-        stale.for_each(|entry| writeln!(behind, "del {name} {entry}").expect("writing to a string never fails"));
-    }
-    (filling(family, &missing), behind)
+pub fn set_steps(family: Family, observed: &Observed, wanted: &BTreeSet<String>) -> (String, String) {
+    let name = set_name(family);
+    let Some(there) = observed.sets().get(name) else { return (filling(family, wanted), String::new()) };
+    let there: BTreeSet<String> = there.iter().cloned().collect();
+    let missing: Vec<&String> = wanted.difference(&there).collect();
+    let before = if missing.is_empty() { String::new() } else { filling(family, missing) };
+    (before, there.difference(wanted).map(|entry| format!("del {name} {entry}\n")).collect())
 }
 
 #[cfg(test)]
@@ -196,34 +174,35 @@ mod tests {
 
     #[test]
     fn an_address_is_allowed_on_its_own_link_and_in_its_own_family_only() {
-        let steps = set_steps(Family::V4, &Observed::default(), &sets(Family::V4, &[link()]));
-        let expected = "create TROUPE-SOURCES4 hash:net,iface family inet\nadd TROUPE-SOURCES4 10.244.0.4,veth1\n\
-                        create TROUPE-LINKS4 hash:net,iface family inet\nadd TROUPE-LINKS4 0.0.0.0/0,veth1\n";
-        assert_eq!(steps, (expected.to_owned(), String::new()));
-        let steps = set_steps(Family::V6, &Observed::default(), &sets(Family::V6, &[link()]));
-        assert!(steps.0.contains("add TROUPE-SOURCES6 fd00:10:244::4,veth1\n") && steps.0.contains("add TROUPE-LINKS6 ::/0,veth1\n"), "{}", steps.0);
+        let steps = |family| set_steps(family, &Observed::default(), &entries(family, &[link()]));
+        let expected = "create TROUPE-SOURCES4 hash:net,iface family inet\nadd TROUPE-SOURCES4 10.244.0.4,veth1\n";
+        assert_eq!(steps(Family::V4), (expected.to_owned(), String::new()));
+        let expected = "create TROUPE-SOURCES6 hash:net,iface family inet6\nadd TROUPE-SOURCES6 fd00:10:244::4,veth1\n";
+        assert_eq!(steps(Family::V6), (expected.to_owned(), String::new()));
     }
 
     #[test]
     fn what_stands_needs_no_step_and_what_is_stale_goes_behind_the_rules() {
-        let wanted = sets(Family::V4, &[link()]);
-        let standing = "create TROUPE-LINKS4 hash:net,iface family inet\nadd TROUPE-LINKS4 0.0.0.0/0,veth1\n\
-                        create TROUPE-SOURCES4 hash:net,iface family inet\nadd TROUPE-SOURCES4 10.244.0.4,veth1\n";
-        assert_eq!(set_steps(Family::V4, &observed(standing), &wanted), (String::new(), String::new()));
+        let wanted = entries(Family::V4, &[link()]);
+        let standing = filling(Family::V4, &wanted);
+        assert_eq!(set_steps(Family::V4, &observed(&standing), &wanted), (String::new(), String::new()));
         let more = format!("{standing}add TROUPE-SOURCES4 10.244.0.9,veth9\n");
-        let (before, behind) = set_steps(Family::V4, &observed(&more), &wanted);
-        assert_eq!((before.as_str(), behind.as_str()), ("", "del TROUPE-SOURCES4 10.244.0.9,veth9\n"));
-        let less = standing.replace("add TROUPE-LINKS4 0.0.0.0/0,veth1\n", "");
-        let (before, behind) = set_steps(Family::V4, &observed(&less), &wanted);
-        assert!(before.ends_with("add TROUPE-LINKS4 0.0.0.0/0,veth1\n") && !before.contains("SOURCES") && behind.is_empty(), "{before}");
+        let stale = "del TROUPE-SOURCES4 10.244.0.9,veth9\n".to_owned();
+        assert_eq!(set_steps(Family::V4, &observed(&more), &wanted), (String::new(), stale));
+        let flushed = observed("create TROUPE-SOURCES4 hash:net,iface family inet\n");
+        assert_eq!(set_steps(Family::V4, &flushed, &wanted), (standing, String::new()));
     }
 
     #[test]
-    fn without_pods_the_rules_are_the_same_and_their_sets_empty() {
-        let wanted = sets(Family::V6, &[]);
-        assert!(wanted.values().all(BTreeSet::is_empty) && wanted.len() == 2);
-        let named = |set: &str| rules(Family::V6).chains.values().flatten().any(|rule| rule.contains(&format!("--match-set {set} src,src")));
-        assert!(wanted.keys().all(|set| named(set)));
-        assert!(rules(Family::V4).chains.keys().all(is_ours));
+    fn the_rules_are_in_front_of_all_others_and_speak_of_links_of_pods_alone() {
+        for family in Family::ALL {
+            let rules = rules(family);
+            let chain = rules.chains.get(&ChainId::new(Table::Raw, SOURCES)).expect("the chain");
+            let matches_the_set = format!("-m set --match-set {} src,src -j RETURN", set_name(family));
+            assert_eq!(chain.first(), Some(&matches_the_set));
+            assert!(chain.last().is_some_and(|last| last.ends_with("-j DROP")) && rules.chains.keys().all(is_ours));
+            let line = rules.lines.first().expect("a line");
+            assert!(line.rule.starts_with("-m devgroup --src-group 0x7470 ") && line.end == End::Head && line.chain.name == "PREROUTING");
+        }
     }
 }
