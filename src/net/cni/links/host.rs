@@ -165,8 +165,9 @@ impl HostPodLinks {
             netlink.note_neighbour(index, address, &pod.mac).await?;
             netlink.ensure_host_route(index, address, Some(gateway)).await?;
         }
-        // Pods that run know the gateway by the bridge's hardware address.
-        let mac = netlink.link(&self.network.bridge).await?.map(|bridge| bridge.mac);
+        // Pods that run know the gateway by the bridge's hardware address. One without address and ports has none.
+        let bridge = netlink.link(&self.network.bridge).await?;
+        let mac = bridge.map(|bridge| bridge.mac).filter(|mac| mac.iter().any(|byte| *byte != 0));
         Ok(netlink.set_pod_link(index, mac).await?)
     }
 
