@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{IpAddr, UdpSocket},
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -119,6 +120,15 @@ fn is_heard(from: &Namespace, source: &str, to: &str, at: &UdpSocket) -> bool {
     at.recv(&mut [0; 16]).is_ok()
 }
 
+/// Whether the rule at the end of the chain has counted packets since it was written.
+fn has_dropped(node: &Node, tool: &str) -> bool {
+    let output = node.fixture.node.run(|| Command::new(tool).args(["-t", "raw", "-nvxL", "TROUPE-SOURCES"]).output().expect("runs"));
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = listed.lines().last().expect("a rule");
+    assert!(last.contains("the pod has not this address"), "{listed}");
+    !last.trim_start().starts_with("0 ")
+}
+
 /// Serves at all addresses of IPv6.
 fn serve_ipv6(pod: &Namespace, port: u16) {
     let listener = pod.run(|| std::net::TcpListener::bind(("::", port)).expect("binds"));
@@ -166,6 +176,9 @@ fn a_pod_says_nothing_with_the_address_of_another() {
 
     node.keep(&BOTH);
     assert!(!forged() && !forged_ipv6());
+    assert!(has_dropped(&node, "iptables") && has_dropped(&node, "ip6tables"));
+    node.keep(&BOTH);
+    assert!(has_dropped(&node, "iptables") && has_dropped(&node, "ip6tables"), "rules that stand are not written again");
     let honest_ipv6 = || is_heard(liar, "[fd00:10:244::5]:0", "[fd00:10:244::1]:83", &hears_ipv6);
     let honest = || is_heard(liar, "10.244.0.5:0", "10.244.0.1:82", &hears) && honest_ipv6();
     assert!(honest());
@@ -205,7 +218,7 @@ fn a_sandbox_is_linked_before_it_is_used_and_forgotten_when_it_goes() {
     assert_eq!(ask_tcp(from, "10.244.0.6:80").as_deref(), Ok("pod"));
     assert!(!node.is_reached_by_link_local(1));
     let set = || {
-        let output = node.fixture.node.run(|| std::process::Command::new("ipset").args(["save", "TROUPE-SOURCES4"]).output().expect("runs"));
+        let output = node.fixture.node.run(|| Command::new("ipset").args(["save", "TROUPE-SOURCES4"]).output().expect("runs"));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert!(set().contains("10.244.0.5,v5") && set().contains("10.244.0.6,v6"), "{}", set());

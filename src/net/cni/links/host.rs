@@ -195,6 +195,7 @@ impl HostPodLinks {
             set("ipv4", "neigh", "proxy_delay", "0");
             set("ipv4", "conf", "send_redirects", "0");
             set("ipv4", "conf", "accept_redirects", "0");
+            set("ipv4", "conf", "accept_source_route", "0");
         }
         if self.families.contains(&Family::V6) {
             set("ipv6", "conf", "accept_ra", "0");
