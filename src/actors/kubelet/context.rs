@@ -11,6 +11,7 @@ use troupe_cri::{
     Runtime, RuntimeFeatures,
     resources::{CpuTime, MachineSize},
 };
+use troupe_net::cni::links::PodLinks;
 
 use super::{
     admission::NodeAbilities,
@@ -49,6 +50,8 @@ pub struct NodeContext {
     pub csi: Arc<Csi>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
+    /// Sets up how pods are linked to the node.
+    pub links: Arc<dyn PodLinks>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
     /// Programs that know credentials for images.

@@ -288,6 +288,7 @@ fn context(
         abilities,
         cluster,
         gate: options.gate.clone(),
+        links: options.links.clone(),
         pulls: PullGate::new(options.pull_policy),
         credential_providers: Providers::default(),
         pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),

@@ -11,6 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api_client::Client;
 use troupe_cri::{Runtime, resources::CpuTime};
+use troupe_net::cni::links::{NoPodLinks, PodLinks};
 
 use super::{
     container_manager::ContainerManagerOptions,
@@ -46,6 +47,8 @@ pub struct KubeletOptions {
     pub nodes: Option<Lister<Node>>,
     /// Knows when a pod may begin to talk. [default: at once]
     pub gate: Arc<dyn PodGate>,
+    /// Sets up how pods are linked to the node. [default: as the network plugins made it]
+    pub links: Arc<dyn PodLinks>,
     pub runtime: Arc<dyn Runtime>,
     /// [default: `/var/lib/kubelet`]
     pub root_dir: PathBuf,
@@ -128,6 +131,7 @@ impl KubeletOptions {
             services: None,
             nodes: None,
             gate: Arc::new(OpenGate),
+            links: Arc::new(NoPodLinks),
             runtime,
             root_dir: "/var/lib/kubelet".into(),
             volumes_dir: "/var/lib/troupe/volumes".into(),

@@ -4,6 +4,7 @@ pub(super) mod containerd;
 mod csi;
 mod driver;
 mod forgotten;
+mod linked;
 mod overwritten;
 mod pinned;
 mod pulled;

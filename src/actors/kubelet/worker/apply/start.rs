@@ -48,8 +48,16 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
     let config = step.sandbox_config(attempt).map_err(failed)?;
     let handler = runtime_handler(step).await.map_err(failed)?;
     limit_pod(step).await.map_err(failed)?;
-    let outcome = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
-    outcome.map(drop).map_err(|error| failed(error.to_string()))
+    let made = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
+    let sandbox = made.map_err(|error| failed(error.to_string()))?;
+    if let Err(error) = step.context.links.connect(&sandbox).await {
+        // What has been set up halfway is not used; another one is made.
+        if let Err(error) = step.cri("StopPodSandbox", step.context.runtime.stop_pod_sandbox(&sandbox)).await {
+            tracing::warn!(%error, sandbox, "a sandbox without a link stays, and no container is started in it");
+        }
+        return Err(failed(error.to_string()));
+    }
+    Ok(())
 }
 
 /// Limits the whole pod before anything runs in it.
@@ -90,6 +98,12 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         return Err(StepFailure::new("ContainerCreating", "the pod stops"));
     }
     check_volumes(step).await?;
+    // The daemon may have ended before it got there.
+    step.context.links.connect(&sandbox.id).await.map_err(|error| {
+        let message = format!("the network of the pod is not set up: {error}");
+        step.note(Note::warning(NETWORK_NOT_READY, message.clone()));
+        StepFailure::new(NETWORK_NOT_READY, message)
+    })?;
     await_rules(step, &sandbox.ips).await?;
     let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
         step.note_container(name, Note::warning("Failed", format!("Error: {message}")));
