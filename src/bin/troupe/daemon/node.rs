@@ -54,6 +54,7 @@ use crate::{
     instance::{
         self,
         claim::{self, Claimant},
+        lasting::Lasting,
     },
     join::{self, Invitation, NodeIdentity},
     memory,
@@ -122,8 +123,10 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     }
     let flags = arguments.settings.absolute()?;
     let kubeconfig = flags.kubeconfig.clone();
-    let (settings, kubelet) = flags.with_file(arguments.config.as_deref())?.with_kubelet_configuration()?;
-    let mut config = settings.resolve()?.with_kubelet(kubelet)?;
+    let settings = flags.with_file(arguments.config.as_deref())?;
+    let lasting = Lasting::of(&settings, &parts)?;
+    let (settings, kubelet) = lasting.with_network(settings)?.with_kubelet_configuration()?;
+    let mut config = lasting.with_dns(settings).resolve()?.with_kubelet(kubelet)?;
     let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
     if !standalone && invitation.is_none() && !kubeconfig.exists() {
         bail!(
