@@ -20,7 +20,7 @@ use troupe_api_client::Client;
 use troupe_net::{
     cni::{self, Outcome, bridge},
     echo::HostEcho,
-    iptables::{self, Family, HostIptables, Iptables, Observed, Table},
+    iptables::{self, ChainId, Family, HostIptables, Iptables, Observed, RuleSet, Table},
     overlay::{HostRouting, Routing},
     podnet,
 };
@@ -126,16 +126,17 @@ impl PodNetwork {
         }
         for range in ranges {
             let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
-            write_rules(cluster, range, checked).await?;
+            let (iptables, rules) = (HostIptables::new().of(Family::of(range.ip())), podnet::rules(cluster, range));
+            write_rules(&iptables, &rules, podnet::is_ours, checked).await?;
         }
-        checked.rounds += 1;
+        checked.end_round();
         Ok(())
     }
 }
 
 /// What earlier checks of the packet filter found.
 #[derive(Default)]
-struct Checked {
+pub struct Checked {
     rounds: u32,
     /// It has, or had, very many rules.
     is_large: bool,
@@ -146,12 +147,19 @@ impl Checked {
     fn asks_only(&self) -> bool {
         self.is_large && !self.rounds.is_multiple_of(CHECKS_A_READING)
     }
+
+    /// All families have been looked at once more.
+    pub fn end_round(&mut self) {
+        self.rounds = self.rounds.wrapping_add(1);
+    }
 }
 
-/// Brings the packet filter to what one of the node's ranges needs.
-async fn write_rules(cluster: IpNetwork, range: IpNetwork, checked: &mut Checked) -> Result<()> {
-    let (iptables, rules) = (HostIptables::new().of(Family::of(range.ip())), podnet::rules(cluster, range));
-    if checked.asks_only() && iptables::stand(&iptables, &rules).await.context("cannot ask the packet filter")? {
+/// Brings the packet filter to these rules.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub async fn write_rules(iptables: &dyn Iptables, rules: &RuleSet, ours: impl Fn(&ChainId) -> bool, checked: &mut Checked) -> Result<()> {
+    if checked.asks_only() && iptables::stand(iptables, rules).await.context("cannot ask the packet filter")? {
         return Ok(());
     }
     let (mut observed, mut read) = (Observed::default(), 0);
@@ -161,9 +169,35 @@ async fn write_rules(cluster: IpNetwork, range: IpNetwork, checked: &mut Checked
         read += text.len();
     }
     checked.is_large |= read > LARGE;
-    let patch = rules.reconcile(&observed, podnet::is_ours);
+    let patch = rules.reconcile(&observed, ours);
     if !patch.is_empty() {
         iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_net::iptables::FakeIptables;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn flushed_rules_come_back_also_where_they_are_only_asked_for() {
+        let fake = FakeIptables::default();
+        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+        for is_large in [false, true] {
+            let mut checked = Checked { rounds: 1, is_large };
+            assert_eq!(checked.asks_only(), is_large);
+            for _ in 0..2 {
+                fake.flush();
+                write_rules(&fake, &rules, podnet::is_ours, &mut checked).await.expect("writes");
+                assert!(iptables::stand(&fake, &rules).await.expect("tells"));
+                checked.end_round();
+            }
+            let before = fake.transactions().len();
+            write_rules(&fake, &rules, podnet::is_ours, &mut checked).await.expect("finds them");
+            assert_eq!(fake.transactions().len(), before);
+        }
+    }
 }
