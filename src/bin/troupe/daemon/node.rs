@@ -24,6 +24,7 @@ use troupe_actors::{
     reachability::Reachability,
     runtime::{
         cache::Caches,
+        events::EventRecorder,
         host::UnitAddr,
         system::{System, TaskHandle},
     },
@@ -299,7 +300,8 @@ impl Node {
             Some((_, caches)) => network::Range::Of(caches.cache(), ObjectKey::cluster(config.node_name.as_str())),
             None => network::Range::Fixed(config.pod_cidr.iter().map(first_range).collect()),
         };
-        let network = network::start(config, range, system);
+        let events = seat.api.as_ref().map(|(client, _)| EventRecorder::on_host(system, client, "pod-network", &config.node_name));
+        let network = network::start(config, range, events, system);
         let sweep = sweep::start(config, socket, system);
         let overlay = match &seat.api {
             Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use troupe_actors::{
     overlay::{Overlay, OverlayOptions},
     reachability::{Reachability, ReachabilityOptions},
@@ -33,6 +33,10 @@ const CHECK: Duration = Duration::from_secs(30);
 const LARGE: usize = 1 << 20;
 const CHECKS_A_READING: u32 = 20;
 
+/// The reason of the event that tells of a range whose family this node does not serve, and in how many checks it is told once.
+pub const UNSERVED: &str = "PodRangeNotServed";
+const CHECKS_A_TELLING: u32 = 10;
+
 /// Where the node's ranges of pod addresses come from.
 #[derive(Clone)]
 pub enum Range {
@@ -46,6 +50,8 @@ pub enum Range {
 struct PodNetwork {
     range: Range,
     config: Config,
+    /// A node without API server has nobody to tell.
+    events: Option<EventRecorder>,
 }
 
 /// Starts keeping the way to other nodes' pods.
@@ -80,8 +86,8 @@ pub fn start_reachability(config: &Config, (client, caches): &(Client, Caches), 
 }
 
 /// Starts keeping it.
-pub fn start(config: &Config, range: Range, system: &System) -> TaskHandle {
-    let network = PodNetwork { range, config: config.clone() };
+pub fn start(config: &Config, range: Range, events: Option<EventRecorder>, system: &System) -> TaskHandle {
+    let network = PodNetwork { range, config: config.clone(), events };
     system.spawn_task("network", move || network.clone().keep())
 }
 
@@ -116,6 +122,11 @@ impl PodNetwork {
 
     async fn apply(&self, ranges: Vec<IpNetwork>, checked: &mut Checked) -> Result<()> {
         let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
+        let (ranges, unserved) = divided(ranges, &self.config.families());
+        if !foreign && !unserved.is_empty() && checked.rounds.is_multiple_of(CHECKS_A_TELLING) {
+            self.tell(&unserved);
+        }
+        ensure!(!ranges.is_empty(), "the node has no range of a family that it was started with");
         if !foreign {
             bridge::prepare(&self.config.bridge, &ranges).await.context("cannot prepare the pods' bridge")?;
         }
@@ -132,6 +143,31 @@ impl PodNetwork {
         checked.end_round();
         Ok(())
     }
+
+    fn tell(&self, unserved: &[IpNetwork]) {
+        let (name, message) = (self.config.node_name.clone(), unserved_message(unserved));
+        tracing::warn!(reason = UNSERVED, "{message}");
+        // Upstream's kubelet puts the name in the place of the uid, and describe finds a node's events by it.
+        let about = ObjectReference { kind: Some("Node".into()), name: Some(name.clone()), uid: Some(name), ..ObjectReference::default() };
+        if let Some(events) = &self.events {
+            events.warning(&about, UNSERVED, message);
+        }
+    }
+}
+
+/// The ranges of these families, and the others: no proxy, no way to other nodes and no network policy is there for those, and a pod with such an
+/// address would be open to everybody.
+fn divided(ranges: Vec<IpNetwork>, families: &[Family]) -> (Vec<IpNetwork>, Vec<IpNetwork>) {
+    ranges.into_iter().partition(|range| families.contains(&Family::of(range.ip())))
+}
+
+fn unserved_message(ranges: &[IpNetwork]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(IpNetwork::to_string).collect();
+    format!(
+        "the node has the range {} but was started without its family: new pods get no addresses of it, and network policies do not hold for pods that \
+         have some; start it with the cluster's --service-cidr and --pod-cidr",
+        ranges.join(", ")
+    )
 }
 
 /// What earlier checks of the packet filter found.
@@ -181,6 +217,17 @@ mod tests {
     use troupe_net::iptables::FakeIptables;
 
     use super::*;
+
+    #[test]
+    fn pods_get_addresses_of_families_that_policies_hold_for_and_the_rest_is_told() {
+        let range = |text: &str| text.parse::<IpNetwork>().expect("a range");
+        let both = || vec![range("10.244.1.0/24"), range("fd00:10:244:1::/64")];
+        assert_eq!(divided(both(), &[Family::V6, Family::V4]), (both(), Vec::new()));
+        let (served, others) = divided(both(), &[Family::V4]);
+        assert_eq!(served, [range("10.244.1.0/24")]);
+        let told = unserved_message(&others);
+        assert!(told.contains("the range fd00:10:244:1::/64 but") && told.contains("network policies do not hold"), "{told}");
+    }
 
     #[tokio::test]
     async fn flushed_rules_come_back_also_where_they_are_only_asked_for() {
