@@ -196,6 +196,29 @@ async fn the_pod_networks_rules_round_trip_and_leave_without_a_trace() {
 }
 
 #[tokio::test]
+async fn lines_that_stand_twice_are_put_in_anew_and_all_leave() {
+    let namespace = Namespace::new();
+    let iptables = HostIptables::within(namespace.path());
+    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+    let twice = async || {
+        let again: String =
+            rules.lines.iter().map(|line| format!("*{}\n-A {} {}\nCOMMIT\n", line.chain.table.name(), line.chain.name, line.rule)).collect();
+        iptables.restore(again).await.expect("applies");
+    };
+    iptables.restore(rules.reconcile(&observe(&iptables).await, podnet::is_ours).to_restore()).await.expect("applies");
+    twice().await;
+    let patch = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
+    assert_eq!((patch.add.len(), patch.remove.values().sum::<usize>()), (rules.lines.len(), 2 * rules.lines.len()));
+    iptables.restore(patch.to_restore()).await.expect("applies");
+    let left = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    twice().await;
+    let failures = troupe_net::cleanup::remove_chains(&iptables, troupe_net::cleanup::is_ours).await;
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(observe(&iptables).await.chains().all(|(id, rules)| rules.is_empty() && !troupe_net::cleanup::is_ours(id)));
+}
+
+#[tokio::test]
 async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     let fixture = Fixture::new(&[5, 6, 7]);
     let [a, b, client] = fixture.pods.as_slice() else { panic!("three pods") };

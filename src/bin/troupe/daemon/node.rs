@@ -24,6 +24,7 @@ use troupe_actors::{
     reachability::Reachability,
     runtime::{
         cache::Caches,
+        events::EventRecorder,
         host::UnitAddr,
         system::{System, TaskHandle},
     },
@@ -54,6 +55,7 @@ use crate::{
     instance::{
         self,
         claim::{self, Claimant},
+        lasting::Lasting,
     },
     join::{self, Invitation, NodeIdentity},
     memory,
@@ -122,8 +124,10 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     }
     let flags = arguments.settings.absolute()?;
     let kubeconfig = flags.kubeconfig.clone();
-    let (settings, kubelet) = flags.with_file(arguments.config.as_deref())?.with_kubelet_configuration()?;
-    let mut config = settings.resolve()?.with_kubelet(kubelet)?;
+    let settings = flags.with_file(arguments.config.as_deref())?;
+    let lasting = Lasting::of(&settings, &parts)?;
+    let (settings, kubelet) = lasting.with_network(settings)?.with_kubelet_configuration()?;
+    let mut config = lasting.with_dns(settings).resolve()?.with_kubelet(kubelet)?;
     let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
     if !standalone && invitation.is_none() && !kubeconfig.exists() {
         bail!(
@@ -297,7 +301,8 @@ impl Node {
             Some((_, caches)) => network::Range::Of(caches.cache(), ObjectKey::cluster(config.node_name.as_str())),
             None => network::Range::Fixed(config.pod_cidr.iter().map(first_range).collect()),
         };
-        let network = network::start(config, range, system);
+        let events = seat.api.as_ref().map(|(client, _)| EventRecorder::on_host(system, client, "pod-network", &config.node_name));
+        let network = network::start(config, range, events, system);
         let links = network::pod_links(config);
         let kept_links = network::start_links(links.clone(), system);
         let sweep = sweep::start(config, socket, system);
