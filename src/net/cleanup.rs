@@ -13,7 +13,7 @@ use crate::{
     overlay::{HostRouting, Routing, Step},
 };
 
-/// Chains of the service proxy, of network policies and of the pod network.
+/// Chains of the service proxy, of network policies, of the pod network and of pods' links.
 pub fn is_ours(id: &ChainId) -> bool {
     id.name.starts_with("KUBE-") || id.name.starts_with("TROUPE-")
 }
@@ -30,7 +30,7 @@ pub fn filters() -> Vec<HostIptables> {
     families().into_iter().filter(has_tools).map(|family| HostIptables::new().of(family)).collect()
 }
 
-/// Sets of network policies.
+/// Sets of network policies and of pods' links.
 fn is_our_set(name: &str) -> bool {
     name.starts_with("TROUPE-")
 }
@@ -125,6 +125,10 @@ async fn remove_links(bridge: &str) -> Result<(), crate::netlink::NetlinkError> 
     let netlink = Netlink::open()?;
     remove_announced().await?;
     remove_overlay(bridge).await?;
+    // With each go its addresses and routes.
+    for link in netlink.links().await?.iter().filter(|link| link.is_of_pod()) {
+        netlink.remove_link(link.index).await?;
+    }
     let Some(bridge) = netlink.link(bridge).await? else { return Ok(()) };
     for port in netlink.links().await?.iter().filter(|link| link.is_veth && link.controller == Some(bridge.index)) {
         netlink.remove_link(port.index).await?;
@@ -197,6 +201,7 @@ mod tests {
         let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
         fake.restore(crate::iptables::RuleSet::default().diff(&rules).to_restore()).await.expect("applies");
         fake.restore_sets("create TROUPE-NP4-A hash:net\ncreate theirs hash:net\nadd theirs 10.0.0.1\n".to_owned()).await.expect("applies");
+        fake.restore("*raw\n:TROUPE-SOURCES - [0:0]\n-A PREROUTING -j TROUPE-SOURCES\nCOMMIT\n".to_owned()).await.expect("applies");
         remove_sets(&fake).await.expect("applies");
         assert!(fake.set("TROUPE-NP4-A").is_none() && fake.set("theirs").is_some());
         assert!(fake.rules(Table::Nat, podnet::POSTROUTING).is_some());
@@ -205,5 +210,6 @@ mod tests {
         after.read(&fake.save(Table::Nat).await.expect("saves"));
         assert_eq!(after, before);
         assert_eq!(fake.rules(Table::Filter, "FORWARD"), Some(Vec::new()));
+        assert_eq!((fake.rules(Table::Raw, "TROUPE-SOURCES"), fake.rules(Table::Raw, "PREROUTING")), (None, Some(Vec::new())));
     }
 }

@@ -46,7 +46,7 @@ pub fn rules(cluster_range: IpNetwork, pod_range: IpNetwork) -> RuleSet {
         rules.push(Table::Filter, FORWARD, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j DROP"));
     }
     if family == Family::V6 {
-        // Between pods of one bridge: by these addresses no policy knows them.
+        // Where pods are ports of one bridge for a moment: by these addresses no policy knows them.
         rules.push(Table::Filter, FORWARD, "-s fe80::/10 ! -p ipv6-icmp -j DROP".to_owned());
     }
     rules.push(Table::Filter, FORWARD, format!("-s {cluster} -j ACCEPT"));

@@ -6,6 +6,7 @@
 pub mod announce;
 pub mod bridge;
 mod facts;
+pub mod links;
 pub mod preflight;
 pub mod remains;
 

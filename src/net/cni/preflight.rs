@@ -66,7 +66,7 @@ fn tools(facts: &Facts, found: &mut Vec<Finding>) {
         found.push(finding(Severity::Error, what, "apt-get install containernetworking-plugins, or unpack them into /opt/cni/bin"));
     }
     if facts.no_ipset && facts.foreign_network.is_none() {
-        let what = "missing program: ipset; pods that network policies select will not start";
+        let what = "missing program: ipset; pods that network policies select will not start, and pods may send with addresses of others";
         found.push(finding(Severity::Warning, what, "apt-get install ipset"));
     }
     if let Some(error) = &facts.iptables_error {

@@ -155,6 +155,7 @@ impl Patch {
         self.block(Table::Nat, &mut out);
         self.block(Table::Filter, &mut out);
         self.block(Table::Mangle, &mut out);
+        self.block(Table::Raw, &mut out);
         out
     }
 

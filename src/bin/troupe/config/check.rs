@@ -32,6 +32,13 @@ pub fn combinations(settings: &Settings) -> Result<()> {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
     waits_for(settings)?;
+    match (&settings.image_credential_provider_config, &settings.image_credential_provider_bin_dir) {
+        (Some(_), None) => {
+            bail!("--image-credential-provider-config has no effect without --image-credential-provider-bin-dir, where the programs are")
+        }
+        (None, Some(_)) => bail!("--image-credential-provider-bin-dir has no effect without --image-credential-provider-config, which says what for"),
+        _ => {}
+    }
     if settings.etcd_servers.is_some() && settings.store_history_megabytes.is_some() {
         bail!("--store-history-megabytes has no effect with --etcd-servers: etcd bounds its disk by its own quota");
     }
@@ -199,6 +206,10 @@ mod tests {
         assert!(refused(Settings { oidc_client_id: Some("c".into()), ..Settings::default() }).contains("--oidc-issuer-url"));
         let reload = Settings { encryption_provider_config_automatic_reload: Some(true), ..Settings::default() };
         assert!(refused(reload).contains("must be set with --encryption-provider-config"));
+        let alone = Settings { image_credential_provider_config: Some("/c".into()), ..Settings::default() };
+        assert!(refused(alone).contains("no effect without --image-credential-provider-bin-dir"));
+        let alone = Settings { image_credential_provider_bin_dir: Some("/b".into()), ..Settings::default() };
+        assert!(refused(alone).contains("no effect without --image-credential-provider-config"));
         let both = Settings { image_dir: Some("/i".into()), container_runtime_endpoint: Some("/s".into()), ..Settings::default() };
         assert!(refused(both).contains("--image-dir"));
         let both = Settings { etcd_servers: Some(vec!["http://a:2379".into()]), store_history_megabytes: Some(1), ..Settings::default() };

@@ -61,6 +61,8 @@ fn takers(setting: &str) -> &'static [Part] {
         | "podMaxPids"
         | "kubeletConfig"
         | "kubeletConfigDir"
+        | "imageCredentialProviderConfig"
+        | "imageCredentialProviderBinDir"
         | "evictionHard"
         | "evictionSoft"
         | "evictionSoftGracePeriod"

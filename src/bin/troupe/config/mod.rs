@@ -22,7 +22,7 @@ use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{node_ipam::ClusterRange, service_lb::Pool},
-    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
+    kubelet::{configuration::KubeletConfiguration, credentials::provider::ProviderFiles, image_collection::plan::ImagePolicy},
 };
 use troupe_api_server::audit::LogOptions;
 use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
@@ -101,6 +101,8 @@ pub struct Config {
     pub kubelet_config_dir: Option<PathBuf>,
     pub kubelet: KubeletConfiguration,
     pub image_policy: ImagePolicy,
+    /// Programs that know credentials for images, where there are some.
+    pub image_credential_providers: Option<ProviderFiles>,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,
     /// The configuration of admission plugins, where there is one.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
-    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
+    kubelet::{configuration::KubeletConfiguration, credentials::provider::ProviderFiles, image_collection::plan::ImagePolicy},
 };
 use troupe_api::auth::pki::LEAF_VALIDITY;
 use troupe_api_server::audit::LogOptions;
@@ -115,6 +115,10 @@ impl Settings {
             kubelet_config_dir: settings.kubelet_config_dir,
             kubelet: KubeletConfiguration::default(),
             image_policy: image_policy(settings.image_gc_high_threshold, settings.image_gc_low_threshold, settings.minimum_image_ttl_duration)?,
+            image_credential_providers: settings
+                .image_credential_provider_config
+                .zip(settings.image_credential_provider_bin_dir)
+                .map(|(config, bin_dir)| ProviderFiles { config, bin_dir }),
             allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.unwrap_or_default(),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
             node_heartbeat: settings.node_heartbeat.map(Duration::from_secs),
@@ -182,6 +186,7 @@ impl Config {
     pub fn settings(&self) -> Settings {
         let log = self.audit.as_ref().and_then(|audit| audit.log.as_ref());
         let etcd = self.etcd.clone().unwrap_or_default();
+        let providers = self.image_credential_providers.as_ref();
         let others = Settings {
             data_dir: Some(self.data_dir.clone()),
             run_dir: Some(self.run_dir.clone()),
@@ -228,6 +233,8 @@ impl Config {
             image_gc_high_threshold: Some(self.image_policy.high),
             image_gc_low_threshold: Some(self.image_policy.low),
             minimum_image_ttl_duration: Some(self.image_policy.least_age.as_secs()),
+            image_credential_provider_config: providers.map(|files| files.config.clone()),
+            image_credential_provider_bin_dir: providers.map(|files| files.bin_dir.clone()),
             allowed_unsafe_sysctls: Some(self.allowed_unsafe_sysctls.clone()).filter(|names| !names.is_empty()),
             manifests_dir: Some(self.manifests_dir.clone()),
             node_heartbeat: self.node_heartbeat.map(|heartbeat| heartbeat.as_secs()),

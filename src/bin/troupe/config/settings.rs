@@ -165,6 +165,12 @@ pub struct Settings {
     /// A folder of such files (*.conf), which are merged over that one in the order of their names
     #[arg(long)]
     pub kubelet_config_dir: Option<PathBuf>,
+    /// A kubelet.config.k8s.io/v1 CredentialProviderConfig, or a folder of them: programs that know credentials for images
+    #[arg(long)]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// Where those programs are
+    #[arg(long)]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// Below these amounts free of its memory and disks this node evicts pods; `none` for never
     /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
     #[arg(long, value_delimiter = ',')]

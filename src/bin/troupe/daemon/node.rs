@@ -276,6 +276,7 @@ pub struct Node {
     _kubelet: Kubelet,
     _proxy: Option<NodeProxy>,
     _network: TaskHandle,
+    _links: TaskHandle,
     _sweep: TaskHandle,
     _overlay: Vec<UnitAddr<Overlay>>,
     _reachability: Option<UnitAddr<Reachability>>,
@@ -297,6 +298,8 @@ impl Node {
             None => network::Range::Fixed(config.pod_cidr.iter().map(first_range).collect()),
         };
         let network = network::start(config, range, system);
+        let links = network::pod_links(config);
+        let kept_links = network::start_links(links.clone(), system);
         let sweep = sweep::start(config, socket, system);
         let overlay = match &seat.api {
             Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,
@@ -311,7 +314,7 @@ impl Node {
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
         let gate = Arc::new(FreshGate { neighbours, pods, then });
-        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
+        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, links, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
         Ok(Node {
@@ -319,6 +322,7 @@ impl Node {
             _kubelet: kubelet,
             _proxy: proxy,
             _network: network,
+            _links: kept_links,
             _sweep: sweep,
             _overlay: overlay,
             _reachability: reachability,

@@ -18,7 +18,7 @@ use troupe_actors::{
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 use troupe_net::{
-    cni::{self, Outcome, bridge},
+    cni::{self, Outcome, bridge, links::HostPodLinks},
     echo::HostEcho,
     iptables::{self, Family, HostIptables, Iptables, Observed, Table},
     overlay::{HostRouting, Routing},
@@ -29,6 +29,8 @@ use crate::config::Config;
 
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
+/// The same of the rules by which pods have their own addresses only.
+const CHECK_LINKS: Duration = Duration::from_secs(8);
 /// Where the packet filter has more than so many bytes of rules it is read whole, which takes a core for seconds, in one of so many checks only.
 const LARGE: usize = 1 << 20;
 const CHECKS_A_READING: u32 = 20;
@@ -77,6 +79,25 @@ pub fn start_reachability(config: &Config, (client, caches): &(Client, Caches), 
         is_foreign: Arc::new(move || cni::foreign(&conf_dir).is_ok_and(|found| found.is_some())),
     };
     Ok(Reachability::start(options, system))
+}
+
+/// The links of this node's pods.
+pub fn pod_links(config: &Config) -> Arc<HostPodLinks> {
+    Arc::new(HostPodLinks::new(config.pod_network(config.pod_cidr.all()), config.families(), config.cni_conf_dir.clone()))
+}
+
+/// Starts looking after them: who may send from which address. Each look asks the packet filter for three small things of each family.
+pub fn start_links(links: Arc<HostPodLinks>, system: &System) -> TaskHandle {
+    system.spawn_task("pod-links", move || keep_links(links.clone()))
+}
+
+async fn keep_links(links: Arc<HostPodLinks>) {
+    loop {
+        if let Err(error) = links.keep().await {
+            tracing::warn!(%error, "the links of pods are not all right, will retry");
+        }
+        tokio::time::sleep(CHECK_LINKS).await;
+    }
 }
 
 /// Starts keeping it.

@@ -46,7 +46,7 @@ use troupe_api_server::http::{
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{
     announce::HostLinkAddresses,
-    cni,
+    cni::{self, links::PodLinks},
     conntrack::HostConntrack,
     iptables::{Family, HostIptables, Iptables},
     overlay::TUNNELS,
@@ -82,6 +82,7 @@ pub async fn start_kubelet(
     api: Option<(Client, &Caches)>,
     listeners: Vec<SocketAddr>,
     gate: Arc<dyn PodGate>,
+    links: Arc<dyn PodLinks>,
     system: &System,
 ) -> Result<Kubelet> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
@@ -91,6 +92,7 @@ pub async fn start_kubelet(
     options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);
     options.gate = gate;
+    options.links = links;
     options.root_dir = config.kubelet_dir.clone();
     options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();

@@ -1,7 +1,9 @@
 //! Doing what was planned: calls of the runtime, files, mounts. No decisions.
 
+mod accounts;
 mod drivers;
 mod hooks;
+mod image;
 mod material;
 mod prepare;
 mod resize;
