@@ -36,9 +36,8 @@ fn of_maps(live: &[Value], patch: &[Value], order: Option<&[Value]>) -> Vec<Valu
     if live.is_empty() {
         return order.map_or(told.clone(), |order| in_order(told, order, &[]));
     }
-    let has = |directive: &str, name: Option<&Value>| {
-        patch.iter().any(|item| item[PATCH] == directive && name.is_none_or(|name| &item["name"] == name))
-    };
+    let has =
+        |directive: &str, name: Option<&Value>| patch.iter().any(|item| item[PATCH] == directive && name.is_none_or(|name| &item["name"] == name));
     let replaced = has("replace", None);
     let kept: Vec<Value> = live.iter().filter(|item| !has("delete", Some(&item["name"]))).cloned().collect();
     let gone = if replaced { 0 } else { live.len() - kept.len() };
@@ -137,16 +136,8 @@ fn lists_of_maps_come_in_the_order_of_the_reference() {
     let item = |name: &str, image: &str| json!({"name": name, "image": image});
     let delete = |name: &str| json!({"name": name, PATCH: "delete"});
     let old = ["a", "b", "c"].map(|name| item(name, "old"));
-    let steps = [
-        item("a", "new"),
-        item("c", "new"),
-        item("d", "new"),
-        item("e", "new"),
-        delete("a"),
-        delete("b"),
-        delete("d"),
-        json!({PATCH: "replace"}),
-    ];
+    let steps =
+        [item("a", "new"), item("c", "new"), item("d", "new"), item("e", "new"), delete("a"), delete("b"), delete("d"), json!({PATCH: "replace"})];
     let lives: Vec<Vec<Value>> = lists(&old, 3).into_iter().filter(|live| is_unique(live)).collect();
     let cases = compare(("spec", "containers"), &lives, &lists(&steps, 3), of_maps);
     assert!(cases > 20_000, "{cases}");
