@@ -28,6 +28,8 @@ pub const FILE_NAME: &str = "10-troupe.conflist";
 pub const PLUGIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// The plugins our conflist calls.
 pub const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
+/// The plugin that limits what pods send and receive; without it they send what they like.
+pub const BANDWIDTH: &str = "bandwidth";
 /// The interface that runtimes give to pods.
 const INTERFACE: &str = "eth0";
 /// Where runtimes remember what the plugins told them.
@@ -55,12 +57,14 @@ pub struct Network {
     pub data_dir: PathBuf,
     /// `None` leaves it to the bridge plugin.
     pub mtu: Option<u32>,
+    /// The plugin [`BANDWIDTH`] is installed beside the others.
+    pub bandwidth: bool,
 }
 
 impl Network {
     /// The defaults for a node with the pods of `pod_ranges`.
     pub fn new(pod_ranges: Vec<IpNetwork>) -> Self {
-        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_ranges, data_dir: "/var/lib/cni/networks".into(), mtu: None }
+        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_ranges, data_dir: "/var/lib/cni/networks".into(), mtu: None, bandwidth: false }
     }
 
     /// The CNI configuration. Masquerading is ours (see [`crate::podnet`]): the bridge plugin would also hide pods from pods of other nodes.
@@ -85,7 +89,10 @@ impl Network {
             bridge["mtu"] = mtu.into();
         }
         let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
-        json!({"cniVersion": "1.0.0", "name": self.name, "plugins": [bridge, portmap]})
+        // What it is to do the runtime says, from a pod's annotations. It works on the node's end of the pod's link, wherever that goes later.
+        let bandwidth = self.bandwidth.then(|| json!({"type": BANDWIDTH, "capabilities": {"bandwidth": true}}));
+        let plugins: Vec<Value> = [bridge, portmap].into_iter().chain(bandwidth).collect();
+        json!({"cniVersion": "1.0.0", "name": self.name, "plugins": plugins})
     }
 }
 
@@ -180,6 +187,21 @@ mod tests {
         assert_eq!(value["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd00:10:244:9::/64");
         assert_eq!(value["plugins"][0]["ipMasq"], false);
         assert_eq!(fs::read_dir(&conf).expect("lists").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn traffic_is_limited_where_the_plugin_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let types = |network: &Network| {
+            let plugins = network.conflist()["plugins"].as_array().expect("a list").clone();
+            plugins.iter().map(|plugin| plugin["type"].as_str().expect("a type").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(types(&network()), ["bridge", "portmap"]);
+        let limited = Network { bandwidth: true, ..network() };
+        assert_eq!(types(&limited), ["bridge", "portmap", "bandwidth"]);
+        assert_eq!(limited.conflist()["plugins"][2]["capabilities"], json!({"bandwidth": true}));
+        assert_eq!(ensure(dir.path(), &network()).expect("writes"), Outcome::Written);
+        assert_eq!(ensure(dir.path(), &limited).expect("writes"), Outcome::Written, "one that a version before wrote is written anew");
     }
 
     #[test]

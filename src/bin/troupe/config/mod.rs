@@ -25,7 +25,11 @@ use troupe_actors::{
     kubelet::{configuration::KubeletConfiguration, credentials::provider::ProviderFiles, image_collection::plan::ImagePolicy},
 };
 use troupe_api_server::audit::LogOptions;
-use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
+use troupe_net::{
+    cni::{BANDWIDTH, Network},
+    conntrack_settings::ConntrackSettings,
+    iptables::Family,
+};
 
 pub use self::{
     api_settings::ApiSettings,
@@ -144,7 +148,8 @@ impl Config {
 
     /// The pod network of a node with the pods of `ranges`.
     pub fn pod_network(&self, ranges: Vec<IpNetwork>) -> Network {
-        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(ranges) }
+        let bandwidth = cni_bin_dir().join(BANDWIDTH).is_file();
+        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), bandwidth, ..Network::new(ranges) }
     }
 
     /// The layout of a containerd of our own.
