@@ -42,6 +42,8 @@ pub enum CniError {
     Read { path: PathBuf, source: io::Error },
     #[error("writing {path} failed")]
     Write { path: PathBuf, source: io::Error },
+    #[error("removing {path} failed")]
+    Remove { path: PathBuf, source: io::Error },
 }
 
 /// What the pod network looks like on this node.
@@ -137,6 +139,26 @@ pub fn ensure(dir: &Path, network: &Network) -> Result<Outcome, CniError> {
     Ok(Outcome::Written)
 }
 
+/// Removes the conflist that an earlier start wrote for `network`, whose place is somebody else's now; tells whether there was one. One of the
+/// same name that gives out addresses from elsewhere stays.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn withdraw(dir: &Path, network: &Network) -> Result<bool, CniError> {
+    let path = dir.join(FILE_NAME);
+    if !is_of(&path, network) {
+        return Ok(false);
+    }
+    fs::remove_file(&path).map_err(|source| CniError::Remove { path, source })?;
+    Ok(true)
+}
+
+/// Whether a CNI configuration is that of a network: it gives out addresses from the same directory.
+pub(crate) fn is_of(path: &Path, network: &Network) -> bool {
+    let read = || serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
+    read().is_some_and(|found| found["plugins"][0]["ipam"]["dataDir"] == network.conflist()["plugins"][0]["ipam"]["dataDir"])
+}
+
 /// The first network configuration in `dir` that is not ours, as a runtime would pick it.
 pub fn foreign(dir: &Path) -> Result<Option<PathBuf>, CniError> {
     let entries = match fs::read_dir(dir) {
@@ -220,6 +242,16 @@ mod tests {
         fs::write(&theirs, "{}").expect("writes");
         assert_eq!(ensure(dir.path(), &network()).expect("reads"), Outcome::Foreign(theirs));
         assert!(!dir.path().join(FILE_NAME).exists());
+    }
+
+    #[test]
+    fn only_what_was_written_for_this_network_is_withdrawn() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(!withdraw(dir.path(), &network()).expect("nothing is there"));
+        assert_eq!(ensure(dir.path(), &network()).expect("writes"), Outcome::Written);
+        let of_another = Network { data_dir: "/elsewhere".into(), ..network() };
+        assert!(!withdraw(dir.path(), &of_another).expect("it stays") && dir.path().join(FILE_NAME).exists());
+        assert!(withdraw(dir.path(), &network()).expect("removes") && !dir.path().join(FILE_NAME).exists());
     }
 
     #[test]

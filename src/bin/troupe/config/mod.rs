@@ -2,6 +2,7 @@
 
 mod api_settings;
 mod check;
+mod cni;
 mod effect;
 mod eviction;
 mod families;
@@ -33,6 +34,7 @@ use troupe_net::{
 
 pub use self::{
     api_settings::ApiSettings,
+    cni::Cni,
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
@@ -96,6 +98,10 @@ pub struct Config {
     pub kubelet_dir: PathBuf,
     pub pod_logs_dir: PathBuf,
     pub cni_conf_dir: PathBuf,
+    /// Who makes the pods' network.
+    pub cni: Cni,
+    /// Networks that pods reach under their own addresses, beside those of pods.
+    pub non_masquerade_cidrs: Vec<IpNetwork>,
     pub bridge: String,
     pub cgroup_parent: String,
     pub pod_max_pids: Option<u32>,

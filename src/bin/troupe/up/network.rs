@@ -18,14 +18,15 @@ use troupe_actors::{
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 use troupe_net::{
+    cleanup,
     cni::{self, Outcome, bridge, links::HostPodLinks},
     echo::HostEcho,
-    iptables::{self, Family, HostIptables, Iptables, Observed, Table},
+    iptables::{self, Family, HostIptables, Iptables, Observed, RuleSet, Table},
     overlay::{HostRouting, Routing},
     podnet,
 };
 
-use crate::config::Config;
+use crate::config::{Cni, Config};
 
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
@@ -108,6 +109,9 @@ pub fn start(config: &Config, range: Range, system: &System) -> TaskHandle {
 
 impl PodNetwork {
     async fn keep(self) {
+        if self.config.cni == Cni::Others {
+            return self.withdraw().await;
+        }
         let mut checked = Checked::default();
         loop {
             let Some(ranges) = self.ranges() else {
@@ -119,6 +123,29 @@ impl PodNetwork {
             }
             tokio::time::sleep(CHECK).await;
         }
+    }
+
+    /// Takes back what an earlier start wrote, when the network is somebody else's from now on.
+    async fn withdraw(&self) {
+        while let Err(error) = self.try_to_withdraw().await {
+            tracing::warn!(error = format!("{error:#}"), "the pod network of an earlier start is in the way of another, will retry");
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+
+    async fn try_to_withdraw(&self) -> Result<()> {
+        let network = self.config.pod_network(self.config.pod_cidr.all());
+        if cni::withdraw(&self.config.cni_conf_dir, &network).context("cannot remove the CNI configuration")? {
+            tracing::info!("removed the CNI configuration: the pod network is left to others");
+        }
+        for iptables in cleanup::filters() {
+            let observed = read(&iptables).await?.0;
+            let patch = cleanup::removal(&observed, podnet::is_ours);
+            if !patch.is_empty() {
+                iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+            }
+        }
+        Ok(())
     }
 
     fn ranges(&self) -> Option<Vec<IpNetwork>> {
@@ -147,7 +174,7 @@ impl PodNetwork {
         }
         for range in ranges {
             let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
-            write_rules(cluster, range, checked).await?;
+            write_rules(podnet::rules(cluster, range, &self.config.non_masquerade_cidrs), Family::of(range.ip()), checked).await?;
         }
         checked.rounds += 1;
         Ok(())
@@ -169,19 +196,25 @@ impl Checked {
     }
 }
 
-/// Brings the packet filter to what one of the node's ranges needs.
-async fn write_rules(cluster: IpNetwork, range: IpNetwork, checked: &mut Checked) -> Result<()> {
-    let (iptables, rules) = (HostIptables::new().of(Family::of(range.ip())), podnet::rules(cluster, range));
-    if checked.asks_only() && iptables::stand(&iptables, &rules).await.context("cannot ask the packet filter")? {
-        return Ok(());
-    }
+/// What the packet filter has, and how many bytes that are.
+async fn read(iptables: &HostIptables) -> Result<(Observed, usize)> {
     let (mut observed, mut read) = (Observed::default(), 0);
     for table in Table::ALL {
         let text = iptables.save(table).await.context("cannot read the packet filter")?;
         observed.read(&text);
         read += text.len();
     }
-    checked.is_large |= read > LARGE;
+    Ok((observed, read))
+}
+
+/// Brings the packet filter of a family to what the node's range of it needs.
+async fn write_rules(rules: RuleSet, family: Family, checked: &mut Checked) -> Result<()> {
+    let iptables = HostIptables::new().of(family);
+    if checked.asks_only() && iptables::stand(&iptables, &rules).await.context("cannot ask the packet filter")? {
+        return Ok(());
+    }
+    let (observed, bytes) = read(&iptables).await?;
+    checked.is_large |= bytes > LARGE;
     let patch = rules.reconcile(&observed, podnet::is_ours);
     if !patch.is_empty() {
         iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
