@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     announce::{Change, HostLinkAddresses, LinkAddresses},
-    cni::{FILE_NAME, Network, has_tool},
+    cni::{FILE_NAME, Network, has_tool, is_of},
     iptables::{ChainId, End, Family, HostIptables, IpSets, Iptables, IptablesError, Line, Observed, Patch, Table},
     netlink::Netlink,
     overlay::{HostRouting, Routing, Step},
@@ -197,12 +197,6 @@ async fn remove_overlay(bridge: &str) -> Result<(), crate::netlink::NetlinkError
     Ok(())
 }
 
-/// Whether a CNI configuration is that of a network: it gives out addresses from the same directory.
-fn is_of(path: &Path, network: &Network) -> bool {
-    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(path).ok()?).ok();
-    read().is_some_and(|found| found["plugins"][0]["ipam"]["dataDir"] == network.conflist()["plugins"][0]["ipam"]["dataDir"])
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
@@ -292,7 +286,7 @@ COMMIT
         fake.restore("*nat\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\nCOMMIT\n".to_owned()).await.expect("applies");
         let mut before = Observed::default();
         before.read(&fake.save(Table::Nat).await.expect("saves"));
-        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
         fake.restore(crate::iptables::RuleSet::default().diff(&rules).to_restore()).await.expect("applies");
         fake.restore_sets("create TROUPE-NP4-A hash:net\ncreate theirs hash:net\nadd theirs 10.0.0.1\n".to_owned()).await.expect("applies");
         fake.restore("*raw\n:TROUPE-SOURCES - [0:0]\n-A PREROUTING -j TROUPE-SOURCES\nCOMMIT\n".to_owned()).await.expect("applies");

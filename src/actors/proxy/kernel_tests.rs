@@ -183,7 +183,7 @@ async fn the_pod_networks_rules_round_trip_and_leave_without_a_trace() {
     let namespace = Namespace::new();
     let iptables = HostIptables::within(namespace.path());
     let before = observe(&iptables).await;
-    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
     iptables.restore(rules.reconcile(&before, podnet::is_ours).to_restore()).await.expect("applies");
     let left = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
     assert!(left.is_empty(), "{}", left.to_restore());

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use troupe_actors::controllers::node_ipam::{ClusterRange, MOST_BITS};
 use troupe_net::iptables::Family;
 
-use super::{OfFamily, PerFamily, Settings};
+use super::{Cni, OfFamily, PerFamily, Settings};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
@@ -32,6 +32,9 @@ pub fn combinations(settings: &Settings) -> Result<()> {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
     waits_for(settings)?;
+    if settings.cni == Some(Cni::Others) && settings.non_masquerade_cidrs.is_some() {
+        bail!("--non-masquerade-cidrs has no effect with --cni none: whoever makes the pods' network decides about their addresses");
+    }
     match (&settings.image_credential_provider_config, &settings.image_credential_provider_bin_dir) {
         (Some(_), None) => {
             bail!("--image-credential-provider-config has no effect without --image-credential-provider-bin-dir, where the programs are")
@@ -210,6 +213,8 @@ mod tests {
         assert!(refused(alone).contains("no effect without --image-credential-provider-bin-dir"));
         let alone = Settings { image_credential_provider_bin_dir: Some("/b".into()), ..Settings::default() };
         assert!(refused(alone).contains("no effect without --image-credential-provider-config"));
+        let both = Settings { cni: Some(Cni::Others), non_masquerade_cidrs: Some(vec!["10.0.0.0/8".into()]), ..Settings::default() };
+        assert!(refused(both).contains("--non-masquerade-cidrs has no effect with --cni none"));
         let both = Settings { image_dir: Some("/i".into()), container_runtime_endpoint: Some("/s".into()), ..Settings::default() };
         assert!(refused(both).contains("--image-dir"));
         let both = Settings { etcd_servers: Some(vec!["http://a:2379".into()]), store_history_megabytes: Some(1), ..Settings::default() };

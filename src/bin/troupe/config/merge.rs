@@ -121,6 +121,8 @@ impl Settings {
             kubelet_dir,
             pod_logs_dir,
             cni_conf_dir,
+            cni,
+            non_masquerade_cidrs,
             bridge,
             cgroup_parent,
             pod_max_pids,

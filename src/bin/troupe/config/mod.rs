@@ -2,6 +2,7 @@
 
 mod api_settings;
 mod check;
+mod cni;
 mod effect;
 mod eviction;
 mod families;
@@ -25,10 +26,15 @@ use troupe_actors::{
     kubelet::{configuration::KubeletConfiguration, credentials::provider::ProviderFiles, image_collection::plan::ImagePolicy},
 };
 use troupe_api_server::audit::LogOptions;
-use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
+use troupe_net::{
+    cni::{BANDWIDTH, Network},
+    conntrack_settings::ConntrackSettings,
+    iptables::Family,
+};
 
 pub use self::{
     api_settings::ApiSettings,
+    cni::Cni,
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
@@ -92,6 +98,10 @@ pub struct Config {
     pub kubelet_dir: PathBuf,
     pub pod_logs_dir: PathBuf,
     pub cni_conf_dir: PathBuf,
+    /// Who makes the pods' network.
+    pub cni: Cni,
+    /// Networks that pods reach under their own addresses, beside those of pods.
+    pub non_masquerade_cidrs: Vec<IpNetwork>,
     pub bridge: String,
     pub cgroup_parent: String,
     pub pod_max_pids: Option<u32>,
@@ -144,7 +154,8 @@ impl Config {
 
     /// The pod network of a node with the pods of `ranges`.
     pub fn pod_network(&self, ranges: Vec<IpNetwork>) -> Network {
-        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(ranges) }
+        let bandwidth = cni_bin_dir().join(BANDWIDTH).is_file();
+        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), bandwidth, ..Network::new(ranges) }
     }
 
     /// The layout of a containerd of our own.

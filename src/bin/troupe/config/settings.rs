@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_api::schema::from_yaml;
 
-use super::PerFamily;
+use super::{Cni, PerFamily};
 
 /// The configuration file read when it exists and no other is named.
 pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
@@ -150,6 +150,12 @@ pub struct Settings {
     /// Where CNI configurations are kept [default: /etc/cni/net.d]
     #[arg(long)]
     pub cni_conf_dir: Option<PathBuf>,
+    /// Who makes the pods' network: this node, or somebody else, who puts a CNI configuration there [default: troupe]
+    #[arg(long)]
+    pub cni: Option<Cni>,
+    /// Networks that pods reach under their own addresses, beside those of pods: others see the node's address
+    #[arg(long, value_delimiter = ',')]
+    pub non_masquerade_cidrs: Option<Vec<String>>,
     /// Name of the pods' bridge [default: troupe0]
     #[arg(long)]
     pub bridge: Option<String>,

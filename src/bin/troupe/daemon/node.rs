@@ -46,11 +46,17 @@ use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
 };
-use troupe_net::{cni::announce::HostPodAddresses, netlink::Netlink};
+use troupe_net::{
+    cni::{
+        announce::HostPodAddresses,
+        links::{NoPodLinks, PodLinks},
+    },
+    netlink::Netlink,
+};
 
 use super::{Launch, Running, hollow, runtime};
 use crate::{
-    config::{Config, Part, PerFamily, Settings, refuse_without_effect},
+    config::{Cni, Config, Part, PerFamily, Settings, refuse_without_effect},
     confinement,
     instance::{
         self,
@@ -280,7 +286,7 @@ pub struct Node {
     _kubelet: Kubelet,
     _proxy: Option<NodeProxy>,
     _network: TaskHandle,
-    _links: TaskHandle,
+    _links: Option<TaskHandle>,
     _sweep: TaskHandle,
     _overlay: Vec<UnitAddr<Overlay>>,
     _reachability: Option<UnitAddr<Reachability>>,
@@ -303,14 +309,15 @@ impl Node {
         };
         let events = seat.api.as_ref().map(|(client, _)| EventRecorder::on_host(system, client, "pod-network", &config.node_name));
         let network = network::start(config, range, events, system);
-        let links = network::pod_links(config);
-        let kept_links = network::start_links(links.clone(), system);
+        let is_ours = config.cni == Cni::Own;
+        let links = is_ours.then(|| network::pod_links(config));
+        let kept_links = links.clone().map(|links| network::start_links(links, system));
         let sweep = sweep::start(config, socket, system);
         let overlay = match &seat.api {
-            Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,
-            None => Vec::new(),
+            Some((_, caches)) if is_ours => network::start_overlay(config, &caches.cache(), system)?,
+            _ => Vec::new(),
         };
-        let reachability = seat.api.as_ref().map(|api| network::start_reachability(config, api, system)).transpose()?;
+        let reachability = seat.api.as_ref().filter(|_| is_ours).map(|api| network::start_reachability(config, api, system)).transpose()?;
         let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?;
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
@@ -319,6 +326,7 @@ impl Node {
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
         let gate = Arc::new(FreshGate { neighbours, pods, then });
+        let links = links.map_or_else(|| Arc::new(NoPodLinks) as Arc<dyn PodLinks>, |links| links as Arc<dyn PodLinks>);
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, links, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);

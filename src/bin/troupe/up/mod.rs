@@ -35,7 +35,7 @@ use troupe_api_server::{
 
 use self::{preflight::report, progress::Progress, ready::Awaited};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Cni, Config, Part, Settings, refuse_without_effect},
     confinement,
     daemon::{
         Launch, Running,
@@ -251,11 +251,12 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
 /// The node of this process and those beside it, before any of them starts.
 async fn awaited(config: &Config, several: bool, api: &Arc<ApiServer>, system: &System) -> Result<(Awaited, Vec<Awaited>)> {
     let (client, now) = (node::admin_client(api), system.clock().now());
-    let own = Awaited::of(&client, &config.node_name, Some(now)).await?;
+    let of_others = config.cni == Cni::Others;
+    let own = Awaited::of(&client, &config.node_name, Some(now)).await?.with_network_of_others(of_others);
     let beside = if several { nodes::expected(config)? } else { Vec::new() };
     let mut neighbours = Vec::new();
     for (name, runs) in beside {
-        neighbours.push(Awaited::of(&client, &name, (!runs).then_some(now)).await?);
+        neighbours.push(Awaited::of(&client, &name, (!runs).then_some(now)).await?.with_network_of_others(of_others));
     }
     Ok((own, neighbours))
 }

@@ -18,6 +18,7 @@ use troupe_actors::{
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 use troupe_net::{
+    cleanup,
     cni::{self, Outcome, bridge, links::HostPodLinks},
     echo::HostEcho,
     iptables::{self, ChainId, Family, HostIptables, Iptables, Observed, RuleSet, Table},
@@ -25,7 +26,7 @@ use troupe_net::{
     podnet,
 };
 
-use crate::config::Config;
+use crate::config::{Cni, Config};
 
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
@@ -114,6 +115,9 @@ pub fn start(config: &Config, range: Range, events: Option<EventRecorder>, syste
 
 impl PodNetwork {
     async fn keep(self) {
+        if self.config.cni == Cni::Others {
+            return self.withdraw().await;
+        }
         let mut checked = Checked::default();
         loop {
             let Some(ranges) = self.ranges() else {
@@ -125,6 +129,29 @@ impl PodNetwork {
             }
             tokio::time::sleep(CHECK).await;
         }
+    }
+
+    /// Takes back what an earlier start wrote, when the network is somebody else's from now on.
+    async fn withdraw(&self) {
+        while let Err(error) = self.try_to_withdraw().await {
+            tracing::warn!(error = format!("{error:#}"), "the pod network of an earlier start is in the way of another, will retry");
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+
+    async fn try_to_withdraw(&self) -> Result<()> {
+        let network = self.config.pod_network(self.config.pod_cidr.all());
+        if cni::withdraw(&self.config.cni_conf_dir, &network).context("cannot remove the CNI configuration")? {
+            tracing::info!("removed the CNI configuration: the pod network is left to others");
+        }
+        for iptables in cleanup::filters() {
+            let observed = read(&iptables).await?.0;
+            let patch = cleanup::removal(&observed, podnet::is_ours);
+            if !patch.is_empty() {
+                iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+            }
+        }
+        Ok(())
     }
 
     fn ranges(&self) -> Option<Vec<IpNetwork>> {
@@ -158,7 +185,8 @@ impl PodNetwork {
         }
         for range in ranges {
             let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
-            let (iptables, rules) = (HostIptables::new().of(Family::of(range.ip())), podnet::rules(cluster, range));
+            let iptables = HostIptables::new().of(Family::of(range.ip()));
+            let rules = podnet::rules(cluster, range, &self.config.non_masquerade_cidrs);
             write_rules(&iptables, &rules, podnet::is_ours, checked).await?;
         }
         checked.end_round();
@@ -211,6 +239,17 @@ impl Checked {
     }
 }
 
+/// What the packet filter has, and how many bytes that are.
+async fn read(iptables: &dyn Iptables) -> Result<(Observed, usize)> {
+    let (mut observed, mut read) = (Observed::default(), 0);
+    for table in Table::ALL {
+        let text = iptables.save(table).await.context("cannot read the packet filter")?;
+        observed.read(&text);
+        read += text.len();
+    }
+    Ok((observed, read))
+}
+
 /// Brings the packet filter to these rules.
 ///
 /// # Errors
@@ -219,13 +258,8 @@ pub async fn write_rules(iptables: &dyn Iptables, rules: &RuleSet, ours: impl Fn
     if checked.asks_only() && iptables::stand(iptables, rules).await.context("cannot ask the packet filter")? {
         return Ok(());
     }
-    let (mut observed, mut read) = (Observed::default(), 0);
-    for table in Table::ALL {
-        let text = iptables.save(table).await.context("cannot read the packet filter")?;
-        observed.read(&text);
-        read += text.len();
-    }
-    checked.is_large |= read > LARGE;
+    let (observed, bytes) = read(iptables).await?;
+    checked.is_large |= bytes > LARGE;
     let patch = rules.reconcile(&observed, ours);
     if !patch.is_empty() {
         iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
@@ -253,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn flushed_rules_come_back_also_where_they_are_only_asked_for() {
         let fake = FakeIptables::default();
-        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
         for is_large in [false, true] {
             let mut checked = Checked { rounds: 1, is_large };
             assert_eq!(checked.asks_only(), is_large);

@@ -58,7 +58,7 @@ use super::{
     kubelet, zpages,
 };
 use crate::{
-    config::{Config, Part},
+    config::{Cni, Config, Part},
     daemon::node::Seat,
     images::{self, DNS_IMAGE, PAUSE_IMAGE},
 };
@@ -174,6 +174,10 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system:
 
 /// Starts enforcing network policies; `None` where the pod network is somebody else's, who does that too.
 pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, system: &System) -> Option<Vec<NetworkPolicies>> {
+    if config.cni == Cni::Others {
+        tracing::info!("the pod network is left to others, and so is enforcing network policies");
+        return None;
+    }
     if let Ok(Some(foreign)) = cni::foreign(&config.cni_conf_dir) {
         tracing::warn!(path = %foreign.display(), "another pod network is configured: enforcing network policies is left to it");
         return None;

@@ -16,7 +16,7 @@ use super::{
     plan::{entries, filling, is_ours, pod_link, rules, set_name, set_steps},
 };
 use crate::{
-    cni::{INTERFACE, Network, RESULTS, foreign, has_tool, remains::address_holders, result_file},
+    cni::{BANDWIDTH, INTERFACE, Network, RESULTS, foreign, has_tool, remains::address_holders, result_file},
     iptables::{Family, HostIptables, IpSets, Iptables, Observed, Table},
     netlink::{Link, Netlink},
     netns,
@@ -283,6 +283,12 @@ impl PodLinks for HostPodLinks {
             state.connected.insert(sandbox.to_owned());
         }
         Ok(())
+    }
+
+    fn lacks_limits(&self) -> Option<&'static str> {
+        // Of a network that may be somebody else's nothing is known.
+        let is_ours = matches!(self.is_foreign(), Ok(false));
+        (is_ours && !self.network.bandwidth).then_some(BANDWIDTH)
     }
 }
 

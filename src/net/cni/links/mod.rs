@@ -62,6 +62,11 @@ pub trait PodLinks: Send + Sync + 'static {
     /// # Errors
     /// The sandbox must not be used then.
     async fn connect(&self, sandbox: &str) -> Result<(), PodLinkError>;
+
+    /// The network plugin for want of which nothing limits what pods send and receive; `None` where it is there, or the network is not ours.
+    fn lacks_limits(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Of a node whose pods have no links of ours.
@@ -79,9 +84,16 @@ impl PodLinks for NoPodLinks {
 #[derive(Debug, Default)]
 pub struct FakePodLinks {
     state: Mutex<(Vec<String>, usize)>,
+    /// Links are not limited for want of this plugin.
+    lacks: Option<&'static str>,
 }
 
 impl FakePodLinks {
+    /// Of a network that lacks this plugin.
+    pub fn without(plugin: &'static str) -> Self {
+        FakePodLinks { lacks: Some(plugin), ..FakePodLinks::default() }
+    }
+
     /// Makes the next `count` links fail.
     pub fn fail_next(&self, count: usize) {
         self.state.lock().1 = count;
@@ -103,5 +115,9 @@ impl PodLinks for FakePodLinks {
         }
         state.0.push(sandbox.to_owned());
         Ok(())
+    }
+
+    fn lacks_limits(&self) -> Option<&'static str> {
+        self.lacks
     }
 }

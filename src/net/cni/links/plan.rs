@@ -129,7 +129,7 @@ mod tests {
         json!({"kind": "cniCacheV1", "result": {
             "interfaces": [
                 {"name": "troupe0", "mac": "0a:58:0a:f4:00:01"}, {"name": "veth1", "mac": "1a:e4:b1:32:71:8c", "sandbox": ""},
-                {"name": "eth0", "mac": "ae:3c:20:22:dd:1c", "sandbox": "/run/netns/cni-1"},
+                {"name": "eth0", "mac": "ae:3c:20:22:dd:1c", "sandbox": "/run/netns/cni-1"}, {"name": "bwp0f5c1a2b3c4d"},
             ],
             "ips": [
                 {"address": "10.244.0.4/24", "gateway": "10.244.0.1", "interface": 2},

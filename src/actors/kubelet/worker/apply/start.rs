@@ -12,6 +12,7 @@ use troupe_cri::{
     names::{self, legacy_log_name},
     proto,
     resources::qos_class,
+    sandbox::limits_of_traffic,
     security::{ImageUser, verify_non_root},
 };
 
@@ -57,7 +58,18 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         }
         return Err(failed(error.to_string()));
     }
+    note_unlimited(step);
     Ok(())
+}
+
+/// Tells of limits that the pod asks for and this node's network does not set.
+fn note_unlimited(step: &Step) {
+    let Some(plugin) = step.context.links.lacks_limits().filter(|_| step.spec().host_network != Some(true)) else { return };
+    let asked: Vec<&str> = limits_of_traffic(&step.pod).map(|(name, _)| name).collect();
+    if !asked.is_empty() {
+        let message = format!("{} has no effect: this node lacks the CNI plugin {plugin}", asked.join(", "));
+        step.note(Note::warning("BandwidthUnlimited", message));
+    }
 }
 
 /// Limits the whole pod before anything runs in it.
