@@ -30,6 +30,7 @@ fn node() -> NodeView {
         location: Location { node: "n1".into(), zone: "z1".into() },
         node_ip: Some("2001:db8::1".parse().expect("an address")),
         cluster_range: "fd00:10:244::/56".parse().expect("a network"),
+        daemons: Arc::default(),
     }
 }
 

@@ -39,7 +39,7 @@ pub use self::{
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
     flags::flag_value,
-    machine::cni_bin_dir,
+    machine::{addresses as machine_addresses, cni_bin_dir},
     settings::Settings,
 };
 use crate::state::EtcdConfig;
