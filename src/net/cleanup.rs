@@ -266,7 +266,7 @@ COMMIT
     #[tokio::test]
     async fn a_part_that_fails_is_told_and_keeps_no_other_from_going() {
         let fake = FakeIptables::default();
-        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
         fake.restore(TWICE.to_owned()).await.expect("applies");
         fake.restore(crate::iptables::RuleSet::default().diff(&rules).to_restore()).await.expect("applies");
         assert!(fake.rules(Table::Filter, podnet::FORWARD).is_some());

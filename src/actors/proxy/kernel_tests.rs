@@ -204,7 +204,7 @@ async fn the_pod_networks_rules_round_trip_and_leave_without_a_trace() {
 async fn lines_that_stand_twice_are_put_in_anew_and_all_leave() {
     let namespace = Namespace::new();
     let iptables = HostIptables::within(namespace.path());
-    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
     let twice = async || {
         let again: String =
             rules.lines.iter().map(|line| format!("*{}\n-A {} {}\nCOMMIT\n", line.chain.table.name(), line.chain.name, line.rule)).collect();

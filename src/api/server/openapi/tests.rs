@@ -105,7 +105,7 @@ fn custom_resources_are_told_of_once_they_are_established() {
     let text = String::from_utf8(order::bytes(&told, Form::Document)).expect("UTF-8");
     let begins = r#"{"openapi":"3.0.0","info":{"title":"Kubernetes CRD Swagger","version":"v0.1.0"},"paths":{"/apis/example.com/v1/namespaces/{namespace}/widgets":{"get":{"tags":["exampleCom_v1"],"description":"list objects of kind Widget","operationId":"listExampleComV1NamespacedWidget","parameters":[{"name":"allowWatchBookmarks","#;
     assert!(text.starts_with(begins), "{}", &text[..1000]);
-    let schema = r#""size":{"description":"How large it is.","type":"integer","maximum":10}},"x-kubernetes-group-version-kind":[{"group":"example.com","kind":"Widget","version":"v1"}],"x-kubernetes-selectable-fields":[{"fieldPath":"size"}],"x-kubernetes-validations":[{"rule":"self.size < 3","message":"too large"}]}"#;
+    let schema = r#""size":{"description":"How large it is.","type":"integer","maximum":10}},"x-kubernetes-group-version-kind":[{"group":"example.com","kind":"Widget","version":"v1"}],"x-kubernetes-selectable-fields":[{"fieldPath":"size"}],"x-kubernetes-validations":[{"rule":"self.size \u003c 3","message":"too large"}]}"#;
     assert!(text.contains(schema), "{text}");
     let paths = told["paths"].as_object().expect("a map").keys().map(|path| path.replace("/apis/example.com/v1/", "")).collect::<Vec<_>>();
     let namespaced = "namespaces/{namespace}/widgets";
