@@ -45,7 +45,7 @@ use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
 };
-use troupe_net::{cni::announce::HostPodAddresses, netlink::Netlink};
+use troupe_net::{cni::announce::HostPodAddresses, conntrack::HostConntrack, netlink::Netlink};
 
 use super::{Launch, Running, hollow, runtime};
 use crate::{
@@ -310,7 +310,7 @@ impl Node {
         let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, gates);
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
-        let gate = Arc::new(FreshGate { neighbours, pods, then });
+        let gate = Arc::new(FreshGate::new(neighbours, pods, Arc::new(HostConntrack::new()), then));
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
