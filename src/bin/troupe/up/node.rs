@@ -185,7 +185,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
     let start = |family: Family| {
-        let host = Arc::new(HostIptables::new().of(family));
+        let host = Arc::new(HostIptables::new().of(family).urgent());
         let options = NetworkPolicyOptions {
             policies: policies.clone(),
             cluster_policies: cluster_policies.clone(),
