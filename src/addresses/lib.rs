@@ -46,6 +46,14 @@ pub fn is_mapped(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
 }
 
+/// The IPv4 address that an address stands for, or itself.
+pub fn stands_for(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(six) => embedded(six).map_or(ip, IpAddr::V4),
+        IpAddr::V4(_) => ip,
+    }
+}
+
 /// The IPv4 address to which packets for an IPv6 one are translated or tunnelled.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = ip.octets();
@@ -141,6 +149,17 @@ mod tests {
         ];
         for (ip, kind) in kinds {
             assert_eq!(of(ip), kind, "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_translated_address_stands_for_an_ipv4_one_and_others_for_themselves() {
+        let meant = |text: &str| stands_for(text.parse().expect("an address")).to_string();
+        for form in ["10.96.0.1", "::ffff:10.96.0.1", "64:ff9b::a60:1", "64:ff9b:1::a60:1", "2002:a60:1::", "2001:db8::5efe:a60:1"] {
+            assert_eq!(meant(form), "10.96.0.1", "{form}");
+        }
+        for ip in ["fd00::7", "::1", "::", "2001:db8::7"] {
+            assert_eq!(meant(ip), ip);
         }
     }
 

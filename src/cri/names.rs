@@ -22,6 +22,9 @@ pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
 pub const POD_DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 pub const POD_TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 
+/// The annotations of a pod by which the network plugins limit what it receives and sends, in bits a second (quantities).
+pub const LIMITS_OF_TRAFFIC: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
+
 /// A label or an annotation of a pod that is longer is not told to the runtime, and no more than these of all, in bytes: the runtime
 /// repeats them in each listing of all pods, and answers with no more than so much (containerd with 16 MiB).
 const LONGEST_NOTE: usize = 4 << 10;

@@ -9,6 +9,9 @@ use crate::{
     proto, resources, security,
 };
 
+/// What is longer is no quantity.
+const LONGEST_LIMIT: usize = 64;
+
 /// What of the node the translation needs.
 #[derive(Clone, Debug)]
 pub struct SandboxInputs<'a> {
@@ -34,6 +37,8 @@ pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> Result<proto
     let own = [(names::POD_NAME, &id.name), (names::POD_NAMESPACE, &id.namespace), (names::POD_UID, &id.uid)];
     let mut labels: std::collections::HashMap<_, _> = pod.metadata.labels.iter().flat_map(names::told).collect();
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
+    let mut annotations: std::collections::HashMap<_, _> = pod.metadata.annotations.iter().flat_map(names::told).collect();
+    annotations.extend(limits_of_traffic(pod).map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(proto::PodSandboxConfig {
         metadata: Some(proto::PodSandboxMetadata {
             name: id.name.clone(),
@@ -46,7 +51,7 @@ pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> Result<proto
         dns_config: Some(inputs.dns.clone()),
         port_mappings: if spec.host_network == Some(true) { Vec::new() } else { port_mappings(spec) },
         labels,
-        annotations: pod.metadata.annotations.iter().flat_map(names::told).collect(),
+        annotations,
         linux: Some(proto::LinuxPodSandboxConfig {
             cgroup_parent: names::pod_cgroup(inputs.cgroup_parent, resources::qos_class(pod), &id.uid),
             security_context: Some(security::sandbox_security(pod)?),
@@ -56,6 +61,12 @@ pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> Result<proto
         }),
         windows: None,
     })
+}
+
+/// The annotations that limit a pod's traffic, which the runtime passes on to the network plugins: told however many others there are.
+pub fn limits_of_traffic(pod: &Pod) -> impl Iterator<Item = (&'static str, &str)> {
+    let noted = move |name: &'static str| pod.metadata.annotations.as_ref()?.get(name).map(|value| (name, value.as_str()));
+    names::LIMITS_OF_TRAFFIC.into_iter().filter_map(noted).filter(|(_, value)| value.len() <= LONGEST_LIMIT)
 }
 
 fn sysctls(spec: &PodSpec) -> std::collections::HashMap<String, String> {
@@ -112,5 +123,21 @@ mod tests {
         assert_eq!(config.linux.as_ref().expect("linux").cgroup_parent, "/kubepods/besteffort/podu");
         assert_eq!((config.port_mappings[0].host_port, config.port_mappings[0].protocol()), (8080, proto::Protocol::Udp));
         assert_eq!(config.metadata.expect("metadata").attempt, 1);
+    }
+
+    #[test]
+    fn limits_of_traffic_are_told_beside_whatever_other_annotations() {
+        let many = (0..9).map(|at| (format!("a{at}"), serde_json::Value::from("x".repeat(2000))));
+        let limits = [("kubernetes.io/ingress-bandwidth", "1M"), ("kubernetes.io/egress-bandwidth", "2M")];
+        let all: serde_json::Map<String, serde_json::Value> = many.chain(limits.map(|(name, value)| (name.to_owned(), value.into()))).collect();
+        let pod = json!({"metadata": {"name": "web", "annotations": all}, "spec": {"containers": [{"name": "c"}]}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let config = pod_sandbox_config(&pod, &inputs()).expect("is translated");
+        assert!(!config.annotations.contains_key("a8"), "there is no room for all");
+        assert!(
+            limits.iter().all(|(name, value)| config.annotations.get(*name).is_some_and(|told| told == value)),
+            "{:?}",
+            config.annotations.keys()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Links, addresses and routes of this network namespace, over netlink.
 
 mod changes;
+mod pod_links;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -15,6 +16,8 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
+
+pub use pod_links::POD_LINKS;
 
 use crate::{iptables::Family, netns};
 
@@ -55,6 +58,16 @@ pub struct Link {
     pub controller: Option<u32>,
     pub is_bridge: bool,
     pub is_veth: bool,
+    /// Its hardware address.
+    pub mac: Vec<u8>,
+    pub group: u32,
+}
+
+impl Link {
+    /// Whether a pod is at its other end, see [`Netlink::set_pod_link`].
+    pub fn is_of_pod(&self) -> bool {
+        self.is_veth && self.group == POD_LINKS
+    }
 }
 
 /// An IPv4 route.
@@ -151,7 +164,7 @@ impl Netlink {
         {
             return Ok(Some(address.ip()));
         }
-        for link in self.links().await?.iter().filter(|link| link.up && !link.is_bridge && link.name != "lo") {
+        for link in self.links().await?.iter().filter(|link| link.up && !link.is_bridge && !link.is_of_pod() && link.name != "lo") {
             if let Some(address) = self.addresses(link.index).await?.first() {
                 return Ok(Some(address.ip()));
             }
@@ -172,12 +185,16 @@ fn link_of(message: &LinkMessage) -> Link {
         controller: None,
         is_bridge: false,
         is_veth: false,
+        mac: Vec::new(),
+        group: 0,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+            LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
                 link.is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));

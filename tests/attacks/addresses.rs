@@ -72,14 +72,35 @@ fn no_service_takes_an_address_that_the_cluster_uses() {
     let (ip, port) = (server["addresses"][0]["ip"].as_str().expect("an address").to_owned(), server["ports"][0]["port"].clone());
     let dns = admin.get("/api/v1/namespaces/kube-system/services/kube-dns").json()["spec"]["clusterIP"].as_str().expect("an address").to_owned();
     let services = format!("/api/v1/namespaces/{}/services", room.name);
-    let taking = |name: &str, ip: &str, port: &serde_json::Value| {
-        let service = json!({"metadata": {"name": name}, "spec": {"externalIPs": [ip], "ports": [{"port": port}]}});
-        admin.json("POST", &services, &service)
+    let taking = |services: &str, name: &str, ip: &str, port: &Value| {
+        let port = if port.is_object() { port.clone() } else { json!({"port": port}) };
+        let service = json!({"metadata": {"name": name}, "spec": {"externalIPs": [ip], "ports": [port]}});
+        admin.json("POST", services, &service)
     };
-    for (ip, port) in [(&ip, &port), (&ip, &json!(10250)), (&dns, &json!(53))] {
-        let reply = taking("taken", ip, port);
+    let translated = match dns.parse::<std::net::Ipv4Addr>() {
+        Ok(four) => std::net::Ipv6Addr::from((0x64_ff9b_u128 << 96) | u128::from(u32::from(four))).to_string(),
+        Err(_) => dns.clone(),
+    };
+    let refused = [
+        (ip.clone(), port.clone()),
+        (ip.clone(), json!(10250)),
+        (ip.clone(), json!(10256)),
+        (ip.clone(), json!(30080)),
+        (ip.clone(), json!({"port": 8472, "protocol": "UDP"})),
+        (dns, json!(53)),
+        (translated, json!(53)),
+        ("255.255.255.255".to_owned(), json!(443)),
+    ];
+    for (ip, port) in &refused {
+        let reply = taking(&services, "taken", ip, port);
         assert!(reply.status == 422 && reply.message().contains("spec.externalIPs[0]"), "{ip}:{port}: {reply:?}");
     }
-    let free = taking("free", "203.0.113.77", &port);
+    let free = taking(&services, "free", "203.0.113.77", &port);
     assert_eq!(free.status, 201, "{free:?}");
+    let other = stage.room("taken-too");
+    let others = format!("/api/v1/namespaces/{}/services", other.name);
+    let reply = taking(&others, "robs", "203.0.113.77", &port);
+    assert!(reply.status == 422 && reply.message().contains("a Service of another namespace has port"), "{reply:?}");
+    assert_eq!(taking(&others, "beside", "203.0.113.77", &json!(81)).status, 201, "another port");
+    assert_eq!(taking(&services, "again", "203.0.113.77", &port).status, 201, "within a namespace it is allowed, as upstream");
 }

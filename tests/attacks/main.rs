@@ -29,6 +29,7 @@ mod node_admission;
 mod node_identity;
 mod patching;
 mod pod_files;
+mod pod_links;
 mod pod_security;
 mod policy;
 mod replicas;

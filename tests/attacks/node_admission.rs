@@ -150,6 +150,9 @@ fn no_pod_takes_a_port_of_the_daemons_or_of_another_pod() {
         let chosen = pod("scheduled", None, &json!({}), &on(api));
         make(&stage, &room, &chosen);
         assert_eq!(refused(&stage, &room, "scheduled", "NodePorts"), taken);
+        let tunnel = json!({"ports": [{"containerPort": 8080, "hostPort": 8472, "protocol": "UDP"}]});
+        make(&stage, &room, &pod("tunnel", Some(&node), &json!({}), &tunnel));
+        assert_eq!(refused(&stage, &room, "tunnel", "NodePorts"), taken);
         let mut hosted = pod("hosted", Some(&node), &json!({"hostNetwork": true}), &json!({}));
         hosted["spec"]["containers"][0]["ports"] = json!([{"containerPort": kubelet, "hostPort": kubelet}]);
         make(&stage, &room, &hosted);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{Cluster, eventually, text},
+    cluster::{Cluster, eventually, eventually_within, text},
     processes::{Daemon, Daemons},
 };
 
@@ -52,7 +52,7 @@ fn pods_do_not_need_the_api_server() {
     crate::cluster::apply(&cluster, INTOLERANT);
     cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=120s");
     let before = cluster.kubectl(IDS);
-    runs_without_an_api_server(&cluster, &mut daemons, Duration::from_secs(20));
+    let told = runs_without_an_api_server(&cluster, &mut daemons, Duration::from_secs(20));
     // Whoever is evicted now was evicted for the API server's own absence.
     let until = Instant::now() + Duration::from_secs(13);
     while Instant::now() < until {
@@ -60,6 +60,7 @@ fn pods_do_not_need_the_api_server() {
         assert_eq!(deleted, "", "pods are evicted");
         thread::sleep(Duration::from_millis(200));
     }
+    hears_of_changes(&cluster, told);
     let after = cluster.kubectl(IDS);
     let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.split(' ').collect(), after.split(' ').collect());
     assert_eq!(before.difference(&after).count(), 1, "only the container that crashed is another one: {before:?} {after:?}");
@@ -67,8 +68,26 @@ fn pods_do_not_need_the_api_server() {
     eventually("nothing taints the node", || cluster.kubectl(taints).is_empty());
 }
 
-/// While the API server is away, pods answer and what crashes is restarted; then all of it is told.
-fn runs_without_an_api_server(cluster: &Cluster, daemons: &mut Daemons<'_>, away: Duration) {
+/// What the node wrote into its log.
+fn node_log(cluster: &Cluster) -> String {
+    fs::read_to_string(cluster.path("node.log")).expect("the node writes a log")
+}
+
+/// The node's watches go on where they were, also those of what nobody changed: a new Service answers at once. Its log had `told` bytes when
+/// the API server came back.
+fn hears_of_changes(cluster: &Cluster, told: usize) {
+    let log = node_log(cluster);
+    let stuck: Vec<_> = log[told..].lines().filter(|line| line.contains("is stuck")).collect();
+    assert!(stuck.is_empty(), "nothing was missed: {stuck:#?}");
+    cluster.kubectl("-n sample expose deployment web --name=again --port=80 --target-port=8080");
+    let ip = cluster.kubectl("-n sample get service again -o jsonpath={.spec.clusterIP}");
+    let answers = || cluster.get(&format!("{ip}:80")).is_some_and(|page| page.contains("Hello"));
+    eventually_within(Duration::from_secs(4), "a new Service answers", answers);
+}
+
+/// While the API server is away, pods answer and what crashes is restarted; then all of it is told. How long the node's log was when the API
+/// server came back, in bytes.
+fn runs_without_an_api_server(cluster: &Cluster, daemons: &mut Daemons<'_>, away: Duration) -> usize {
     let web = "-n sample get pods -l app=web -o jsonpath={.items[0].metadata.name}";
     let pod = cluster.kubectl(web);
     let container = cluster.kubectl(&format!("-n sample get pod {pod} -o jsonpath={{.status.containerStatuses[0].containerID}}"));
@@ -88,11 +107,13 @@ fn runs_without_an_api_server(cluster: &Cluster, daemons: &mut Daemons<'_>, away
         assert!(cluster.get(&format!("{ip}:80")).is_some_and(|page| page.contains("Hello")), "the Service answers");
         thread::sleep(Duration::from_millis(200));
     }
+    let told = node_log(cluster).len();
     daemons.restart(Daemon::ControlPlane);
     daemons.await_ready();
     let restarts = format!("-n sample get pod {pod} -o jsonpath={{.status.containerStatuses[0].restartCount}}");
     eventually("the restart is told", || cluster.kubectl(&restarts) == "1");
     cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=120s");
+    told
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn the_sample_runs_with_addresses_of_both_families() {
     world.a_load_balancer_has_addresses_of_all_families();
     world.pods_have_addresses_of_all_families();
     world.policies_hold();
+    world.a_start_without_ranges_has_those_of_before();
     world.addresses_given_out_anew_are_reached_at_once();
 }
 
@@ -258,6 +259,17 @@ impl World {
         eventually_within(SOON, "ranges of addresses come in", || all(true));
         self.cluster.kubectl("-n sample delete networkpolicy teller");
         eventually_within(SOON, "all is open without policies", || all(true));
+    }
+
+    /// After a crash: policies made since hold for each family.
+    fn a_start_without_ranges_has_those_of_before(&self) {
+        self.cluster.strike("-9");
+        self.cluster.start_with(&["--eviction-hard", "none"]);
+        self.nodes_and_ranges_have_all_families();
+        self.policies_hold();
+        let less = self.cluster.troupe_with_settings(&["up", "--service-cidr", "10.96.0.0/16"]);
+        let told = text(&less.stderr);
+        assert!(!less.status.success() && told.contains("--service-cidr is 10.96.0.0/16, but this cluster was made with"), "{told}");
     }
 
     /// Also by a pod that has just talked to the one that had them before.

@@ -26,6 +26,7 @@ mod ledger;
 mod leftovers;
 mod load;
 mod machine;
+mod network_choices;
 mod network_policies;
 mod pair;
 mod panics;

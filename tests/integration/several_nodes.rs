@@ -140,6 +140,7 @@ fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
     let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
     assert!(routes.contains("onlink"), "no two nodes are on one link: {routes}");
     a_broken_tunnel_is_told(&cluster);
+    flushed_rules_come_back(&cluster);
     let down = cluster.troupe_with_settings(&["down"]);
     assert!(down.status.success(), "{}\n{}", text(&down.stdout), text(&down.stderr));
     nothing_is_left_but_data(&cluster, &mark);
@@ -201,6 +202,21 @@ fn a_broken_tunnel_is_told(cluster: &Cluster) {
     eventually("no pods are placed there", || taints().contains("node.kubernetes.io/network-unavailable"));
     rule("-D");
     eventually("the network is available again", || unavailable("it") == "False" && unavailable("it-2") == "False");
+}
+
+/// Somebody empties the chains of the nodes' links.
+fn flushed_rules_come_back(cluster: &Cluster) {
+    let chains = [("nat", "TROUPE-NODES-POSTROUTING"), ("filter", "TROUPE-NODES-FORWARD")];
+    let rules = || {
+        let listed = chains.map(|(table, chain)| cluster.inside("iptables").args(["-t", table, "-S", chain]).output().expect("iptables runs"));
+        listed.map(|output| text(&output.stdout))
+    };
+    let before = rules();
+    for (table, chain) in chains {
+        assert!(cluster.inside("iptables").args(["-t", table, "-F", chain]).status().expect("iptables runs").success());
+    }
+    assert_ne!(rules(), before);
+    eventually("the rules of the nodes' links are back", || rules() == before);
 }
 
 /// Without `--purge` the record stays, so that the next start is the same cluster.

@@ -60,6 +60,6 @@ mod writer;
 pub use aggregation::trust::Trust;
 pub use auth_resources::AuthResources;
 pub use bootstrap::Bootstrap;
-pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};
+pub use options::{ApiServerOptions, Listening, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};
 pub use server::ApiServer;
 pub use store_status::store_status;

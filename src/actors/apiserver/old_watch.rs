@@ -126,7 +126,11 @@ impl Replaying {
                     }
                     Backlog::Objects(_) => Vec::new(),
                 };
-                Some(stream::iter(backlog).chain(ReceiverStream::new(subscription.queue).map(Queued::take)).boxed())
+                // The cache takes it for told up to where the replay came, of which nothing told the watcher if nothing happened.
+                let told = WatchItem::Bookmark { revision: subscription.revision, initial_end: false };
+                let told = self.request.progress.then_some(Delivery::Item(told));
+                let news = ReceiverStream::new(subscription.queue).map(Queued::take);
+                Some(stream::iter(backlog.into_iter().chain(told)).chain(news).boxed())
             }
             // The history moved on meanwhile.
             Ok(Err(oldest)) => {

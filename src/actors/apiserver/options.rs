@@ -1,6 +1,6 @@
 //! What an API server is started with.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use ipnetwork::IpNetwork;
@@ -41,6 +41,22 @@ pub struct VirtualRequest {
     pub authorizer: Option<Arc<dyn Authorizer>>,
 }
 
+/// Where the machine of an API server is reached, whatever of it is advertised.
+#[derive(Clone)]
+pub struct Listening {
+    /// TCP ports of the server and of what is beside it.
+    pub ports: Vec<u16>,
+    /// All addresses that the machine has now.
+    pub addresses: Arc<dyn Fn() -> Vec<IpAddr> + Send + Sync>,
+}
+
+impl Default for Listening {
+    /// A server that nobody reaches by an address.
+    fn default() -> Self {
+        Listening { ports: Vec::new(), addresses: Arc::new(Vec::<IpAddr>::new) }
+    }
+}
+
 /// Everything an API server is given. [`ApiServerOptions::new`] has the defaults.
 pub struct ApiServerOptions {
     /// Where the server's actors live. The default is one on the caller's `LocalSet`.
@@ -67,6 +83,8 @@ pub struct ApiServerOptions {
     /// Ranges of cluster IPs; the first one is the default family.
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
+    /// No Service may have these addresses and ports.
+    pub listening: Listening,
     /// History each resource keeps for resuming watches.
     pub history_bytes: usize,
     pub history_for: Duration,
@@ -91,6 +109,7 @@ impl ApiServerOptions {
             memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],
             node_ports: 30000..=32767,
+            listening: Listening::default(),
             history_bytes: 16 << 20,
             history_for: Duration::from_secs(300),
             compact_every: Duration::from_secs(300),

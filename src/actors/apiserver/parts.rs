@@ -89,7 +89,7 @@ impl Parts {
         let addresses =
             AddressAllocator::new(options.service_cidrs, core.reader.clone(), core.committer.clone(), core.listers.clone(), core.clock.clone());
         let ports = PortAllocator::new(options.node_ports, core.store.clone());
-        let allocator = Arc::new(ServiceAllocator::new(addresses, ports, core.listers.clone()));
+        let allocator = Arc::new(ServiceAllocator::new(addresses, ports, core.listers.clone(), options.listening));
         let repair = Arc::new(Repair::new(allocator.clone(), core.reader.clone(), core.listers.clone(), core.clock.clone()));
         let path = core.write_path(admission.clone(), allocator.clone(), Room::new(options.memory));
         let virtual_resources = options.virtual_resources.map(|make| make(core.listers.clone())).unwrap_or_default();

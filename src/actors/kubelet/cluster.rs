@@ -34,6 +34,8 @@ pub trait Cluster: Send + Sync + 'static {
     /// `None` when it does not exist.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Status>;
     /// `None` when it does not exist.
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<Arc<ServiceAccount>>, Status>;
+    /// `None` when it does not exist.
     async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, Status>;
     /// The node as it is now; `None` when it does not exist.
     async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, Status>;
@@ -89,6 +91,10 @@ impl Cluster for ApiCluster {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Status> {
         self.client.namespaced::<Secret>(namespace).get_opt(name).await
+    }
+
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<Arc<ServiceAccount>>, Status> {
+        self.client.namespaced::<ServiceAccount>(namespace).get_opt(name).await
     }
 
     async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, Status> {
@@ -163,6 +169,10 @@ impl Cluster for NoCluster {
     }
 
     async fn secret(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<Secret>>, Status> {
+        Ok(None)
+    }
+
+    async fn service_account(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<ServiceAccount>>, Status> {
         Ok(None)
     }
 

@@ -11,15 +11,18 @@ use troupe_cri::{
     Runtime, RuntimeFeatures,
     resources::{CpuTime, MachineSize},
 };
+use troupe_net::cni::links::PodLinks;
 
 use super::{
     admission::NodeAbilities,
     cluster::Cluster,
     container_manager::ContainerManager,
+    credentials::provider::Providers,
     csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
+    pull_records::PullRecords,
     pulls::PullGate,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
@@ -47,8 +50,14 @@ pub struct NodeContext {
     pub csi: Arc<Csi>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
+    /// Sets up how pods are linked to the node.
+    pub links: Arc<dyn PodLinks>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
+    /// Programs that know credentials for images.
+    pub credential_providers: Providers,
+    /// Knows who pulled the images that are here.
+    pub pull_records: PullRecords,
     /// How long containers wait that end again and again.
     pub backoff: BackoffPolicy,
     pub events: EventRecorder,

@@ -1,10 +1,6 @@
-//! Images: whether to pull, names, and pulling with the credentials of a pod.
+//! Images: whether to pull, their names, and the secrets that a pod has for them. Pure.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use serde_json::Value;
-use troupe_cri::proto;
-
-use super::env::References;
 
 /// When an image is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +49,26 @@ pub fn canonical(image: &str) -> Result<String, String> {
     })
 }
 
-/// The registry an image is pulled from.
-pub fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        _ => "docker.io",
+/// The whole repository of an image, as registries know it: `docker.io/library/busybox` of `busybox:1`.
+pub fn repository(image: &str) -> String {
+    let name = without_tag(image);
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" || host.chars().any(char::is_uppercase) => (host, path),
+        _ => ("docker.io", name),
+    };
+    match host {
+        "docker.io" | "index.docker.io" if !path.contains('/') => format!("docker.io/library/{path}"),
+        "docker.io" | "index.docker.io" => format!("docker.io/{path}"),
+        _ => format!("{host}/{path}"),
+    }
+}
+
+/// The name of an image as it is written, without tag and digest.
+pub fn without_tag(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
     }
 }
 
@@ -65,34 +76,6 @@ pub fn registry(image: &str) -> &str {
 pub fn pull_secrets(pod: &Pod) -> Vec<String> {
     let spec = pod.spec.as_ref();
     spec.and_then(|spec| spec.image_pull_secrets.as_ref()).into_iter().flatten().map(|reference| reference.name.clone()).collect()
-}
-
-/// The credentials for an image among a pod's secrets.
-pub fn credentials(image: &str, names: &[String], references: &References) -> Option<proto::AuthConfig> {
-    let wanted = registry(image);
-    let configs = names.iter().filter_map(|name| {
-        let secret = references.secrets.get(name)?.as_deref()?;
-        let data = secret.data.as_ref()?;
-        let text = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg"))?;
-        let config: Value = serde_json::from_slice(&text.0).ok()?;
-        Some(config.get("auths").cloned().unwrap_or(config))
-    });
-    let matching = |server: &str| {
-        let server = server.trim_start_matches("https://").trim_start_matches("http://");
-        let host = server.split('/').next().unwrap_or_default();
-        host == wanted || (wanted == "docker.io" && host == "index.docker.io")
-    };
-    let mut found = configs.flat_map(|auths| auths.as_object().cloned().unwrap_or_default()).filter(|(server, _)| matching(server));
-    let (server, entry) = found.next()?;
-    let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(proto::AuthConfig {
-        username: text("username"),
-        password: text("password"),
-        auth: text("auth"),
-        server_address: server,
-        identity_token: text("identitytoken"),
-        registry_token: String::new(),
-    })
 }
 
 #[cfg(test)]
@@ -111,6 +94,22 @@ mod tests {
         ] {
             assert_eq!(canonical(image).as_deref().map_err(drop), want, "{image}");
         }
+    }
+
+    #[test]
+    fn repositories_are_named_whole() {
+        for (image, want) in [
+            ("busybox", "docker.io/library/busybox"),
+            ("busybox:1@sha256:0", "docker.io/library/busybox"),
+            ("team/a:1", "docker.io/team/a"),
+            ("index.docker.io/team/a", "docker.io/team/a"),
+            ("localhost/a", "localhost/a"),
+            ("localhost:5000/a/b", "localhost:5000/a/b"),
+            ("registry.example/a@sha256:0", "registry.example/a"),
+        ] {
+            assert_eq!(repository(image), want, "{image}");
+        }
+        assert_eq!((without_tag("localhost:5000/a:1"), without_tag("localhost:5000/a")), ("localhost:5000/a", "localhost:5000/a"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod configuration;
 pub mod container_manager;
 pub mod context;
 pub mod cpu_set;
+pub mod credentials;
 pub mod csi;
 pub mod device_metrics;
 pub mod device_plugins;
@@ -35,6 +36,7 @@ pub mod plugins;
 pub mod pod_resources;
 pub mod pods;
 pub mod probes;
+pub mod pull_records;
 pub mod pulls;
 pub mod relist;
 pub mod resize;
@@ -75,6 +77,7 @@ use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     container_manager::{ContainerManager, reconcile::CpuReconciler},
     context::NodeContext,
+    credentials::provider::{ConfigError, Providers},
     csi::{Csi, registration::CsiReporter},
     device_plugins::{DevicePluginServer, DevicePlugins},
     dra::{Dra, DraReconciler, KnownPods},
@@ -98,6 +101,7 @@ use self::{
     plugins::{Handler, Handlers, PluginWatcher},
     pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
+    pull_records::PullRecords,
     pulls::PullGate,
     relist::RuntimeWatch,
     resize::Allocations,
@@ -134,6 +138,8 @@ pub enum KubeletError {
     Reserved(String),
     #[error("{0}")]
     ContainerManager(String),
+    #[error("image credential providers: {0}")]
+    CredentialProviders(#[from] ConfigError),
     #[error(transparent)]
     Kernel(io::Error),
     #[error("cannot make {path}: {source}")]
@@ -154,7 +160,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot, or what an earlier
-    /// process left of containers' CPUs does not fit.
+    /// process left of containers' CPUs does not fit, or credential providers cannot be used.
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
@@ -174,11 +180,15 @@ impl Kubelet {
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
+        let providers = options.credential_providers.as_ref().map(|files| Providers::load(files, system.clock())).transpose()?;
         let mut tasks = Vec::new();
         let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
         let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
-        let context = Arc::new(context(&options, system, reached, &machine, services, abilities, container_manager));
+        let mut context = context(&options, system, reached, &machine, services, abilities, container_manager);
+        context.credential_providers = providers.unwrap_or_default();
+        context.pull_records.recover(&*context.runtime).await;
+        let context = Arc::new(context);
         let manifests = Manifests::new(options.static_pod_dir.clone(), options.static_pod_url.clone(), context.node_name.clone());
         let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
         let facts = node_facts(&options, &version, machine);
@@ -278,7 +288,10 @@ fn context(
         abilities,
         cluster,
         gate: options.gate.clone(),
+        links: options.links.clone(),
         pulls: PullGate::new(options.pull_policy),
+        credential_providers: Providers::default(),
+        pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),
         backoff: options.backoff,
         events,
         root: options.root_dir.clone(),

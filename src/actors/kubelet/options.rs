@@ -11,13 +11,16 @@ use std::{
 use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api_client::Client;
 use troupe_cri::{Runtime, resources::CpuTime};
+use troupe_net::cni::links::{NoPodLinks, PodLinks};
 
 use super::{
     container_manager::ContainerManagerOptions,
+    credentials::provider::ProviderFiles,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     manifests::PodUrl,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
+    pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
     worker::backoff::BackoffPolicy,
@@ -44,6 +47,8 @@ pub struct KubeletOptions {
     pub nodes: Option<Lister<Node>>,
     /// Knows when a pod may begin to talk. [default: at once]
     pub gate: Arc<dyn PodGate>,
+    /// Sets up how pods are linked to the node. [default: as the network plugins made it]
+    pub links: Arc<dyn PodLinks>,
     pub runtime: Arc<dyn Runtime>,
     /// [default: `/var/lib/kubelet`]
     pub root_dir: PathBuf,
@@ -69,6 +74,10 @@ pub struct KubeletOptions {
     pub image_policy: ImagePolicy,
     /// How many images are pulled at once, and how often. [default: as pods ask for them]
     pub pull_policy: PullPolicy,
+    /// Whose credentials are looked at before a pod uses an image that is here. [default: those for images that were pulled]
+    pub pull_verification: Verification,
+    /// Programs that know credentials for images. [default: none]
+    pub credential_providers: Option<ProviderFiles>,
     /// How often events are written; `None` for as they come. [default: as they come]
     pub event_rate: Option<Rate>,
     /// How much of their logs containers keep.
@@ -122,6 +131,7 @@ impl KubeletOptions {
             services: None,
             nodes: None,
             gate: Arc::new(OpenGate),
+            links: Arc::new(NoPodLinks),
             runtime,
             root_dir: "/var/lib/kubelet".into(),
             volumes_dir: "/var/lib/troupe/volumes".into(),
@@ -143,6 +153,8 @@ impl KubeletOptions {
             eviction_grace_periods: GracePeriods::default(),
             image_policy: ImagePolicy::default(),
             pull_policy: PullPolicy::default(),
+            pull_verification: Verification::default(),
+            credential_providers: None,
             event_rate: None,
             log_policy: LogPolicy::default(),
             backoff: BackoffPolicy::default(),

@@ -20,7 +20,7 @@ use super::{
     admission::{
         Rejection,
         fit::{self, Guest, Place},
-        listening::listening,
+        listening::{listening, tunnel},
     },
     cgroups,
     cluster::is_static,
@@ -168,6 +168,7 @@ impl Pods {
         let mut listeners = self.room.listeners.clone();
         if fit::maps_ports(pod) {
             listeners.extend(listening());
+            listeners.push(tunnel());
         }
         let place = Place { node, most_pods, listeners };
         fit::fits(&guest(&self.context.allocations.applied_to(pod)), &self.others(pod), &place)

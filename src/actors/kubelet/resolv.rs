@@ -12,6 +12,8 @@ use crate::files::{Directory, directory::replace_content, place_and_name};
 
 const NAMESERVERS: usize = 3;
 const HOSTNAME: usize = 63;
+/// The longest name that a kernel has, in bytes.
+const KERNEL_NAME: usize = 64;
 
 /// The node's own resolver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,21 +88,40 @@ fn unique(list: &mut Vec<String>) {
     list.retain(|entry| seen.insert(entry.clone()));
 }
 
-/// The hostname of a pod, and its full domain name when it has one.
-pub fn hostname(pod: &Pod, domain: &str) -> (String, Option<String>) {
+/// The short name of a pod, and its full domain name when it has one: what its hosts file has, whichever of them the kernel is told.
+fn names(pod: &Pod, domain: &str) -> (String, Option<String>) {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
+    if let Some(forced) = &spec.hostname_override {
+        return (short(forced), None);
+    }
     let given = spec.hostname.as_deref().filter(|name| !name.is_empty());
-    let mut name = given.unwrap_or_else(|| pod.metadata.name.as_deref().unwrap_or_default()).to_owned();
-    name.truncate(HOSTNAME);
-    let name = name.trim_end_matches(['-', '.']).to_owned();
+    let name = short(given.unwrap_or_else(|| pod.metadata.name.as_deref().unwrap_or_default()));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
     let full = subdomain.map(|subdomain| format!("{name}.{subdomain}.{namespace}.svc.{domain}"));
-    match (&spec.hostname_override, &full) {
-        (Some(forced), _) => (forced.clone(), None),
-        (None, Some(full)) if spec.set_hostname_as_fqdn == Some(true) => (full.clone(), Some(full.clone())),
-        _ => (name, full),
+    (name, full)
+}
+
+/// As much of a name as a hostname has room for.
+fn short(name: &str) -> String {
+    let end = name.char_indices().map(|(at, letter)| at + letter.len_utf8()).take_while(|end| *end <= HOSTNAME).last().unwrap_or(0);
+    name[..end].trim_end_matches(['-', '.']).to_owned()
+}
+
+/// The hostname of a pod, which is its full name where it asks for that (`setHostnameAsFQDN`).
+///
+/// # Errors
+/// When the full name is longer than a kernel has room for, in upstream's words.
+pub fn hostname(pod: &Pod, domain: &str) -> Result<String, String> {
+    let wants_full = pod.spec.as_ref().is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
+    match names(pod, domain) {
+        (_, Some(full)) if wants_full && full.len() > KERNEL_NAME => Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long ({KERNEL_NAME} characters is the max, {} characters requested)",
+            full.len()
+        )),
+        (_, Some(full)) if wants_full => Ok(full),
+        (name, _) => Ok(name),
     }
 }
 
@@ -111,8 +132,8 @@ pub fn hosts_file(pod: &Pod, ips: &[String], domain: &str, host_file: &str) -> S
     let mut text = if spec.host_network == Some(true) {
         format!("# Kubernetes-managed hosts file (host network).\n{host_file}")
     } else {
-        let (name, full) = hostname(pod, domain);
-        let lines = ips.iter().map(|ip| match full.as_ref().filter(|full| **full != name) {
+        let (name, full) = names(pod, domain);
+        let lines = ips.iter().map(|ip| match &full {
             Some(full) => format!("{ip}\t{full}\t{name}\n"),
             None => format!("{ip}\t{name}\n"),
         });
@@ -177,5 +198,33 @@ mod tests {
         let text = hosts_file(&pod, &["10.0.0.2".into()], "cluster.local", "");
         assert!(text.contains("10.0.0.2\ta.s.n.svc.cluster.local\ta\n"));
         assert!(text.ends_with("# Entries added by HostAliases.\n1.2.3.4\tx\ty\n"));
+    }
+
+    #[test]
+    fn the_hosts_file_has_both_names_whichever_of_them_is_the_hostname() {
+        let of = |spec| {
+            let pod = pod(spec);
+            let text = hosts_file(&pod, &["10.0.0.2".into(), "fd00::2".into()], "cluster.local", "");
+            let own = text.lines().filter(|line| line.starts_with("10.0.0.2") || line.starts_with("fd00::2")).map(str::to_owned).collect::<Vec<_>>();
+            (hostname(&pod, "cluster.local"), own)
+        };
+        let full = "foo.bar.n.svc.cluster.local".to_owned();
+        let both = vec![format!("10.0.0.2\t{full}\tfoo"), format!("fd00::2\t{full}\tfoo")];
+        let spec = json!({"hostname": "foo", "subdomain": "bar", "setHostnameAsFQDN": true, "containers": []});
+        assert_eq!(of(spec), (Ok(full), both.clone()));
+        assert_eq!(of(json!({"hostname": "foo", "subdomain": "bar", "containers": []})), (Ok("foo".into()), both));
+        let alone = |name: &str| vec![format!("10.0.0.2\t{name}"), format!("fd00::2\t{name}")];
+        assert_eq!(of(json!({"setHostnameAsFQDN": true, "containers": []})), (Ok("web".into()), alone("web")));
+        let forced = json!({"hostnameOverride": "h.example", "hostname": "foo", "subdomain": "bar", "setHostnameAsFQDN": false, "containers": []});
+        assert_eq!(of(forced), (Ok("h.example".into()), alone("h.example")));
+    }
+
+    #[test]
+    fn a_full_name_that_no_kernel_has_room_for_is_refused() {
+        let spec = |full: bool| json!({"hostname": "a".repeat(63), "subdomain": "s", "setHostnameAsFQDN": full, "containers": []});
+        let why = hostname(&pod(spec(true)), "cluster.local").expect_err("it is too long");
+        assert!(why.ends_with("is too long (64 characters is the max, 85 characters requested)"), "{why}");
+        assert_eq!(hostname(&pod(spec(false)), "cluster.local"), Ok("a".repeat(63)));
+        assert_eq!(short(&format!("{}-.b", "a".repeat(62))), "a".repeat(62));
     }
 }

@@ -44,6 +44,8 @@ mod cluster_tests;
 #[cfg(test)]
 mod kernel_tests;
 #[cfg(test)]
+mod link_tests;
+#[cfg(test)]
 mod plan_tests;
 #[cfg(test)]
 mod unit_tests;

@@ -1,8 +1,11 @@
 //! The chains that stand whether there are services or not.
 
-use troupe_net::iptables::{End, Family, RuleSet, Table};
+use troupe_net::{
+    iptables::{End, Family, RuleSet, Table},
+    overlay,
+};
 
-use super::names::{EXTERNAL_SERVICES, FIREWALL, FORWARD, MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES};
+use super::names::{EXTERNAL_SERVICES, FIREWALL, FORWARD, MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES, TUNNEL};
 
 /// The mark of packets that leave under the node's address.
 pub const MASQUERADE_MARK: &str = "0x4000";
@@ -20,6 +23,7 @@ pub fn rules(localhost_node_ports: bool, family: Family) -> RuleSet {
     masquerade(&mut rules);
     forward(&mut rules);
     jumps(&mut rules);
+    tunnel(&mut rules);
     let last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
     let loopback = match family {
         _ if localhost_node_ports => "",
@@ -54,6 +58,19 @@ fn forward(rules: &mut RuleSet) {
     // A packet that connection tracking does not understand would leave untranslated and reset its connection.
     rules.push(Table::Filter, FORWARD, "-m conntrack --ctstate INVALID -j DROP");
     rules.push(Table::Filter, FORWARD, format!("-m comment --comment \"kubernetes forwarding rules\" -m mark --mark {mark}/{mark} -j ACCEPT"));
+}
+
+/// Packets of the tunnel between nodes go where they are sent: not to a Service that claims a node's address, and not to a pod's host port,
+/// whose chain (`CNI-HOSTPORT-DNAT`) stands at the end.
+fn tunnel(rules: &mut RuleSet) {
+    for end in ["--dst-type", "--src-type"] {
+        rules.push(Table::Nat, TUNNEL, format!("-m addrtype {end} LOCAL -j ACCEPT"));
+    }
+    // The first of their chains: see `jumps` about the order of lines.
+    let to_it = format!("-p udp -m comment --comment \"tunnel between nodes\" -m udp --dport {} -j {TUNNEL}", overlay::PORT);
+    for from in ["PREROUTING", "OUTPUT"] {
+        rules.line(Table::Nat, from, End::Head, to_it.clone());
+    }
 }
 
 fn jumps(rules: &mut RuleSet) {
@@ -97,6 +114,18 @@ mod tests {
     use troupe_net::iptables::{FakeIptables, Iptables};
 
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_stands_before_the_tunnel() {
+        let fake = FakeIptables::default();
+        let others = "*nat\n:CNI-HOSTPORT-DNAT - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\nCOMMIT\n";
+        fake.restore(others.to_owned()).await.expect("applies");
+        fake.restore(RuleSet::default().diff(&rules(true, Family::V4)).to_restore()).await.expect("applies");
+        for chain in ["PREROUTING", "OUTPUT"] {
+            let first = fake.rules(Table::Nat, chain).and_then(|rules| rules.first().cloned()).expect("has rules");
+            assert!(first.starts_with("-p udp ") && first.ends_with("-m udp --dport 8472 -j KUBE-TUNNEL"), "{first}");
+        }
+    }
 
     #[tokio::test]
     async fn packets_of_established_connections_pass_two_rules() {

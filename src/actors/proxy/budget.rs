@@ -75,10 +75,11 @@ fn of_service(shape: &Shape) -> usize {
 }
 
 fn of_port(shape: &Shape, port: &PortView, endpoints: usize) -> usize {
+    let is_shared = shape.is_shared() && !port.apart;
     // Traffic of the node may go on where that of others is refused.
     let each = if port.external_local { 2 } else { 1 };
-    let at_addresses = each * if shape.is_shared() { 1 } else { shape.addresses() };
-    let guard = match (shape.is_guarded(), shape.is_shared()) {
+    let at_addresses = each * if is_shared { 1 } else { shape.addresses() };
+    let guard = match (shape.is_guarded(), is_shared) {
         (false, _) => 0,
         (true, true) => 1,
         (true, false) => shape.source_rules() + 1 + shape.balancer_ips.len(),

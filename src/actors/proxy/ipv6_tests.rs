@@ -30,6 +30,7 @@ fn node() -> NodeView {
         location: Location { node: "n1".into(), zone: "z1".into() },
         node_ip: Some("2001:db8::1".parse().expect("an address")),
         cluster_range: "fd00:10:244::/56".parse().expect("a network"),
+        daemons: Arc::default(),
     }
 }
 
@@ -107,7 +108,7 @@ async fn the_kernel_prints_rules_of_ipv6_as_we_spell_them() {
         let left = ledger.reconcile(&observe(&iptables).await);
         assert!(left.is_empty(), "{}", left.to_restore());
     }
-    let pods = podnet::rules("fd00:10:244::/56".parse().expect("a network"), "fd00:10:244::/64".parse().expect("a network"));
+    let pods = podnet::rules("fd00:10:244::/56".parse().expect("a network"), "fd00:10:244::/64".parse().expect("a network"), &[]);
     iptables.restore(pods.reconcile(&observe(&iptables).await, podnet::is_ours).to_restore()).await.expect("applies");
     let left = pods.reconcile(&observe(&iptables).await, podnet::is_ours);
     assert!(left.is_empty(), "{}", left.to_restore());

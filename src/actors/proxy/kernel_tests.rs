@@ -112,7 +112,12 @@ pub fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
 }
 
 pub fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
-    let socket = pod.run(|| UdpSocket::bind(("0.0.0.0", port)).expect("binds"));
+    serve_udp_at(pod, "0.0.0.0", port, word);
+}
+
+/// Answers come from the address that was asked only where it is the one that is bound.
+fn serve_udp_at(pod: &Namespace, ip: &str, port: u16, word: &'static str) {
+    let socket = pod.run(|| UdpSocket::bind((ip, port)).expect("binds"));
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
         while let Ok((_, from)) = socket.recv_from(&mut buffer) {
@@ -183,7 +188,7 @@ async fn the_pod_networks_rules_round_trip_and_leave_without_a_trace() {
     let namespace = Namespace::new();
     let iptables = HostIptables::within(namespace.path());
     let before = observe(&iptables).await;
-    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
     iptables.restore(rules.reconcile(&before, podnet::is_ours).to_restore()).await.expect("applies");
     let left = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
     assert!(left.is_empty(), "{}", left.to_restore());
@@ -193,6 +198,29 @@ async fn the_pod_networks_rules_round_trip_and_leave_without_a_trace() {
     assert!(after.chains().all(|(_, rules)| rules.is_empty()));
     after = observe(&iptables).await;
     assert!(after.chains().all(|(id, _)| !troupe_net::cleanup::is_ours(id)));
+}
+
+#[tokio::test]
+async fn lines_that_stand_twice_are_put_in_anew_and_all_leave() {
+    let namespace = Namespace::new();
+    let iptables = HostIptables::within(namespace.path());
+    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+    let twice = async || {
+        let again: String =
+            rules.lines.iter().map(|line| format!("*{}\n-A {} {}\nCOMMIT\n", line.chain.table.name(), line.chain.name, line.rule)).collect();
+        iptables.restore(again).await.expect("applies");
+    };
+    iptables.restore(rules.reconcile(&observe(&iptables).await, podnet::is_ours).to_restore()).await.expect("applies");
+    twice().await;
+    let patch = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
+    assert_eq!((patch.add.len(), patch.remove.values().sum::<usize>()), (rules.lines.len(), 2 * rules.lines.len()));
+    iptables.restore(patch.to_restore()).await.expect("applies");
+    let left = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    twice().await;
+    let failures = troupe_net::cleanup::remove_chains(&iptables, troupe_net::cleanup::is_ours).await;
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(observe(&iptables).await.chains().all(|(id, rules)| rules.is_empty() && !troupe_net::cleanup::is_ours(id)));
 }
 
 #[tokio::test]
@@ -229,6 +257,43 @@ async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     assert_eq!(seen.len(), 2, "both endpoints are used");
     apply(&iptables, &mut ledger, &with(&[])).await;
     assert_eq!(ask_tcp(client, "10.96.0.20:80"), Err(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test]
+async fn what_the_daemons_of_a_node_listen_at_is_no_services_and_no_pods() {
+    let fixture = Fixture::new(&[5, 7]);
+    let [pod, client] = fixture.pods.as_slice() else { panic!("two pods") };
+    for (place, ip, word) in [(pod, "0.0.0.0", "pod"), (&fixture.node, "192.0.2.1", "node")] {
+        serve_tcp(place, 6443, word);
+        serve_udp_at(place, ip, 8472, word);
+    }
+    let iptables = fixture.iptables();
+    // As the portmap plugin leads from a host port to a pod.
+    let mapped = "*nat\n:CNI-HOSTPORT-DNAT - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n\
+                  -A CNI-HOSTPORT-DNAT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.0.5:8472\nCOMMIT\n";
+    iptables.restore(mapped.to_owned()).await.expect("applies");
+    let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let ports = json!([{"name": "t", "port": 6443, "protocol": "TCP"}, {"name": "u", "port": 8472, "protocol": "UDP"}]);
+    let spec = json!({"clusterIP": "10.96.0.20", "externalIPs": ["192.0.2.1", "203.0.113.5"], "ports": ports});
+    let with = |ips: &[u8]| {
+        let endpoints = ips.iter().map(|ip| json!({"addresses": [format!("10.244.0.{ip}")], "nodeName": "n1"})).collect::<Vec<_>>();
+        let rules = plan(&service("web", spec.clone()), &[slice("web", "web-1", ports.clone(), json!(endpoints))], &node()).rules;
+        Changes::from([(ObjectKey::new("ns", "web"), Some(rules))])
+    };
+    for ips in [vec![5_u8], Vec::new()] {
+        apply(&iptables, &mut ledger, &with(&ips)).await;
+        let left = ledger.reconcile(&observe(&iptables).await);
+        assert!(left.is_empty(), "{}", left.to_restore());
+        for from in [client, &fixture.node] {
+            assert_eq!(ask_tcp(from, "192.0.2.1:6443").as_deref(), Ok("node"));
+            assert_eq!(ask_udp(from, "192.0.2.1:8472").as_deref(), Ok("node"));
+        }
+        let elsewhere = ask_tcp(client, "203.0.113.5:6443");
+        assert_eq!(elsewhere.as_deref(), if ips.is_empty() { Err(&std::io::ErrorKind::ConnectionRefused) } else { Ok("pod") });
+    }
+    apply(&iptables, &mut ledger, &with(&[5])).await;
+    assert!(ask_udp(&fixture.node, "203.0.113.5:8472").is_err(), "what a node sends through the tunnel goes to no pod");
 }
 
 #[tokio::test]

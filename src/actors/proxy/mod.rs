@@ -10,6 +10,7 @@
 
 pub mod base;
 pub mod budget;
+pub mod claims;
 pub mod endpoints;
 pub mod entrance;
 pub mod health;
@@ -37,7 +38,7 @@ mod unit_tests;
 #[cfg(test)]
 mod wide_tests;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
@@ -62,6 +63,8 @@ pub struct ProxyOptions {
     pub node_ips: Vec<IpAddr>,
     /// Pods' addresses, a range of each family that is proxied; traffic to services from elsewhere is masqueraded.
     pub cluster_cidrs: Vec<IpNetwork>,
+    /// TCP ports at which the cluster's daemons listen on this machine: no Service takes them at an external address that is the machine's.
+    pub daemons: Arc<BTreeSet<u16>>,
     /// Let node ports answer on loopback addresses, as upstream does by default.
     pub localhost_node_ports: bool,
     pub iptables: PacketFilters,
@@ -135,6 +138,6 @@ impl ProxyOptions {
         let location = Location { node: self.node_name.clone(), zone: self.zone.clone() };
         let family = Family::of(cluster_range.ip());
         let node_ip = self.node_ips.iter().copied().find(|ip| family.has(*ip));
-        NodeView { location, node_ip, cluster_range }
+        NodeView { location, node_ip, cluster_range, daemons: self.daemons.clone() }
     }
 }

@@ -21,6 +21,9 @@ pub const POSTROUTING: &str = "KUBE-POSTROUTING";
 /// Marks for masquerade.
 pub const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 
+/// Keeps what nodes send each other through the tunnel from being translated, by whatever comes behind.
+pub const TUNNEL: &str = "KUBE-TUNNEL";
+
 /// Prefix of the chains that split the dispatch of virtual addresses by /24, so that neither a packet nor a change
 /// walks the lines of all services.
 const SHARD: &str = "KUBE-NET-";
@@ -31,7 +34,7 @@ const RANGE: &str = "KUBE-PORTS-";
 /// Prefix of the chains in which many addresses of one Service meet its ports.
 const ADDRESSES: &str = "KUBE-ADDR-";
 const PER_SERVICE: [&str; 7] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", RANGE, ADDRESSES];
-const FIXED: [&str; 8] = [SERVICES, NODE_PORTS, EXTERNAL_SERVICES, PROXY_FIREWALL, FORWARD, FIREWALL, POSTROUTING, MARK_MASQ];
+const FIXED: [&str; 9] = [SERVICES, NODE_PORTS, EXTERNAL_SERVICES, PROXY_FIREWALL, FORWARD, FIREWALL, POSTROUTING, MARK_MASQ, TUNNEL];
 
 /// The chains of one service port.
 #[derive(Clone, Debug, PartialEq, Eq)]

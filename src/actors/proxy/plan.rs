@@ -7,6 +7,7 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_net::{
     conntrack::FlowDestination,
     iptables::{ChainId, End, Family, RuleSet, Table},
+    overlay,
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     endpoints::{Backends, Choice, EndpointView, Location},
     entrance::{self, Entrance, Shape, host},
     names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, endpoint_chain, firewall_chain, range_chain, shard},
-    service::PortView,
+    service::{PortView, Taken},
 };
 use crate::rules::{Contribution, layout::UdpFlows};
 
@@ -26,11 +27,22 @@ pub struct NodeView {
     pub node_ip: Option<IpAddr>,
     /// Pods' addresses; traffic to services from elsewhere is masqueraded. Rules are of its family.
     pub cluster_range: IpNetwork,
+    /// TCP ports at which the cluster's daemons listen on this machine.
+    pub daemons: Arc<BTreeSet<u16>>,
 }
 
 impl NodeView {
     pub fn family(&self) -> Family {
         Family::of(self.cluster_range.ip())
+    }
+
+    /// Whether a port of this machine is the cluster's own: no Service has it by an external address that is the machine's.
+    fn listens(&self, protocol: &str, port: u16) -> bool {
+        match protocol {
+            "tcp" => self.daemons.contains(&port),
+            "udp" => port == overlay::PORT,
+            _ => false,
+        }
     }
 
     fn unreachable(&self) -> &'static str {
@@ -72,25 +84,35 @@ pub enum Unplanned {
 
 /// The rules of one Service with all its slices; none when it may not have them.
 pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -> ServicePlan {
-    plan_while(service, slices, node, &|| true).unwrap_or_default()
+    plan_while(service, slices, node, &Taken::new(), &|| true).unwrap_or_default()
 }
 
-/// The same, or why there is none. It is asked before each port whether the plan is still wanted.
-pub fn plan_while(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView, is_wanted: &dyn Fn() -> bool) -> Result<ServicePlan, Unplanned> {
-    let ports = PortView::of(service, node.family());
+/// The same without what other Services have, or why there is none. It is asked before each port whether the plan is still wanted.
+pub fn plan_while(
+    service: &Service,
+    slices: &[Arc<EndpointSlice>],
+    node: &NodeView,
+    taken: &Taken,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<ServicePlan, Unplanned> {
+    let mut ports = PortView::of(service, node.family());
     let Some(shape) = Shape::of(&ports, node.node_ip, node.cluster_range) else { return Ok(ServicePlan::default()) };
+    for port in &mut ports {
+        port.external_ips = shape.external_ips.clone();
+        port.leave(taken);
+        port.apart |= node.listens(port.protocol, port.port) && !port.external_ips.is_empty();
+    }
     let backends = Backends::of(slices, &node.location.node, node.family());
     budget::check(&shape, &ports, &backends)?;
     let mut rules = RuleSet::default();
     let mut flows = Flows::new(&shape, &ports);
-    for mut port in ports {
+    for port in ports {
         if !is_wanted() {
             return Err(Unplanned::Abandoned);
         }
-        port.external_ips = shape.external_ips.clone();
         let choice = Choice::of(&port, &backends.endpoints(&port), &node.location);
         flows.add(&port, &choice);
-        let mut rules = PortRules { port: &port, choice: &choice, node, shape: &shape, shared: shape.is_shared(), rules: &mut rules };
+        let mut rules = PortRules { port: &port, choice: &choice, node, shape: &shape, shared: shape.is_shared() && !port.apart, rules: &mut rules };
         rules.dispatch();
         rules.refusals();
         rules.internal();
@@ -150,7 +172,7 @@ struct PortRules<'a> {
     choice: &'a Choice,
     node: &'a NodeView,
     shape: &'a Shape,
-    /// The Service's addresses meet in chains of its own.
+    /// The Service's addresses meet in chains of its own, in which this port is.
     shared: bool,
     rules: &'a mut RuleSet,
 }
@@ -175,8 +197,18 @@ impl PortRules<'_> {
 
     /// Matches packets to `ip` at the service's port.
     fn to(&self, ip: IpAddr, comment: &str) -> String {
+        self.to_where(ip, comment, "")
+    }
+
+    fn to_where(&self, ip: IpAddr, comment: &str, place: &str) -> String {
         let PortView { protocol, port, .. } = self.port;
-        format!("-d {} -p {protocol} -m comment --comment \"{comment}\" -m {protocol} --dport {port}", host(ip))
+        format!("-d {} -p {protocol} -m comment --comment \"{comment}\" {place}-m {protocol} --dport {port}", host(ip))
+    }
+
+    /// Matches what is not for this machine, at external addresses of ports that are the cluster's own here: it may have addresses that no
+    /// node tells.
+    fn elsewhere(&self) -> &'static str {
+        if self.node.listens(self.port.protocol, self.port.port) { "-m addrtype ! --dst-type LOCAL " } else { "" }
     }
 
     fn named(&self, what: &str) -> String {
@@ -225,10 +257,10 @@ impl PortRules<'_> {
         self.rules.push(table, &within, rule);
     }
 
-    /// Adds the same for some of the Service's addresses, one by one.
-    fn each(&mut self, entrance: Entrance, ips: &[IpAddr], comment: &str, target: &str) {
+    /// Adds the same for some of the Service's addresses, one by one, where packets match `place`.
+    fn each(&mut self, entrance: Entrance, (ips, place): (&[IpAddr], &str), comment: &str, target: &str) {
         for ip in ips {
-            let rule = format!("{} -j {target}", self.to(*ip, comment));
+            let rule = format!("{} -j {target}", self.to_where(*ip, comment, place));
             self.rules.line(entrance.table(), &entrance.from(*ip), End::Head, rule);
         }
     }
@@ -248,8 +280,8 @@ impl PortRules<'_> {
             self.share(Entrance::Ports, &self.named("external IP"), external);
         } else {
             let balanced = if self.has_firewall() { &port.chains.firewall } else { external };
-            self.each(Entrance::Ports, &port.external_ips, &self.named("external IP"), external);
-            self.each(Entrance::Ports, &port.balancer_ips, &self.named("loadbalancer IP"), balanced);
+            self.each(Entrance::Ports, (&port.external_ips, self.elsewhere()), &self.named("external IP"), external);
+            self.each(Entrance::Ports, (&port.balancer_ips, ""), &self.named("loadbalancer IP"), balanced);
         }
         if let Some(node_port) = port.node_port {
             let PortView { protocol, full_name, .. } = port;
@@ -274,8 +306,8 @@ impl PortRules<'_> {
             if self.shared {
                 self.share(Entrance::Refusals, &comment, verdict);
             } else {
-                self.each(Entrance::Refusals, &port.external_ips, &comment, verdict);
-                self.each(Entrance::Refusals, &port.balancer_ips, &comment, verdict);
+                self.each(Entrance::Refusals, (&port.external_ips, self.elsewhere()), &comment, verdict);
+                self.each(Entrance::Refusals, (&port.balancer_ips, ""), &comment, verdict);
             }
             if let Some(node_port) = self.port.node_port {
                 let protocol = self.port.protocol;
@@ -342,7 +374,7 @@ impl PortRules<'_> {
         let rest = format!("-m comment --comment \"other traffic to {} will be dropped by KUBE-PROXY-FIREWALL\"", port.full_name);
         self.rules.push(Table::Nat, &port.chains.firewall, rest);
         let comment = format!("{} traffic not accepted by {}", port.full_name, port.chains.firewall);
-        self.each(Entrance::Firewall, &port.balancer_ips, &comment, "DROP");
+        self.each(Entrance::Firewall, (&port.balancer_ips, ""), &comment, "DROP");
     }
 
     /// A chain that spreads connections evenly over `endpoints`, clients with affinity first to where they were.

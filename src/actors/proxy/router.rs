@@ -14,6 +14,7 @@ use troupe_net::iptables::Family;
 
 use super::{
     Proxy, ProxyOptions, base,
+    claims::Claims,
     index::SliceIndex,
     layout::ServiceTable,
     plan::NodeView,
@@ -115,6 +116,10 @@ impl ServiceRouter {
     fn end_unit(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
         let Some(unit) = self.units.remove(key) else { return };
         cx.system().stop(unit.path());
+        let waiting = self.means.as_ref().map(|means| means.claims.set(key, None)).unwrap_or_default();
+        for other in waiting {
+            cx.address().wake(ServiceTouched(other), cx.cause().clone());
+        }
         if let Some(table) = &self.table {
             table.wake(SetRules { owner: key.clone(), plan: None }, cx.cause().clone());
         }
@@ -164,7 +169,14 @@ impl Unit for ServiceRouter {
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
         let slices = index.filled();
         let (services, events) = (self.options.services.clone(), self.options.events.clone());
-        let means = Arc::new(Means { services, slices: Arc::new(index), node: self.node.clone(), table, events });
+        let waker = router.downgrade();
+        let touch = Box::new(move |service: ObjectKey, cause: &Cause| {
+            if let Some(router) = waker.upgrade() {
+                router.wake(ServiceTouched(service), cause.clone());
+            }
+        });
+        let (node, claims) = (self.node.clone(), Claims::default());
+        let means = Arc::new(Means { services, slices: Arc::new(index), node, table, claims, touch, events });
         self.policy = Some(Arc::new(policy(&means)));
         self.means = Some(means);
         let subscription = self.options.services.subscribe(move |change| router.wake(ServiceTouched(change.key.clone()), change.cause.clone()));

@@ -1,6 +1,10 @@
 //! What the proxy wants to know of a Service, port by port.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -19,6 +23,12 @@ pub fn is_ours(has_label: impl Fn(&str) -> bool) -> bool {
     !NOT_OURS.into_iter().any(has_label)
 }
 
+/// A protocol, in lower case, and a port of it.
+pub type Door = (&'static str, u16);
+
+/// What other Services have by a better right, of the addresses of one.
+pub type Taken = BTreeMap<IpAddr, BTreeSet<Door>>;
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortView {
@@ -31,10 +41,12 @@ pub struct PortView {
     pub cluster_ip: IpAddr,
     pub port: u16,
     pub node_port: Option<u16>,
-    /// These three are the Service's, whatever the port.
+    /// These three are the Service's, whatever the port, unless it is `apart`.
     pub external_ips: Arc<[IpAddr]>,
     pub balancer_ips: Arc<[IpAddr]>,
     pub source_ranges: Arc<[IpNetwork]>,
+    /// Unlike the Service's other ports it is not had at all of these addresses, or not everywhere: it stands in no chain that ports share.
+    pub apart: bool,
     pub health_port: Option<u16>,
     /// Seconds that a client stays with its endpoint.
     pub affinity: Option<i32>,
@@ -57,12 +69,7 @@ impl PortView {
     }
 
     fn new(service: &Service, spec: &ServiceSpec, addresses: &Addresses, port: &ServicePort) -> Option<PortView> {
-        let protocol = match port.protocol.as_deref() {
-            None | Some("TCP") => "tcp",
-            Some("UDP") => "udp",
-            Some("SCTP") => "sctp",
-            Some(_) => return None,
-        };
+        let (protocol, number) = door(port)?;
         let (namespace, service_name) =
             (service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
         let name = port.name.clone().unwrap_or_default();
@@ -76,17 +83,30 @@ impl PortView {
             name,
             protocol,
             cluster_ip: addresses.cluster,
-            port: u16::try_from(port.port).ok()?,
+            port: number,
             node_port,
             external_ips: addresses.external.clone(),
             balancer_ips: addresses.balancer.clone(),
             source_ranges: addresses.sources.clone(),
+            apart: false,
             health_port: spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0 && external_local),
             affinity: affinity(spec),
             internal_local: is_local(&spec.internal_traffic_policy),
             external_local,
             full_name,
         })
+    }
+
+    /// Leaves out the addresses at which another Service has this port.
+    pub fn leave(&mut self, taken: &Taken) {
+        let own: Door = (self.protocol, self.port);
+        let is_free = |ip: &IpAddr| taken.get(ip).is_none_or(|doors| !doors.contains(&own));
+        if taken.is_empty() || self.external_ips.iter().chain(self.balancer_ips.iter()).all(is_free) {
+            return;
+        }
+        self.external_ips = self.external_ips.iter().copied().filter(is_free).collect();
+        self.balancer_ips = self.balancer_ips.iter().copied().filter(is_free).collect();
+        self.apart = true;
     }
 
     /// It has an address or port beside its cluster address.
@@ -101,6 +121,43 @@ impl PortView {
 
     pub fn uses_local_endpoints(&self) -> bool {
         self.internal_local || (self.external_local && self.is_external())
+    }
+}
+
+fn door(port: &ServicePort) -> Option<Door> {
+    let protocol = match port.protocol.as_deref() {
+        None | Some("TCP") => "tcp",
+        Some("UDP") => "udp",
+        Some("SCTP") => "sctp",
+        Some(_) => return None,
+    };
+    Some((protocol, u16::try_from(port.port).ok()?))
+}
+
+/// The addresses of a family by which a Service may be reached from outside, and its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Those that were given to it.
+    pub balancer_ips: Arc<[IpAddr]>,
+    /// Those that it names itself.
+    pub external_ips: Arc<[IpAddr]>,
+    pub doors: BTreeSet<Door>,
+}
+
+impl Outside {
+    /// `None` for a Service without such addresses, or one that is not ours to route.
+    pub fn of(service: &Service, family: Family) -> Option<Self> {
+        let spec = service.spec.as_ref()?;
+        if spec.external_ips.as_ref().is_none_or(Vec::is_empty) && balancer_ips(service).next().is_none() {
+            return None;
+        }
+        let labels = service.metadata.labels.as_ref();
+        if !is_ours(|label| labels.is_some_and(|labels| labels.contains_key(label))) || spec.type_.as_deref() == Some("ExternalName") {
+            return None;
+        }
+        let Addresses { external, balancer, .. } = Addresses::of(service, spec, cluster_ip(spec, family)?, family);
+        let doors = spec.ports.iter().flatten().filter_map(door).collect();
+        (!external.is_empty() || !balancer.is_empty()).then_some(Outside { balancer_ips: balancer, external_ips: external, doors })
     }
 }
 

@@ -9,13 +9,15 @@ use actix::Message;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use troupe_api::meta::{ObjectKey, Revision};
+use troupe_api::meta::{Cause, ObjectKey, Revision};
 
 use super::{
     budget::{self, TooManyRules},
+    claims::{Claim, Claims},
     index::SliceIndex,
     layout::ServiceTable,
     plan::{NodeView, Unplanned, plan_while},
+    service::Taken,
 };
 use crate::{
     rules::{Packed, SetRules},
@@ -42,6 +44,10 @@ pub struct Means {
     pub slices: Arc<SliceIndex>,
     pub node: Arc<NodeView>,
     pub table: UnitAddr<ServiceTable>,
+    /// Who has which address.
+    pub claims: Claims,
+    /// Wakes the unit of another Service.
+    pub touch: Box<dyn Fn(ObjectKey, &Cause) + Send + Sync>,
     pub events: Option<EventRecorder>,
 }
 
@@ -104,15 +110,15 @@ impl ServiceRules {
         }
         let Some(revision) = stored.as_ref().map(|stored| stored.revision) else { return };
         let Some(service) = stored.and_then(|stored| Lister::<Service>::decode_once(&stored)) else { return };
-        let (slices, node) = (self.means.slices.of(&self.key), self.means.node.clone());
+        let (slices, node, taken) = (self.means.slices.of(&self.key), self.means.node.clone(), self.claim(&service, cx.cause()));
         if !is_large(&service, &slices) {
-            return self.planned(plan_while(&service, &slices, &node, &|| true).map(Packed::from), cx);
+            return self.planned(plan_while(&service, &slices, &node, &taken, &|| true).map(Packed::from), cx);
         }
         let wanted = Arc::new(AtomicBool::new(true));
         self.planning = Some(Box::new(Planning { revision, wanted: wanted.clone() }));
         let work = async move {
             let place = LARGE_PLANS.acquire().await;
-            let work = move || plan_while(&service, &slices, &node, &|| wanted.load(Ordering::Relaxed)).map(Packed::from);
+            let work = move || plan_while(&service, &slices, &node, &taken, &|| wanted.load(Ordering::Relaxed)).map(Packed::from);
             let planned = tokio::task::spawn_blocking(work).await;
             drop(place);
             planned
@@ -127,6 +133,19 @@ impl ServiceRules {
                 unit.report(false, cx);
             }
         });
+    }
+
+    /// Says what the Service claims, wakes whom that concerns, and tells what others have of it.
+    fn claim(&self, service: &Service, cause: &Cause) -> Taken {
+        let Means { claims, services, node, touch, .. } = &*self.means;
+        for other in claims.set(&self.key, Claim::of(service, node.family())) {
+            touch(other, cause);
+        }
+        if !services.contains(&self.key) {
+            // The router may have heard of its end already.
+            claims.set(&self.key, None).into_iter().for_each(|other| touch(other, cause));
+        }
+        claims.taken(&self.key)
     }
 
     fn planned(&mut self, planned: Result<Packed, Unplanned>, cx: &mut UnitContext<'_, Self>) {

@@ -22,7 +22,7 @@ use super::{
     entrance::Shape,
     names::{EXTERNAL_SERVICES, PROXY_FIREWALL, shard},
     plan::{ServicePlan, Unplanned, plan, plan_while},
-    service::PortView,
+    service::{PortView, Taken},
     tests::{node, service, slice},
 };
 
@@ -91,7 +91,7 @@ impl Many {
 
     fn why_not(self) -> Option<Unplanned> {
         let (service, slices) = self.build();
-        plan_while(&service, &slices, &node(), &|| true).err()
+        plan_while(&service, &slices, &node(), &Taken::new(), &|| true).err()
     }
 }
 
@@ -315,7 +315,7 @@ fn a_plan_that_nobody_wants_any_more_is_abandoned() {
         asked.set(asked.get() + 1);
         asked.get() < 10
     };
-    assert_eq!(plan_while(&service, &slices, &node(), &is_wanted), Err(Unplanned::Abandoned));
+    assert_eq!(plan_while(&service, &slices, &node(), &Taken::new(), &is_wanted), Err(Unplanned::Abandoned));
     assert_eq!(asked.get(), 10);
 }
 

@@ -13,7 +13,8 @@ use super::{
     base,
     endpoints::Location,
     layout::{Changes, Ledger},
-    plan::{NodeView, ServicePlan, plan},
+    plan::{NodeView, ServicePlan, plan, plan_while},
+    service::Taken,
 };
 use crate::rules::layout::stale;
 
@@ -22,6 +23,7 @@ pub fn node() -> NodeView {
         location: Location { node: "n1".into(), zone: "z1".into() },
         node_ip: Some("192.168.0.1".parse().expect("an address")),
         cluster_range: "10.244.0.0/16".parse().expect("a network"),
+        daemons: Arc::new([6443, 10250].into()),
     }
 }
 
@@ -90,6 +92,56 @@ fn no_service_catches_or_reaches_what_the_machine_keeps_to_itself() {
     let rules = text(&plan);
     assert!(rules.contains("-d 198.51.100.7/32") && rules.contains("-d 198.51.100.9/32"), "{rules}");
     assert!(!rules.contains("127.0.0.") && !rules.contains("169.254.") && !rules.contains("0.0.0.0/32"), "{rules}");
+}
+
+#[test]
+fn no_external_address_takes_the_clusters_own_ports_of_this_machine() {
+    // Few and many: with each address at each port, and with chains that ports share.
+    for addresses in [1, 40] {
+        let ips: Vec<String> = (1..=addresses).map(|at| format!("198.51.100.{at}")).collect();
+        let ports = json!([{"name": "http", "port": 80}, {"name": "api", "port": 6443}, {"name": "tunnel", "port": 8472, "protocol": "UDP"}]);
+        let mut service = web(json!({"type": "LoadBalancer", "externalIPs": ips, "ports": ports}));
+        service.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}})).expect("a status");
+        let backends = json!([{"name": "http", "port": 8080}, {"name": "api", "port": 8443}, {"name": "tunnel", "port": 8472, "protocol": "UDP"}]);
+        for endpoints in [json!([ready("10.244.0.5", "n1")]), json!([])] {
+            let plan = plan(&service, &[slice("web", "web-1", backends.clone(), endpoints)], &node());
+            let rules: Vec<&String> = plan.rules.chains.values().flatten().chain(plan.rules.lines.iter().map(|line| &line.rule)).collect();
+            for number in ["6443", "8472"] {
+                let leads = |ip: &str| -> Vec<&&String> {
+                    rules.iter().filter(|rule| rule.contains(&format!("-d {ip}/32 ")) && rule.contains(&format!("--dport {number} "))).collect()
+                };
+                let external = leads("198.51.100.1");
+                assert_eq!(external.len(), 1, "{rules:#?}");
+                assert!(external[0].contains("-m addrtype ! --dst-type LOCAL "), "{}", external[0]);
+                assert!(!leads("203.0.113.9")[0].contains("addrtype"), "a balancer's address may be announced here");
+                let shared = |rule: &&&String| !rule.contains("-d ") && rule.contains(&format!("--dport {number} "));
+                assert_eq!(rules.iter().filter(shared).count(), 0, "in no chain that other addresses lead to");
+            }
+            let plain = rules.iter().filter(|rule| rule.contains("--dport 80 "));
+            assert!(plain.clone().count() > 0 && plain.clone().all(|rule| !rule.contains("addrtype")), "{rules:#?}");
+        }
+    }
+}
+
+#[test]
+fn what_another_service_has_is_left_to_it_port_by_port() {
+    for addresses in [2, 70] {
+        let ips: Vec<String> = (1..=addresses).map(|at| format!("198.51.100.{at}")).collect();
+        let ports = json!([{"name": "http", "port": 80}, {"name": "more", "port": 81}]);
+        let service = web(json!({"externalIPs": ips, "ports": ports}));
+        let slices = [slice("web", "web-1", ports, json!([ready("10.244.0.5", "n1")]))];
+        let taken = Taken::from([("198.51.100.1".parse().expect("an address"), [("tcp", 80), ("udp", 81)].into())]);
+        let plan = plan_while(&service, &slices, &node(), &taken, &|| true).expect("is planned");
+        let rules = text(&plan);
+        let to = |ip: &str, port: u16| rules.lines().any(|rule| rule.contains(&format!("-d {ip}/32 ")) && rule.contains(&format!("--dport {port} ")));
+        assert!(!to("198.51.100.1", 80) && to("198.51.100.2", 80), "{rules}");
+        if addresses == 2 {
+            assert!(to("198.51.100.1", 81) && to("198.51.100.2", 81), "{rules}");
+        } else {
+            assert!(rules.lines().any(|rule| !rule.contains("-d ") && rule.contains("--dport 81 ")), "{rules}");
+            assert!(!rules.lines().any(|rule| !rule.contains("-d ") && rule.contains("--dport 80 ")), "{rules}");
+        }
+    }
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Stage {
             zone: String::new(),
             node_ips: node().node_ip.into_iter().collect(),
             cluster_cidrs: vec![node().cluster_range],
+            daemons: node().daemons,
             localhost_node_ports: false,
             iptables: filters(&stage.iptables),
             conntrack: stage.conntrack.clone(),
@@ -97,6 +98,17 @@ impl Stage {
         let value = json!({
             "kind": "Service", "apiVersion": "v1", "metadata": {"name": name, "namespace": "ns", "uid": name},
             "spec": {"clusterIP": ip, "externalIPs": external, "ports": ports},
+        });
+        let (key, stored, revision) = self.stored(value);
+        self.services.apply(key, Some(stored), revision, &Cause::default());
+    }
+
+    /// A Service that was made on a day of the year and names an external address.
+    fn claims(&self, name: &str, ip: &str, day: u8) {
+        let value = json!({
+            "kind": "Service", "apiVersion": "v1",
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "creationTimestamp": format!("2026-01-{day:02}T00:00:00Z")},
+            "spec": {"clusterIP": ip, "externalIPs": ["203.0.113.9"], "ports": [{"name": "p", "port": 53, "protocol": "UDP"}]},
         });
         let (key, stored, revision) = self.stored(value);
         self.services.apply(key, Some(stored), revision, &Cause::default());
@@ -190,6 +202,34 @@ async fn a_service_that_asks_for_too_much_is_left_out_until_it_asks_for_less() {
             assert!(format!("{told:?}").contains("1001 external"), "{told:?}");
             stage.many("wide", "10.96.0.30", 1, 1);
             stage.until("its rules again", |stage| refused(stage, 1)).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn of_services_that_claim_an_address_the_oldest_has_it() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            let has = |stage: &Stage, names: &[&str]| {
+                let rules = stage.iptables.rules(Table::Nat, "KUBE-NET-203.0.113.0").unwrap_or_default();
+                rules.len() == names.len() && names.iter().all(|name| rules.iter().any(|rule| rule.contains(&format!("\"ns/{name}:p external IP\""))))
+            };
+            for (name, ip, day) in [("young", "10.96.0.11", 9), ("old", "10.96.0.12", 2), ("middle", "10.96.0.13", 5)] {
+                stage.endpoints(name, &["10.244.0.2"]);
+                stage.claims(name, ip, day);
+                let holder = if name == "young" { "young" } else { "old" };
+                stage.until(name, |stage| stage.leads(SHARD, &format!("-d {ip}/32")) && has(stage, &[holder])).await;
+            }
+            stage.remove_service("old");
+            stage.until("the next one's turn", |stage| has(stage, &["middle"])).await;
+            stage.crash("proxy");
+            stage.endpoints("late", &["10.244.0.2"]);
+            stage.claims("late", "10.96.0.14", 20);
+            stage.until("another one", |stage| stage.leads(SHARD, "-d 10.96.0.14/32") && has(stage, &["middle"])).await;
+            stage.remove_service("middle");
+            stage.until("the last one's turn", |stage| has(stage, &["young"])).await;
         })
         .await;
 }

@@ -63,7 +63,7 @@ impl<L: Layout> Ledger<L> {
 
     fn share_chains(&self, patch: &mut Patch) {
         let mut deltas: BTreeMap<&ChainId, isize> = BTreeMap::new();
-        let lines = patch.add.iter().map(|line| (line, 1)).chain(patch.remove.iter().map(|line| (line, -1)));
+        let lines = patch.add.iter().map(|line| (line, 1)).chain(patch.remove.keys().map(|line| (line, -1)));
         for (line, step) in lines.filter(|(line, _)| L::dispatch(&line.chain).is_some()) {
             *deltas.entry(&line.chain).or_default() += step;
         }
@@ -76,7 +76,7 @@ impl<L: Layout> Ledger<L> {
                     chains.add.extend(L::dispatch(chain));
                 }
                 (1.., 0) => {
-                    chains.remove.extend(L::dispatch(chain));
+                    chains.remove.extend(L::dispatch(chain).map(|line| (line, 1)));
                     chains.delete.insert(chain.clone());
                 }
                 _ => {}

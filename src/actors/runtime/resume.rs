@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use troupe_api::{meta::Revision, resources::Resource, status::Status};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// While the server is not there. It may be in a moment, and all watches of a process try to connect together.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(1);
 /// The pauses before a server that is not ours, which may fail for as long as it likes.
 const FIRST_PAUSE_ELSEWHERE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE_ELSEWHERE: Duration = Duration::from_secs(300);
+/// A watch that went on for so long was not refused, also if nothing happened: what comes after it must not wait for the next one.
+const STEADY: Duration = Duration::from_secs(2);
+const STEADY_ELSEWHERE: Duration = Duration::from_secs(60);
 
 /// How far a watch came. It begins afresh until everything that exists has passed by once.
 #[derive(Debug)]
@@ -16,25 +22,41 @@ pub struct Resume {
     revision: Option<Revision>,
     /// The revision when the last watch began.
     begun: Option<Revision>,
+    /// When the server let the watch under way begin.
+    since: Option<Instant>,
     pause: Duration,
+    pauses: Pauses,
+}
+
+/// How long to wait between watches.
+#[derive(Clone, Copy, Debug)]
+struct Pauses {
     first: Duration,
     longest: Duration,
+    /// The longest while the server is not there (503).
+    absence: Duration,
+    /// After a watch of this length comes the first pause again.
+    steady: Duration,
 }
+
+const OURS: Pauses = Pauses { first: FIRST_PAUSE, longest: LONGEST_PAUSE, absence: LONGEST_ABSENCE, steady: STEADY };
+const ELSEWHERE: Pauses =
+    Pauses { first: FIRST_PAUSE_ELSEWHERE, longest: LONGEST_PAUSE_ELSEWHERE, absence: LONGEST_PAUSE_ELSEWHERE, steady: STEADY_ELSEWHERE };
 
 impl Default for Resume {
     fn default() -> Self {
-        Resume::paused(FIRST_PAUSE, LONGEST_PAUSE)
+        Resume::paused(OURS)
     }
 }
 
 impl Resume {
     /// Of a watch of `resource`: one of an extension server pauses for longer, up to minutes.
     pub fn of(resource: &Resource) -> Self {
-        if resource.is_elsewhere { Resume::paused(FIRST_PAUSE_ELSEWHERE, LONGEST_PAUSE_ELSEWHERE) } else { Resume::default() }
+        Resume::paused(if resource.is_elsewhere { ELSEWHERE } else { OURS })
     }
 
-    fn paused(first: Duration, longest: Duration) -> Self {
-        Resume { revision: None, begun: None, pause: first, first, longest }
+    fn paused(pauses: Pauses) -> Self {
+        Resume { revision: None, begun: None, since: None, pause: pauses.first, pauses }
     }
 
     /// The revision after which changes are wanted; `None`: everything that exists comes first.
@@ -52,13 +74,23 @@ impl Resume {
         self.revision = Some(revision);
     }
 
-    /// A watch ended: says how long to wait before the next one. A watch that brought nothing new doubles the pause, and a
-    /// revision that the server no longer has is forgotten.
-    pub fn ended(&mut self, outcome: &Result<(), Status>) -> Duration {
-        if matches!(outcome, Err(status) if status.code == 410) {
+    /// The server let a watch begin.
+    pub fn begins(&mut self, now: Instant) {
+        self.since = Some(now);
+    }
+
+    /// A watch ended, or did not begin: says how long to wait before the next one. One that brought nothing new and did not go on for long
+    /// doubles the pause. A revision that the server no longer has is forgotten, and then everything is looked at again without delay.
+    pub fn ended(&mut self, outcome: &Result<(), Status>, now: Instant) -> Duration {
+        let went_on = self.since.take().is_some_and(|since| now.saturating_duration_since(since) >= self.pauses.steady);
+        let is_gone = matches!(outcome, Err(status) if status.code == 410);
+        let was_far = self.revision.is_some();
+        if is_gone {
             self.revision = None;
         }
-        self.pause = if self.revision > self.begun { self.first } else { (self.pause * 2).min(self.longest) };
+        let serves = self.revision > self.begun || was_far && (went_on || is_gone);
+        let longest = if matches!(outcome, Err(status) if status.code == 503) { self.pauses.absence } else { self.pauses.longest };
+        self.pause = if serves { self.pauses.first } else { (self.pause * 2).min(longest) };
         self.begun = self.revision;
         self.pause
     }
@@ -76,11 +108,36 @@ mod tests {
     #[test]
     fn a_watch_without_progress_pauses_ever_longer_up_to_a_bound() {
         let mut resume = Resume::default();
-        let pauses: Vec<u128> = (0..9).map(|_| resume.ended(&Ok(())).as_millis()).collect();
+        let now = Instant::now();
+        let pauses: Vec<u128> = (0..9).map(|_| resume.ended(&Ok(()), now).as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         resume.reached(Revision(7));
-        assert_eq!(resume.ended(&Ok(())), FIRST_PAUSE);
-        assert_eq!(resume.ended(&Ok(())), FIRST_PAUSE * 2, "progress counts once");
+        assert_eq!(resume.ended(&Ok(()), now), FIRST_PAUSE);
+        assert_eq!(resume.ended(&Ok(()), now), FIRST_PAUSE * 2, "progress counts once");
+    }
+
+    /// The pauses after so many watches of some length.
+    fn after_watches(resume: &mut Resume, length: Duration, watches: u32) -> Vec<Duration> {
+        let begun = Instant::now();
+        let pauses = (0..watches).map(|_| {
+            resume.begins(begun);
+            resume.ended(&Ok(()), begun + length)
+        });
+        pauses.collect()
+    }
+
+    #[test]
+    fn a_watch_that_went_on_is_followed_by_the_next_at_once_though_it_brought_nothing() {
+        let mut resume = Resume::default();
+        assert_eq!(after_watches(&mut resume, STEADY, 3), [2, 4, 8].map(|times| FIRST_PAUSE * times), "what there is never came");
+        resume.reached(Revision(7));
+        assert_eq!(after_watches(&mut resume, STEADY, 3), [FIRST_PAUSE; 3]);
+        let quick = after_watches(&mut resume, STEADY / 2, 2);
+        assert_eq!(quick, [FIRST_PAUSE * 2, FIRST_PAUSE * 4], "a server that ends them at once is not asked without end");
+        let now = Instant::now();
+        let refused = Err(Status::unavailable("restarting"));
+        assert_eq!(resume.ended(&refused, now + STEADY * 2), FIRST_PAUSE * 8, "the time without a watch does not count");
+        assert_eq!(after_watches(&mut resume, STEADY, 1), [FIRST_PAUSE]);
     }
 
     #[test]
@@ -88,11 +145,15 @@ mod tests {
         let rows = troupe_api::resources::builtin();
         let ours: &Resource = &rows[0];
         let elsewhere = Resource { is_elsewhere: true, ..ours.clone() };
-        let longest = |resource: &Resource| {
+        let longest = |resource: &Resource, status: Status| {
             let mut resume = Resume::of(resource);
-            (0..12).map(|_| resume.ended(&Err(Status::unavailable("lies")))).max()
+            let outcome = Err(status);
+            (0..12).map(|_| resume.ended(&outcome, Instant::now())).max()
         };
-        assert_eq!((longest(ours), longest(&elsewhere)), (Some(LONGEST_PAUSE), Some(LONGEST_PAUSE_ELSEWHERE)));
+        let both = |status: Status| (longest(ours, status.clone()), longest(&elsewhere, status));
+        assert_eq!(both(Status::internal("lies")), (Some(LONGEST_PAUSE), Some(LONGEST_PAUSE_ELSEWHERE)));
+        let absent = both(Status::unavailable("restarting"));
+        assert_eq!(absent, (Some(LONGEST_ABSENCE), Some(LONGEST_PAUSE_ELSEWHERE)), "ours is there again soon, and missed at once");
     }
 
     #[test]
@@ -119,11 +180,16 @@ mod tests {
     fn a_revision_that_is_gone_is_forgotten() {
         let mut resume = Resume::default();
         resume.reached(Revision(5));
-        resume.ended(&Err(Status::unavailable("restarting")));
+        let now = Instant::now();
+        for _ in 0..5 {
+            resume.ended(&Err(Status::unavailable("restarting")), now);
+        }
         assert_eq!(resume.revision(), Some(Revision(5)));
-        let pause = resume.ended(&Err(Status::expired("too old")));
-        assert_eq!((resume.revision(), pause), (None, FIRST_PAUSE * 2));
+        let gone = Err(Status::expired("too old"));
+        let pause = resume.ended(&gone, now);
+        assert_eq!((resume.revision(), pause), (None, FIRST_PAUSE), "the server is there again");
+        assert_eq!(resume.ended(&gone, now), FIRST_PAUSE * 2, "and does not know what it wants");
         resume.reached(Revision(3));
-        assert_eq!(resume.ended(&Ok(())), FIRST_PAUSE, "listing again is progress");
+        assert_eq!(resume.ended(&Ok(()), now), FIRST_PAUSE, "listing again is progress");
     }
 }

@@ -78,6 +78,41 @@ fn a_list_replaced_by_directive_holds_only_the_patch() {
     assert_eq!(value["spec"]["template"]["spec"]["containers"], json!([{"name": "only", "image": "o"}]));
 }
 
+/// As a kubelet tells the addresses of a host that got a second family: the first of them is the host's main one.
+#[test]
+fn a_list_replaced_by_directive_keeps_the_order_of_the_patch() {
+    let pod = |addresses: serde_json::Value| {
+        let value = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+            "status": {"hostIP": "192.0.2.6", "hostIPs": addresses},
+        });
+        Object::from_value(value).expect("an object")
+    };
+    let (schema, v4, v6) = (schema("", "Pod"), json!({"ip": "192.0.2.6"}), json!({"ip": "2001:db8:51::2"}));
+    for before in [json!([v4]), json!([v6]), json!([v6, v4]), json!([v4, v6]), json!([])] {
+        for patch in [json!([{"$patch": "replace"}, v4, v6]), json!([v4, v6, {"$patch": "replace"}])] {
+            let patch = json!({"status": {"hostIPs": patch}}).to_string();
+            let after = apply(PatchType::StrategicMerge, patch.as_bytes(), &pod(before.clone()), &schema).expect("applies");
+            assert_eq!(after.get(&["status", "hostIPs"]), Some(&json!([v4, v6])), "{before} patched with {patch}");
+        }
+    }
+}
+
+/// An item that goes and one that comes share a place, as upstream's lists change in place: what the client does not know stays in front.
+#[test]
+fn a_new_item_stands_where_the_list_used_to_go_on() {
+    let named = |names: &[&str]| names.iter().map(|name| json!({"name": name, "image": "i"})).collect::<Vec<_>>();
+    let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": named(&["old", "injected", "last"])}});
+    let patch = json!({"spec": {
+        "$setElementOrder/containers": [{"name": "new"}, {"name": "last"}],
+        "containers": [{"name": "new", "image": "i"}, {"name": "old", "$patch": "delete"}],
+    }});
+    let pod = Object::from_value(value).expect("an object");
+    let after = apply(PatchType::StrategicMerge, patch.to_string().as_bytes(), &pod, &schema("", "Pod")).expect("applies");
+    let order = after.get(&["spec", "containers"]).and_then(|list| list.as_array()).expect("a list");
+    assert_eq!(order.iter().map(|item| item["name"].as_str().expect("named")).collect::<Vec<_>>(), ["injected", "new", "last"]);
+}
+
 #[test]
 fn a_json_patch_tests_adds_and_removes() {
     let value = patched(

@@ -64,7 +64,12 @@ impl EtcdConfig {
 
 /// The embedded store's directory.
 pub fn embedded_dir(config: &Config) -> PathBuf {
-    config.data_dir.join("store")
+    store_dir(&config.data_dir)
+}
+
+/// That of a cluster with this data directory.
+pub fn store_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("store")
 }
 
 /// Opens the cluster's state.

@@ -1,9 +1,10 @@
 //! `troupe status`: is a cluster up here, and is it well?
 
 use anyhow::Result;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use troupe_actors::reachability::Reachability;
+use troupe_api::meta::time::parse_time;
 
 use crate::{
     Found, actors,
@@ -12,6 +13,7 @@ use crate::{
     history::{self, History, Start},
     instance::{self, CONTROL_PLANE, Record, UP, register},
     remote::Remote,
+    up::network::UNSERVED,
 };
 
 /// Prints the state of the daemon, the API server, nodes and pods. An error when something is wrong.
@@ -104,6 +106,9 @@ async fn tell_cluster(config: &Config) -> Result<()> {
     for line in mesh(&remote, items(&nodes).count()).await {
         println!("pod network {line}");
     }
+    for line in unserved(&remote.get_json(&format!("/api/v1/events?fieldSelector=reason%3D{UNSERVED}")).await?, Timestamp::now()) {
+        println!("pod network {line}");
+    }
     let pods = remote.get_json("/api/v1/pods?resourceVersion=0").await?;
     println!("pods        {}", count(&pods));
     println!("kubectl     export KUBECONFIG={}", config.kubeconfig.display());
@@ -129,6 +134,15 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
+}
+
+/// What holds is told at least as often.
+const TOLD_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// What nodes tell of ranges whose pods no policy holds for. Pure.
+fn unserved(events: &Value, now: Timestamp) -> Vec<String> {
+    let is_recent = |event: &&Value| parse_time(text(&event["lastTimestamp"])).is_ok_and(|at| now.duration_since(at) < TOLD_WITHIN);
+    items(events).filter(is_recent).map(|event| format!("{}: {}", text(&event["involvedObject"]["name"]), text(&event["message"]))).collect()
 }
 
 /// All nodes' daemons are asked for the mesh where there are no more nodes than this.
@@ -195,6 +209,15 @@ mod tests {
         assert_eq!(counted(&["Running", "Pending"]), "1 of 2 running");
         assert_eq!(counted(&["Running", "Succeeded", "Succeeded"]), "1 of 1 running, 2 completed");
         assert_eq!(counted(&["Running", "Unknown", "Succeeded", "Failed"]), "1 of 2 running, 2 completed, 1 of them failed");
+    }
+
+    #[test]
+    fn ranges_that_a_node_does_not_serve_are_told_as_long_as_it_says_so() {
+        let event =
+            |node: &str, at: &str| json!({"involvedObject": {"name": node}, "message": "the node has the range fd00::/64 but", "lastTimestamp": at});
+        let events = json!({"items": [event("a", "2026-01-01T00:00:00Z"), event("b", "2026-01-01T00:19:00Z"), event("c", "")]});
+        let now = "2026-01-01T00:20:00Z".parse().expect("a time");
+        assert_eq!(unserved(&events, now), ["b: the node has the range fd00::/64 but"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The fake's images: present ones, and those a registry would offer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     proto,
@@ -10,7 +10,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Images {
     present: BTreeMap<String, proto::Image>,
-    offered: BTreeSet<String>,
+    /// With the passwords that they ask for.
+    offered: BTreeMap<String, Option<String>>,
 }
 
 impl Images {
@@ -21,8 +22,8 @@ impl Images {
         self.present.insert(name.to_owned(), image);
     }
 
-    pub fn offer(&mut self, name: &str) {
-        self.offered.insert(name.to_owned());
+    pub fn offer(&mut self, name: &str, password: Option<&str>) {
+        self.offered.insert(name.to_owned(), password.map(str::to_owned));
     }
 
     pub fn present(&self) -> Vec<proto::Image> {
@@ -33,11 +34,18 @@ impl Images {
         self.present.get(name).or_else(|| self.present.values().find(|image| image.id == name)).cloned()
     }
 
-    pub fn pull(&mut self, name: &str) -> CriResult<String> {
-        if !self.offered.contains(name) {
+    /// What is here already stays what it is.
+    pub fn pull(&mut self, name: &str, auth: Option<&proto::AuthConfig>) -> CriResult<String> {
+        let Some(password) = self.offered.get(name) else {
             return Err(CriError::NotFound(format!("failed to resolve reference \"{name}\": not found")));
+        };
+        if password.as_deref().is_some_and(|password| auth.is_none_or(|auth| auth.password != password)) {
+            let message = format!("failed to authorize \"{name}\": 401 Unauthorized");
+            return Err(CriError::Failed { code: "Unknown", message });
         }
-        self.add(name);
+        if !self.present.contains_key(name) {
+            self.add(name);
+        }
         Ok(self.present[name].id.clone())
     }
 

@@ -58,7 +58,12 @@ impl FakeRuntime {
 
     /// Makes an image pullable.
     pub fn offer_image(&self, image: &str) {
-        self.state.lock().images.offer(image);
+        self.state.lock().images.offer(image, None);
+    }
+
+    /// Makes an image pullable for who shows a password.
+    pub fn offer_private_image(&self, image: &str, password: &str) {
+        self.state.lock().images.offer(image, Some(password));
     }
 
     /// The runtime says that it can do this.
@@ -301,10 +306,10 @@ impl Runtime for FakeRuntime {
         Ok(state.images.find(image))
     }
 
-    async fn pull_image(&self, image: &str, _auth: Option<proto::AuthConfig>, _sandbox_config: proto::PodSandboxConfig) -> CriResult<String> {
+    async fn pull_image(&self, image: &str, auth: Option<proto::AuthConfig>, _sandbox_config: proto::PodSandboxConfig) -> CriResult<String> {
         let mut state = self.state.lock();
         state.note("pull_image", image)?;
-        state.images.pull(image)
+        state.images.pull(image, auth.as_ref())
     }
 
     async fn remove_image(&self, image: &str) -> CriResult<()> {

@@ -34,6 +34,12 @@ async fn only_offered_images_can_be_pulled() {
     assert!(fake.image_status("a").await.expect("answers").is_some());
     assert!(fake.pull_image("b", None, Default::default()).await.is_ok());
     assert!(fake.pull_image("c", None, Default::default()).await.is_err());
+    fake.offer_private_image("p", "secret");
+    let shown = |password: &str| Some(proto::AuthConfig { password: password.into(), ..Default::default() });
+    assert!(fake.pull_image("p", None, Default::default()).await.is_err());
+    assert!(fake.pull_image("p", shown("guess"), Default::default()).await.is_err());
+    let pulled = fake.pull_image("p", shown("secret"), Default::default()).await.expect("pulls");
+    assert_eq!(fake.image_status(&pulled).await.expect("answers").map(|image| image.repo_tags), Some(vec!["p".to_owned()]));
 }
 
 #[tokio::test]

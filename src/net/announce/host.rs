@@ -41,7 +41,7 @@ impl HostLinkAddresses {
     }
 
     fn is_outward(&self, link: &Link) -> bool {
-        link.up && link.controller.is_none() && link.name != "lo" && !self.except.contains(&link.name)
+        link.up && link.controller.is_none() && !link.is_of_pod() && link.name != "lo" && !self.except.contains(&link.name)
     }
 
     async fn set(&self, link: u32, address: IpAddr, lifetime: Option<Duration>) -> Result<(), NetlinkError> {

@@ -1,5 +1,5 @@
-//! Tells a pod's neighbours on the bridge, and the node, that it has an address now: whoever talked to the pod that had the address before would
-//! go on to send to that one, for up to ten seconds.
+//! Tells whoever is on a pod's link that it has an address now: whoever talked to the pod that had the address before would go on to send to that
+//! one, for up to ten seconds.
 //!
 //! The bridge plugin has the kernel announce addresses of IPv4 when the pod's interface comes up. The bridge's port does not forward yet then.
 

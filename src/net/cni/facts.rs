@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{PLUGIN_DIRS, foreign, plugin_dir};
+use super::{BANDWIDTH, PLUGIN_DIRS, foreign, plugin_dir};
 use crate::iptables::{ChainId, Family, Iptables, Observed, Table};
 
 /// A kernel setting below `/proc/sys`.
@@ -26,6 +26,10 @@ pub struct Facts {
     /// The tool that keeps sets of addresses is not in PATH.
     pub no_ipset: bool,
     pub missing_plugins: Vec<String>,
+    /// The plugin that limits pods' traffic is not beside the others.
+    pub no_bandwidth: bool,
+    /// The pod network is left to others, whether they have configured it yet or not.
+    pub left_to_others: bool,
     pub foreign_network: Option<PathBuf>,
     /// `None` when the setting does not exist.
     pub forwarding: Option<bool>,
@@ -55,11 +59,13 @@ impl Facts {
         let ipv6 = families.contains(&Family::V6);
         let tools_ipv6 = ["ip6tables", "ip6tables-restore"].into_iter().filter(|_| ipv6);
         let tools = ["iptables", "iptables-restore", "conntrack"].into_iter().chain(tools_ipv6);
+        let plugins = plugin_dir(&PLUGIN_DIRS.map(PathBuf::from));
         let mut facts = Facts {
             root: nix::unistd::geteuid().is_root(),
             missing_tools: tools.filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
             no_ipset: !in_path("ipset"),
-            missing_plugins: plugin_dir(&PLUGIN_DIRS.map(PathBuf::from)).err().unwrap_or_default(),
+            no_bandwidth: plugins.as_ref().is_ok_and(|dir| !dir.join(BANDWIDTH).is_file()),
+            missing_plugins: plugins.err().unwrap_or_default(),
             foreign_network: foreign(conf_dir).ok().flatten(),
             forwarding: setting(sys, FORWARDING),
             bridge_filter: setting(sys, BRIDGE_FILTER),

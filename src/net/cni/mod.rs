@@ -6,6 +6,7 @@
 pub mod announce;
 pub mod bridge;
 mod facts;
+pub mod links;
 pub mod preflight;
 pub mod remains;
 
@@ -27,6 +28,8 @@ pub const FILE_NAME: &str = "10-troupe.conflist";
 pub const PLUGIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// The plugins our conflist calls.
 pub const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
+/// The plugin that limits what pods send and receive; without it they send what they like.
+pub const BANDWIDTH: &str = "bandwidth";
 /// The interface that runtimes give to pods.
 const INTERFACE: &str = "eth0";
 /// Where runtimes remember what the plugins told them.
@@ -39,6 +42,8 @@ pub enum CniError {
     Read { path: PathBuf, source: io::Error },
     #[error("writing {path} failed")]
     Write { path: PathBuf, source: io::Error },
+    #[error("removing {path} failed")]
+    Remove { path: PathBuf, source: io::Error },
 }
 
 /// What the pod network looks like on this node.
@@ -54,12 +59,14 @@ pub struct Network {
     pub data_dir: PathBuf,
     /// `None` leaves it to the bridge plugin.
     pub mtu: Option<u32>,
+    /// The plugin [`BANDWIDTH`] is installed beside the others.
+    pub bandwidth: bool,
 }
 
 impl Network {
     /// The defaults for a node with the pods of `pod_ranges`.
     pub fn new(pod_ranges: Vec<IpNetwork>) -> Self {
-        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_ranges, data_dir: "/var/lib/cni/networks".into(), mtu: None }
+        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_ranges, data_dir: "/var/lib/cni/networks".into(), mtu: None, bandwidth: false }
     }
 
     /// The CNI configuration. Masquerading is ours (see [`crate::podnet`]): the bridge plugin would also hide pods from pods of other nodes.
@@ -84,7 +91,10 @@ impl Network {
             bridge["mtu"] = mtu.into();
         }
         let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
-        json!({"cniVersion": "1.0.0", "name": self.name, "plugins": [bridge, portmap]})
+        // What it is to do the runtime says, from a pod's annotations. It works on the node's end of the pod's link, wherever that goes later.
+        let bandwidth = self.bandwidth.then(|| json!({"type": BANDWIDTH, "capabilities": {"bandwidth": true}}));
+        let plugins: Vec<Value> = [bridge, portmap].into_iter().chain(bandwidth).collect();
+        json!({"cniVersion": "1.0.0", "name": self.name, "plugins": plugins})
     }
 }
 
@@ -127,6 +137,26 @@ pub fn ensure(dir: &Path, network: &Network) -> Result<Outcome, CniError> {
     fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed)?;
     fs::rename(&temporary, &path).map_err(failed)?;
     Ok(Outcome::Written)
+}
+
+/// Removes the conflist that an earlier start wrote for `network`, whose place is somebody else's now; tells whether there was one. One of the
+/// same name that gives out addresses from elsewhere stays.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn withdraw(dir: &Path, network: &Network) -> Result<bool, CniError> {
+    let path = dir.join(FILE_NAME);
+    if !is_of(&path, network) {
+        return Ok(false);
+    }
+    fs::remove_file(&path).map_err(|source| CniError::Remove { path, source })?;
+    Ok(true)
+}
+
+/// Whether a CNI configuration is that of a network: it gives out addresses from the same directory.
+pub(crate) fn is_of(path: &Path, network: &Network) -> bool {
+    let read = || serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
+    read().is_some_and(|found| found["plugins"][0]["ipam"]["dataDir"] == network.conflist()["plugins"][0]["ipam"]["dataDir"])
 }
 
 /// The first network configuration in `dir` that is not ours, as a runtime would pick it.
@@ -182,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn traffic_is_limited_where_the_plugin_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let types = |network: &Network| {
+            let plugins = network.conflist()["plugins"].as_array().expect("a list").clone();
+            plugins.iter().map(|plugin| plugin["type"].as_str().expect("a type").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(types(&network()), ["bridge", "portmap"]);
+        let limited = Network { bandwidth: true, ..network() };
+        assert_eq!(types(&limited), ["bridge", "portmap", "bandwidth"]);
+        assert_eq!(limited.conflist()["plugins"][2]["capabilities"], json!({"bandwidth": true}));
+        assert_eq!(ensure(dir.path(), &network()).expect("writes"), Outcome::Written);
+        assert_eq!(ensure(dir.path(), &limited).expect("writes"), Outcome::Written, "one that a version before wrote is written anew");
+    }
+
+    #[test]
     fn the_bridge_has_the_first_address_of_each_range() {
         let of = |range: &str| gateway(range.parse().expect("a network")).map(|address| address.to_string());
         assert_eq!(of("10.244.3.0/24").as_deref(), Some("10.244.3.1"));
@@ -197,6 +242,16 @@ mod tests {
         fs::write(&theirs, "{}").expect("writes");
         assert_eq!(ensure(dir.path(), &network()).expect("reads"), Outcome::Foreign(theirs));
         assert!(!dir.path().join(FILE_NAME).exists());
+    }
+
+    #[test]
+    fn only_what_was_written_for_this_network_is_withdrawn() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(!withdraw(dir.path(), &network()).expect("nothing is there"));
+        assert_eq!(ensure(dir.path(), &network()).expect("writes"), Outcome::Written);
+        let of_another = Network { data_dir: "/elsewhere".into(), ..network() };
+        assert!(!withdraw(dir.path(), &of_another).expect("it stays") && dir.path().join(FILE_NAME).exists());
+        assert!(withdraw(dir.path(), &network()).expect("removes") && !dir.path().join(FILE_NAME).exists());
     }
 
     #[test]

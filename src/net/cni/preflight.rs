@@ -41,7 +41,7 @@ pub fn preflight(facts: &Facts) -> Vec<Finding> {
     tools(facts, &mut found);
     settings(facts, &mut found);
     firewalls(facts, &mut found);
-    if let Some(path) = &facts.foreign_network {
+    if let Some(path) = facts.foreign_network.as_ref().filter(|_| !facts.left_to_others) {
         let what = format!("another pod network is configured in {}; it stays in charge", path.display());
         found.push(finding(Severity::Warning, what, "remove the file to let this node make its own network"));
     }
@@ -54,6 +54,7 @@ pub fn preflight(facts: &Facts) -> Vec<Finding> {
 }
 
 fn tools(facts: &Facts, found: &mut Vec<Finding>) {
+    let is_ours = facts.foreign_network.is_none() && !facts.left_to_others;
     if !facts.root {
         found.push(finding(Severity::Error, "the pod network needs root", "run it with sudo"));
     }
@@ -61,12 +62,17 @@ fn tools(facts: &Facts, found: &mut Vec<Finding>) {
         let what = format!("missing programs: {}", facts.missing_tools.join(", "));
         found.push(finding(Severity::Error, what, "apt-get install iptables conntrack ipset iproute2"));
     }
-    if !facts.missing_plugins.is_empty() && facts.foreign_network.is_none() {
+    if !facts.missing_plugins.is_empty() && is_ours {
         let what = format!("missing CNI plugins: {}", facts.missing_plugins.join(", "));
         found.push(finding(Severity::Error, what, "apt-get install containernetworking-plugins, or unpack them into /opt/cni/bin"));
     }
-    if facts.no_ipset && facts.foreign_network.is_none() {
-        let what = "missing program: ipset; pods that network policies select will not start";
+    if facts.no_bandwidth && is_ours {
+        let what =
+            "missing CNI plugin: bandwidth; pods' annotations kubernetes.io/ingress-bandwidth and kubernetes.io/egress-bandwidth have no effect";
+        found.push(finding(Severity::Note, what, "apt-get install containernetworking-plugins, or unpack it into /opt/cni/bin"));
+    }
+    if facts.no_ipset && is_ours {
+        let what = "missing program: ipset; pods that network policies select will not start, and pods may send with addresses of others";
         found.push(finding(Severity::Warning, what, "apt-get install ipset"));
     }
     if let Some(error) = &facts.iptables_error {
@@ -194,6 +200,20 @@ mod tests {
         assert!(found[0].to_string().contains("ufw allow from"));
         let unnamed = preflight(&Facts { firewalls: Vec::new(), ..facts });
         assert_eq!(unnamed.len(), 2);
+    }
+
+    #[test]
+    fn a_plugin_that_can_be_done_without_is_noted() {
+        let facts = Facts { no_bandwidth: true, ..fine() };
+        let found = preflight(&facts);
+        assert!(found.len() == 1 && found[0].severity == Severity::Note && found[0].what.contains("bandwidth"), "{found:?}");
+    }
+
+    #[test]
+    fn a_network_that_is_left_to_others_needs_nothing_of_ours_and_is_not_warned_of() {
+        let facts = Facts { missing_plugins: vec!["bridge".into()], no_ipset: true, no_bandwidth: true, left_to_others: true, ..fine() };
+        assert_eq!(preflight(&facts), []);
+        assert_eq!(preflight(&Facts { foreign_network: Some("/etc/cni/net.d/05-cilium.conflist".into()), ..facts }), []);
     }
 
     #[test]

@@ -198,6 +198,7 @@ mod tests {
         let network = Network {
             name: "troupe-remains".into(),
             data_dir: dir.path().to_owned(),
+            bandwidth: plugins.join(super::super::BANDWIDTH).is_file(),
             ..Network::new(vec!["10.244.3.0/24".parse().expect("a network")])
         };
         let leases = dir.path().join(&network.name);

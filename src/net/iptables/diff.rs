@@ -1,6 +1,6 @@
 //! What leads from one rule set, or from what stands, to another rule set.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{ChainId, End, Line, Member, Observed, Patch, RuleSet};
 
@@ -12,7 +12,7 @@ impl RuleSet {
         Patch {
             write: rewritten.map(|(id, rules)| (id.clone(), rules.clone())).collect(),
             create: wanted.shared.difference(&self.shared).cloned().collect(),
-            remove: self.lines.difference(&wanted.lines).cloned().collect(),
+            remove: self.lines.difference(&wanted.lines).map(|line| (line.clone(), 1)).collect(),
             add: wanted.lines.difference(&self.lines).cloned().collect(),
             delete: gone.cloned().collect(),
             create_sets: wanted.sets.iter().filter(|(name, _)| !self.sets.contains_key(*name)).map(|(name, kind)| (name.clone(), *kind)).collect(),
@@ -23,7 +23,8 @@ impl RuleSet {
     }
 
     /// The steps from what the kernel has to `self`. Chains that `ours` accepts and nothing wants are deleted, and lines
-    /// nothing wants are removed from our shared chains; foreign chains are left alone but for our own lines.
+    /// nothing wants are removed from our shared chains; foreign chains are left alone but for our own lines. A line that stands more than
+    /// once, as two writers at the same time leave it, is put in anew: whoever removes it later removes one.
     pub fn reconcile(&self, observed: &Observed, ours: impl Fn(&ChainId) -> bool) -> Patch {
         let mut patch = Patch::default();
         for (id, rules) in &self.chains {
@@ -32,25 +33,29 @@ impl RuleSet {
             }
         }
         patch.create = self.shared.iter().filter(|id| observed.rules(id).is_none()).cloned().collect();
-        let mut standing: Option<(&ChainId, HashSet<&str>)> = None;
+        let mut standing: Option<(&ChainId, HashMap<&str, usize>)> = None;
         // They come chain by chain.
         for line in &self.lines {
             let chain = match &standing {
                 Some((id, _)) if *id == &line.chain => &standing,
                 _ => {
-                    let rules = observed.rules(&line.chain).into_iter().flatten().map(String::as_str).collect();
-                    standing = Some((&line.chain, rules));
+                    standing = Some((&line.chain, counted(observed, &line.chain)));
                     &standing
                 }
             };
-            if chain.as_ref().is_none_or(|(_, rules)| !rules.contains(line.rule.as_str())) {
+            let times = chain.as_ref().and_then(|(_, rules)| rules.get(line.rule.as_str())).copied().unwrap_or(0);
+            if times != 1 {
                 patch.add.insert(line.clone());
+            }
+            if times > 1 {
+                patch.remove.insert(line.clone(), times);
             }
         }
         for (id, rules) in observed.chains() {
             if self.shared.contains(id) {
-                let stray = rules.iter().filter(|rule| !self.wants(id, rule));
-                patch.remove.extend(stray.map(|rule| Line { chain: id.clone(), rule: rule.clone(), end: End::Head }));
+                for rule in rules.iter().filter(|rule| !self.wants(id, rule)) {
+                    *patch.remove.entry(Line { chain: id.clone(), rule: rule.clone(), end: End::Head }).or_default() += 1;
+                }
             } else if !self.chains.contains_key(id) && ours(id) {
                 patch.delete.insert(id.clone());
             }
@@ -78,4 +83,13 @@ impl RuleSet {
         let at = |end| Line { chain: chain.clone(), rule: rule.to_owned(), end };
         self.lines.contains(&at(End::Head)) || self.lines.contains(&at(End::Tail))
     }
+}
+
+/// How many times each rule of a chain stands.
+fn counted<'a>(observed: &'a Observed, chain: &ChainId) -> HashMap<&'a str, usize> {
+    let mut counted = HashMap::new();
+    for rule in observed.rules(chain).into_iter().flatten() {
+        *counted.entry(rule.as_str()).or_default() += 1;
+    }
+    counted
 }

@@ -30,6 +30,7 @@ impl Default for FakeIptables {
                 Table::Filter => ["INPUT", "FORWARD", "OUTPUT"].as_slice(),
                 Table::Nat => ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"].as_slice(),
                 Table::Mangle => ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].as_slice(),
+                Table::Raw => ["PREROUTING", "OUTPUT"].as_slice(),
             };
             (table, chains.iter().map(|chain| ((*chain).to_owned(), Vec::new())).collect())
         };
@@ -129,10 +130,11 @@ impl IpSets for FakeIptables {
     }
 
     async fn save_sets(&self) -> Result<String, IptablesError> {
-        let state = self.state.lock();
-        let create = |name: &String| format!("create {name} hash:net family inet hashsize 1024\n");
-        let add = |name: &String, entries: &[String]| entries.iter().map(|entry| format!("add {name} {entry}\n")).collect::<String>();
-        Ok(state.sets.iter().map(|(name, entries)| create(name) + &add(name, entries)).collect())
+        Ok(self.state.lock().sets.iter().map(|(name, entries)| printed(name, entries)).collect())
+    }
+
+    async fn save_set(&self, name: &str) -> Result<Option<String>, IptablesError> {
+        Ok(self.set(name).map(|entries| printed(name, &entries)))
     }
 
     async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError> {
@@ -143,6 +145,12 @@ impl IpSets for FakeIptables {
         state.sets = left;
         Ok(())
     }
+}
+
+/// A set as `ipset save` prints it.
+fn printed(name: &str, entries: &[String]) -> String {
+    let add = entries.iter().map(|entry| format!("add {name} {entry}\n"));
+    format!("create {name} hash:net family inet hashsize 1024\n") + &add.collect::<String>()
 }
 
 /// Every set that a rule names exists.

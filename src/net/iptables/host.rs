@@ -107,12 +107,23 @@ impl IpSets for HostIptables {
         self.run(move || output(IPSET, &["save"])).await
     }
 
+    async fn save_set(&self, name: &str) -> Result<Option<String>, IptablesError> {
+        let name = name.to_owned();
+        self.run(move || match output(IPSET, &["save", &name]) {
+            Err(IptablesError::Failed { stderr, .. }) if stderr.contains(NO_SUCH_SET) => Ok(None),
+            saved => saved.map(Some),
+        })
+        .await
+    }
+
     async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError> {
         self.run(move || names.iter().try_for_each(|name| destroy(name))).await
     }
 }
 
 const IPSET: &str = "ipset";
+/// What `ipset` says of a set that is not there.
+const NO_SUCH_SET: &str = "does not exist";
 
 fn destroy(set: &str) -> Result<(), IptablesError> {
     let (tries, pause) = DESTROYING;

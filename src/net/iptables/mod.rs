@@ -82,16 +82,19 @@ pub enum Table {
     Filter,
     Nat,
     Mangle,
+    /// Before connections are known.
+    Raw,
 }
 
 impl Table {
-    pub const ALL: [Table; 3] = [Table::Filter, Table::Nat, Table::Mangle];
+    pub const ALL: [Table; 4] = [Table::Filter, Table::Nat, Table::Mangle, Table::Raw];
 
     pub fn name(self) -> &'static str {
         match self {
             Table::Filter => "filter",
             Table::Nat => "nat",
             Table::Mangle => "mangle",
+            Table::Raw => "raw",
         }
     }
 }
@@ -117,6 +120,9 @@ pub trait IpSets: Send + Sync + 'static {
 
     /// All sets with their entries, in `ipset save`'s form.
     async fn save_sets(&self) -> Result<String, IptablesError>;
+
+    /// One set with its entries, in `ipset save`'s form; `None` where there is none of that name.
+    async fn save_set(&self, name: &str) -> Result<Option<String>, IptablesError>;
 
     /// Removes sets that no rule refers to any more.
     async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError>;

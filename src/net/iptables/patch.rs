@@ -14,8 +14,8 @@ pub struct Patch {
     pub write: BTreeMap<ChainId, Vec<String>>,
     /// Shared chains to create; they do not exist yet.
     pub create: BTreeSet<ChainId>,
-    /// Lines to remove; they stand.
-    pub remove: BTreeSet<Line>,
+    /// Lines to remove, and how many times each stands. One that is to be added, too, is put in anew.
+    pub remove: BTreeMap<Line, usize>,
     /// Lines to add.
     pub add: BTreeSet<Line>,
     /// Chains to delete, with what is in them; nothing refers to them afterwards.
@@ -56,7 +56,7 @@ impl Patch {
     /// The same in several transactions of about `most` steps, to be taken in this order. In between rules of other patches may change
     /// that do not [touch](Patch::touches) these. A chain is written whole at once.
     pub fn pieces(mut self, most: usize) -> Vec<Patch> {
-        self.remove.retain(|line| !self.delete.contains(&line.chain));
+        self.remove.retain(|line, _| !self.delete.contains(&line.chain));
         if self.size() <= most {
             return vec![self];
         }
@@ -69,8 +69,16 @@ impl Patch {
         }
         // As within one transaction: translation is set up before anything refuses it.
         let (translating, others): (Vec<Line>, Vec<Line>) = self.add.into_iter().partition(|line| line.chain.table == Table::Nat);
-        translating.into_iter().chain(others).for_each(|line| pieces.put(1, |open| _ = open.add.insert(line)));
-        self.remove.into_iter().for_each(|line| pieces.put(1, |open| _ = open.remove.insert(line)));
+        for line in translating.into_iter().chain(others) {
+            // What is put in anew goes and comes at once.
+            let before = self.remove.remove_entry(&line);
+            let size = 1 + before.as_ref().map_or(0, |(_, times)| *times);
+            pieces.put(size, |open| {
+                open.remove.extend(before);
+                open.add.insert(line);
+            });
+        }
+        self.remove.into_iter().for_each(|(line, times)| pieces.put(times, |open| _ = open.remove.insert(line, times)));
         for id in &self.delete {
             pieces.put(1, |open| drop(open.write.insert(id.clone(), Vec::new())));
         }
@@ -91,11 +99,14 @@ impl Patch {
         self.write = rest;
         let (add, rest) = std::mem::take(&mut self.add).into_iter().partition(|line| first.lines.contains(line));
         self.add = rest;
+        // What is put in anew goes where it comes.
+        let (anew, remove) = std::mem::take(&mut self.remove).into_iter().partition(|(line, _)| self.add.contains(line));
+        self.remove = anew;
         Patch {
             write,
             add,
             create: std::mem::take(&mut self.create),
-            remove: std::mem::take(&mut self.remove),
+            remove,
             create_sets: std::mem::take(&mut self.create_sets),
             fill: std::mem::take(&mut self.fill),
             ..Patch::default()
@@ -108,7 +119,7 @@ impl Patch {
         if self.sets_of().any(|set| other.sets_of().any(|others| others == set)) {
             return true;
         }
-        let lines = |patch: &Patch| patch.add.iter().chain(&patch.remove).map(|line| line.chain.clone()).collect::<BTreeSet<_>>();
+        let lines = |patch: &Patch| patch.add.iter().chain(patch.remove.keys()).map(|line| line.chain.clone()).collect::<BTreeSet<_>>();
         let (mine, others) = (lines(self), lines(other));
         let own = self.write.keys().chain(&self.create).chain(&self.delete);
         own.clone().any(|id| whole(other, id) || others.contains(id)) || mine.iter().any(|id| whole(other, id))
@@ -120,7 +131,7 @@ impl Patch {
         self.create_sets.keys().chain(&self.destroy_sets).chain(members)
     }
 
-    /// The restore text of one table, empty when it is not touched. New lines go in before old ones leave.
+    /// The restore text of one table, empty when it is not touched. New lines go in before old ones leave, those put in anew behind themselves.
     fn block(&self, table: Table, out: &mut String) {
         let start = out.len();
         let declared = self.write.keys().chain(&self.create).chain(&self.delete).filter(|id| id.table == table);
@@ -130,14 +141,14 @@ impl Patch {
         for (id, rules) in self.write.iter().filter(|(id, _)| id.table == table) {
             rules.iter().for_each(|rule| put(out, format_args!("-A {} {rule}", id.name)));
         }
-        let here = |line: &&Line| line.chain.table == table;
-        for line in self.add.iter().filter(here) {
+        let leaving = self.remove.iter().filter(|(line, _)| line.chain.table == table && !self.delete.contains(&line.chain));
+        let (anew, leaving): (Vec<_>, Vec<_>) = leaving.partition(|(line, _)| self.add.contains(*line));
+        anew.into_iter().for_each(|(line, times)| put_removal(out, line, *times));
+        for line in self.add.iter().filter(|line| line.chain.table == table) {
             let flag = if line.end == End::Head { "-I" } else { "-A" };
             put(out, format_args!("{flag} {} {}", line.chain.name, line.rule));
         }
-        for line in self.remove.iter().filter(here).filter(|line| !self.delete.contains(&line.chain)) {
-            put(out, format_args!("-D {} {}", line.chain.name, line.rule));
-        }
+        leaving.into_iter().for_each(|(line, times)| put_removal(out, line, *times));
         for id in self.delete.iter().filter(|id| id.table == table) {
             put(out, format_args!("-X {}", id.name));
         }
@@ -155,12 +166,17 @@ impl Patch {
         self.block(Table::Nat, &mut out);
         self.block(Table::Filter, &mut out);
         self.block(Table::Mangle, &mut out);
+        self.block(Table::Raw, &mut out);
         out
     }
 
     /// How many rules and chains it touches.
     pub fn size(&self) -> usize {
-        self.write.values().map(|rules| rules.len() + 1).sum::<usize>() + self.create.len() + self.remove.len() + self.add.len() + self.delete.len()
+        self.write.values().map(|rules| rules.len() + 1).sum::<usize>()
+            + self.create.len()
+            + self.remove.values().sum::<usize>()
+            + self.add.len()
+            + self.delete.len()
     }
 }
 
@@ -219,6 +235,11 @@ fn target(rule: &str) -> Option<&str> {
         .next()
 }
 
+/// Each removes the first that it finds.
+fn put_removal(out: &mut String, line: &Line, times: usize) {
+    (0..times).for_each(|_| put(out, format_args!("-D {} {}", line.chain.name, line.rule)));
+}
+
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(out, "{line}").expect("writing to a string never fails");
 }
@@ -261,6 +282,36 @@ mod tests {
             observed.read(&fake.save(Table::Nat).await.expect("saves"));
             let left = to.reconcile(&observed, |id| id.name.starts_with(['A', 'B']));
             assert!(left.is_empty(), "{}", left.to_restore());
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_that_stand_twice_go_and_come_as_often_also_in_pieces() {
+        let fake = FakeIptables::default();
+        let (wide, less) = (rules("wide", 50), rules("wide", 20));
+        fake.restore(RuleSet::default().diff(&wide).to_restore()).await.expect("applies");
+        let twice: Vec<String> = fake.rules(Table::Nat, "ALL").expect("stands").iter().map(|rule| format!("-A ALL {rule}\n")).collect();
+        let standing = async || {
+            let mut observed = Observed::default();
+            observed.read(&fake.save(Table::Nat).await.expect("saves"));
+            observed
+        };
+        let is_ours = |id: &ChainId| id.name.starts_with(['A', 'B']);
+        for most in [20, 1000] {
+            fake.restore(format!("*nat\n{}COMMIT\n", twice.concat())).await.expect("somebody else adds them again");
+            let mut patch = less.reconcile(&standing().await, is_ours);
+            assert_eq!((patch.add.len(), patch.remove.values().sum::<usize>()), (20, 100), "20 are put in anew, 30 go altogether");
+            let first = patch.split_off(&rules("wide", 5));
+            assert!(first.add.iter().all(|line| first.remove.contains_key(line)), "what comes anew goes in the same part");
+            for piece in first.pieces(most).into_iter().chain(patch.pieces(most)) {
+                fake.restore(piece.to_restore()).await.unwrap_or_else(|error| panic!("{error}\n{}", piece.to_restore()));
+                let left = fake.rules(Table::Nat, "ALL").expect("stands");
+                assert!(less.lines.iter().all(|line| left.contains(&line.rule)), "none is missing in between");
+            }
+            assert_eq!(fake.rules(Table::Nat, "ALL").expect("stands").len(), 20);
+            let left = less.reconcile(&standing().await, is_ours);
+            assert!(left.is_empty(), "{}", left.to_restore());
+            fake.restore(less.diff(&wide).to_restore()).await.expect("applies");
         }
     }
 

@@ -65,7 +65,8 @@ impl HostRouting {
         let mut networks = Vec::new();
         for link in self.netlink.links().await? {
             // Also of a link that is down: a neighbour does not move behind a router then. Ports of bridges have no addresses.
-            if link.controller.is_none() && link.name != self.bridge && !TUNNELS.contains(&link.name.as_str()) && link.name != "lo" {
+            let is_ours = link.is_of_pod() || link.name == self.bridge || TUNNELS.contains(&link.name.as_str());
+            if link.controller.is_none() && !is_ours && link.name != "lo" {
                 let found = self.netlink.addresses_of(link.index, self.family).await?;
                 // Every link has the same link-local network: it tells nothing of where a node is.
                 networks.extend(found.into_iter().filter(|network| troupe_addresses::is_unicast(network.ip())));

@@ -68,6 +68,8 @@ pub struct ResourceActor {
     tells_progress: bool,
     /// Changes up to this revision came with the load.
     loaded_at: Revision,
+    /// The newest change of the resource that is known. What was loaded says nothing of the last that took something away.
+    changed: Revision,
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
     /// Changes that arrive while the cache is being loaded.
     waiting: Option<Vec<StoreEvent>>,
@@ -92,6 +94,7 @@ impl ResourceActor {
             last_end: None,
             tells_progress: false,
             loaded_at: Revision::ZERO,
+            changed: Revision::ZERO,
             announced: HashMap::new(),
             waiting: None,
             is_held: false,
@@ -129,12 +132,12 @@ impl ResourceActor {
                 }
             }
         };
-        cx.spawn_then(loading, |actor, (snapshot, revision), cx| {
+        cx.spawn_then(loading, |actor, loaded, cx| {
             // A change missed meanwhile may be in what was loaded, or not.
             if actor.cache.stale.swap(false, Ordering::SeqCst) {
                 actor.load_now(cx);
             } else {
-                actor.loaded(snapshot, revision);
+                actor.loaded(loaded);
             }
         });
     }
@@ -147,9 +150,12 @@ impl ResourceActor {
         }
     }
 
-    fn loaded(&mut self, mut snapshot: Snapshot, revision: Revision) {
+    fn loaded(&mut self, loaded: Loaded) {
+        let Loaded { mut snapshot, changed } = loaded;
+        let revision = snapshot.revision;
         snapshot.keep_unreadable(&self.cache.load());
         self.loaded_at = revision;
+        self.changed = self.changed.max(changed);
         self.begin_anew(revision);
         self.cache.publish(snapshot);
         self.cache.applied.advance(revision);
@@ -187,6 +193,7 @@ impl ResourceActor {
             }
         }
         self.cache.publish(snapshot);
+        self.changed = changes.last().map_or(self.changed, |change| change.revision);
         if is_unreadable {
             // They are told that it cannot be read when they list again: nobody may take it for gone.
             self.begin_anew(last.unwrap_or(known));
@@ -312,7 +319,8 @@ impl ResourceActor {
         self.history.forget_old(now);
         let changed = self.cache.load().revision;
         if self.tell(News::Time(Moment { revision, changed, now })) {
-            self.cache.announce(changed);
+            // Not the revision of the load: that is no change, and watches at other servers on the store are told of none.
+            self.cache.announce(self.changed);
         }
         self.want_tick(now);
     }
@@ -328,7 +336,7 @@ impl ResourceActor {
 
     /// Whether watches that want to know how far they are may not have been told of the newest change.
     fn owes_progress(&self) -> bool {
-        self.tells_progress && self.cache.announced() < self.cache.load().revision
+        self.tells_progress && self.cache.announced() < self.changed
     }
 
     /// Whether a watch goes on of which it is known when it ends: it gets a bookmark shortly before.
@@ -354,12 +362,20 @@ fn decode(cache: &ResourceCache, value: KeyValue, is_own: bool) -> Option<Arc<St
     }
 }
 
-async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, Revision), StoreError> {
+/// All of a resource as it lies in the store.
+struct Loaded {
+    snapshot: Snapshot,
+    /// The newest change of what is there.
+    changed: Revision,
+}
+
+async fn range_all(store: &dyn Store, resource: &Resource) -> Result<Loaded, StoreError> {
     let prefix = &*resource.storage_prefix;
     let start = keys::resource(prefix);
     let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: None };
     let reply = store.range(request).await?;
     let mut snapshot = Snapshot { revision: reply.revision, ..Snapshot::default() };
+    let changed = reply.items.iter().map(|kv| kv.mod_revision).max().unwrap_or_default();
     let mut turn = Turn::default();
     for kv in reply.items {
         turn.step_bytes(kv.value.len()).await;
@@ -373,7 +389,7 @@ async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, 
             Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
         }
     }
-    Ok((snapshot, reply.revision))
+    Ok(Loaded { snapshot, changed })
 }
 
 impl Unit for ResourceActor {

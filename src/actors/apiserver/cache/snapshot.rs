@@ -225,7 +225,8 @@ impl ResourceCache {
         self.lag.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The newest change that all watches of it were told of before now: by an event, or by a bookmark where they asked for progress.
+    /// The newest change that all watches of it were told of before now: by an event, or by a bookmark where they asked for progress. It is a
+    /// change and no other revision, so that watches at other servers on the same store are told of it too.
     pub fn announced(&self) -> Revision {
         Revision(self.announced.load(Ordering::SeqCst))
     }

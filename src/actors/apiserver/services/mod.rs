@@ -6,6 +6,7 @@
 mod addresses;
 mod external;
 mod families;
+mod in_use;
 mod needs;
 mod ports;
 mod repair;
@@ -21,13 +22,16 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use self::needs::Needs;
+use self::{
+    in_use::{Cluster, InUse},
+    needs::Needs,
+};
 pub use self::{
     addresses::{AddressAllocator, first as first_address},
     ports::{PortAllocator, Suspects},
     repair::Repair,
 };
-use super::{commit::CommitError, listers::CacheListers, writer::Writer};
+use super::{commit::CommitError, listers::CacheListers, options::Listening, writer::Writer};
 
 /// What a write took from the ranges, to be given back if it fails, and what it lets go of if it succeeds.
 #[derive(Debug, Default)]
@@ -65,11 +69,12 @@ pub struct ServiceAllocator {
     addresses: AddressAllocator,
     ports: PortAllocator,
     listers: Arc<CacheListers>,
+    listening: Listening,
 }
 
 impl ServiceAllocator {
-    pub fn new(addresses: AddressAllocator, ports: PortAllocator, listers: Arc<CacheListers>) -> Self {
-        ServiceAllocator { addresses, ports, listers }
+    pub fn new(addresses: AddressAllocator, ports: PortAllocator, listers: Arc<CacheListers>, listening: Listening) -> Self {
+        ServiceAllocator { addresses, ports, listers, listening }
     }
 
     /// The ranges of cluster IPs; the first one is the default family.
@@ -92,7 +97,8 @@ impl ServiceAllocator {
             FieldError::invalid(field, port, why)
         }));
         if external::has_any(new) {
-            errors.extend(external::check(new, old, &external::InUse::read(&*self.listers, self.ranges())));
+            let cluster = Cluster { service_ranges: self.ranges(), node_ports: self.ports.range(), listening: &self.listening };
+            errors.extend(external::check(new, old, &InUse::read(&*self.listers, &cluster, new)));
         }
         if !errors.is_empty() {
             return Err(Status::invalid("", "Service", new.name(), errors));

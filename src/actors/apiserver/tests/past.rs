@@ -91,6 +91,30 @@ async fn a_watch_behind_the_history_is_replayed_and_goes_on_with_the_news() {
 }
 
 #[actix::test]
+async fn a_watch_from_before_a_restart_hears_how_far_it_is_though_nothing_happened_since() {
+    let store = Arc::new(MemoryStore::new());
+    let first = boot_with(ApiServerOptions::new(store.clone())).await;
+    let old = config_map(&first, "default", "a", 1).await;
+    let other = first.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})).await;
+    let other: Revision = other.resource_version().parse().expect("a number");
+    let second = boot_with(ApiServerOptions::new(store)).await;
+    let options = || WatchOptions { resource_version: Some(old), allow_bookmarks: true, progress: true, ..WatchOptions::default() };
+    let mut watch = loop {
+        if let Ok(watch) = second.try_watch("configmaps", "default", options()).await {
+            break watch;
+        }
+        // As many as may replay in this process do so in other tests.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time") {
+        Some(WatchItem::Bookmark { revision, initial_end: false }) => assert!(revision >= other, "{revision} is what it knew"),
+        told => panic!("expected a bookmark, got {told:?}"),
+    }
+    config_map(&second, "default", "b", 1).await;
+    assert_eq!(names(&mut watch, 1).await, ["b"]);
+}
+
+#[actix::test]
 async fn a_watch_begins_with_all_objects_of_its_namespace_whatever_their_number() {
     let api = boot().await;
     api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}})).await;

@@ -1,11 +1,11 @@
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 use troupe_api::{meta::Object, service::PatchType};
 use troupe_api_server::store::memory::MemoryStore;
 
 use crate::apiserver::{
-    ApiServerOptions, Bootstrap,
+    ApiServerOptions, Bootstrap, Listening,
     testing::{TestApi, boot, boot_with},
 };
 
@@ -203,4 +203,47 @@ async fn a_further_range_widens_what_services_get_when_it_is_ready() {
     }
     spec["clusterIP"] = json!("10.200.0.8");
     api.try_create(service("b", spec)).await.expect_err("the range is going");
+}
+
+/// A Service of a namespace at an external address and a port.
+fn outside(namespace: &str, name: &str, ip: &str, port: Value) -> Value {
+    let spec = json!({"externalIPs": [ip], "ports": [port]});
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+}
+
+#[actix::test]
+async fn no_service_takes_where_the_server_listens_whatever_it_advertises() {
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    let own = ["198.51.100.2", "2001:db8::2"].map(|ip| ip.parse::<IpAddr>().expect("an address"));
+    options.listening = Listening { ports: vec![6443], addresses: Arc::new(move || own.to_vec()) };
+    let api = boot_with(options).await;
+    for (ip, port) in [
+        ("198.51.100.2", json!({"port": 6443})),
+        ("198.51.100.2", json!({"port": 10250})),
+        ("198.51.100.2", json!({"port": 31000})),
+        ("198.51.100.2", json!({"port": 8472, "protocol": "UDP"})),
+        ("2001:db8::2", json!({"port": 6443})),
+        ("64:ff9b::c633:6402", json!({"port": 6443})),
+    ] {
+        let status = api.try_create(outside("default", "a", ip, port.clone())).await.expect_err("is refused");
+        assert!(status.code == 422 && status.message.contains("spec.externalIPs[0]"), "{ip} {port}: {}", status.message);
+    }
+    api.create(outside("default", "a", "198.51.100.2", json!({"port": 80}))).await;
+}
+
+#[actix::test]
+async fn another_namespaces_external_address_is_refused_and_ones_own_is_not() {
+    let api = boot().await;
+    api.create(outside("default", "web", "203.0.113.9", json!({"port": 443}))).await;
+    let status = api.try_create(outside("kube-system", "robs", "203.0.113.9", json!({"port": 443}))).await.expect_err("is refused");
+    assert_eq!(
+        status.message,
+        "Service \"robs\" is invalid: spec.externalIPs[0]: Invalid value: \"203.0.113.9\": \
+         a Service of another namespace has port 443/TCP of this address"
+    );
+    api.create(outside("default", "again", "203.0.113.9", json!({"port": 443}))).await;
+    let mut beside = api.create(outside("kube-system", "beside", "203.0.113.9", json!({"port": 444}))).await;
+    beside.set(&["spec", "ports"], json!([{"port": 443, "protocol": "TCP"}]));
+    let status = api.try_update(beside.into_value()).await.expect_err("by an update neither");
+    assert!(status.message.contains("a Service of another namespace has port 443/TCP"), "{}", status.message);
 }

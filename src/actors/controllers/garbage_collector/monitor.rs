@@ -10,6 +10,7 @@ use std::{
 
 use futures::StreamExt;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use troupe_api::{
     meta::{Cause, Uid},
     resources::Resource,
@@ -99,7 +100,7 @@ impl Monitor {
             if let Err(status) = &outcome {
                 tracing::debug!(resource = %self.resource.group_resource(), error = %status.message, "watch ended");
             }
-            tokio::time::sleep(resume.ended(&outcome)).await;
+            tokio::time::sleep(resume.ended(&outcome, Instant::now())).await;
         }
     }
 
@@ -121,6 +122,7 @@ impl Monitor {
         let target = Target { resource, version: self.version(), namespace: "".into(), name: "".into(), subresource: "".into() };
         let watch = self.client.service().watch(self.client.user().clone(), target, options, Cause::default());
         let mut events = self.freshness.unless_stuck(watch).await?;
+        resume.begins(Instant::now());
         let mut listing = afresh.then(BTreeSet::new);
         let mut turn = Turn::default();
         while let Some(item) = events.next().await {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use troupe_api::{
     meta::{Cause, GroupResource, ObjectKey},
     quota::Evaluator,
@@ -94,7 +95,7 @@ impl Monitor {
             if let Err(status) = &outcome {
                 tracing::debug!(resource = %self.resource.group_resource(), error = %status.message, "watch ended");
             }
-            tokio::time::sleep(resume.ended(&outcome)).await;
+            tokio::time::sleep(resume.ended(&outcome, Instant::now())).await;
         }
     }
 
@@ -112,6 +113,7 @@ impl Monitor {
         let target = Target { resource: self.resource.clone(), version, namespace: "".into(), name: "".into(), subresource: "".into() };
         let watch = self.client.service().watch(self.client.user().clone(), target, options, Cause::default());
         let mut events = self.freshness.unless_stuck(watch).await?;
+        resume.begins(Instant::now());
         let mut initial = afresh;
         let mut turn = Turn::default();
         while let Some(item) = events.next().await {

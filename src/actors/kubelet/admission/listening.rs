@@ -5,10 +5,18 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use troupe_net::overlay;
+
 use crate::scheduler::demand::HostPort;
 
 /// The state of a socket that listens, as `/proc/net/tcp` shows it.
 const LISTENS: &str = "0A";
+
+/// Where packets of the tunnel between nodes come in, or will when there is another node: who has that port reads what all pods say to
+/// each other.
+pub fn tunnel() -> HostPort {
+    HostPort { protocol: "UDP".into(), ..HostPort::everywhere(overlay::PORT.into()) }
+}
 
 /// Where TCP sockets of this network namespace listen.
 pub fn listening() -> Vec<HostPort> {

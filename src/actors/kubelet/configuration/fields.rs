@@ -78,8 +78,8 @@ pub static FIELDS: &[Row] = &[
     // As many as pods ask for.
     pointer("registryPullQPS", Int32, "0", Honoured),
     row("registryBurst", Int32, "10", Honoured),
-    row("imagePullCredentialsVerificationPolicy", Text, r#""NeverVerify""#, Fixed),
-    row("preloadedImagesVerificationAllowlist", TEXTS, "", Fixed),
+    row("imagePullCredentialsVerificationPolicy", Text, r#""NeverVerifyPreloadedImages""#, Honoured),
+    row("preloadedImagesVerificationAllowlist", TEXTS, "", Honoured),
     // As they come, one after the other.
     pointer("eventRecordQPS", Int32, "0", Honoured),
     row("eventBurst", Int32, "100", Honoured),

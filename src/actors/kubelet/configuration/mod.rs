@@ -10,6 +10,7 @@ mod effect;
 pub mod fields;
 mod load;
 mod managers;
+mod pulls;
 #[cfg(test)]
 mod tests;
 mod validation;

@@ -7,7 +7,13 @@ use super::{
     amounts::shown_duration,
     fields::{Effect, FIELDS},
 };
-use crate::{document_shape::check, kubelet::node::reserved::Reserved};
+use crate::{
+    document_shape::check,
+    kubelet::{
+        node::reserved::Reserved,
+        pull_records::policy::{Allowlist, Policy},
+    },
+};
 
 const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 
@@ -102,6 +108,16 @@ fn values_are_checked_in_upstreams_words() {
         (
             "reservedSystemCPUs: 3-1\n",
             "[invalid configuration: unable to parse reservedSystemCPUs (--reserved-cpus) 3-1, error: invalid range \"3-1\" (3 > 1), unable to parse reserved-cpus list: invalid range \"3-1\" (3 > 1)]",
+        ),
+        (
+            "preloadedImagesVerificationAllowlist: [a]\n",
+            "invalid configuration: can't set `preloadedImagesVerificationAllowlist` if `imagePullCredentialsVertificationPolicy` is not \
+             \"NeverVerifyAllowlistedImages\"",
+        ),
+        (
+            "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist: ['a*']\n",
+            "invalid configuration: invalid image pattern in `preloadedImagesVerificationAllowlist`: not a valid wildcard pattern, only patterns \
+             ending with '/*' are allowed: a*",
         ),
         ("systemReserved: {gpu: '1'}\n", "--system-reserved value failed to parse: cannot reserve \"gpu\" resource"),
         ("evictionSoft: {memory.available: 1Gi}\n", "grace period must be specified for the soft eviction threshold memory.available"),
@@ -236,6 +252,18 @@ fn who_has_cpus_for_himself_is_said_as_upstream_reads_it() {
     assert!(refused(&memory("{cpu: '1'}")).contains("the limit type \"cpu\" for NUMA node 1 is not supported"));
     let odd = refused("cpuManagerPolicy: static\ncpuManagerPolicyOptions: {odd: 'true'}\n");
     assert_eq!(odd, format!("{begin}unknown CPU Manager Policy option: \"odd\""));
+}
+
+#[test]
+fn who_needs_credentials_for_images_of_the_node_is_said_as_upstream_reads_it() {
+    assert_eq!(said("").pull_verification(), Ok(Policy::NeverVerifyPreloadedImages));
+    let all = said("imagePullCredentialsVerificationPolicy: AlwaysVerify\n");
+    assert_eq!((all.check(Machine::default()), all.pull_verification()), (Ok(()), Ok(Policy::AlwaysVerify)));
+    let some = said("imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist: [a/*, b]\n");
+    assert_eq!(some.check(Machine::default()), Ok(()));
+    let list = Allowlist::parse(&["a/*".into(), "b".into()]).expect("a list");
+    assert_eq!(some.pull_verification(), Ok(Policy::NeverVerifyAllowlistedImages(list)));
+    assert!(refused("imagePullCredentialsVerificationPolicy: Odd\n").contains("option \"Odd\" specified for imagePullCredentialsVerificationPolicy"));
 }
 
 #[test]

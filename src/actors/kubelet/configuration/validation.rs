@@ -6,7 +6,12 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use troupe_api::meta::{Quantity, names};
 
-use super::{CpuSet, KubeletConfiguration, amounts::shown_duration};
+use super::{
+    CpuSet, KubeletConfiguration,
+    amounts::shown_duration,
+    pulls::{ALLOWLISTED, POLICIES},
+};
+use crate::kubelet::pull_records::policy::Allowlist;
 
 const SECOND: i64 = 1_000_000_000;
 const ID_BLOCK: i64 = 65_536;
@@ -247,14 +252,21 @@ impl Check<'_> {
             format!("option {hairpin:?} specified for hairpinMode (--hairpin-mode). Valid options are {known}")
         });
         let policy = self.text("imagePullCredentialsVerificationPolicy").to_owned();
-        let known = ["NeverVerify", "NeverVerifyPreloadedImages", "NeverVerifyAllowlistedImages", "AlwaysVerify"];
-        self.refuse_if(!known.contains(&policy.as_str()), || {
-            let [never, preloaded, allowed, always] = known;
+        self.refuse_if(!POLICIES.contains(&policy.as_str()), || {
+            let [never, preloaded, allowed, always] = POLICIES;
             format!(
                 "option {policy:?} specified for imagePullCredentialsVerificationPolicy. Valid options are {never:?}, {preloaded:?}, {allowed:?} \
                  or {always:?}"
             )
         });
+        let listed = self.configuration.texts("preloadedImagesVerificationAllowlist");
+        if !listed.is_empty() && policy != ALLOWLISTED {
+            // Misspelt as upstream has it.
+            let policy = "imagePullCredentialsVertificationPolicy";
+            self.refuse(format!("can't set `preloadedImagesVerificationAllowlist` if `{policy}` is not {ALLOWLISTED:?}"));
+        } else if let Err(why) = Allowlist::parse(&listed) {
+            self.refuse(format!("invalid image pattern in `preloadedImagesVerificationAllowlist`: {why}"));
+        }
     }
 
     fn reservations(&mut self) {

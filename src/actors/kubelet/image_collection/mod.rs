@@ -13,7 +13,6 @@ use std::{
 use actix::Message;
 use serde_json::{Value, json};
 use troupe_cri::{
-    Runtime,
     proto::{ContainerFilter, Image},
     runtime::CriResult,
 };
@@ -84,8 +83,8 @@ impl ImageCollection {
         let (context, policy) = (self.context.clone(), self.policy.clone());
         let wanted = excess.map_or(0, |(excess, _)| excess);
         let work = async move {
-            let old = remove(&*context.runtime, &outdated, &policy, u64::MAX, began).await;
-            old.saturating_add(remove(&*context.runtime, &unused, &policy, wanted.saturating_sub(old), began).await)
+            let old = remove(&context, &outdated, &policy, u64::MAX, began).await;
+            old.saturating_add(remove(&context, &unused, &policy, wanted.saturating_sub(old), began).await)
         };
         cx.spawn_then(work, move |unit, freed, _| {
             unit.removed = unit.removed.saturating_add(freed);
@@ -134,7 +133,9 @@ impl ImageCollection {
 
 /// Images, those that containers have, running or not, and the disk that they are on.
 async fn find(context: &NodeContext) -> CriResult<Found> {
+    let asked = context.clock.now();
     let images = context.runtime.list_images().await?;
+    context.pull_records.prune(images.iter().map(|image| image.id.clone()).collect(), asked).await;
     let containers = context.runtime.list_containers(ContainerFilter::default()).await?;
     let names = containers.into_iter().flat_map(|container| {
         let image = container.image.unwrap_or_default();
@@ -152,14 +153,16 @@ fn fullness(directory: PathBuf) -> Option<Fullness> {
 }
 
 /// Removes images in their order until so many bytes are free, or none is left that may go.
-async fn remove(runtime: &dyn Runtime, unused: &[Unused], policy: &ImagePolicy, wanted: u64, now: Instant) -> u64 {
+async fn remove(context: &NodeContext, unused: &[Unused], policy: &ImagePolicy, wanted: u64, now: Instant) -> u64 {
     let mut freed = 0_u64;
     for image in unused.iter().filter(|image| is_old_enough(image, policy, now)) {
         if freed >= wanted {
             break;
         }
-        match runtime.remove_image(&image.id).await {
+        let asked = context.clock.now();
+        match context.runtime.remove_image(&image.id).await {
             Ok(()) => {
+                context.pull_records.forget(&image.id, asked).await;
                 tracing::info!(image = image.id, size = image.size, "unused image removed");
                 freed = freed.saturating_add(image.size);
             }
@@ -192,7 +195,7 @@ impl On<RemoveUnused> for ImageCollection {
             };
             let now = Instant::now();
             let unused = detect(&mut sights, &found.images, &found.in_use, &policy, now);
-            remove(&*context.runtime, &unused, &policy, u64::MAX, now).await
+            remove(&context, &unused, &policy, u64::MAX, now).await
         })
     }
 }

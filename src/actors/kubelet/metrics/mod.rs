@@ -74,7 +74,10 @@ static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 21] = [
+pub static COLLECTORS: [&dyn Collect; 24] = [
+    &super::credentials::provider::metrics::CONFIGURED,
+    &super::credentials::provider::metrics::DURATIONS,
+    &super::credentials::provider::metrics::ERRORS,
     &super::csi::client::OPERATIONS,
     &REJECTIONS,
     &LAST_SEEN,

@@ -18,6 +18,7 @@ use crate::kubelet::{
     context::NodeContext,
     csi::Csi,
     events::EventRecorder,
+    pull_records::PullRecords,
     resolv::{ClusterDns, Resolver},
     volumes::room::NodeRoom,
 };
@@ -34,7 +35,10 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         dra: Arc::new(crate::kubelet::dra::Dra::new(&place.join("kubelet"), "n".into(), None)),
         csi: Arc::new(Csi::new(&place.join("kubelet"), "node".into(), None)),
         gate: Arc::new(crate::network_policy::OpenGate),
+        links: Arc::new(troupe_net::cni::links::NoPodLinks),
         pulls: crate::kubelet::pulls::PullGate::new(Default::default()),
+        credential_providers: Default::default(),
+        pull_records: PullRecords::new(&place.join("kubelet"), Default::default(), Arc::new(troupe_api::meta::SystemClock)),
         backoff: Default::default(),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),

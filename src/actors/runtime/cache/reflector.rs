@@ -4,6 +4,7 @@ use std::future;
 
 use futures::StreamExt;
 use imbl::OrdMap;
+use tokio::time::Instant;
 use troupe_api::{
     meta::Revision,
     service::{EventType, WatchItem, WatchOptions},
@@ -83,7 +84,7 @@ async fn pause(outcome: &Result<(), Status>, resume: &mut Resume, kind: &str) {
     if let Err(status) = outcome {
         tracing::debug!(kind, error = %status.message, "watch ended");
     }
-    tokio::time::sleep(resume.ended(outcome)).await;
+    tokio::time::sleep(resume.ended(outcome, Instant::now())).await;
 }
 
 /// One watch, until it ends, is stuck, or is no longer wanted.
@@ -99,6 +100,7 @@ async fn follow<K: KubeObject>(
     let options = WatchOptions { resource_version, allow_bookmarks: true, progress: true, send_initial_events, ..selected.clone() };
     let freshness = cache.freshness();
     let events = freshness.unless_stuck(api.watch_stored(options)).await?.take_until(unwanted);
+    resume.begins(Instant::now());
     tokio::pin!(events);
     let mut listing = afresh.then(OrdMap::new);
     let mut turn = Turn::default();

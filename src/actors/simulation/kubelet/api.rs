@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     node::v1::RuntimeClass,
 };
 use parking_lot::Mutex;
@@ -255,6 +255,10 @@ impl Cluster for SimulatedApi {
     }
 
     async fn secret(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<Secret>>, Status> {
+        Ok(None)
+    }
+
+    async fn service_account(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<ServiceAccount>>, Status> {
         Ok(None)
     }
 

@@ -24,6 +24,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, Clock};
 use troupe_cri::{FakeRuntime, Runtime, names::PodIdentity, proto, resources::MachineSize};
+use troupe_net::cni::links::NoPodLinks;
 
 use self::{
     api::{SimulatedApi, View},
@@ -42,6 +43,7 @@ use crate::{
         events::EventRecorder,
         node::own::OwnNode,
         pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
+        pull_records::PullRecords,
         pulls::PullGate,
         relist::{OnChange, RuntimeWatch},
         resize::Allocations,
@@ -170,7 +172,10 @@ impl World {
             dra: Arc::new(Dra::new(&root, "n1".into(), None)),
             csi: Arc::new(Csi::new(&root, "n1".into(), None)),
             gate: Arc::new(OpenGate),
+            links: Arc::new(NoPodLinks),
             pulls: PullGate::new(Default::default()),
+            credential_providers: Default::default(),
+            pull_records: PullRecords::new(&root, Default::default(), self.system.clock().clone()),
             backoff: BackoffPolicy::at_most(LONGEST_BACKOFF),
             events: EventRecorder::nowhere(),
             volumes: place.join("volumes"),

@@ -27,6 +27,13 @@ impl Positions {
     fn get(&self, item: &Value, key: Option<&str>) -> Option<usize> {
         self.0.get(identity(item, key)?).copied()
     }
+
+    /// Items behind the first so many.
+    fn append(&mut self, behind: usize, identities: Vec<Value>) {
+        for (at, identity) in identities.into_iter().enumerate() {
+            self.0.entry(identity).or_insert(behind + at);
+        }
+    }
 }
 
 /// What tells an item from others.
@@ -37,22 +44,26 @@ fn identity<'a>(item: &'a Value, key: Option<&str>) -> Option<&'a Value> {
     }
 }
 
+/// A merged list, and where its items count as having stood before: what `$setElementOrder` does not name goes by that.
+#[derive(Debug)]
+pub struct Merged {
+    pub items: Vec<Value>,
+    pub server_order: Positions,
+}
+
 /// Merges two lists by the merge key of `node`, or as sets of scalars.
-pub fn merge(original: Vec<Value>, patch: Vec<Value>, node: Option<&Node>, name: &str) -> Result<Vec<Value>, StrategicError> {
+pub fn merge(original: Vec<Value>, patch: Vec<Value>, node: Option<&Node>, name: &str) -> Result<Merged, StrategicError> {
     if original.iter().chain(&patch).any(Value::is_array) {
         return Err(StrategicError::ListOfLists);
     }
     if !original.iter().chain(&patch).any(Value::is_object) {
-        let server_order = Positions::of(&original, None);
-        let mut known: HashSet<Value> = original.iter().cloned().collect();
-        let mut merged = original;
-        merged.extend(patch.iter().filter(|item| known.insert((*item).clone())).cloned());
-        return Ok(arrange(merged, &patch, &server_order, None));
+        return Ok(merge_scalars(original, &patch));
     }
     let key = node.and_then(|node| node.merge_key.as_deref()).ok_or_else(|| StrategicError::KeylessList(name.to_owned()))?;
-    let server_order = Positions::of(&original, Some(key));
-    let (mut merged, items) = directives(original, patch, key)?;
-    let Positions(mut slots) = Positions::of(&merged, Some(key));
+    let Directed { original: mut merged, items, deleted } = directives(original, patch, key)?;
+    let kept = merged.len();
+    let mut server_order = Positions::of(&merged, Some(key));
+    let Positions(mut slots) = server_order.clone();
     let element = node.and_then(Node::element);
     for item in &items {
         let value = key_of(item, key)?;
@@ -71,11 +82,31 @@ pub fn merge(original: Vec<Value>, patch: Vec<Value>, node: Option<&Node>, name:
             }
         }
     }
-    Ok(arrange(merged, &items, &server_order, Some(key)))
+    // Upstream deletes and adds in place: new items stand where the list used to go on.
+    let instead: Vec<Value> = merged[kept..].iter().take(deleted).filter_map(|item| identity(item, Some(key))).cloned().collect();
+    let items = arrange(merged, &items, &server_order, Some(key));
+    server_order.append(kept, instead);
+    Ok(Merged { items, server_order })
 }
 
-/// Carries out `$patch: delete` and `$patch: replace` items; returns what is left of both lists.
-fn directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), StrategicError> {
+fn merge_scalars(original: Vec<Value>, patch: &[Value]) -> Merged {
+    let server_order = Positions::of(&original, None);
+    let mut known = HashSet::with_capacity(original.len() + patch.len());
+    let union = original.into_iter().chain(patch.iter().cloned()).filter(|item| known.insert(item.clone())).collect();
+    Merged { items: arrange(union, patch, &server_order, None), server_order }
+}
+
+/// What the items with directives leave of both lists.
+struct Directed {
+    original: Vec<Value>,
+    /// What is left to merge.
+    items: Vec<Value>,
+    /// How many items of the original went.
+    deleted: usize,
+}
+
+/// Carries out `$patch: delete` and `$patch: replace` items. A patch that replaces is the original from then on, in its own order.
+fn directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<Directed, StrategicError> {
     let mut items = Vec::new();
     let mut unwanted = HashSet::new();
     let mut replace = false;
@@ -90,10 +121,18 @@ fn directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<
             Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned(), item.to_string())),
         }
     }
+    if replace {
+        for item in &items {
+            key_of(item, key)?;
+        }
+        return Ok(Directed { original: items, items: Vec::new(), deleted: 0 });
+    }
+    let before = original.len();
     if !unwanted.is_empty() {
         original.retain(|old| old.get(key).is_none_or(|value| !unwanted.contains(value)));
     }
-    Ok(if replace { (items, Vec::new()) } else { (original, items) })
+    let deleted = before - original.len();
+    Ok(Directed { original, items, deleted })
 }
 
 fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, StrategicError> {

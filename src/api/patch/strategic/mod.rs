@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use self::list::Positions;
+use self::list::{Merged, Positions};
 use super::rejected;
 use crate::{schema::Node, status::Status};
 
@@ -91,7 +91,7 @@ fn merge_field(original: &mut Map<String, Value>, name: String, value: Value, no
             Some(Value::Object(merge_map(old, new, child)?))
         }
         (Some(Value::Array(old)), Value::Array(new)) if child.is_some_and(|child| child.patch.merge) => {
-            Some(Value::Array(list::merge(old, new, child, &name)?))
+            Some(Value::Array(list::merge(old, new, child, &name)?.items))
         }
         (Some(Value::Object(_)), new @ Value::Object(_)) | (Some(Value::Array(_)), new @ Value::Array(_)) => Some(new),
         (_, new) => plain(new),
@@ -160,14 +160,15 @@ fn ordered_lists(original: &mut Map<String, Value>, patch: &mut Map<String, Valu
             (old, new) => (old, new),
         };
         list::check_order(new.as_deref().unwrap_or_default(), &order, key)?;
-        let server_order = Positions::of(old.as_deref().unwrap_or_default(), key);
-        let merged = match (old, new) {
+        let Merged { items, server_order } = match (old, new) {
             (Some(old), Some(new)) if child.is_some_and(|child| child.patch.merge) => list::merge(old, new, child, name)?,
-            (_, Some(new)) => new.into_iter().filter_map(plain).collect(),
-            (Some(old), None) => old,
-            (None, None) => Vec::new(),
+            (old, new) => {
+                let server_order = Positions::of(old.as_deref().unwrap_or_default(), key);
+                let items = new.map(|new| new.into_iter().filter_map(plain).collect());
+                Merged { items: items.or(old).unwrap_or_default(), server_order }
+            }
         };
-        original.insert(name.to_owned(), Value::Array(list::arrange(merged, &order, &server_order, key)));
+        original.insert(name.to_owned(), Value::Array(list::arrange(items, &order, &server_order, key)));
     }
     Ok(())
 }
@@ -182,3 +183,6 @@ fn take_list(map: &mut Map<String, Value>, name: &str) -> Option<Vec<Value>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod order_tests;

@@ -21,6 +21,7 @@ pub async fn run<F: Future<Output = Arc<dyn Store>>>(fresh: impl Fn() -> F) {
     old_revisions_stay_readable_until_compacted(&*fresh().await).await;
     watches_deliver_each_change_once_in_order(fresh().await).await;
     watches_resume_from_any_kept_revision(&*fresh().await).await;
+    watches_of_quiet_keys_tell_how_far_they_are(&*fresh().await).await;
     watches_from_the_future_begin_there(&*fresh().await).await;
     slow_watchers_are_told_to_resume(&*fresh().await).await;
     values_with_a_ttl_expire(&*fresh().await).await;
@@ -177,6 +178,20 @@ async fn watches_resume_from_any_kept_revision(store: &dyn Store) {
     assert_eq!(ending(&mut late).await, Some(second));
     let mut kept = store.watch("/registry/".into(), third).await.expect("watches");
     assert_eq!(take_events(&mut kept, 2).await.len(), 2);
+}
+
+async fn watches_of_quiet_keys_tell_how_far_they_are(store: &dyn Store) {
+    let first = put(store, "/registry/quiet/a", "1").await;
+    put(store, "/registry/other/a", "1").await;
+    let last = put(store, "/registry/other/a", "2").await;
+    let mut watch = store.watch("/registry/quiet/".into(), first.next()).await.expect("watches");
+    loop {
+        match timeout(PATIENCE, watch.recv()).await.expect("it is told in time").expect("an open watch") {
+            WatchMessage::Progress(revision) if revision >= last => break,
+            WatchMessage::Progress(_) => {}
+            other => panic!("nothing happened, and it is told {other:?}"),
+        }
+    }
 }
 
 async fn watches_from_the_future_begin_there(store: &dyn Store) {

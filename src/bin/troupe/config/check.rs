@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use troupe_actors::controllers::node_ipam::{ClusterRange, MOST_BITS};
 use troupe_net::iptables::Family;
 
-use super::{OfFamily, PerFamily, Settings};
+use super::{Cni, OfFamily, PerFamily, Settings};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
@@ -32,6 +32,16 @@ pub fn combinations(settings: &Settings) -> Result<()> {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
     waits_for(settings)?;
+    if settings.cni == Some(Cni::Others) && settings.non_masquerade_cidrs.is_some() {
+        bail!("--non-masquerade-cidrs has no effect with --cni none: whoever makes the pods' network decides about their addresses");
+    }
+    match (&settings.image_credential_provider_config, &settings.image_credential_provider_bin_dir) {
+        (Some(_), None) => {
+            bail!("--image-credential-provider-config has no effect without --image-credential-provider-bin-dir, where the programs are")
+        }
+        (None, Some(_)) => bail!("--image-credential-provider-bin-dir has no effect without --image-credential-provider-config, which says what for"),
+        _ => {}
+    }
     if settings.etcd_servers.is_some() && settings.store_history_megabytes.is_some() {
         bail!("--store-history-megabytes has no effect with --etcd-servers: etcd bounds its disk by its own quota");
     }
@@ -199,6 +209,12 @@ mod tests {
         assert!(refused(Settings { oidc_client_id: Some("c".into()), ..Settings::default() }).contains("--oidc-issuer-url"));
         let reload = Settings { encryption_provider_config_automatic_reload: Some(true), ..Settings::default() };
         assert!(refused(reload).contains("must be set with --encryption-provider-config"));
+        let alone = Settings { image_credential_provider_config: Some("/c".into()), ..Settings::default() };
+        assert!(refused(alone).contains("no effect without --image-credential-provider-bin-dir"));
+        let alone = Settings { image_credential_provider_bin_dir: Some("/b".into()), ..Settings::default() };
+        assert!(refused(alone).contains("no effect without --image-credential-provider-config"));
+        let both = Settings { cni: Some(Cni::Others), non_masquerade_cidrs: Some(vec!["10.0.0.0/8".into()]), ..Settings::default() };
+        assert!(refused(both).contains("--non-masquerade-cidrs has no effect with --cni none"));
         let both = Settings { image_dir: Some("/i".into()), container_runtime_endpoint: Some("/s".into()), ..Settings::default() };
         assert!(refused(both).contains("--image-dir"));
         let both = Settings { etcd_servers: Some(vec!["http://a:2379".into()]), store_history_megabytes: Some(1), ..Settings::default() };

@@ -56,11 +56,14 @@ fn takers(setting: &str) -> &'static [Part] {
         "podCidr" => &[Part::Controllers, Part::Node],
         "apiServers" => &[Part::WithoutApiServer, Part::RemoteNode],
         "componentPort" => &[Part::WithoutApiServer],
-        "kubeletPort" | "containerRuntimeEndpoint" | "imageDir" | "kubeletDir" | "podLogsDir" | "cniConfDir" | "bridge" => &[Part::Node],
+        "kubeletPort" | "containerRuntimeEndpoint" | "imageDir" | "kubeletDir" | "podLogsDir" => &[Part::Node],
+        "cniConfDir" | "cni" | "nonMasqueradeCidrs" | "bridge" => &[Part::Node],
         "cgroupParent"
         | "podMaxPids"
         | "kubeletConfig"
         | "kubeletConfigDir"
+        | "imageCredentialProviderConfig"
+        | "imageCredentialProviderBinDir"
         | "evictionHard"
         | "evictionSoft"
         | "evictionSoftGracePeriod"

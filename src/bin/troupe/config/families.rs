@@ -110,15 +110,40 @@ pub fn nth(range: IpNetwork, number: u32) -> Option<IpAddr> {
     }
 }
 
+/// Ranges where none are given.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual {
+    v4: &'static str,
+    v6: &'static str,
+}
+
+pub const SERVICES: Usual = Usual { v4: "10.96.0.0/16", v6: "fd00:10:96::/112" };
+pub const PODS: Usual = Usual { v4: "10.244.0.0/16", v6: "fd00:10:244::/56" };
+
+impl Usual {
+    fn of(self, family: Family) -> &'static str {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
+
+/// The ranges that a cluster has, and behind them the usual one of a further family; `None` where these families do not begin with its own.
+pub fn grown(known: PerFamily<IpNetwork>, families: &[Family], usual: Usual) -> Option<PerFamily<IpNetwork>> {
+    if !families.starts_with(&known.families()) {
+        return None;
+    }
+    let range = |family: &Family| known.of(*family).or_else(|| usual.of(*family).parse().ok());
+    PerFamily::new(&families.iter().map(range).collect::<Option<Vec<IpNetwork>>>()?).ok()
+}
+
 /// Ranges of Services and pods: where only one is given the other has the same families.
 pub fn ranges(services: Option<PerFamily<IpNetwork>>, pods: Option<PerFamily<IpNetwork>>) -> Result<(PerFamily<IpNetwork>, PerFamily<IpNetwork>)> {
     let families = services.or(pods).map_or_else(|| vec![Family::V4], |given| given.families());
-    let usual = |[v4, v6]: [&str; 2]| {
-        let text = |family: &Family| if *family == Family::V4 { v4 } else { v6 };
-        families.iter().map(text).collect::<Vec<_>>().join(",").parse().context("the default parses")
-    };
-    let services = services.map_or_else(|| usual(["10.96.0.0/16", "fd00:10:96::/112"]), Ok)?;
-    let pods = pods.map_or_else(|| usual(["10.244.0.0/16", "fd00:10:244::/56"]), Ok)?;
+    let usual = |usual: Usual| families.iter().map(|family| usual.of(*family)).collect::<Vec<_>>().join(",").parse().context("the default parses");
+    let services = services.map_or_else(|| usual(SERVICES), Ok)?;
+    let pods = pods.map_or_else(|| usual(PODS), Ok)?;
     ensure!(services.families() == pods.families(), "--service-cidr {services} and --pod-cidr {pods} must name the same families in the same order");
     for (services, pods) in services.iter().zip(pods.iter()) {
         check::ranges(services, pods)?;

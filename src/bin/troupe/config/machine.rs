@@ -50,16 +50,20 @@ fn default_node_ip(family: Family) -> Result<IpAddr> {
     }
 }
 
-fn first_interface_address(family: Family) -> Option<IpAddr> {
+/// All addresses of this machine's interfaces now; none when it does not tell.
+pub fn addresses() -> Vec<IpAddr> {
     let ip = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
     };
-    let mut found = nix::ifaddrs::getifaddrs().ok()?.filter_map(ip);
+    nix::ifaddrs::getifaddrs().map(|found| found.filter_map(ip).collect()).unwrap_or_default()
+}
+
+fn first_interface_address(family: Family) -> Option<IpAddr> {
     let usable = |ip: &IpAddr| match family {
         Family::V4 => ip.is_ipv4() && !ip.is_loopback(),
         Family::V6 => ip.is_ipv6() && is_unicast(*ip),
     };
-    found.find(usable)
+    addresses().into_iter().find(usable)
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ipnetwork::IpNetwork;
+use troupe_net::iptables::Family;
 
-use super::Settings;
+use super::{PerFamily, Settings, families};
 
 /// An audit log that is no file.
 const STANDARD_OUTPUT: &str = "-";
@@ -32,6 +34,8 @@ impl Settings {
             &mut self.manifests_dir,
             &mut self.kubelet_config,
             &mut self.kubelet_config_dir,
+            &mut self.image_credential_provider_config,
+            &mut self.image_credential_provider_bin_dir,
             &mut self.admission_control_config_file,
             &mut self.scheduler_config,
             &mut self.audit_policy_file,
@@ -48,6 +52,28 @@ impl Settings {
             *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
         }
         Ok(self)
+    }
+
+    /// These settings, and where they are silent the network of a cluster that had those `known`. Where ranges of Services alone are given, or
+    /// of pods, the others get their families, too.
+    pub fn or_network_of(self, known: &Settings) -> Settings {
+        let given = self.service_cidr.or(self.pod_cidr).map(|ranges| ranges.families());
+        let grown = |known: Option<PerFamily<IpNetwork>>, usual| match &given {
+            None => known,
+            Some(given) => families::grown(known?, given, usual),
+        };
+        let service_cidr = self.service_cidr.or_else(|| grown(known.service_cidr, families::SERVICES));
+        let pod_cidr = self.pod_cidr.or_else(|| grown(known.pod_cidr, families::PODS));
+        let size = |family: Family, known: Option<u8>| known.filter(|_| pod_cidr.is_some_and(|ranges| ranges.of(family).is_some()));
+        Settings {
+            service_cidr,
+            pod_cidr,
+            node_cidr_mask_size_ipv4: self.node_cidr_mask_size_ipv4.or_else(|| size(Family::V4, known.node_cidr_mask_size_ipv4)),
+            node_cidr_mask_size_ipv6: self.node_cidr_mask_size_ipv6.or_else(|| size(Family::V6, known.node_cidr_mask_size_ipv6)),
+            cni_conf_dir: self.cni_conf_dir.or_else(|| known.cni_conf_dir.clone()),
+            bridge: self.bridge.or_else(|| known.bridge.clone()),
+            ..self
+        }
     }
 
     /// These settings where they are set, else those of `fallback`.
@@ -95,11 +121,15 @@ impl Settings {
             kubelet_dir,
             pod_logs_dir,
             cni_conf_dir,
+            cni,
+            non_masquerade_cidrs,
             bridge,
             cgroup_parent,
             pod_max_pids,
             kubelet_config,
             kubelet_config_dir,
+            image_credential_provider_config,
+            image_credential_provider_bin_dir,
             eviction_hard,
             eviction_soft,
             eviction_soft_grace_period,

@@ -2,6 +2,7 @@
 
 mod api_settings;
 mod check;
+mod cni;
 mod effect;
 mod eviction;
 mod families;
@@ -13,6 +14,7 @@ mod resolve;
 mod settings;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -22,18 +24,23 @@ use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{node_ipam::ClusterRange, service_lb::Pool},
-    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
+    kubelet::{configuration::KubeletConfiguration, credentials::provider::ProviderFiles, image_collection::plan::ImagePolicy},
 };
 use troupe_api_server::audit::LogOptions;
-use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
+use troupe_net::{
+    cni::{BANDWIDTH, Network},
+    conntrack_settings::ConntrackSettings,
+    iptables::Family,
+};
 
 pub use self::{
     api_settings::ApiSettings,
+    cni::Cni,
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
     flags::flag_value,
-    machine::cni_bin_dir,
+    machine::{addresses as machine_addresses, cni_bin_dir},
     settings::Settings,
 };
 use crate::state::EtcdConfig;
@@ -92,6 +99,10 @@ pub struct Config {
     pub kubelet_dir: PathBuf,
     pub pod_logs_dir: PathBuf,
     pub cni_conf_dir: PathBuf,
+    /// Who makes the pods' network.
+    pub cni: Cni,
+    /// Networks that pods reach under their own addresses, beside those of pods.
+    pub non_masquerade_cidrs: Vec<IpNetwork>,
     pub bridge: String,
     pub cgroup_parent: String,
     pub pod_max_pids: Option<u32>,
@@ -101,6 +112,8 @@ pub struct Config {
     pub kubelet_config_dir: Option<PathBuf>,
     pub kubelet: KubeletConfiguration,
     pub image_policy: ImagePolicy,
+    /// Programs that know credentials for images, where there are some.
+    pub image_credential_providers: Option<ProviderFiles>,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,
     /// The configuration of admission plugins, where there is one.
@@ -115,6 +128,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The TCP ports at which the cluster's daemons listen on a node.
+    pub fn daemon_ports(&self) -> BTreeSet<u16> {
+        let told = [self.proxy_healthz_bind_address, self.proxy_metrics_bind_address].into_iter().flatten().map(|address| address.port());
+        told.chain([self.api_port, self.kubelet_port]).collect()
+    }
+
     /// The pid file of the running `troupe up`.
     pub fn pid_file(&self) -> PathBuf {
         self.run_dir.join("troupe.pid")
@@ -142,7 +161,8 @@ impl Config {
 
     /// The pod network of a node with the pods of `ranges`.
     pub fn pod_network(&self, ranges: Vec<IpNetwork>) -> Network {
-        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(ranges) }
+        let bandwidth = cni_bin_dir().join(BANDWIDTH).is_file();
+        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), bandwidth, ..Network::new(ranges) }
     }
 
     /// The layout of a containerd of our own.

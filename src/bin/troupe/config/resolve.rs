@@ -10,14 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
-    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
+    kubelet::{configuration::KubeletConfiguration, credentials::provider::ProviderFiles, image_collection::plan::ImagePolicy},
 };
 use troupe_api::auth::pki::LEAF_VALIDITY;
 use troupe_api_server::audit::LogOptions;
 use troupe_net::{conntrack_settings::ConntrackSettings, iptables::Family};
 
 use super::{
-    ApiSettings, AuditConfig, Config, EvictionConfig, OfFamily, Settings, check, every_address, families,
+    ApiSettings, AuditConfig, Cni, Config, EvictionConfig, OfFamily, Settings, check, cni, every_address, families,
     machine::{default_node_ips, host_name, installed_image_dir},
     settings::DEFAULT_FILE,
 };
@@ -107,6 +107,8 @@ impl Settings {
             kubelet_dir: path(settings.kubelet_dir, "/var/lib/kubelet"),
             pod_logs_dir: path(settings.pod_logs_dir, "/var/log/pods"),
             cni_conf_dir: path(settings.cni_conf_dir, "/etc/cni/net.d"),
+            cni: settings.cni.unwrap_or_default(),
+            non_masquerade_cidrs: cni::non_masquerade_cidrs(&settings.non_masquerade_cidrs.unwrap_or_default(), &of_cluster)?,
             bridge: settings.bridge.unwrap_or_else(|| "troupe0".into()),
             cgroup_parent: check::cgroup_parent(settings.cgroup_parent.as_deref().unwrap_or("kubepods"))?,
             pod_max_pids: pod_max_pids(settings.pod_max_pids.unwrap_or(4096))?,
@@ -115,6 +117,10 @@ impl Settings {
             kubelet_config_dir: settings.kubelet_config_dir,
             kubelet: KubeletConfiguration::default(),
             image_policy: image_policy(settings.image_gc_high_threshold, settings.image_gc_low_threshold, settings.minimum_image_ttl_duration)?,
+            image_credential_providers: settings
+                .image_credential_provider_config
+                .zip(settings.image_credential_provider_bin_dir)
+                .map(|(config, bin_dir)| ProviderFiles { config, bin_dir }),
             allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.unwrap_or_default(),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
             node_heartbeat: settings.node_heartbeat.map(Duration::from_secs),
@@ -182,6 +188,7 @@ impl Config {
     pub fn settings(&self) -> Settings {
         let log = self.audit.as_ref().and_then(|audit| audit.log.as_ref());
         let etcd = self.etcd.clone().unwrap_or_default();
+        let providers = self.image_credential_providers.as_ref();
         let others = Settings {
             data_dir: Some(self.data_dir.clone()),
             run_dir: Some(self.run_dir.clone()),
@@ -222,12 +229,17 @@ impl Config {
             kubelet_dir: Some(self.kubelet_dir.clone()),
             pod_logs_dir: Some(self.pod_logs_dir.clone()),
             cni_conf_dir: Some(self.cni_conf_dir.clone()),
+            // What was recorded before there was a choice says nothing of it.
+            cni: Some(self.cni).filter(|cni| *cni != Cni::default()),
+            non_masquerade_cidrs: Some(self.non_masquerade_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|all| !all.is_empty()),
             bridge: Some(self.bridge.clone()),
             cgroup_parent: Some(self.cgroup_parent.clone()),
             pod_max_pids: Some(self.pod_max_pids.map_or(-1, i64::from)),
             image_gc_high_threshold: Some(self.image_policy.high),
             image_gc_low_threshold: Some(self.image_policy.low),
             minimum_image_ttl_duration: Some(self.image_policy.least_age.as_secs()),
+            image_credential_provider_config: providers.map(|files| files.config.clone()),
+            image_credential_provider_bin_dir: providers.map(|files| files.bin_dir.clone()),
             allowed_unsafe_sysctls: Some(self.allowed_unsafe_sysctls.clone()).filter(|names| !names.is_empty()),
             manifests_dir: Some(self.manifests_dir.clone()),
             node_heartbeat: self.node_heartbeat.map(|heartbeat| heartbeat.as_secs()),
@@ -338,6 +350,7 @@ mod tests {
             "bindAddress" | "advertiseAddress" => json!("192.0.2.7"),
             "nodeIp" => json!("192.0.2.7,2001:db8::7"),
             "clusterDns" => json!("10.96.0.10"),
+            "cni" => json!("none"),
             "loadBalancerPool" => json!("192.0.2.0/28"),
             "proxyHealthzBindAddress" => json!("0.0.0.0:10256"),
             "proxyMetricsBindAddress" => json!("127.0.0.1:10249"),
@@ -373,7 +386,7 @@ mod tests {
             _ => json!("name"),
         };
         // What cannot be given together with others of these.
-        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig"];
+        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig", "nonMasqueradeCidrs"];
         let names = all.as_object().expect("an object").keys().filter(|name| !apart.contains(&name.as_str()));
         let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
         let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
@@ -381,6 +394,9 @@ mod tests {
         let left_out: Vec<&String> = given.keys().filter(|name| recorded.get(*name) != given.get(*name)).collect();
         assert!(left_out.is_empty(), "{left_out:?}");
         let history: Settings = serde_json::from_value(json!({"storeHistoryMegabytes": 7})).expect("settings");
+        let networks = vec!["192.0.2.0/24".to_owned()];
+        let own = Settings { non_masquerade_cidrs: Some(networks.clone()), ..Settings::default() };
+        assert_eq!(own.resolve().expect("resolves").settings().non_masquerade_cidrs, Some(networks));
         let structured: Settings = serde_json::from_value(json!({"authenticationConfig": "/p"})).expect("settings");
         assert_eq!(structured.resolve().expect("resolves").settings().authentication_config, Some("/p".into()));
         assert_eq!(history.resolve().expect("resolves").settings().store_history_megabytes, Some(7));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_api::schema::from_yaml;
 
-use super::PerFamily;
+use super::{Cni, PerFamily};
 
 /// The configuration file read when it exists and no other is named.
 pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
@@ -150,6 +150,12 @@ pub struct Settings {
     /// Where CNI configurations are kept [default: /etc/cni/net.d]
     #[arg(long)]
     pub cni_conf_dir: Option<PathBuf>,
+    /// Who makes the pods' network: this node, or somebody else, who puts a CNI configuration there [default: troupe]
+    #[arg(long)]
+    pub cni: Option<Cni>,
+    /// Networks that pods reach under their own addresses, beside those of pods: others see the node's address
+    #[arg(long, value_delimiter = ',')]
+    pub non_masquerade_cidrs: Option<Vec<String>>,
     /// Name of the pods' bridge [default: troupe0]
     #[arg(long)]
     pub bridge: Option<String>,
@@ -165,6 +171,12 @@ pub struct Settings {
     /// A folder of such files (*.conf), which are merged over that one in the order of their names
     #[arg(long)]
     pub kubelet_config_dir: Option<PathBuf>,
+    /// A kubelet.config.k8s.io/v1 CredentialProviderConfig, or a folder of them: programs that know credentials for images
+    #[arg(long)]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// Where those programs are
+    #[arg(long)]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// Below these amounts free of its memory and disks this node evicts pods; `none` for never
     /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
     #[arg(long, value_delimiter = ',')]

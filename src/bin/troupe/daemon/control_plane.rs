@@ -33,7 +33,9 @@ use troupe_api_server::{audit::AuditLog, http::HttpServerHandle};
 use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{
     config::{Config, Part, Settings, refuse_without_effect},
-    confinement, instance, memory, state,
+    confinement,
+    instance::{self, lasting::Lasting},
+    memory, state,
     up::{
         Doors, audit, cluster_info, configuration,
         control_plane::{self, Certificates, FrontDoorParts, Shown},
@@ -87,7 +89,9 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         crate::find(arguments.settings, arguments.config.as_deref(), crate::Otherwise::Nothing)?.config
     } else {
         refuse_without_effect(&arguments.settings, &parts)?;
-        arguments.settings.absolute()?.with_file(arguments.config.as_deref())?.resolve()?
+        let settings = arguments.settings.absolute()?.with_file(arguments.config.as_deref())?;
+        let lasting = Lasting::of(&settings, &parts)?;
+        lasting.with_dns(lasting.with_network(settings)?).resolve()?
     };
     let running = if safe { vec![Component::Apiserver] } else { components };
     if running.contains(&Component::Apiserver) {

@@ -24,6 +24,7 @@ use troupe_actors::{
     reachability::Reachability,
     runtime::{
         cache::Caches,
+        events::EventRecorder,
         host::UnitAddr,
         system::{System, TaskHandle},
     },
@@ -45,15 +46,23 @@ use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
 };
-use troupe_net::{cni::announce::HostPodAddresses, conntrack::HostConntrack, netlink::Netlink};
+use troupe_net::{
+    cni::{
+        announce::HostPodAddresses,
+        links::{NoPodLinks, PodLinks},
+    },
+    conntrack::HostConntrack,
+    netlink::Netlink,
+};
 
 use super::{Launch, Running, hollow, runtime};
 use crate::{
-    config::{Config, Part, PerFamily, Settings, refuse_without_effect},
+    config::{Cni, Config, Part, PerFamily, Settings, refuse_without_effect},
     confinement,
     instance::{
         self,
         claim::{self, Claimant},
+        lasting::Lasting,
     },
     join::{self, Invitation, NodeIdentity},
     memory,
@@ -122,8 +131,10 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     }
     let flags = arguments.settings.absolute()?;
     let kubeconfig = flags.kubeconfig.clone();
-    let (settings, kubelet) = flags.with_file(arguments.config.as_deref())?.with_kubelet_configuration()?;
-    let mut config = settings.resolve()?.with_kubelet(kubelet)?;
+    let settings = flags.with_file(arguments.config.as_deref())?;
+    let lasting = Lasting::of(&settings, &parts)?;
+    let (settings, kubelet) = lasting.with_network(settings)?.with_kubelet_configuration()?;
+    let mut config = lasting.with_dns(settings).resolve()?.with_kubelet(kubelet)?;
     let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
     if !standalone && invitation.is_none() && !kubeconfig.exists() {
         bail!(
@@ -276,6 +287,7 @@ pub struct Node {
     _kubelet: Kubelet,
     _proxy: Option<NodeProxy>,
     _network: TaskHandle,
+    _links: Option<TaskHandle>,
     _sweep: TaskHandle,
     _overlay: Vec<UnitAddr<Overlay>>,
     _reachability: Option<UnitAddr<Reachability>>,
@@ -296,13 +308,17 @@ impl Node {
             Some((_, caches)) => network::Range::Of(caches.cache(), ObjectKey::cluster(config.node_name.as_str())),
             None => network::Range::Fixed(config.pod_cidr.iter().map(first_range).collect()),
         };
-        let network = network::start(config, range, system);
+        let events = seat.api.as_ref().map(|(client, _)| EventRecorder::on_host(system, client, "pod-network", &config.node_name));
+        let network = network::start(config, range, events, system);
+        let is_ours = config.cni == Cni::Own;
+        let links = is_ours.then(|| network::pod_links(config));
+        let kept_links = links.clone().map(|links| network::start_links(links, system));
         let sweep = sweep::start(config, socket, system);
         let overlay = match &seat.api {
-            Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,
-            None => Vec::new(),
+            Some((_, caches)) if is_ours => network::start_overlay(config, &caches.cache(), system)?,
+            _ => Vec::new(),
         };
-        let reachability = seat.api.as_ref().map(|api| network::start_reachability(config, api, system)).transpose()?;
+        let reachability = seat.api.as_ref().filter(|_| is_ours).map(|api| network::start_reachability(config, api, system)).transpose()?;
         let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?;
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
@@ -311,7 +327,8 @@ impl Node {
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
         let gate = Arc::new(FreshGate::new(neighbours, pods, Arc::new(HostConntrack::new()), then));
-        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
+        let links = links.map_or_else(|| Arc::new(NoPodLinks) as Arc<dyn PodLinks>, |links| links as Arc<dyn PodLinks>);
+        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, links, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
         Ok(Node {
@@ -319,6 +336,7 @@ impl Node {
             _kubelet: kubelet,
             _proxy: proxy,
             _network: network,
+            _links: kept_links,
             _sweep: sweep,
             _overlay: overlay,
             _reachability: reachability,

@@ -15,7 +15,7 @@ use super::{
 use crate::config::{Config, Part, Settings, flag, takes};
 
 /// Settings that name things on the machine: as long as pods live they cannot change.
-const KEPT: [&str; 7] = ["runDir", "kubeletDir", "podLogsDir", "cniConfDir", "bridge", "cgroupParent", "containerRuntimeEndpoint"];
+const KEPT: [&str; 8] = ["runDir", "kubeletDir", "podLogsDir", "cniConfDir", "cni", "bridge", "cgroupParent", "containerRuntimeEndpoint"];
 
 /// Something in the way of an instance, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod claim;
 pub mod claims;
 pub mod find;
 pub mod kernel;
+pub mod lasting;
 pub mod marks;
 pub mod nodes;
 mod pid_file;

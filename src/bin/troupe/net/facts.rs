@@ -1,6 +1,6 @@
 //! What a cluster's API says, as far as it decides about connections. Pure.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -32,6 +32,10 @@ pub struct Facts {
     pub service_ranges: Vec<Value>,
     /// Where all pods have their addresses, a range of each family.
     pub cluster_ranges: Vec<IpNetwork>,
+    /// What pods reach under their own addresses, too.
+    pub non_masquerade_cidrs: Vec<IpNetwork>,
+    /// TCP ports at which the cluster's daemons listen on nodes.
+    pub daemons: Arc<BTreeSet<u16>>,
 }
 
 /// An address with who has it.
@@ -102,7 +106,7 @@ impl Facts {
         // No zone: proxies of nodes are not told theirs.
         let location = Location { node: node.to_owned(), zone: String::new() };
         let node_ip = self.addresses_of(node).into_iter().find(|ip| family.has(*ip));
-        Some(NodeView { location, node_ip, cluster_range: self.cluster_range(family)? })
+        Some(NodeView { location, node_ip, cluster_range: self.cluster_range(family)?, daemons: self.daemons.clone() })
     }
 
     /// What nodes plan from.

@@ -15,7 +15,7 @@ use troupe_actors::{
         base,
         layout::{Changes, Ledger},
         names,
-        plan::plan,
+        plan::plan_while,
         ranges,
     },
     rules::{
@@ -30,7 +30,7 @@ use troupe_net::{
 
 use super::{
     facts::{Facts, text},
-    services::{Served, Translated, claim},
+    services::{Served, Translated, claim, taken},
 };
 
 /// From a pod to a node's port, from there to an endpoint's node, and one more.
@@ -134,7 +134,7 @@ impl<'a> Nodes<'a> {
         let cluster = self.facts.cluster_range(family);
         let pods = self.facts.pod_ranges(node).into_iter().find(|range| family.has(range.ip()));
         if let (Some(cluster), Some(pods)) = (cluster, pods) {
-            rules.merge(podnet::rules(cluster, pods));
+            rules.merge(podnet::rules(cluster, pods, &self.facts.non_masquerade_cidrs));
         }
         let rules = Rc::new(rules);
         self.rules.insert(key, rules.clone());
@@ -144,8 +144,11 @@ impl<'a> Nodes<'a> {
     fn rules_of_services(&self, node: &str, family: Family) -> RuleSet {
         let mut changes = Changes::from([(ranges::owner(), Some(ranges::plan(self.range.as_ref(), family).rules))]);
         if let Some(view) = self.facts.view(node, family) {
-            let planned = |served: &Served| (served.key.clone(), Some(plan(&served.service, &served.slices, &view).rules));
-            changes.extend(self.services.iter().map(planned));
+            for (served, taken) in self.services.iter().zip(taken(&self.services, family)) {
+                // One that asks for too much has no rules.
+                let planned = plan_while(&served.service, &served.slices, &view, &taken, &|| true).unwrap_or_default();
+                changes.insert(served.key.clone(), Some(planned.rules));
+            }
         }
         let mut ledger = Ledger::new(base::rules(true, family), family);
         ledger.commit(&changes);

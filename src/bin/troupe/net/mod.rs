@@ -5,6 +5,8 @@ mod hops;
 mod path;
 mod services;
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -76,6 +78,8 @@ pub async fn run(command: NetCommand) -> Result<()> {
         cluster_policies: cluster_policies(&remote).await?,
         service_ranges: all("/apis/networking.k8s.io/v1/servicecidrs").await?,
         cluster_ranges: config.pod_cidr.all(),
+        non_masquerade_cidrs: config.non_masquerade_cidrs.clone(),
+        daemons: Arc::new(config.daemon_ports()),
     };
     for line in path::tell(&facts, &question)? {
         println!("{line}");

@@ -278,6 +278,7 @@ mod tests {
             cluster_policies: Vec::new(),
             service_ranges: vec![json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16", "fd00:10:96::/112"]}})],
             cluster_ranges: ["10.244.0.0/16", "fd00:10:244::/56"].map(|range| range.parse().expect("a range")).to_vec(),
+            ..Facts::default()
         }
     }
 
@@ -432,6 +433,15 @@ mod tests {
         }
         let told = ask(&facts, "pod/web", "service/db:sql");
         assert!(told.contains("leads to one of 2 endpoints, of 4 that are ready (the nearest by their hints)\nto pod d/10.244.0.6"), "{told}");
+    }
+
+    #[test]
+    fn who_has_an_address_that_several_claim_is_told() {
+        let mut facts = wide();
+        let spec = json!({"clusterIP": "10.96.0.8", "externalIPs": ["203.0.113.9"], "ports": [{"name": "sql", "port": 5432}]});
+        facts.services.insert(0, json!({"metadata": {"namespace": "d", "name": "a"}, "spec": spec}));
+        let told = ask(&facts, "pod/web", "203.0.113.9:5432");
+        assert!(told.contains("service d/db leads to one of 4 endpoints"), "it was given the address: {told}");
     }
 
     #[test]

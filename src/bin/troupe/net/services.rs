@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::Value;
 use troupe_actors::proxy::{
+    claims::{self, Claims},
     endpoints::{Backends, Choice, EndpointView},
     plan::NodeView,
-    service::{PortView, is_ours},
+    service::{PortView, Taken, is_ours},
 };
 use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::Family;
@@ -70,9 +71,25 @@ fn has_address(port: &PortView, ip: IpAddr) -> bool {
     port.cluster_ip == ip || port.external_ips.contains(&ip) || port.balancer_ips.contains(&ip)
 }
 
+/// What of each Service's addresses others have by a better right.
+pub fn taken(served: &[Served], family: Family) -> Vec<Taken> {
+    let claims = Claims::default();
+    for served in served {
+        claims.set(&served.key, claims::Claim::of(&served.service, family));
+    }
+    served.iter().map(|served| claims.taken(&served.key)).collect()
+}
+
 /// The port that takes packets to an address; `is_nodes` says that it is a node's.
 pub fn claim<'a>(served: &'a [Served], ip: IpAddr, port: u16, protocol: &str, is_nodes: bool) -> Option<Claim<'a>> {
-    let ports = served.iter().flat_map(|served| PortView::of(&served.service, Family::of(ip)).into_iter().map(move |view| (served, view)));
+    let family = Family::of(ip);
+    let ports = served.iter().zip(taken(served, family)).flat_map(|(served, taken)| {
+        let views = PortView::of(&served.service, family).into_iter();
+        views.map(move |mut view| {
+            view.leave(&taken);
+            (served, view)
+        })
+    });
     ports.filter(|(_, view)| view.protocol == protocol).find_map(|(served, view)| {
         let is_here = view.port == port && has_address(&view, ip);
         let door = match is_here {

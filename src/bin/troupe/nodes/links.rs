@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use troupe_net::{
     cleanup,
-    iptables::{ChainId, End, Family, HostIptables, Iptables, Observed, RuleSet, Table},
+    iptables::{ChainId, End, Family, HostIptables, RuleSet, Table},
     netns,
     node_links::NodeLinks,
 };
@@ -20,6 +20,7 @@ use crate::{
         kernel::NetworkNamespace,
         nodes::{Member, Nodes},
     },
+    up::network::{Checked, write_rules},
 };
 
 /// Nodes reach the outside under the address of this machine, and each other and all pods under their own.
@@ -30,20 +31,31 @@ const FORWARD: &str = "TROUPE-NODES-FORWARD";
 pub async fn ensure(config: &Config, nodes: &Nodes) -> Result<()> {
     let links = nodes.links(&config.instance);
     links.ensure_base().await.context("cannot join the nodes")?;
-    for pods in config.pod_cidr.iter() {
-        let range = match pods {
-            IpNetwork::V4(_) => nodes.range.into(),
-            IpNetwork::V6(_) => links.ipv6_range().into(),
-        };
-        let written = write_rules(&HostIptables::new().of(Family::of(pods.ip())), &rules(range, pods)).await;
-        written.context("cannot write the packet filter for the nodes")?;
-    }
+    keep_rules(config, nodes, &mut Checked::default()).await?;
     for (number, member) in &nodes.members {
         if !netns::exists(&links.namespace(*number)) {
             end_remains(member).await?;
         }
         links.ensure(*number).await.with_context(|| format!("cannot make the machine of the node {}", member.name))?;
     }
+    Ok(())
+}
+
+/// Brings the packet filter to what the nodes need.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub async fn keep_rules(config: &Config, nodes: &Nodes, checked: &mut Checked) -> Result<()> {
+    for pods in config.pod_cidr.iter() {
+        let range = match pods {
+            IpNetwork::V4(_) => nodes.range.into(),
+            IpNetwork::V6(_) => nodes.links(&config.instance).ipv6_range().into(),
+        };
+        let iptables = HostIptables::new().of(Family::of(pods.ip()));
+        let written = write_rules(&iptables, &rules(range, pods), is_ours, checked).await;
+        written.context("cannot write the packet filter for the nodes")?;
+    }
+    checked.end_round();
     Ok(())
 }
 
@@ -148,31 +160,16 @@ fn remove_links(network: Option<NetworkNamespace>, links: &NodeLinks, nodes: &No
     Ok(())
 }
 
-async fn observe(iptables: &HostIptables) -> Result<Observed> {
-    let mut observed = Observed::default();
-    for table in Table::ALL {
-        observed.read(&iptables.save(table).await?);
-    }
-    Ok(observed)
-}
-
 fn is_ours(id: &ChainId) -> bool {
     id.name == POSTROUTING || id.name == FORWARD
 }
 
-async fn write_rules(iptables: &HostIptables, rules: &RuleSet) -> Result<()> {
-    let patch = rules.reconcile(&observe(iptables).await?, is_ours);
-    if patch.is_empty() { Ok(()) } else { Ok(iptables.restore(patch.to_restore()).await?) }
-}
-
 async fn remove_rules() -> Result<()> {
+    let mut left = Vec::new();
     for iptables in cleanup::filters() {
-        let patch = cleanup::removal(&observe(&iptables).await?, is_ours);
-        if !patch.is_empty() {
-            iptables.restore(patch.to_restore()).await?;
-        }
+        left.extend(cleanup::remove_chains(&iptables, is_ours).await);
     }
-    Ok(())
+    left.into_iter().next().map_or(Ok(()), |first| Err(first.into()))
 }
 
 fn rules(range: IpNetwork, pods: IpNetwork) -> RuleSet {

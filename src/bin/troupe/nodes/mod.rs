@@ -25,15 +25,19 @@ use crate::{
         Record, claim,
         nodes::{Member, Nodes},
     },
+    up::network::Checked,
 };
 
 /// How often it is looked whether all run that should.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often their packet filter rules are checked although nothing changed: somebody may have flushed them.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// The nodes of a running cluster beside its own.
 pub struct Running {
     members: Vec<Member>,
     keeper: TaskHandle,
+    rules: TaskHandle,
 }
 
 /// Makes namespaces and links, and removes those of nodes that are no longer wanted. Nothing runs inside yet.
@@ -92,18 +96,31 @@ pub fn start(config: &Config, system: &System) -> Result<Running> {
     }
     let keeping = config.clone();
     let keeper = system.spawn_task("nodes", move || keep(keeping.clone()));
-    Ok(Running { members: nodes.members.into_values().collect(), keeper })
+    let (config, members) = (config.clone(), nodes.members.values().cloned().collect());
+    let rules = system.spawn_task("node-links", move || check(config.clone(), nodes.clone()));
+    Ok(Running { members, keeper, rules })
 }
 
 impl Running {
     /// Stops their daemons; their pods run on.
     pub async fn stop(self) {
-        drop(self.keeper);
+        drop((self.keeper, self.rules));
         let stopping = self.members.into_iter().map(|member| tokio::task::spawn_blocking(move || crate::instance::stop(&member.pid_file())));
         for stopped in stopping.collect::<Vec<_>>() {
             if let Ok(Err(error)) = stopped.await {
                 tracing::warn!(error = format!("{error:#}"), "a node's daemon does not end");
             }
+        }
+    }
+}
+
+/// Mends the packet filter rules of the nodes' links, for ever.
+async fn check(config: Config, nodes: Nodes) {
+    let mut checked = Checked::default();
+    loop {
+        tokio::time::sleep(CHECK).await;
+        if let Err(error) = links::keep_rules(&config, &nodes, &mut checked).await {
+            tracing::warn!(error = format!("{error:#}"), "the nodes' packet filter rules are not right, will retry");
         }
     }
 }

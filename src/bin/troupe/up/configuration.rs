@@ -62,6 +62,23 @@ mod tests {
     }
 
     #[test]
+    fn programs_that_know_credentials_must_be_there() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = place.path().join("providers.yaml");
+        let settings = |bin_dir: &str| Settings {
+            image_credential_provider_config: Some(file.clone()),
+            image_credential_provider_bin_dir: Some(bin_dir.into()),
+            ..Settings::default()
+        };
+        let text = "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders: [{name: sh, matchImages: ['*.example'], \
+            defaultCacheDuration: 1m, apiVersion: credentialprovider.kubelet.k8s.io/v1}]\n";
+        fs::write(&file, text).expect("writes");
+        check(&config(settings("/bin")), &[Part::Node].into()).expect("it is a program");
+        let missing = refused(settings(&place.path().display().to_string()), &[Part::Node]);
+        assert!(missing.contains("image credential providers: plugin binary executable") && missing.ends_with("did not exist"), "{missing}");
+    }
+
+    #[test]
     fn what_is_chosen_by_flags_must_be_there() {
         let whole = |settings| refused(settings, &Part::WHOLE);
         let gates = Settings { feature_gates: Some(vec!["Nope=true".into()]), ..Settings::default() };

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Error, Result};
 use troupe_actors::{
-    apiserver::{ApiServer, ApiServerOptions, Bootstrap, Trust},
+    apiserver::{ApiServer, ApiServerOptions, Bootstrap, Listening, Trust},
     insight::FrontDoor,
     runtime::system::System,
 };
@@ -37,7 +37,7 @@ use super::{
     Doors, doors,
     identity::{self, Outside},
 };
-use crate::config::Config;
+use crate::config::{Config, machine_addresses};
 
 /// The certificates of the control plane.
 pub struct Certificates {
@@ -190,6 +190,8 @@ pub async fn start_api(
     options.extensions_paused = safe;
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = config.service_cidr.all();
+    let ports = [config.api_port].into_iter().chain(config.component_port).collect();
+    options.listening = Listening { ports, addresses: Arc::new(machine_addresses) };
     features(config)?.publish();
     options.admission = admission(config)?;
     options.resources = resources(config)?;

@@ -8,8 +8,10 @@ use troupe_actors::{
     kubelet::{
         KubeletOptions,
         configuration::KubeletConfiguration,
+        credentials::provider::config::check_files,
         image_collection::plan::ImagePolicy,
         node::{NodeStatusOptions, Registration},
+        pull_records::Verification,
         pulls::PullPolicy,
         rotation::plan::LogPolicy,
         worker::backoff::BackoffPolicy,
@@ -19,7 +21,10 @@ use troupe_actors::{
 use troupe_api::meta::Quantity;
 use troupe_cri::resources::CpuTime;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    images::{DNS_IMAGE, PAUSE_IMAGE},
+};
 
 /// Takes the configuration in.
 ///
@@ -56,6 +61,9 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     let most_age = Some(kubelet.duration("imageMaximumGCAge")).filter(|age| !age.is_zero());
     options.image_policy = ImagePolicy { kept: kept_images, most_age, ..config.image_policy.clone() };
     options.pull_policy = pull_policy(kubelet);
+    options.pull_verification =
+        Verification { policy: kubelet.pull_verification().map_err(Error::msg)?, own: [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned).to_vec() };
+    options.credential_providers.clone_from(&config.image_credential_providers);
     options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
     options.log_policy = log_policy(kubelet)?;
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
@@ -75,6 +83,9 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let kubelet = &config.kubelet;
     kubelet.reserved().map(drop).map_err(Error::msg)?;
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
+    if let Some(files) = &config.image_credential_providers {
+        check_files(files).context("image credential providers")?;
+    }
     log_policy(kubelet).map(drop)
 }
 

@@ -35,7 +35,7 @@ use troupe_api_server::{
 
 use self::{preflight::report, progress::Progress, ready::Awaited};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Cni, Config, Part, Settings, refuse_without_effect},
     confinement,
     daemon::{
         Launch, Running,
@@ -43,7 +43,7 @@ use crate::{
         node::{Node, Seat},
         runtime, until_told, work_record,
     },
-    instance::{self, claim::Claimant},
+    instance::{self, claim::Claimant, lasting::Lasting},
     memory, nodes,
     nodes::{NodesArgs, Wanted},
 };
@@ -88,10 +88,13 @@ impl UpArgs {
         } else {
             // The file is about this machine, and all that runs there is this process.
             let mut settings = flags.absolute()?.with_file(file)?;
-            refuse_without_effect(&settings, &Part::WHOLE.into())?;
+            let parts = Part::WHOLE.into();
+            refuse_without_effect(&settings, &parts)?;
+            let lasting = Lasting::of(&settings, &parts)?;
+            settings = lasting.with_network(settings)?;
             wanted = Wanted::of(&self.nodes, &mut settings)?;
             let (settings, kubelet) = settings.with_kubelet_configuration()?;
-            settings.resolve()?.with_kubelet(kubelet)?
+            lasting.with_dns(settings).resolve()?.with_kubelet(kubelet)?
         };
         config.check_api_server()?;
         Ok((config, wanted))
@@ -248,11 +251,51 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
 /// The node of this process and those beside it, before any of them starts.
 async fn awaited(config: &Config, several: bool, api: &Arc<ApiServer>, system: &System) -> Result<(Awaited, Vec<Awaited>)> {
     let (client, now) = (node::admin_client(api), system.clock().now());
-    let own = Awaited::of(&client, &config.node_name, Some(now)).await?;
+    let of_others = config.cni == Cni::Others;
+    let own = Awaited::of(&client, &config.node_name, Some(now)).await?.with_network_of_others(of_others);
     let beside = if several { nodes::expected(config)? } else { Vec::new() };
     let mut neighbours = Vec::new();
     for (name, runs) in beside {
-        neighbours.push(Awaited::of(&client, &name, (!runs).then_some(now)).await?);
+        neighbours.push(Awaited::of(&client, &name, (!runs).then_some(now)).await?.with_network_of_others(of_others));
     }
     Ok((own, neighbours))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+    use crate::{
+        config::takes,
+        durable,
+        instance::{Daemon, NAME, Record},
+    };
+
+    fn configured(words: &[&str]) -> Result<Config> {
+        let given = UpArgs::augment_args(clap::Command::new("up")).try_get_matches_from([&["up"], words].concat())?;
+        Ok(UpArgs::from_arg_matches(&given)?.configure()?.0)
+    }
+
+    #[test]
+    fn a_cluster_of_both_families_starts_again_with_both_and_no_flag() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let (data, run) = (at("data"), at("run"));
+        let place = ["--data-dir", &data, "--run-dir", &run, "--node-name", "one", "--node-ip", "192.0.2.1,2001:db8::1"];
+        let first = configured(&[&place[..], &["--service-cidr", "10.90.0.0/16,fd00:90::/112", "--cluster-domain", "example.org"]].concat());
+        let first = first.expect("works");
+        let parts: BTreeSet<Part> = Part::WHOLE.into();
+        let mut record = Record::new(first.data_dir.clone(), first.run_dir.clone()).expect("makes");
+        let settings = first.settings().only(|setting| takes(&parts, setting));
+        record.daemons.insert(instance::UP.into(), Daemon { parts, settings });
+        durable::write(&first.data_dir.join(NAME), &serde_json::to_vec(&record).expect("encodes")).expect("writes");
+        std::fs::create_dir(crate::state::embedded_dir(&first)).expect("makes");
+
+        let again = configured(&place).expect("works");
+        assert_eq!((again.service_cidr, again.pod_cidr, again.cluster_dns), (first.service_cidr, first.pod_cidr, first.cluster_dns));
+        assert_eq!((again.cluster_domain.as_str(), again.kubelet.text("clusterDomain")), ("example.org", "example.org"));
+        let less = configured(&[&place[..], &["--service-cidr", "10.90.0.0/16"]].concat()).expect_err("refused").to_string();
+        assert!(less.starts_with("--service-cidr is 10.90.0.0/16, but this cluster was made with 10.90.0.0/16,fd00:90::/112"), "{less}");
+    }
 }

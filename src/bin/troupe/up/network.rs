@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use troupe_actors::{
     overlay::{Overlay, OverlayOptions},
     reachability::{Reachability, ReachabilityOptions},
@@ -18,20 +18,27 @@ use troupe_actors::{
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 use troupe_net::{
-    cni::{self, Outcome, bridge},
+    cleanup,
+    cni::{self, Outcome, bridge, links::HostPodLinks},
     echo::HostEcho,
-    iptables::{self, Family, HostIptables, Iptables, Observed, Table},
+    iptables::{self, ChainId, Family, HostIptables, Iptables, Observed, RuleSet, Table},
     overlay::{HostRouting, Routing},
     podnet,
 };
 
-use crate::config::Config;
+use crate::config::{Cni, Config};
 
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
+/// The same of the rules by which pods have their own addresses only.
+const CHECK_LINKS: Duration = Duration::from_secs(8);
 /// Where the packet filter has more than so many bytes of rules it is read whole, which takes a core for seconds, in one of so many checks only.
 const LARGE: usize = 1 << 20;
 const CHECKS_A_READING: u32 = 20;
+
+/// The reason of the event that tells of a range whose family this node does not serve, and in how many checks it is told once.
+pub const UNSERVED: &str = "PodRangeNotServed";
+const CHECKS_A_TELLING: u32 = 10;
 
 /// Where the node's ranges of pod addresses come from.
 #[derive(Clone)]
@@ -46,6 +53,8 @@ pub enum Range {
 struct PodNetwork {
     range: Range,
     config: Config,
+    /// A node without API server has nobody to tell.
+    events: Option<EventRecorder>,
 }
 
 /// Starts keeping the way to other nodes' pods.
@@ -79,14 +88,36 @@ pub fn start_reachability(config: &Config, (client, caches): &(Client, Caches), 
     Ok(Reachability::start(options, system))
 }
 
+/// The links of this node's pods.
+pub fn pod_links(config: &Config) -> Arc<HostPodLinks> {
+    Arc::new(HostPodLinks::new(config.pod_network(config.pod_cidr.all()), config.families(), config.cni_conf_dir.clone()))
+}
+
+/// Starts looking after them: who may send from which address. Each look asks the packet filter for three small things of each family.
+pub fn start_links(links: Arc<HostPodLinks>, system: &System) -> TaskHandle {
+    system.spawn_task("pod-links", move || keep_links(links.clone()))
+}
+
+async fn keep_links(links: Arc<HostPodLinks>) {
+    loop {
+        if let Err(error) = links.keep().await {
+            tracing::warn!(%error, "the links of pods are not all right, will retry");
+        }
+        tokio::time::sleep(CHECK_LINKS).await;
+    }
+}
+
 /// Starts keeping it.
-pub fn start(config: &Config, range: Range, system: &System) -> TaskHandle {
-    let network = PodNetwork { range, config: config.clone() };
+pub fn start(config: &Config, range: Range, events: Option<EventRecorder>, system: &System) -> TaskHandle {
+    let network = PodNetwork { range, config: config.clone(), events };
     system.spawn_task("network", move || network.clone().keep())
 }
 
 impl PodNetwork {
     async fn keep(self) {
+        if self.config.cni == Cni::Others {
+            return self.withdraw().await;
+        }
         let mut checked = Checked::default();
         loop {
             let Some(ranges) = self.ranges() else {
@@ -98,6 +129,29 @@ impl PodNetwork {
             }
             tokio::time::sleep(CHECK).await;
         }
+    }
+
+    /// Takes back what an earlier start wrote, when the network is somebody else's from now on.
+    async fn withdraw(&self) {
+        while let Err(error) = self.try_to_withdraw().await {
+            tracing::warn!(error = format!("{error:#}"), "the pod network of an earlier start is in the way of another, will retry");
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+
+    async fn try_to_withdraw(&self) -> Result<()> {
+        let network = self.config.pod_network(self.config.pod_cidr.all());
+        if cni::withdraw(&self.config.cni_conf_dir, &network).context("cannot remove the CNI configuration")? {
+            tracing::info!("removed the CNI configuration: the pod network is left to others");
+        }
+        for iptables in cleanup::filters() {
+            let observed = read(&iptables).await?.0;
+            let patch = cleanup::removal(&observed, podnet::is_ours);
+            if !patch.is_empty() {
+                iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+            }
+        }
+        Ok(())
     }
 
     fn ranges(&self) -> Option<Vec<IpNetwork>> {
@@ -116,6 +170,11 @@ impl PodNetwork {
 
     async fn apply(&self, ranges: Vec<IpNetwork>, checked: &mut Checked) -> Result<()> {
         let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
+        let (ranges, unserved) = divided(ranges, &self.config.families());
+        if !foreign && !unserved.is_empty() && checked.rounds.is_multiple_of(CHECKS_A_TELLING) {
+            self.tell(&unserved);
+        }
+        ensure!(!ranges.is_empty(), "the node has no range of a family that it was started with");
         if !foreign {
             bridge::prepare(&self.config.bridge, &ranges).await.context("cannot prepare the pods' bridge")?;
         }
@@ -126,16 +185,43 @@ impl PodNetwork {
         }
         for range in ranges {
             let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
-            write_rules(cluster, range, checked).await?;
+            let iptables = HostIptables::new().of(Family::of(range.ip()));
+            let rules = podnet::rules(cluster, range, &self.config.non_masquerade_cidrs);
+            write_rules(&iptables, &rules, podnet::is_ours, checked).await?;
         }
-        checked.rounds += 1;
+        checked.end_round();
         Ok(())
     }
+
+    fn tell(&self, unserved: &[IpNetwork]) {
+        let (name, message) = (self.config.node_name.clone(), unserved_message(unserved));
+        tracing::warn!(reason = UNSERVED, "{message}");
+        // Upstream's kubelet puts the name in the place of the uid, and describe finds a node's events by it.
+        let about = ObjectReference { kind: Some("Node".into()), name: Some(name.clone()), uid: Some(name), ..ObjectReference::default() };
+        if let Some(events) = &self.events {
+            events.warning(&about, UNSERVED, message);
+        }
+    }
+}
+
+/// The ranges of these families, and the others: no proxy, no way to other nodes and no network policy is there for those, and a pod with such an
+/// address would be open to everybody.
+fn divided(ranges: Vec<IpNetwork>, families: &[Family]) -> (Vec<IpNetwork>, Vec<IpNetwork>) {
+    ranges.into_iter().partition(|range| families.contains(&Family::of(range.ip())))
+}
+
+fn unserved_message(ranges: &[IpNetwork]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(IpNetwork::to_string).collect();
+    format!(
+        "the node has the range {} but was started without its family: new pods get no addresses of it, and network policies do not hold for pods that \
+         have some; start it with the cluster's --service-cidr and --pod-cidr",
+        ranges.join(", ")
+    )
 }
 
 /// What earlier checks of the packet filter found.
 #[derive(Default)]
-struct Checked {
+pub struct Checked {
     rounds: u32,
     /// It has, or had, very many rules.
     is_large: bool,
@@ -146,24 +232,74 @@ impl Checked {
     fn asks_only(&self) -> bool {
         self.is_large && !self.rounds.is_multiple_of(CHECKS_A_READING)
     }
+
+    /// All families have been looked at once more.
+    pub fn end_round(&mut self) {
+        self.rounds = self.rounds.wrapping_add(1);
+    }
 }
 
-/// Brings the packet filter to what one of the node's ranges needs.
-async fn write_rules(cluster: IpNetwork, range: IpNetwork, checked: &mut Checked) -> Result<()> {
-    let (iptables, rules) = (HostIptables::new().of(Family::of(range.ip())), podnet::rules(cluster, range));
-    if checked.asks_only() && iptables::stand(&iptables, &rules).await.context("cannot ask the packet filter")? {
-        return Ok(());
-    }
+/// What the packet filter has, and how many bytes that are.
+async fn read(iptables: &dyn Iptables) -> Result<(Observed, usize)> {
     let (mut observed, mut read) = (Observed::default(), 0);
     for table in Table::ALL {
         let text = iptables.save(table).await.context("cannot read the packet filter")?;
         observed.read(&text);
         read += text.len();
     }
-    checked.is_large |= read > LARGE;
-    let patch = rules.reconcile(&observed, podnet::is_ours);
+    Ok((observed, read))
+}
+
+/// Brings the packet filter to these rules.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub async fn write_rules(iptables: &dyn Iptables, rules: &RuleSet, ours: impl Fn(&ChainId) -> bool, checked: &mut Checked) -> Result<()> {
+    if checked.asks_only() && iptables::stand(iptables, rules).await.context("cannot ask the packet filter")? {
+        return Ok(());
+    }
+    let (observed, bytes) = read(iptables).await?;
+    checked.is_large |= bytes > LARGE;
+    let patch = rules.reconcile(&observed, ours);
     if !patch.is_empty() {
         iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_net::iptables::FakeIptables;
+
+    use super::*;
+
+    #[test]
+    fn pods_get_addresses_of_families_that_policies_hold_for_and_the_rest_is_told() {
+        let range = |text: &str| text.parse::<IpNetwork>().expect("a range");
+        let both = || vec![range("10.244.1.0/24"), range("fd00:10:244:1::/64")];
+        assert_eq!(divided(both(), &[Family::V6, Family::V4]), (both(), Vec::new()));
+        let (served, others) = divided(both(), &[Family::V4]);
+        assert_eq!(served, [range("10.244.1.0/24")]);
+        let told = unserved_message(&others);
+        assert!(told.contains("the range fd00:10:244:1::/64 but") && told.contains("network policies do not hold"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn flushed_rules_come_back_also_where_they_are_only_asked_for() {
+        let fake = FakeIptables::default();
+        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
+        for is_large in [false, true] {
+            let mut checked = Checked { rounds: 1, is_large };
+            assert_eq!(checked.asks_only(), is_large);
+            for _ in 0..2 {
+                fake.flush();
+                write_rules(&fake, &rules, podnet::is_ours, &mut checked).await.expect("writes");
+                assert!(iptables::stand(&fake, &rules).await.expect("tells"));
+                checked.end_round();
+            }
+            let before = fake.transactions().len();
+            write_rules(&fake, &rules, podnet::is_ours, &mut checked).await.expect("finds them");
+            assert_eq!(fake.transactions().len(), before);
+        }
+    }
 }

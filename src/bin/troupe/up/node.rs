@@ -46,7 +46,7 @@ use troupe_api_server::http::{
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{
     announce::HostLinkAddresses,
-    cni,
+    cni::{self, links::PodLinks},
     conntrack::HostConntrack,
     iptables::{Family, HostIptables, Iptables},
     overlay::TUNNELS,
@@ -58,7 +58,7 @@ use super::{
     kubelet, zpages,
 };
 use crate::{
-    config::{Config, Part},
+    config::{Cni, Config, Part},
     daemon::node::Seat,
     images::{self, DNS_IMAGE, PAUSE_IMAGE},
 };
@@ -82,6 +82,7 @@ pub async fn start_kubelet(
     api: Option<(Client, &Caches)>,
     listeners: Vec<SocketAddr>,
     gate: Arc<dyn PodGate>,
+    links: Arc<dyn PodLinks>,
     system: &System,
 ) -> Result<Kubelet> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
@@ -91,6 +92,7 @@ pub async fn start_kubelet(
     options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);
     options.gate = gate;
+    options.links = links;
     options.root_dir = config.kubelet_dir.clone();
     options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();
@@ -158,6 +160,7 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system:
         zone: String::new(),
         node_ips: config.node_ips.all(),
         cluster_cidrs: config.pod_cidr.all(),
+        daemons: Arc::new(config.daemon_ports()),
         localhost_node_ports: true,
         iptables: Arc::new(|family| Arc::new(HostIptables::new().of(family)) as Arc<dyn Iptables>),
         conntrack: Arc::new(HostConntrack::new()),
@@ -172,6 +175,10 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system:
 
 /// Starts enforcing network policies; `None` where the pod network is somebody else's, who does that too.
 pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, system: &System) -> Option<Vec<NetworkPolicies>> {
+    if config.cni == Cni::Others {
+        tracing::info!("the pod network is left to others, and so is enforcing network policies");
+        return None;
+    }
     if let Ok(Some(foreign)) = cni::foreign(&config.cni_conf_dir) {
         tracing::warn!(path = %foreign.display(), "another pod network is configured: enforcing network policies is left to it");
         return None;

@@ -18,6 +18,8 @@ use troupe_api_client::Client;
 const LOOK: Duration = Duration::from_millis(10);
 /// A node that was there before is waited for no longer: two of the times in which a lease is renewed.
 const AGAIN: Duration = Duration::from_secs(20);
+/// What a node says first whose runtime has no network for pods, whatever else it lacks.
+const NO_NETWORK: &str = "container runtime network not ready";
 
 /// A node that is to become Ready.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Awaited {
     renewed: Option<Timestamp>,
     /// When its daemon starts; `None` where that runs already: it writes its status when there is something new.
     begun: Option<Timestamp>,
+    /// Somebody else brings its network, often from within the cluster: it is waited for until it lacks nothing else.
+    of_others_network: bool,
 }
 
 impl Awaited {
@@ -36,11 +40,16 @@ impl Awaited {
     /// When the API server does not tell.
     pub async fn of(client: &Client, name: &str, begun: Option<Timestamp>) -> Result<Self> {
         let renewed = lease::renewed(client, name).await.with_context(|| format!("cannot read the lease of the node {name}"))?;
-        Ok(Awaited { name: name.to_owned(), renewed, begun })
+        Ok(Awaited { name: name.to_owned(), renewed, begun, of_others_network: false })
+    }
+
+    /// The same of a node whose pod network somebody else may bring.
+    pub fn with_network_of_others(self, of_others_network: bool) -> Self {
+        Awaited { of_others_network, ..self }
     }
 
     /// Waits until it is Ready. One that was there before is not waited for very long, as it may be unable to tell how it is (the store may be
-    /// full): why it does not count as Ready is the answer then.
+    /// full): why it does not count as Ready is the answer then. So is it where nothing but a network of others is missing.
     ///
     /// # Errors
     /// When a new one is not Ready after so long, with the reason.
@@ -53,18 +62,27 @@ impl Awaited {
             self.judge(node.as_deref(), lease.as_deref())
         };
         let ready = async {
-            while found().is_err() {
-                tokio::time::sleep(LOOK).await;
+            loop {
+                match found() {
+                    Ok(()) => break None,
+                    Err(why) if self.is_for_others(&why) => break Some(why),
+                    Err(_) => tokio::time::sleep(LOOK).await,
+                }
             }
         };
-        if tokio::time::timeout(patience, ready).await.is_ok() {
-            return Ok(None);
+        if let Ok(lacks) = tokio::time::timeout(patience, ready).await {
+            return Ok(lacks);
         }
         let Err(why) = found() else { return Ok(None) };
         if self.renewed.is_none() {
             bail!("the node {} is not Ready after {} s: {why}", self.name, patience.as_secs());
         }
         Ok(Some(why))
+    }
+
+    /// Whether nothing is missing but what others bring.
+    fn is_for_others(&self, why: &str) -> bool {
+        self.of_others_network && why.starts_with(NO_NETWORK)
     }
 
     /// Why it does not count as Ready, in words, by what the API has of it.
@@ -111,7 +129,7 @@ mod tests {
     }
 
     fn awaited(renewed: Option<i64>, begun: Option<i64>) -> Awaited {
-        Awaited { name: "one".into(), renewed: renewed.map(at), begun: begun.map(at) }
+        Awaited { name: "one".into(), renewed: renewed.map(at), begun: begun.map(at), of_others_network: false }
     }
 
     #[test]
@@ -122,6 +140,15 @@ mod tests {
         assert!(judged(&node("True", 80), 101).is_err_and(|why| why.contains("has not told how it is since this start")));
         assert_eq!(judged(&node("False", 101), 101), Err("as told".into()));
         assert_eq!(judged(&node("True", 100), 101), Ok(()));
+    }
+
+    #[test]
+    fn a_network_of_others_is_not_waited_for_and_whatever_else_is() {
+        let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
+        let others = awaited(None, None).with_network_of_others(true);
+        assert!(others.is_for_others(network) && !awaited(None, None).is_for_others(network));
+        assert!(!others.is_for_others(&format!("container runtime not ready: RuntimeReady=false reason:x message:y, {network}")));
+        assert!(!others.is_for_others("it has not registered"));
     }
 
     #[test]

@@ -35,11 +35,23 @@ pub fn explain(facts: &ServiceFacts) -> Report {
     reasons.extend(ports(facts));
     reasons.extend(left_out(facts));
     if spec["type"] == "LoadBalancer" && items(&facts.service["status"]["loadBalancer"]["ingress"]).next().is_none() {
-        let hint = "something outside has to give it one; its node ports work meanwhile";
-        reasons.push(Reason::new("it has no address of a load balancer").hint(hint));
+        reasons.push(without_address(facts));
     }
     let state = format!("{ready} of {} endpoints ready{}", all.len(), if reasons.is_empty() { ": nothing is wrong" } else { "" });
     Report { object, state, reasons, ..Report::default() }
+}
+
+/// Why it waits for the address of a load balancer: whoever gives them says it in an event, ours and cloud providers' alike.
+fn without_address(facts: &ServiceFacts) -> Reason {
+    const ERROR: &str = "Error syncing load balancer: failed to ensure load balancer: ";
+    let lacks = "it has no address of a load balancer";
+    let Some(event) = newest(&facts.events, &["SyncLoadBalancerFailed"]) else {
+        return Reason::new(lacks).hint("something outside has to give it one; its node ports work meanwhile");
+    };
+    let message = text(&event["message"]);
+    let by = [&event["source"]["component"], &event["reportingComponent"]].into_iter().map(text).find(|name| !name.is_empty());
+    let reason = Reason::new(format!("{lacks}; {} says", by.unwrap_or("somebody"))).quotes(message.strip_prefix(ERROR).unwrap_or(message));
+    reason.hint("its node ports work meanwhile")
 }
 
 /// What is wrong with the pods that it selects.
@@ -136,6 +148,26 @@ mod tests {
         let text = report.text();
         assert!(text.contains("no pod has the labels app=web,tier=front") && text.contains("pod web-1 has app=wep"), "{text}");
         assert!(!text.contains("pod db"), "{text}");
+    }
+
+    #[test]
+    fn a_load_balancer_without_an_address_says_what_stands_in_the_way() {
+        let mut facts = service(json!({"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}));
+        facts.slices = vec![json!({"endpoints": [{"conditions": {"ready": true}}]})];
+        let outside = explain(&facts).text();
+        assert!(outside.contains("something outside has to give it one"), "{outside}");
+        let failed = |why: &str, at: &str| {
+            let message = format!("Error syncing load balancer: failed to ensure load balancer: {why}");
+            json!({"reason": "SyncLoadBalancerFailed", "message": message, "lastTimestamp": at, "source": {"component": "service-controller"}})
+        };
+        facts.events = vec![
+            failed("the requested address 203.0.113.8 is the Service lb's", "2026-01-01T00:00:00Z"),
+            failed("the requested address 203.0.113.9 is not in the pool 192.0.2.0/28", "2026-01-01T00:01:00Z"),
+        ];
+        let told = explain(&facts).text();
+        assert!(told.contains("it has no address of a load balancer; service-controller says"), "{told}");
+        assert!(told.contains("| the requested address 203.0.113.9 is not in the pool 192.0.2.0/28"), "{told}");
+        assert!(!told.contains("something outside") && !told.contains("203.0.113.8"), "{told}");
     }
 
     #[test]

@@ -34,7 +34,12 @@ pub type Door = (IpAddr, String, Option<u16>);
 /// The node that all rules are of, at `ip`.
 fn node(ip: IpAddr) -> NodeView {
     let pods = if ip.is_ipv4() { "10.244.0.0/16" } else { "fd00:10:244::/48" };
-    NodeView { location: Location { node: "n1".into(), zone: "z1".into() }, node_ip: Some(ip), cluster_range: pods.parse().expect("a network") }
+    NodeView {
+        location: Location { node: "n1".into(), zone: "z1".into() },
+        node_ip: Some(ip),
+        cluster_range: pods.parse().expect("a network"),
+        daemons: Arc::default(),
+    }
 }
 
 /// An endpoint at `10.244.0.N` or `fd00:10:244::N` on this node, at `10.244.1.N` or `fd00:10:244:1::N` elsewhere: ready, draining, or not ready.

@@ -103,6 +103,12 @@ fn ports_of_other_pods_and_of_the_daemons_are_taken() {
         assert_eq!(rejected(&narrow, &[]).0, "NodePorts");
         assert_eq!(verdict(&wants(json!({"containerPort": port})), &[]), None, "a port of its own address");
     }
+    let beside_tunnel = Place { listeners: vec![super::super::listening::tunnel()], ..place(110, &json!([])) };
+    for (protocol, reason) in [("UDP", Some("NodePorts")), ("TCP", None)] {
+        let guest = wants(json!({"containerPort": 1, "hostPort": 8472, "protocol": protocol, "hostIP": "192.0.2.1"}));
+        let refused = fits(&guest, &[], &beside_tunnel).err().map(|rejection| rejection.reason);
+        assert_eq!(refused.as_deref(), reason);
+    }
     let on_host = pod("p", &json!({"hostNetwork": true, "containers": [{"name": "c", "ports": [{"containerPort": 6443, "hostPort": 6443}]}]}));
     assert_eq!(rejected(&fixed(on_host), &[]).0, "NodePorts");
 }

@@ -1,7 +1,9 @@
 //! Doing what was planned: calls of the runtime, files, mounts. No decisions.
 
+mod accounts;
 mod drivers;
 mod hooks;
+mod image;
 mod material;
 mod prepare;
 mod resize;
@@ -98,7 +100,7 @@ impl Step {
 
     fn sandbox_config(&self, attempt: u32) -> Result<proto::PodSandboxConfig, String> {
         let on_host = self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-        let hostname = if on_host { String::new() } else { resolv::hostname(&self.pod, &self.context.dns.domain).0 };
+        let hostname = if on_host { String::new() } else { resolv::hostname(&self.pod, &self.context.dns.domain)? };
         troupe_cri::sandbox::pod_sandbox_config(
             &self.pod,
             &SandboxInputs {

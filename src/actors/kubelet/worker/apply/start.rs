@@ -12,12 +12,13 @@ use troupe_cri::{
     names::{self, legacy_log_name},
     proto,
     resources::qos_class,
+    sandbox::limits_of_traffic,
     security::{ImageUser, verify_non_root},
 };
 
 use super::{
     super::{ephemeral, logs::forget_older},
-    NETWORK_NOT_READY, Step, StepFailure, VOLUMES_MISSING, hooks, material,
+    NETWORK_NOT_READY, Step, StepFailure, VOLUMES_MISSING, hooks, image, material,
 };
 use crate::{
     files::{Directory, blocking, place_and_name},
@@ -26,7 +27,6 @@ use crate::{
         device_plugins,
         env::{EnvInputs, References, environment, files, services::service_variables},
         events::Note,
-        images::{self, PullPolicy},
         lines,
         resize::PodAmounts,
         resolv,
@@ -49,8 +49,27 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
     let config = step.sandbox_config(attempt).map_err(failed)?;
     let handler = runtime_handler(step).await.map_err(failed)?;
     limit_pod(step).await.map_err(failed)?;
-    let outcome = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
-    outcome.map(drop).map_err(|error| failed(error.to_string()))
+    let made = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
+    let sandbox = made.map_err(|error| failed(error.to_string()))?;
+    if let Err(error) = step.context.links.connect(&sandbox).await {
+        // What has been set up halfway is not used; another one is made.
+        if let Err(error) = step.cri("StopPodSandbox", step.context.runtime.stop_pod_sandbox(&sandbox)).await {
+            tracing::warn!(%error, sandbox, "a sandbox without a link stays, and no container is started in it");
+        }
+        return Err(failed(error.to_string()));
+    }
+    note_unlimited(step);
+    Ok(())
+}
+
+/// Tells of limits that the pod asks for and this node's network does not set.
+fn note_unlimited(step: &Step) {
+    let Some(plugin) = step.context.links.lacks_limits().filter(|_| step.spec().host_network != Some(true)) else { return };
+    let asked: Vec<&str> = limits_of_traffic(&step.pod).map(|(name, _)| name).collect();
+    if !asked.is_empty() {
+        let message = format!("{} has no effect: this node lacks the CNI plugin {plugin}", asked.join(", "));
+        step.note(Note::warning("BandwidthUnlimited", message));
+    }
 }
 
 /// Limits the whole pod before anything runs in it.
@@ -86,11 +105,17 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     let sandbox = step.observed.ready_sandbox().ok_or_else(|| StepFailure::new("CreateContainerError", "the sandbox is not ready"))?.clone();
     let refused = |status: troupe_api::Status| StepFailure::new("CreateContainerConfigError", status.message);
     let references = material::references(&*step.context.cluster, &step.pod, Some(name)).await.map_err(refused)?;
-    let image = ensure_image(step, &container, &references, sandbox.attempt).await?;
+    let image = image::ensure(step, &container, &references, sandbox.attempt).await?;
     if step.cancel.is_cancelled() {
         return Err(StepFailure::new("ContainerCreating", "the pod stops"));
     }
     check_volumes(step).await?;
+    // The daemon may have ended before it got there.
+    step.context.links.connect(&sandbox.id).await.map_err(|error| {
+        let message = format!("the network of the pod is not set up: {error}");
+        step.note(Note::warning(NETWORK_NOT_READY, message.clone()));
+        StepFailure::new(NETWORK_NOT_READY, message)
+    })?;
     let is_new = !step.observed.containers.iter().any(|container| container.sandbox == sandbox.id);
     await_rules(step, &sandbox.ips, is_new).await?;
     let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
@@ -158,70 +183,6 @@ async fn post_start(step: &Step, container: &Container, id: &str, pod_ip: &str) 
         .await
         .map_err(|error| StepFailure::new("PostStartHookError", error))?;
     Err(StepFailure::new("PostStartHookError", message))
-}
-
-/// Makes the image present by the container's pull policy.
-async fn ensure_image(step: &Step, container: &Container, references: &References, sandbox_attempt: u32) -> Result<proto::Image, StepFailure> {
-    let wanted = container.image.as_deref().unwrap_or_default();
-    let fail = |reason: &str, message: String| {
-        step.note_container(&container.name, Note::warning(if reason == "ErrImageNeverPull" { reason } else { "Failed" }, message.clone()));
-        StepFailure::new(reason, message)
-    };
-    let name = images::canonical(wanted).map_err(|message| {
-        let message = format!("Failed to apply default image tag \"{wanted}\": {message}");
-        step.note_container(&container.name, Note::warning("InspectFailed", message.clone()));
-        StepFailure::new("InvalidImageName", message)
-    })?;
-    let runtime = &step.context.runtime;
-    let inspect = |error: troupe_cri::CriError| fail("ImageInspectError", format!("Failed to inspect image \"{wanted}\": {error}"));
-    let present = runtime.image_status(&name).await.map_err(inspect)?;
-    match (images::pull_policy(container), present) {
-        (PullPolicy::Never | PullPolicy::IfNotPresent, Some(image)) => {
-            let text = format!("Container image \"{wanted}\" already present on machine and can be accessed by the pod");
-            step.note_container(&container.name, Note::normal("Pulled", text));
-            return Ok(image);
-        }
-        (PullPolicy::Never, None) => {
-            let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
-            return Err(fail("ErrImageNeverPull", message));
-        }
-        _ => {}
-    }
-    step.note_container(&container.name, Note::normal("Pulling", format!("Pulling image \"{wanted}\"")));
-    let began = std::time::Instant::now();
-    let credentials = images::credentials(&name, &images::pull_secrets(&step.pod), references);
-    let sandbox_config = step.sandbox_config(sandbox_attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
-    let stops = || StepFailure::new("ContainerCreating", "the pod stops");
-    let admitted = tokio::select! {
-        biased;
-        admitted = step.context.pulls.admit() => admitted,
-        () = step.cancel.cancelled() => return Err(stops()),
-    };
-    let pulled = match admitted {
-        Err(why) => Err(why.to_owned()),
-        Ok((slot, waited)) => {
-            let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, sandbox_config));
-            let pulled = tokio::select! {
-                biased;
-                pulled = pull => pulled,
-                () = step.cancel.cancelled() => return Err(stops()),
-            };
-            drop(slot);
-            pulled.map(|_| waited).map_err(|error| error.to_string())
-        }
-    };
-    let waited = pulled.map_err(|error| {
-        step.note_container(&container.name, Note::warning("Failed", format!("Failed to pull image \"{wanted}\": {error}")));
-        step.note_container(&container.name, Note::warning("Failed", "Error: ErrImagePull"));
-        StepFailure::new("ErrImagePull", error)
-    })?;
-    let image = runtime.image_status(&name).await.map_err(inspect)?;
-    let image = image.ok_or_else(|| fail("ImageInspectError", format!("image \"{wanted}\" is gone after it was pulled")))?;
-    let whole = began.elapsed();
-    let (took, whole) = (whole.saturating_sub(waited).as_millis(), whole.as_millis());
-    let text = format!("Successfully pulled image \"{wanted}\" in {took}ms ({whole}ms including waiting). Image size: {} bytes.", image.size);
-    step.note_container(&container.name, Note::normal("Pulled", text));
-    Ok(image)
 }
 
 /// The container's config, with its files made and parts of volumes bound.

@@ -10,6 +10,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use troupe_api::{
@@ -30,9 +31,9 @@ use crate::{
     runtime::{
         cache::{Cache, Caches},
         metrics::CacheMetrics,
-        system::System,
+        system::{System, SystemOptions},
     },
-    simulation::simulate,
+    simulation::{simulate, simulate_with_clock},
 };
 
 /// A service whose first watches can be held back: they bring nothing more, and do not end.
@@ -76,10 +77,14 @@ impl ApiService for Withholding {
     }
 }
 
+/// A server on a store.
+async fn server(system: &System, store: &Arc<MemoryStore>) -> TestApi {
+    boot_with(ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(store.clone()) }).await
+}
+
 /// Caches that read through the service.
 async fn stage(system: &System) -> (TestApi, Arc<Withholding>, Caches) {
-    let options = ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
-    let api = boot_with(options).await;
+    let api = server(system, &Arc::new(MemoryStore::new())).await;
     let service = Arc::new(Withholding { inner: api.server.clone(), begun: AtomicUsize::new(0), withheld: watch::Sender::new(0) });
     let client = Client::new(service.clone(), api.user.clone(), "test");
     let caches = Caches::new(system.clone(), client);
@@ -160,4 +165,83 @@ async fn quiet(system: System) {
         let status = listed(&system, path).await;
         assert_eq!((&status["lagEpisodes"], &status["replacedWatches"], seconds(&status)), (&json!(0), &json!(0), 0.0), "{path}");
     }
+}
+
+/// Several servers of one store, one at a time.
+struct Servers {
+    /// Where watches begin. Those at another one end.
+    watched: watch::Sender<Arc<dyn ApiService>>,
+    /// Who is asked what watches were told.
+    asked: Mutex<Arc<dyn ApiService>>,
+}
+
+impl ApiService for Servers {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        self.watched.borrow().call(call)
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        let mut watched = self.watched.subscribe();
+        let watch = watched.borrow_and_update().watch(user, target, options, cause);
+        async move {
+            let moved = async move {
+                assert!(watched.changed().await.is_ok(), "the sender lives");
+            };
+            Ok(watch.await?.take_until(Box::pin(moved)).boxed())
+        }
+        .boxed()
+    }
+
+    fn announced(&self, resources: Vec<GroupResource>) -> BoxFuture<'static, Announced> {
+        self.asked.lock().announced(resources)
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.watched.borrow().registry()
+    }
+}
+
+#[test]
+fn caches_go_on_at_a_server_that_started_later_and_nothing_is_stuck() {
+    simulate_with_clock(1, |system, clock| async move {
+        let other = System::new(SystemOptions::local(2, clock)).expect("no threads are started");
+        another_server(system, other).await;
+    });
+}
+
+async fn another_server(system: System, other: System) {
+    let store = Arc::new(MemoryStore::new());
+    let first = server(&system, &store).await;
+    let service: Arc<dyn ApiService> = first.server.clone();
+    let servers = Arc::new(Servers { watched: watch::Sender::new(service.clone()), asked: Mutex::new(service) });
+    let caches = Caches::new(system.clone(), Client::new(servers.clone(), first.user.clone(), "test"));
+    let (maps, secrets): (Cache<ConfigMap>, Cache<Secret>) = (caches.cache(), caches.cache());
+    maps.synced().await;
+    secrets.synced().await;
+    let undisturbed = async |when: &str| {
+        for path in ["caches/ConfigMap", "caches/Secret"] {
+            let status = listed(&system, path).await;
+            assert_eq!((&status["lagEpisodes"], &status["replacedWatches"]), (&json!(0), &json!(0)), "{path} {when}");
+        }
+    };
+    for at in 0..5 {
+        config_map(&first, &format!("m{at}")).await;
+    }
+    // The revision of its load is newer than all that the quiet one was told of, and it has watches of its own to tell.
+    let second = server(&other, &store).await;
+    let there = Caches::new(other.clone(), second.client.clone());
+    let (there_maps, there_secrets): (Cache<ConfigMap>, Cache<Secret>) = (there.cache(), there.cache());
+    there_maps.synced().await;
+    there_secrets.synced().await;
+    *servers.asked.lock() = second.server.clone();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    undisturbed("while another server is asked").await;
+
+    servers.watched.send_replace(second.server.clone());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    undisturbed("after the first server went away").await;
+    let begun = Instant::now();
+    second.create(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "news", "namespace": "default"}})).await;
+    eventually("the quiet one hears of it", async || secrets.contains(&ObjectKey::new("default", "news"))).await;
+    assert!(begun.elapsed() <= Duration::from_secs(1), "it took {:?}", begun.elapsed());
 }

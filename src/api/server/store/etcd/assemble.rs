@@ -1,8 +1,8 @@
 //! etcd's watch responses as whole revisions, in order, none missing and none twice. Pure.
 //!
-//! A response may be a fragment: then its last revision may go on in the next. Where every key is watched, every revision
-//! has an event, so a missing number is a missing event (old etcds lose a deletion that is compacted while a watch is
-//! behind), and each event tells how far the watch is complete.
+//! A response may be a fragment: then its last revision may go on in the next. Every key is watched, so that every revision
+//! has an event, a missing number is a missing event (old etcds lose a deletion that is compacted while a watch is
+//! behind), and each event tells how far the watch is complete, also those of keys that are not delivered.
 
 use bytes::Bytes;
 use etcd_client::proto::{PbEvent, PbWatchResponse};
@@ -32,9 +32,8 @@ pub struct Batch {
 
 /// Puts one watch's responses together, over any number of connections.
 pub struct Assembler {
+    /// What is delivered: changes of keys with this prefix.
     prefix: Bytes,
-    /// Whether every key is watched, not only those with the prefix.
-    every_key: bool,
     /// Everything up to here is delivered, or was never wanted.
     seen: Revision,
     /// Events of the revision behind `seen` that may go on in the next fragment.
@@ -43,8 +42,8 @@ pub struct Assembler {
 
 impl Assembler {
     /// For a watch of changes behind `seen`.
-    pub fn new(prefix: Bytes, every_key: bool, seen: Revision) -> Self {
-        Assembler { prefix, every_key, seen, unfinished: Vec::new() }
+    pub fn new(prefix: Bytes, seen: Revision) -> Self {
+        Assembler { prefix, seen, unfinished: Vec::new() }
     }
 
     /// Where a connection must begin: at what was seen last. etcd then tells if that is compacted; beginning behind it,
@@ -79,20 +78,20 @@ impl Assembler {
             }
             batch.events.extend(self.event(event, at)?);
         }
-        batch.complete = (self.every_key && self.seen > before).then_some(self.seen);
+        batch.complete = (self.seen > before).then_some(self.seen);
         Ok(batch)
     }
 
     fn move_on(&mut self, at: Revision) -> Result<(), Gap> {
         // Revision 1 is the empty store, which no event made.
-        if self.every_key && at > self.seen.max(Revision(1)).next() {
+        if at > self.seen.max(Revision(1)).next() {
             return Err(Gap { after: self.seen, at });
         }
         self.seen = at;
         Ok(())
     }
 
-    /// An event in our form; `None` where its key is not watched.
+    /// An event in our form; `None` where its key is not one of those that are delivered.
     fn event(&self, event: PbEvent, at: Revision) -> Result<Option<StoreEvent>, Gap> {
         // The version before is missing where it is compacted already.
         let gap = Gap { after: self.seen, at };
@@ -139,7 +138,7 @@ mod tests {
     }
 
     fn all(seen: u64) -> Assembler {
-        Assembler::new("/registry/".into(), true, Revision(seen))
+        Assembler::new("/registry/".into(), Revision(seen))
     }
 
     fn revisions(batch: &Batch) -> Vec<u64> {
@@ -194,10 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn watches_of_fewer_keys_have_holes_and_tell_no_progress() {
-        let mut watch = Assembler::new("/registry/pods/".into(), false, Revision(4));
-        let batch = watch.take(response(vec![put("/registry/pods/a", 9)], false)).expect("holes are normal");
-        assert_eq!((revisions(&batch), batch.complete), (vec![9], None));
+    fn a_watch_of_few_keys_knows_how_far_it_is_by_all_others() {
+        let mut watch = Assembler::new("/registry/pods/".into(), Revision(4));
+        let batch = watch.take(response(vec![put("/registry/nodes/a", 5), put("/registry/nodes/b", 6)], false)).expect("no gap");
+        assert_eq!((revisions(&batch), batch.complete), (vec![], Some(Revision(6))));
+        let batch = watch.take(response(vec![put("/registry/nodes/a", 7), put("/registry/pods/a", 8)], false)).expect("no gap");
+        assert_eq!((revisions(&batch), batch.complete), (vec![8], Some(Revision(8))));
     }
 
     #[test]

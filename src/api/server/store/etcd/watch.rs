@@ -3,8 +3,9 @@
 //! In: etcd's responses, put together by [`Assembler`]. Out: batches of whole revisions. A watcher that lags by more than
 //! a bounded number of changes gets [`WatchMessage::Ended`] and resumes from what it saw last.
 //!
-//! A watch of everything the API stores watches every key there is: then each event tells how far it is complete, and
-//! nothing depends on etcd's progress notifications, which older versions send too early.
+//! Every watch is one of every key there is, whatever it delivers: then each event tells how far it is complete, also where
+//! nothing happens to the keys that are wanted, and nothing depends on etcd's progress notifications, which older versions
+//! send too early. Besides the one that feeds the caches there are only those that catch up, which are short.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use super::{
     members::Members,
     txn::{revision, signed},
 };
-use crate::store::{StoreEvent, WatchMessage, keys, prefix_end, watchers::Outlet};
+use crate::store::{StoreEvent, WatchMessage, watchers::Outlet};
 
 /// Batches a watcher may have before it; a batch holds what came while the last slot was taken.
 const QUEUE: usize = 4;
@@ -31,6 +32,8 @@ const MAX_PENDING_BYTES: usize = 64 << 20;
 const CONNECT: Duration = Duration::from_secs(2);
 const BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// A zero byte is the least key, and as an end it means no end.
+const ZERO: &[u8] = &[0];
 
 /// Why a connection was left.
 enum Break {
@@ -47,10 +50,9 @@ enum Break {
 /// Begins a watch of the keys with `prefix` behind `seen`. `runtime` carries it.
 pub fn start(runtime: &tokio::runtime::Handle, members: Arc<Members>, prefix: Bytes, seen: Revision) -> mpsc::Receiver<WatchMessage> {
     let (outlet, receiver) = Outlet::with_room(prefix.clone(), QUEUE);
-    let every_key = keys::ROOT.as_bytes().starts_with(&prefix);
     let changes = members.changes();
-    let assembler = Assembler::new(prefix, every_key, seen);
-    let task = Watch { members, changes, every_key, assembler, outlet, pending: Pending::default() };
+    let assembler = Assembler::new(prefix, seen);
+    let task = Watch { members, changes, assembler, outlet, pending: Pending::default() };
     runtime.spawn(task.run());
     receiver
 }
@@ -58,7 +60,6 @@ pub fn start(runtime: &tokio::runtime::Handle, members: Arc<Members>, prefix: By
 struct Watch {
     members: Arc<Members>,
     changes: watch::Receiver<usize>,
-    every_key: bool,
     assembler: Assembler,
     outlet: Outlet,
     pending: Pending,
@@ -153,15 +154,9 @@ impl Watch {
 
     async fn connect(&mut self, turn: usize) -> Result<WatchStream, etcd_client::Error> {
         let member = self.members.at(turn);
-        let mut options =
-            WatchOptions::new().with_prev_key().with_fragment().with_progress_notify().with_start_revision(signed(self.assembler.resume_at()));
-        // A zero byte is the least key, and as an end it means no end.
-        let (start, end) = match self.every_key {
-            true => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
-            false => (self.outlet.prefix().clone(), prefix_end(self.outlet.prefix())),
-        };
-        options = options.with_range(&*end);
-        member.watch.clone().watch(&*start, Some(options)).await
+        let start = signed(self.assembler.resume_at());
+        let options = WatchOptions::new().with_prev_key().with_fragment().with_progress_notify().with_start_revision(start).with_range(ZERO);
+        member.watch.clone().watch(ZERO, Some(options)).await
     }
 
     /// Takes a response in; the end of the watch where it means that.

@@ -7,7 +7,10 @@ use troupe_net::{
 };
 
 use super::Finding;
-use crate::{config::Config, instance::Record};
+use crate::{
+    config::{Cni, Config},
+    instance::Record,
+};
 
 /// The chain that every service proxy of Kubernetes begins with.
 const PROXY_CHAIN: &str = "KUBE-SERVICES";
@@ -23,7 +26,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         .build()
         .map(|runtime| runtime.block_on(Facts::gather(&config.cni_conf_dir, &HostIptables::new(), &config.families())));
     match gathered {
-        Ok(facts) => findings.extend(judge(facts)),
+        Ok(facts) => findings.extend(judge(Facts { left_to_others: config.cni == Cni::Others, ..facts })),
         Err(error) => findings.push(Finding::warning(format!("the machine's network could not be looked at: {error}"), "")),
     }
     findings
