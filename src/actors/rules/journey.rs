@@ -88,8 +88,8 @@ fn travel(walk: &mut Walk<'_>) -> Result<Fate, SimulationError> {
         walk.chain(table, chain)?;
     }
     let is_taken_in = walk.passing.is_nodes(walk.passing.packet.destination);
-    let leaves = if is_own { SENT } else { &[] };
-    let arrives = match (is_own, is_taken_in) {
+    let leaves: &[Hook] = if is_own { SENT } else { &[] };
+    let arrives: &[Hook] = match (is_own, is_taken_in) {
         (_, true) => TAKEN_IN,
         (true, false) => &[],
         (false, false) => FORWARDED,
