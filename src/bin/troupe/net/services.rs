@@ -46,7 +46,7 @@ impl Served {
     pub fn of(service: &Value, facts: &Facts) -> Option<Self> {
         let (namespace, name) = (text(&service["metadata"]["namespace"]), text(&service["metadata"]["name"]));
         let mut slices: Vec<&Value> = facts.slices.iter().filter(|slice| is_of(slice, namespace, name)).collect();
-        slices.sort_by_key(|slice| text(&slice["metadata"]["name"]));
+        slices.sort_by(|one, other| text(&one["metadata"]["name"]).cmp(text(&other["metadata"]["name"])));
         let slices = slices.into_iter().flat_map(|slice| read(std::slice::from_ref(slice))).map(Arc::new).collect();
         Some(Served { key: ObjectKey::new(namespace, name), service: serde_json::from_value(service.clone()).ok()?, slices })
     }
