@@ -1,12 +1,14 @@
 //! Connection tracking: UDP flows that still go to endpoints which have left are forgotten, so that the next
 //! datagram is translated anew. TCP needs nothing of the kind: its connections end by themselves.
+//!
+//! Whoever gets an address that somebody else had must not get his connections, of any protocol: they were allowed once, and are not judged again.
 
 use std::{net::IpAddr, path::PathBuf, process::Stdio};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::{iptables::Family, netns};
+use crate::{conntrack_entries, iptables::Family, netns};
 
 /// Flows to forget: those that came for `destination` and, when `endpoint` is given, were translated to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +63,8 @@ pub enum ConntrackError {
     Start(#[source] std::io::Error),
     #[error("conntrack failed: {0}")]
     Failed(String),
+    #[error("the connections of an address could not be removed: {0}")]
+    Remove(std::io::Error),
 }
 
 /// The connection table.
@@ -68,6 +72,9 @@ pub enum ConntrackError {
 pub trait Conntrack: Send + Sync + 'static {
     /// Forgets flows; having none to forget is success.
     async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError>;
+
+    /// Forgets every connection from or to these addresses, as it began or as it was translated; having none to forget is success.
+    async fn forget_addresses(&self, addresses: &[IpAddr]) -> Result<(), ConntrackError>;
 }
 
 /// The kernel's table, through the `conntrack` tool.
@@ -105,17 +112,34 @@ impl Conntrack for HostConntrack {
         }
         Err(ConntrackError::Failed(stderr.trim().to_owned()))
     }
+
+    async fn forget_addresses(&self, addresses: &[IpAddr]) -> Result<(), ConntrackError> {
+        let (addresses, namespace) = (addresses.to_vec(), self.namespace.clone());
+        let remove = move || conntrack_entries::remove(&addresses);
+        let task = tokio::task::spawn_blocking(move || match namespace {
+            None => remove(),
+            Some(path) => netns::run(&path, remove).and_then(|removed| removed),
+        });
+        let removed = task.await.map_err(|error| ConntrackError::Remove(error.into()))?.map_err(ConntrackError::Remove)?;
+        tracing::debug!(removed, "forgot the connections of addresses");
+        Ok(())
+    }
 }
 
 /// Remembers what it was asked to forget.
 #[derive(Debug, Default)]
 pub struct FakeConntrack {
     forgotten: Mutex<Vec<StaleFlows>>,
+    addresses: Mutex<Vec<IpAddr>>,
 }
 
 impl FakeConntrack {
     pub fn forgotten(&self) -> Vec<StaleFlows> {
         self.forgotten.lock().clone()
+    }
+
+    pub fn forgotten_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.lock().clone()
     }
 }
 
@@ -123,6 +147,11 @@ impl FakeConntrack {
 impl Conntrack for FakeConntrack {
     async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError> {
         self.forgotten.lock().push(flows.clone());
+        Ok(())
+    }
+
+    async fn forget_addresses(&self, addresses: &[IpAddr]) -> Result<(), ConntrackError> {
+        self.addresses.lock().extend(addresses);
         Ok(())
     }
 }

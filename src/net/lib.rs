@@ -7,6 +7,7 @@ pub mod announce;
 pub mod cleanup;
 pub mod cni;
 pub mod conntrack;
+mod conntrack_entries;
 pub mod conntrack_settings;
 pub mod dns;
 pub mod echo;

@@ -1,6 +1,6 @@
 //! The units and their rules against the kernel, in network namespaces of their own. Needs root, as the project's tests do.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::UdpSocket, process::Command, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_net::{
@@ -8,6 +8,7 @@ use troupe_net::{
         Network,
         announce::{HostPodAddresses, PodAddresses},
     },
+    conntrack::{Conntrack, HostConntrack},
     iptables::{Family, IpSets, Iptables, Observed, Patch},
     neighbours::Neighbours,
     netlink::Netlink,
@@ -313,6 +314,69 @@ fn who_had_an_address_is_forgotten_when_it_is_given_out_again() {
     };
     netns::run(&node, forget).expect("the namespace exists").expect("is forgotten");
     assert_eq!(ask_tcp(&fixture.node, "10.244.0.5:80").as_deref(), Ok("pod"));
+}
+
+/// The entries of a node's connection table that tell an address.
+fn tracked(node: &Namespace, address: &str) -> usize {
+    let list = |family: &str| node.run(|| Command::new("conntrack").args(["-L", "-f", family]).output().expect("lists").stdout);
+    let text = ["ipv4", "ipv6"].map(|family| String::from_utf8(list(family)).expect("is text")).concat();
+    text.lines().filter(|line| line.split_whitespace().any(|word| word.split_once('=').is_some_and(|(_, value)| value == address))).count()
+}
+
+/// Sends one more datagram of a stream.
+fn stream(socket: &UdpSocket) -> io::Result<usize> {
+    socket.send(b"hello")?;
+    socket.recv(&mut [0; 64])
+}
+
+#[tokio::test]
+async fn a_stream_to_whoever_had_an_address_is_judged_anew() {
+    let fixture = Fixture::new(&[5, 6]);
+    let (node, pods) = (&fixture.node, fixture.pods.as_slice());
+    let name = node.name();
+    sh(&format!("ip -n {name} -6 addr add fd00:10:244::1/64 dev br0 nodad && ip -n {} -6 addr add fd00:10:244::5/64 dev eth0 nodad", pods[0].name()));
+    // Both families are tracked, and a Service leads to the first pod.
+    node.run(|| {
+        sh("iptables -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT && ip6tables -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT && \
+            iptables -t nat -A OUTPUT -d 10.96.0.9/32 -p tcp -j DNAT --to-destination 10.244.0.5:80");
+    });
+    pods.iter().for_each(|pod| serve_udp(pod, 53, "u"));
+    serve_tcp(&pods[0], 80, "t");
+    let ipv6 = pods[0].run(|| UdpSocket::bind("[fd00:10:244::5]:53").expect("binds"));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((count, from)) = ipv6.recv_from(&mut buffer) {
+            // Who asked may have gone.
+            let _ = ipv6.send_to(&buffer[..count], from);
+        }
+    });
+    let streams = [("0.0.0.0:0", "10.244.0.5:53"), ("[::]:0", "[fd00:10:244::5]:53")].map(|(from, to)| {
+        let socket = node.run(|| UdpSocket::bind(from).expect("binds"));
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("sets");
+        socket.connect(to).expect("connects");
+        stream(&socket).expect("is answered");
+        socket
+    });
+    assert_eq!(ask_tcp(node, "10.96.0.9:80").as_deref(), Ok("t"));
+    assert_eq!(ask_udp(node, "10.244.0.6:53").as_deref(), Ok("u"));
+    // Nobody may any more, and who did may go on.
+    node.run(|| sh("iptables -A OUTPUT -d 10.244.0.5/32 -j DROP && ip6tables -A OUTPUT -d fd00:10:244::5/128 -j DROP"));
+    for socket in &streams {
+        stream(socket).expect("is established");
+    }
+    assert_eq!((tracked(node, "10.96.0.9"), tracked(node, "fd00:10:244::5")), (1, 1));
+
+    let ips = ["10.244.0.5", "fd00:10:244::5"].map(|ip| ip.parse::<std::net::IpAddr>().expect("an address"));
+    let conntrack = HostConntrack::within(node.path());
+    conntrack.forget_addresses(&ips).await.expect("forgets");
+    for address in ["10.244.0.5", "10.96.0.9", "fd00:10:244::5"] {
+        assert_eq!(tracked(node, address), 0, "{address}");
+    }
+    assert_eq!(tracked(node, "10.244.0.6"), 1, "nobody else's");
+    for socket in &streams {
+        stream(socket).expect_err("is judged anew");
+    }
+    conntrack.forget_addresses(&ips).await.expect("has nothing to forget");
 }
 
 /// A pod's neighbours send to the pod that has an address, not to the one that had it.

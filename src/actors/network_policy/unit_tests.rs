@@ -173,7 +173,7 @@ impl Stage {
 
     pub async fn admit(&self, name: &str, labels: Value, ip: &str) -> Result<(), String> {
         let pod: Pod = serde_json::from_value(pod(name, labels, "")).expect("a pod");
-        self.gate.admit(&pod, &[ip.to_owned()]).await
+        self.gate.admit(&pod, &[ip.to_owned()], true).await
     }
 
     /// How often the unit of a pod has planned.

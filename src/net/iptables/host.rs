@@ -4,13 +4,17 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::LazyLock,
     thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
 
-use super::{Family, IpSets, Iptables, IptablesError, Table};
+use super::{
+    Family, IpSets, Iptables, IptablesError, Table,
+    turns::{Turns, Urgency},
+};
 use crate::netns;
 
 /// Runs the iptables tools in this process's network namespace, or in a given one.
@@ -18,7 +22,11 @@ use crate::netns;
 pub struct HostIptables {
     namespace: Option<PathBuf>,
     family: Family,
+    urgency: Urgency,
 }
+
+/// The kernel takes one transaction at a time, whatever its table and family; with nftables, one that others came before begins anew.
+static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
 
 impl HostIptables {
     pub fn new() -> Self {
@@ -34,6 +42,12 @@ impl HostIptables {
     #[must_use]
     pub fn of(self, family: Family) -> Self {
         HostIptables { family, ..self }
+    }
+
+    /// Lets its transactions go before those of this process's others.
+    #[must_use]
+    pub fn urgent(self) -> Self {
+        HostIptables { urgency: Urgency::Urgent, ..self }
     }
 
     /// Runs blocking work on a thread of its own, inside the namespace.
@@ -53,6 +67,7 @@ impl HostIptables {
 impl Iptables for HostIptables {
     async fn restore(&self, text: String) -> Result<(), IptablesError> {
         let program = self.names().restore;
+        let _turn = TURNS.take(self.urgency).await;
         self.run(move || feed(program, &["-w", "5", "--noflush"], &text)).await
     }
 

@@ -13,6 +13,7 @@ mod ruleset;
 mod saved;
 mod set_steps;
 mod sets;
+mod turns;
 
 use async_trait::async_trait;
 

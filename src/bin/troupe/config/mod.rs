@@ -14,6 +14,7 @@ mod resolve;
 mod settings;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -127,6 +128,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The TCP ports at which the cluster's daemons listen on a node.
+    pub fn daemon_ports(&self) -> BTreeSet<u16> {
+        let told = [self.proxy_healthz_bind_address, self.proxy_metrics_bind_address].into_iter().flatten().map(|address| address.port());
+        told.chain([self.api_port, self.kubelet_port]).collect()
+    }
+
     /// The pid file of the running `troupe up`.
     pub fn pid_file(&self) -> PathBuf {
         self.run_dir.join("troupe.pid")

@@ -51,6 +51,7 @@ use troupe_net::{
         announce::HostPodAddresses,
         links::{NoPodLinks, PodLinks},
     },
+    conntrack::HostConntrack,
     netlink::Netlink,
 };
 
@@ -325,7 +326,7 @@ impl Node {
         let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, gates);
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
-        let gate = Arc::new(FreshGate { neighbours, pods, then });
+        let gate = Arc::new(FreshGate::new(neighbours, pods, Arc::new(HostConntrack::new()), then));
         let links = links.map_or_else(|| Arc::new(NoPodLinks) as Arc<dyn PodLinks>, |links| links as Arc<dyn PodLinks>);
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, links, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;

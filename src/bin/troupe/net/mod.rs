@@ -1,13 +1,18 @@
 //! `troupe net`: what becomes of packets between two ends of the cluster.
 
+mod facts;
+mod hops;
 mod path;
+mod services;
+
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use troupe_api_server::http::streaming::escaped;
 
-use self::path::{Facts, Question};
+use self::{facts::Facts, path::Question};
 use crate::{ClusterArgs, remote::Remote};
 
 /// What `troupe net` tells.
@@ -71,6 +76,10 @@ pub async fn run(command: NetCommand) -> Result<()> {
         slices: all(&format!("/apis/discovery.k8s.io/v1/endpointslices?labelSelector={ours}")).await?,
         policies: all("/apis/networking.k8s.io/v1/networkpolicies").await?,
         cluster_policies: cluster_policies(&remote).await?,
+        service_ranges: all("/apis/networking.k8s.io/v1/servicecidrs").await?,
+        cluster_ranges: config.pod_cidr.all(),
+        non_masquerade_cidrs: config.non_masquerade_cidrs.clone(),
+        daemons: Arc::new(config.daemon_ports()),
     };
     for line in path::tell(&facts, &question)? {
         println!("{line}");

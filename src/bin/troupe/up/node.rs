@@ -155,14 +155,12 @@ pub fn dialer(shown: &Shown, ca_pem: &str) -> Result<KubeletDialer> {
 
 /// Starts the service proxy.
 pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Proxy {
-    let told = [config.proxy_healthz_bind_address, config.proxy_metrics_bind_address].into_iter().flatten().map(|address| address.port());
-    let daemons = told.chain([config.api_port, config.kubelet_port]).collect();
     let options = ProxyOptions {
         node_name: config.node_name.clone(),
         zone: String::new(),
         node_ips: config.node_ips.all(),
         cluster_cidrs: config.pod_cidr.all(),
-        daemons: Arc::new(daemons),
+        daemons: Arc::new(config.daemon_ports()),
         localhost_node_ports: true,
         iptables: Arc::new(|family| Arc::new(HostIptables::new().of(family)) as Arc<dyn Iptables>),
         conntrack: Arc::new(HostConntrack::new()),
@@ -194,7 +192,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
     let start = |family: Family| {
-        let host = Arc::new(HostIptables::new().of(family));
+        let host = Arc::new(HostIptables::new().of(family).urgent());
         let options = NetworkPolicyOptions {
             policies: policies.clone(),
             cluster_policies: cluster_policies.clone(),

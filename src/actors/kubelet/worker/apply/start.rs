@@ -116,7 +116,8 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         step.note(Note::warning(NETWORK_NOT_READY, message.clone()));
         StepFailure::new(NETWORK_NOT_READY, message)
     })?;
-    await_rules(step, &sandbox.ips).await?;
+    let is_new = !step.observed.containers.iter().any(|container| container.sandbox == sandbox.id);
+    await_rules(step, &sandbox.ips, is_new).await?;
     let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
         step.note_container(name, Note::warning("Failed", format!("Error: {message}")));
         StepFailure::new("CreateContainerConfigError", message)
@@ -142,11 +143,11 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
 }
 
-/// A pod's first packet must meet the rules of the network policies that select it.
-async fn await_rules(step: &Step, addresses: &[String]) -> Result<(), StepFailure> {
+/// A pod's first packet must meet the rules of the network policies that select it. `is_new`: its sandbox has had no container yet.
+async fn await_rules(step: &Step, addresses: &[String], is_new: bool) -> Result<(), StepFailure> {
     let ready = tokio::select! {
         biased;
-        ready = step.context.gate.admit(&step.pod, addresses) => ready,
+        ready = step.context.gate.admit(&step.pod, addresses, is_new) => ready,
         () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),
     };
     ready.map_err(|why| {
