@@ -38,6 +38,9 @@ pub struct PlanRules {
     pub report_anyway: bool,
 }
 
+/// Wakes the unit of a Service, for a cause.
+pub type Touch = Box<dyn Fn(ObjectKey, &Cause) + Send + Sync>;
+
 /// What the rules of every Service are made with.
 pub struct Means {
     pub services: Lister<Service>,
@@ -47,7 +50,7 @@ pub struct Means {
     /// Who has which address.
     pub claims: Claims,
     /// Wakes the unit of another Service.
-    pub touch: Box<dyn Fn(ObjectKey, &Cause) + Send + Sync>,
+    pub touch: Touch,
     pub events: Option<EventRecorder>,
 }
 
