@@ -1,14 +1,15 @@
 //! Which pods a Service selects, and which Services a pod's change concerns.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use troupe_api::{
     meta::{LabelSelector, ObjectKey},
+    projection::Labels,
     stored::StoredObject,
 };
 
-use super::by_selector;
+use super::{by_selector, pods::BY_NODE};
 use crate::runtime::cache::{Cache, Change};
 
 /// The pods a Service selects as they are stored, in the order of their keys; `None` for Services without selector, whose endpoints are
@@ -39,6 +40,18 @@ pub fn services_of(services: &Cache<Service>, change: &Change<Pod>) -> Vec<Objec
         return Vec::new();
     }
     by_selector::selecting(services, &change.key.namespace, change.labels())
+}
+
+/// The Services that select a pod of the node, as far as the cache has its pods by [`BY_NODE`].
+pub fn services_on(services: &Cache<Service>, pods: &Cache<Pod>, node: &str) -> Vec<ObjectKey> {
+    let pods = pods.by_index_stored(BY_NODE, node, |_| true);
+    // The selectors of a namespace are read once for all of its pods.
+    let mut labels: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
+    for pod in &pods {
+        let namespace: &str = &pod.key.namespace;
+        labels.entry(namespace).or_default().push(&pod.meta().labels);
+    }
+    labels.into_iter().flat_map(|(namespace, labels)| by_selector::selecting(services, namespace, labels.iter().copied())).collect()
 }
 
 /// Whether anything changed that an endpoint shows.

@@ -24,7 +24,8 @@ use self::{
     ports::MOST_PORTS,
 };
 use super::{
-    services::{self, selected_pods, services_of},
+    pods::index_by_node,
+    services::{self, selected_pods, services_of, services_on},
     writes::{delete_with_uid, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
@@ -48,15 +49,19 @@ impl EndpointSliceController {
     pub fn new(caches: &Caches) -> Self {
         let slices: Cache<EndpointSlice> = caches.cache();
         slices.add_meta_index(BY_SERVICE, |slice| service_of(slice, MANAGER));
-        let (services, pods) = (services::index(caches.cache()), caches.cache::<Pod>());
+        let (services, pods) = (services::index(caches.cache()), index_by_node(caches.cache()));
         EndpointSliceController { services, digests: pods.digests(), pods, nodes: caches.cache(), slices, tally: Tally::default() }
     }
 
-    /// The zone of a node. Its labels are not decoded for that.
     fn zone(&self, node: &str) -> Option<String> {
         let node = self.nodes.stored(&ObjectKey::cluster(node))?;
-        node.meta().labels.get("topology.kubernetes.io/zone").map(str::to_owned)
+        zone_of(node.meta()).map(str::to_owned)
     }
+}
+
+/// The zone of a node. Nothing is decoded for it.
+fn zone_of(node: &MetaProjection) -> Option<&str> {
+    node.labels.get("topology.kubernetes.io/zone")
 }
 
 /// What a slice that `manager` keeps is filed under: its Service, as `namespace/name`.
@@ -94,9 +99,16 @@ impl Controller for EndpointSliceController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Service>();
-        watches.reads::<Node>();
         let services = self.services.clone();
         watches.map::<Pod>(move |change| services_of(&services, change));
+        let (services, pods) = (self.services.clone(), self.pods.clone());
+        // Nodes may be told their zones when their pods run already.
+        watches.map::<Node>(move |change| {
+            if change.meta_before().and_then(zone_of) == change.meta_after().and_then(zone_of) {
+                return Vec::new();
+            }
+            services_on(&services, &pods, &change.key.name)
+        });
         watches.map::<EndpointSlice>(|change| {
             let slice = change.meta_after().or(change.meta_before());
             let name = slice.and_then(|meta| meta.labels.get(SERVICE_NAME));
