@@ -112,11 +112,14 @@ fn endpoints(slice: &EndpointSlice, node_name: &str, family: Family) -> Vec<Endp
     slice.endpoints.iter().flatten().filter_map(view).collect()
 }
 
+/// The label of a node that tells its zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// Where this node stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     pub node: String,
-    /// The node's `topology.kubernetes.io/zone`.
+    /// What its label [`ZONE`] says, or empty.
     pub zone: String,
 }
 

@@ -41,14 +41,23 @@ mod wide_tests;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
+};
+use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 use troupe_net::{
     conntrack::Conntrack,
     conntrack_settings::{ConntrackFiles, ConntrackSettings},
     iptables::{Family, Iptables},
 };
 
-use self::{endpoints::Location, plan::NodeView, router::ServiceRouter};
+use self::{
+    endpoints::{Location, ZONE},
+    plan::NodeView,
+    router::ServiceRouter,
+};
 use crate::runtime::{cache::Lister, events::EventRecorder, host::UnitAddr, system::System, unit::Policy};
 
 /// The packet filter of a family.
@@ -58,8 +67,6 @@ pub type PacketFilters = Arc<dyn Fn(Family) -> Arc<dyn Iptables> + Send + Sync>;
 #[derive(Clone)]
 pub struct ProxyOptions {
     pub node_name: String,
-    /// The node's `topology.kubernetes.io/zone`, or empty.
-    pub zone: String,
     pub node_ips: Vec<IpAddr>,
     /// Pods' addresses, a range of each family that is proxied; traffic to services from elsewhere is masqueraded.
     pub cluster_cidrs: Vec<IpNetwork>,
@@ -73,6 +80,8 @@ pub struct ProxyOptions {
     pub conntrack_settings: Option<ConntrackSettings>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
+    /// Tell the zone of the node.
+    pub nodes: Lister<Node>,
     /// Which addresses Services can have.
     pub ranges: Lister<ServiceCIDR>,
     /// Tells of Services that cannot be worked on; `None` tells nobody.
@@ -133,9 +142,23 @@ fn set_up_conntrack(settings: &ConntrackSettings) {
     }
 }
 
+/// The zone of a node; empty where nobody has told it.
+fn zone_of(node: &MetaProjection) -> &str {
+    node.labels.get(ZONE).unwrap_or_default()
+}
+
 impl ProxyOptions {
+    fn node_key(&self) -> ObjectKey {
+        ObjectKey::cluster(self.node_name.as_str())
+    }
+
+    /// The zone of this node as its object tells it now; empty where there is no such object.
+    fn zone(&self) -> String {
+        self.nodes.stored(&self.node_key()).map(|node| zone_of(node.meta()).to_owned()).unwrap_or_default()
+    }
+
     fn node_view(&self, cluster_range: IpNetwork) -> NodeView {
-        let location = Location { node: self.node_name.clone(), zone: self.zone.clone() };
+        let location = Location { node: self.node_name.clone(), zone: self.zone() };
         let family = Family::of(cluster_range.ip());
         let node_ip = self.node_ips.iter().copied().find(|ip| family.has(*ip));
         NodeView { location, node_ip, cluster_range, daemons: self.daemons.clone() }

@@ -36,6 +36,12 @@ impl NodeView {
         Family::of(self.cluster_range.ip())
     }
 
+    /// The same node in another zone.
+    pub fn in_zone(&self, zone: String) -> Self {
+        let location = Location { zone, ..self.location.clone() };
+        NodeView { location, ..self.clone() }
+    }
+
     /// Whether a port of this machine is the cluster's own: no Service has it by an external address that is the machine's.
     fn listens(&self, protocol: &str, port: u16) -> bool {
         match protocol {

@@ -1,4 +1,4 @@
-//! Leads changes of Services and slices to the unit of the Service they concern, and keeps one unit per Service.
+//! Leads changes of Services and slices to the unit of the Service they concern, those of the node's zone to all, and keeps one unit per Service.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,8 +6,12 @@ use std::{
 };
 
 use actix::Message;
+use arc_swap::ArcSwap;
 use ipnetwork::IpNetwork;
-use k8s_openapi::api::{core::v1::Service, networking::v1::ServiceCIDR};
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    networking::v1::ServiceCIDR,
+};
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, ObjectKey};
 use troupe_net::iptables::Family;
@@ -20,6 +24,7 @@ use super::{
     plan::NodeView,
     ranges,
     service_rules::{Means, PlanRules, ServiceRules},
+    zone_of,
 };
 use crate::rules::{AwaitOwners, Packed, RuleTable, SetRules, TableOptions};
 use crate::runtime::{
@@ -46,11 +51,17 @@ pub struct TableStarted;
 #[rtype(result = "()")]
 pub struct RangeTouched;
 
+/// The zone of this node changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ZoneTouched;
+
 /// The proxy's root unit.
 pub struct ServiceRouter {
     options: ProxyOptions,
     family: Family,
-    node: Arc<NodeView>,
+    /// Replaced when its zone changes.
+    node: Arc<ArcSwap<NodeView>>,
     units: HashMap<ObjectKey, WeakUnitAddr<ServiceRules>>,
     table: Option<UnitAddr<ServiceTable>>,
     /// What all units share: there are as many of them as Services.
@@ -58,23 +69,25 @@ pub struct ServiceRouter {
     policy: Option<Arc<Policy>>,
     subscription: Option<Subscription<Service>>,
     ranges: Option<Subscription<ServiceCIDR>>,
+    nodes: Option<Subscription<Node>>,
     synced: bool,
 }
 
 impl ServiceRouter {
     /// For the Services' addresses of the family of one of the cluster's ranges.
     pub fn new(options: ProxyOptions, cluster_range: IpNetwork) -> Self {
-        let node = Arc::new(options.node_view(cluster_range));
+        let node = options.node_view(cluster_range);
         ServiceRouter {
             options,
             family: node.family(),
-            node,
+            node: Arc::new(ArcSwap::from_pointee(node)),
             units: HashMap::new(),
             table: None,
             means: None,
             policy: None,
             subscription: None,
             ranges: None,
+            nodes: None,
             synced: false,
         }
     }
@@ -99,6 +112,17 @@ impl ServiceRouter {
         let range = self.options.ranges.get(&ranges::owner());
         let plan = Some(Arc::new(Packed::from(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family))));
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
+    }
+
+    /// Takes the node's zone over as it is now; `true` when it was another one.
+    fn take_zone(&self) -> bool {
+        let (known, zone) = (self.node.load_full(), self.options.zone());
+        let changed = known.location.zone != zone;
+        if changed {
+            tracing::info!(family = self.family.name(), %zone, "the node's zone changed");
+            self.node.store(Arc::new(known.in_zone(zone)));
+        }
+        changed
     }
 
     /// The living unit of a Service.
@@ -139,9 +163,9 @@ fn service_of(path: &str, family: Family) -> Option<ObjectKey> {
 
 /// A Service that its unit fails on again and again keeps its last rules, and must not take the others along.
 fn policy(means: &Arc<Means>) -> Policy {
-    let means = means.clone();
+    let (means, family) = (means.clone(), means.node.load().family());
     Policy::per_object_at(move |path, why| {
-        let service = service_of(path, means.node.family()).and_then(|key| means.services.get_once(&key));
+        let service = service_of(path, family).and_then(|key| means.services.get_once(&key));
         if let (Some(recorder), Some(service)) = (&means.events, service) {
             let about = ReconcileContext::reference(&*service);
             recorder.warning(&about, events::QUARANTINED, events::quarantine_message("the service proxy", why));
@@ -186,19 +210,29 @@ impl Unit for ServiceRouter {
         let ranges = self.options.ranges.subscribe(move |change| router.wake(RangeTouched, change.cause.clone()));
         let known = ranges.filled();
         self.ranges = Some(ranges);
+        let (router, own) = (cx.address(), self.options.node_key());
+        let nodes = self.options.nodes.subscribe(move |change| {
+            if change.key == own && change.meta_before().map(zone_of) != change.meta_after().map(zone_of) {
+                router.wake(ZoneTouched, change.cause.clone());
+            }
+        });
+        let located = nodes.filled();
+        self.nodes = Some(nodes);
         let synced = async move {
             services.await;
             slices.await;
             known.await;
+            located.await;
         };
         cx.spawn_then(synced, |unit, (), cx| {
             unit.synced = true;
+            unit.take_zone();
             unit.report_all(cx);
         });
     }
 
     fn observe(&self) -> Value {
-        json!({"family": self.family.name(), "synced": self.synced, "services": self.units.len()})
+        json!({"family": self.family.name(), "zone": self.node.load().location.zone, "synced": self.synced, "services": self.units.len()})
     }
 }
 
@@ -224,6 +258,17 @@ impl On<RangeTouched> for ServiceRouter {
     fn on(&mut self, _: RangeTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if self.synced {
             self.report_range(cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<ZoneTouched> for ServiceRouter {
+    fn on(&mut self, _: ZoneTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.synced && self.take_zone() {
+            for unit in self.units.values().filter_map(WeakUnitAddr::upgrade) {
+                unit.wake(PlanRules { report_anyway: false }, cx.cause().clone());
+            }
         }
         Reply::Now(())
     }

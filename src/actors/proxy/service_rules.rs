@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use actix::Message;
+use arc_swap::ArcSwap;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -45,7 +46,8 @@ pub type Touch = Box<dyn Fn(ObjectKey, &Cause) + Send + Sync>;
 pub struct Means {
     pub services: Lister<Service>,
     pub slices: Arc<SliceIndex>,
-    pub node: Arc<NodeView>,
+    /// Another one when the node's zone changes: a plan reads it once.
+    pub node: Arc<ArcSwap<NodeView>>,
     pub table: UnitAddr<ServiceTable>,
     /// Who has which address.
     pub claims: Claims,
@@ -113,7 +115,7 @@ impl ServiceRules {
         }
         let Some(revision) = stored.as_ref().map(|stored| stored.revision) else { return };
         let Some(service) = stored.and_then(|stored| Lister::<Service>::decode_once(&stored)) else { return };
-        let (slices, node, taken) = (self.means.slices.of(&self.key), self.means.node.clone(), self.claim(&service, cx.cause()));
+        let (slices, node, taken) = (self.means.slices.of(&self.key), self.means.node.load_full(), self.claim(&service, cx.cause()));
         if !is_large(&service, &slices) {
             return self.planned(plan_while(&service, &slices, &node, &taken, &|| true).map(Packed::from), cx);
         }
@@ -141,7 +143,7 @@ impl ServiceRules {
     /// Says what the Service claims, wakes whom that concerns, and tells what others have of it.
     fn claim(&self, service: &Service, cause: &Cause) -> Taken {
         let Means { claims, services, node, touch, .. } = &*self.means;
-        for other in claims.set(&self.key, Claim::of(service, node.family())) {
+        for other in claims.set(&self.key, Claim::of(service, node.load().family())) {
             touch(other, cause);
         }
         if !services.contains(&self.key) {

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use imbl::OrdMap;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
+};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::{Cause, Object, ObjectKey, Revision, SystemClock},
@@ -25,6 +29,7 @@ use crate::runtime::{
 struct Stage {
     services: Cache<Service>,
     slices: Cache<EndpointSlice>,
+    nodes: Cache<Node>,
     ranges: Cache<ServiceCIDR>,
     iptables: Arc<FakeIptables>,
     conntrack: Arc<FakeConntrack>,
@@ -44,6 +49,7 @@ impl Stage {
         let stage = Stage {
             services: Cache::default(),
             slices: Cache::default(),
+            nodes: Cache::default(),
             ranges: Cache::default(),
             iptables,
             conntrack: Arc::default(),
@@ -52,7 +58,6 @@ impl Stage {
         };
         let options = ProxyOptions {
             node_name: node().location.node,
-            zone: String::new(),
             node_ips: node().node_ip.into_iter().collect(),
             cluster_cidrs: vec![node().cluster_range],
             daemons: node().daemons,
@@ -62,6 +67,7 @@ impl Stage {
             conntrack_settings: None,
             services: stage.services.clone(),
             slices: stage.slices.clone(),
+            nodes: stage.nodes.clone(),
             ranges: stage.ranges.clone(),
             events: None,
         };
@@ -129,6 +135,40 @@ impl Stage {
         self.stored(value)
     }
 
+    /// Endpoints that are for a zone each.
+    fn zoned_endpoints(&self, service: &str, endpoints: &[(&str, &str)]) {
+        let endpoint = |(ip, zone): &(&str, &str)| json!({"addresses": [ip], "hints": {"forZones": [{"name": zone}]}});
+        let value = json!({
+            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {"name": format!("{service}-1"), "namespace": "ns", "uid": service, "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4", "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+            "ports": [{"name": "p", "port": 5353, "protocol": "UDP"}],
+        });
+        let (key, stored, revision) = self.stored(value);
+        self.slices.apply(key, Some(stored), revision, &Cause::default());
+    }
+
+    fn node(&self, name: &str, labels: Value) {
+        let value = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "uid": name, "labels": labels}});
+        let (key, stored, revision) = self.stored(value);
+        self.nodes.apply(key, Some(stored), revision, &Cause::default());
+    }
+
+    fn remove_node(&self, name: &str) {
+        let revision = Revision(self.revision.get() + 1);
+        self.revision.set(revision.0);
+        self.nodes.apply(ObjectKey::cluster(name), None, revision, &Cause::default());
+    }
+
+    /// The endpoints that a cluster address leads to.
+    fn balanced(&self, ip: &str) -> Vec<String> {
+        let rules = self.iptables.rules(Table::Nat, SHARD).unwrap_or_default();
+        let to = format!("-d {ip}/32 ");
+        let chain = rules.iter().find(|rule| rule.contains(&to)).and_then(|rule| rule.rsplit(' ').next()).unwrap_or_default();
+        let balanced = self.iptables.rules(Table::Nat, chain).unwrap_or_default();
+        balanced.iter().filter_map(|rule| Some(rule.split_once(" -> ")?.1.split_once(":5353")?.0.to_owned())).collect()
+    }
+
     fn remove_service(&self, name: &str) {
         let revision = Revision(self.revision.get() + 1);
         self.revision.set(revision.0);
@@ -138,6 +178,7 @@ impl Stage {
     fn sync(&self) {
         self.services.replace_now(OrdMap::new(), Revision(1));
         self.slices.replace_now(OrdMap::new(), Revision(1));
+        self.nodes.replace_now(OrdMap::new(), Revision(1));
         self.ranges.replace_now(OrdMap::new(), Revision(1));
     }
 
@@ -308,6 +349,38 @@ async fn what_no_service_claims_is_refused_in_the_range_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn hints_for_zones_follow_the_zone_that_the_node_has_now() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            let own = node().location.node;
+            let zone = |zone: &str| json!({"topology.kubernetes.io/zone": zone});
+            let all = ["10.244.0.2", "10.244.0.3"];
+            stage.node(&own, json!({}));
+            stage.zoned_endpoints("dns", &[(all[0], "z1"), (all[1], "z2")]);
+            stage.service("dns", "10.96.0.10");
+            stage.until("both, where no zone is told", |stage| stage.balanced("10.96.0.10") == all).await;
+            stage.node("other", zone("z1"));
+            stage.node(&own, zone("z2"));
+            stage.until("the one of the zone", |stage| stage.balanced("10.96.0.10") == all[1..]).await;
+            stage.node(&own, zone("z1"));
+            stage.until("the one of the other zone", |stage| stage.balanced("10.96.0.10") == all[..1]).await;
+            stage.crash("proxy");
+            stage.zoned_endpoints("late", &[(all[0], "z1"), (all[1], "z2")]);
+            stage.service("late", "10.96.0.11");
+            stage.until("the zone is known after a restart", |stage| stage.balanced("10.96.0.11") == all[..1]).await;
+            stage.node(&own, json!({}));
+            stage.until("both without the label", |stage| ["10.96.0.10", "10.96.0.11"].iter().all(|ip| stage.balanced(ip) == all)).await;
+            stage.node(&own, zone("z2"));
+            stage.until("the one of the zone again", |stage| stage.balanced("10.96.0.10") == all[1..]).await;
+            stage.remove_node(&own);
+            stage.until("both without the node", |stage| stage.balanced("10.96.0.10") == all).await;
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_stale() {
     tokio::task::LocalSet::new()
         .run_until(async {
@@ -326,6 +399,7 @@ async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_st
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(iptables.transactions().len(), before, "nothing is touched before the first list is in");
             second.slices.replace_now(OrdMap::unit(slice.0, slice.1), slice.2);
+            second.nodes.replace_now(OrdMap::new(), Revision(1));
             second.ranges.replace_now(OrdMap::new(), Revision(1));
             second.services.replace_now(OrdMap::unit(service.0, service.1), service.2);
             second.until("the removal", |stage| !stage.leads(SHARD, "10.96.0.2/32")).await;

@@ -12,7 +12,11 @@ use troupe_actors::{
         cluster::parse,
         model::{PodView, PolicyView},
     },
-    proxy::{endpoints::Location, plan::NodeView, ranges},
+    proxy::{
+        endpoints::{Location, ZONE},
+        plan::NodeView,
+        ranges,
+    },
 };
 use troupe_net::iptables::Family;
 
@@ -86,6 +90,11 @@ impl Facts {
         self.node(node).map(ranges_of).unwrap_or_default()
     }
 
+    /// The zone of a node; empty where nobody has told it.
+    fn zone(&self, node: &str) -> &str {
+        self.node(node).map_or("", |node| text(&node["metadata"]["labels"][ZONE]))
+    }
+
     fn node(&self, name: &str) -> Option<&Value> {
         self.nodes.iter().find(|node| node["metadata"]["name"] == name)
     }
@@ -103,8 +112,7 @@ impl Facts {
 
     /// What the proxy of a node plans with; `None` where it has none for the family.
     pub fn view(&self, node: &str, family: Family) -> Option<NodeView> {
-        // No zone: proxies of nodes are not told theirs.
-        let location = Location { node: node.to_owned(), zone: String::new() };
+        let location = Location { node: node.to_owned(), zone: self.zone(node).to_owned() };
         let node_ip = self.addresses_of(node).into_iter().find(|ip| family.has(*ip));
         Some(NodeView { location, node_ip, cluster_range: self.cluster_range(family)?, daemons: self.daemons.clone() })
     }

@@ -391,6 +391,21 @@ mod tests {
     }
 
     #[test]
+    fn hints_lead_to_the_endpoints_of_the_nodes_zone() {
+        let mut facts = wide();
+        for (at, zone) in ["a", "a", "b", "b"].into_iter().enumerate() {
+            facts.slices[0]["endpoints"][at]["hints"] = json!({"forZones": [{"name": zone}]});
+        }
+        assert!(ask(&facts, "pod/web", "10.96.0.9:5432").contains("leads to one of 4 endpoints\n"));
+        for (zone, first) in [("a", "10.244.0.6"), ("b", "10.244.1.6")] {
+            facts.nodes[0]["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": zone});
+            let told = ask(&facts, "pod/web", "10.96.0.9:5432");
+            let want = format!("leads to one of 2 endpoints, of 4 that are ready (the nearest by their hints)\nto pod d/{first} {first} on node ");
+            assert!(told.contains(&want), "{told}");
+        }
+    }
+
+    #[test]
     fn what_no_service_claims_is_refused() {
         let mut facts = facts();
         assert!(ask(&facts, "pod/web", "10.96.0.77:80").ends_with("tcp 80: refused: no service has this address and port"));

@@ -157,7 +157,6 @@ pub fn dialer(shown: &Shown, ca_pem: &str) -> Result<KubeletDialer> {
 pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Proxy {
     let options = ProxyOptions {
         node_name: config.node_name.clone(),
-        zone: String::new(),
         node_ips: config.node_ips.all(),
         cluster_cidrs: config.pod_cidr.all(),
         daemons: Arc::new(config.daemon_ports()),
@@ -167,6 +166,7 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system:
         conntrack_settings: Some(config.conntrack),
         services: caches.cache(),
         slices: caches.cache(),
+        nodes: caches.cache(),
         ranges: caches.cache(),
         events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
     };
