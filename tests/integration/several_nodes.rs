@@ -1,6 +1,7 @@
 //! `troupe up --nodes`: several nodes on one machine, stopped, cut off and taken down.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -98,6 +99,7 @@ fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
     assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("troupe-vxlan"), "{routes}");
     eventually("each node reaches the other by a plain route", || ways_work(&cluster, "route"));
     no_pod_gets_into_the_tunnel(&cluster);
+    zones_are_obeyed(&cluster);
 
     // Switched off: noticed, and its containers are gone; switched on: all as before.
     cluster.troupe_text(&["node", "stop", "it-2"]);
@@ -174,6 +176,35 @@ fn no_pod_gets_into_the_tunnel(cluster: &Cluster) {
 fn on_other_node(cluster: &Cluster, node: &str, program: &str, words: &[&str]) -> std::io::Result<std::process::Output> {
     let namespace = format!("troupe-{}-{}", mark(cluster), node.rsplit('-').next().unwrap_or_default());
     std::process::Command::new("ip").args(["netns", "exec", &namespace, program]).args(words).output()
+}
+
+const NEAR: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: near}
+spec: {trafficDistribution: PreferSameZone, selector: {app: peers}, ports: [{port: 80, targetPort: 8080}]}
+";
+
+/// Each node leads to the pods of its zone who asks for a Service that prefers them; nodes are told their zones, and others, while the pods run.
+fn zones_are_obeyed(cluster: &Cluster) {
+    let endpoints = |rules: &str| -> BTreeSet<String> {
+        let balanced = rules.lines().filter(|rule| rule.starts_with("-A KUBE-SVC-"));
+        balanced.filter_map(|rule| Some(rule.split_once("\"default/near -> ")?.1.split_once(":8080")?.0.to_owned())).collect()
+    };
+    let own = |node: &str| {
+        let pods = format!("get pods -l app=peers --field-selector spec.nodeName={node} -o jsonpath={{.items[*].status.podIP}}");
+        BTreeSet::from([cluster.kubectl(&pods).trim().to_owned()])
+    };
+    let here = || endpoints(&cluster.rules());
+    let there = || endpoints(&text(&on_other_node(cluster, "it-2", "iptables-save", &["-t", "nat"]).expect("iptables-save runs").stdout));
+    apply(cluster, NEAR);
+    eventually("both nodes lead to both pods", || here().len() == 2 && there() == here());
+    cluster.kubectl("label node it topology.kubernetes.io/zone=a");
+    cluster.kubectl("label node it-2 topology.kubernetes.io/zone=b");
+    eventually("each node leads to the pod of its zone", || here() == own("it") && there() == own("it-2"));
+    cluster.kubectl("label node it-2 --overwrite topology.kubernetes.io/zone=a");
+    eventually("both lead to both in the same zone", || here().len() == 2 && there() == here());
+    cluster.kubectl("delete service near");
 }
 
 /// Whether both nodes reach each other's pods by this backend.
