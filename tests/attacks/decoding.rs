@@ -66,7 +66,7 @@ fn a_strangers_review_costs_little_whatever_it_holds() {
         (PROTOBUF, "k8s\0".to_owned() + &"\u{12}\u{0}".repeat(1 << 20)),
     ];
     for (content_type, body) in attacks {
-        let (reply, toll) = stage.attack(|| stranger.send("POST", REVIEWS, content_type, &body));
+        let (reply, toll) = stage.attack_within(16 << 20, || stranger.send("POST", REVIEWS, content_type, &body));
         is_refused(&reply, &[201, 400, 413, 422]);
         assert!(toll.memory < 16 << 20, "{content_type} {}: {toll:?}", &body[..40]);
         assert!(toll.processor < Duration::from_millis(50) * UNHURRIED, "{content_type} {}: {toll:?}", &body[..40]);
@@ -87,7 +87,7 @@ fn aliases_are_refused_wherever_yaml_is_read() {
         [("POST", &revisions, YAML), ("PUT", &one, YAML), ("PATCH", &apply, "application/apply-patch+yaml"), ("DELETE", &one, YAML)];
     for (method, path, content_type) in uses {
         for bomb in [aliases(300_000), levels(12)] {
-            let (reply, toll) = stage.attack(|| administrator.send(method, path, content_type, put(&bomb)));
+            let (reply, toll) = stage.attack_within(96 << 20, || administrator.send(method, path, content_type, put(&bomb)));
             is_refused(&reply, &[400]);
             assert!(reply.message().contains("document contains excessive aliasing"), "{method}: {}", reply.message());
             assert!(toll.memory < 96 << 20, "{method}: {toll:?}");
@@ -123,7 +123,7 @@ fn deep_documents_are_refused_in_every_form() {
             ("DELETE", &one, YAML, &deep),
         ];
         for (method, path, content_type, body) in uses {
-            let (reply, toll) = stage.attack(|| administrator.send(method, path, content_type, body));
+            let (reply, toll) = stage.attack_within(64 << 20, || administrator.send(method, path, content_type, body));
             is_refused(&reply, &[400, 413, 422]);
             assert!(toll.memory < 64 << 20, "{method} {content_type}: {toll:?}");
         }
@@ -145,15 +145,15 @@ fn many_short_values_are_refused_in_every_form() {
         let body = revision(&dense(item, 3_000_000));
         for (method, path, content_type) in [("POST", &revisions, JSON), ("POST", &revisions, YAML), ("PATCH", &one, "application/merge-patch+json")]
         {
-            let (reply, toll) = stage.attack(|| administrator.send(method, path, content_type, &body));
+            let (reply, toll) = stage.attack_within(120 << 20, || administrator.send(method, path, content_type, &body));
             is_refused(&reply, &[413]);
             assert!(toll.memory < 120 << 20, "{item} {method} {content_type}: {toll:?}");
         }
     }
-    let (reply, toll) = stage.attack(|| administrator.send("POST", &pods, JSON, &containers));
+    let (reply, toll) = stage.attack_within(120 << 20, || administrator.send("POST", &pods, JSON, &containers));
     is_refused(&reply, &[413]);
     assert!(toll.memory < 120 << 20, "{toll:?}");
-    let (reply, toll) = stage.attack(|| administrator.send("POST", &pods, PROTOBUF, empty_containers(1_400_000)));
+    let (reply, toll) = stage.attack_within(96 << 20, || administrator.send("POST", &pods, PROTOBUF, empty_containers(1_400_000)));
     is_refused(&reply, &[413]);
     assert!(toll.memory < 96 << 20, "{toll:?}");
 }
@@ -185,7 +185,7 @@ fn faults_by_the_thousand_make_a_short_answer() {
     let unknown = (0..150_000).map(|at| format!("\"u{at}\":1")).collect::<Vec<_>>().join(",");
     let containers = dense(r#"{"name":"A","image":" "},"#, 600_000).replace(",0]", "]");
     let faulty = format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"a"}},{unknown},"spec":{{"containers":{containers}}}}}"#);
-    let (reply, toll) = stage.attack(|| administrator.send("POST", &pods, JSON, &faulty));
+    let (reply, toll) = stage.attack_within(192 << 20, || administrator.send("POST", &pods, JSON, &faulty));
     is_refused(&reply, &[413, 422]);
     assert!(reply.head.len() < 16 << 10 && reply.body.len() < 2 << 20, "{} {}", reply.head.len(), reply.body.len());
     assert!(toll.memory < 192 << 20, "{toll:?}");

@@ -150,6 +150,23 @@ impl Stage {
         (result, toll)
     }
 
+    /// The same for an attack that can be made again, which must not take `memory` bytes: what else the daemon did meanwhile is not there each of
+    /// three times, what the attack costs is.
+    pub fn attack_within<T>(&self, memory: u64, attack: impl Fn() -> T) -> (T, Toll) {
+        let tries = (0..3).map(|_| self.attack(&attack));
+        let mut best: Option<(T, Toll)> = None;
+        for (result, toll) in tries {
+            let fits = toll.memory < memory;
+            if best.as_ref().is_none_or(|(_, before)| toll.memory < before.memory) {
+                best = Some((result, toll));
+            }
+            if fits {
+                break;
+            }
+        }
+        best.expect("three tries")
+    }
+
     /// What some work costs the daemon.
     pub fn toll_of<T>(&self, work: impl FnOnce() -> T) -> (T, Toll) {
         let pid = self.pid();

@@ -101,8 +101,9 @@ fn served(declared: &[&ServicePort], numbers: &[Option<i32>]) -> Vec<PortKey> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
+    use nix::time::{ClockId, clock_gettime};
     use serde_json::json;
 
     use super::*;
@@ -116,13 +117,15 @@ mod tests {
         (serde_json::from_value(service).expect("a service"), serde_json::from_value(pod).expect("a pod"))
     }
 
+    /// What this thread worked, not what it waited for others; the shortest of three.
     fn time_of(ports: usize) -> Duration {
         let (service, pod) = wide(ports);
+        let worked = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("threads have clocks"));
         let once = || {
-            let begun = Instant::now();
+            let begun = worked();
             let groups = by_ports(&service, [(&pod, ())].into_iter());
             assert_eq!(groups.of.keys().map(Vec::len).collect::<Vec<_>>(), [ports]);
-            begun.elapsed()
+            worked() - begun
         };
         (0..3).map(|_| once()).min().expect("three")
     }
