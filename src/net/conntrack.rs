@@ -3,7 +3,11 @@
 //!
 //! Whoever gets an address that somebody else had must not get his connections, of any protocol: they were allowed once, and are not judged again.
 
-use std::{net::IpAddr, path::PathBuf, process::Stdio};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::Stdio,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -14,8 +18,8 @@ use crate::{conntrack_entries, iptables::Family, netns};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StaleFlows {
     pub destination: FlowDestination,
-    /// `None` forgets every flow to the destination: it just gained its first endpoint.
-    pub endpoint: Option<IpAddr>,
+    /// With port 0 for all ports of the address. `None` forgets every flow to the destination: it just gained its first endpoint.
+    pub endpoint: Option<SocketAddr>,
 }
 
 /// What a client aimed at.
@@ -50,7 +54,10 @@ impl StaleFlows {
             FlowDestination::NodePort(_, port) => arguments.extend(["--orig-port-dst".into(), port.to_string()]),
         }
         if let Some(endpoint) = self.endpoint {
-            arguments.extend(["--dst-nat".into(), endpoint.to_string()]);
+            arguments.extend(["--dst-nat".into(), endpoint.ip().to_string()]);
+            if endpoint.port() != 0 {
+                arguments.extend(["--reply-port-src".into(), endpoint.port().to_string()]);
+            }
         }
         arguments
     }
@@ -165,8 +172,11 @@ mod tests {
         let told =
             |destination, endpoint: &str| StaleFlows { destination, endpoint: Some(endpoint.parse().expect("an address")) }.arguments().join(" ");
         let address = |text: &str| FlowDestination::Address(text.parse().expect("an address"), 53);
-        assert_eq!(told(address("10.96.0.10"), "10.244.0.3"), "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --dst-nat 10.244.0.3");
-        assert_eq!(told(address("fd00::a"), "fd01::3"), "-D -f ipv6 -p udp --orig-dst fd00::a --orig-port-dst 53 --dst-nat fd01::3");
-        assert_eq!(told(FlowDestination::NodePort(Family::V6, 9), "fd01::3"), "-D -f ipv6 -p udp --orig-port-dst 9 --dst-nat fd01::3");
+        assert_eq!(
+            told(address("10.96.0.10"), "10.244.0.3:54"),
+            "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --dst-nat 10.244.0.3 --reply-port-src 54"
+        );
+        assert_eq!(told(address("fd00::a"), "[fd01::3]:0"), "-D -f ipv6 -p udp --orig-dst fd00::a --orig-port-dst 53 --dst-nat fd01::3");
+        assert_eq!(told(FlowDestination::NodePort(Family::V6, 9), "[fd01::3]:0"), "-D -f ipv6 -p udp --orig-port-dst 9 --dst-nat fd01::3");
     }
 }

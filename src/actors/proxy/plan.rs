@@ -1,6 +1,10 @@
 //! From a Service and its EndpointSlices to rules. Pure.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -138,7 +142,7 @@ struct Flows {
     each: bool,
     found: UdpFlows,
     /// The endpoints of all ports, unless each stands for itself.
-    together: BTreeSet<IpAddr>,
+    together: BTreeSet<SocketAddr>,
 }
 
 impl Flows {
@@ -154,13 +158,14 @@ impl Flows {
         if port.protocol != "udp" {
             return;
         }
-        let ips: Arc<BTreeSet<IpAddr>> = Arc::new(choice.reachable().iter().map(|endpoint| endpoint.ip).collect());
+        let endpoints: Arc<BTreeSet<SocketAddr>> =
+            Arc::new(choice.reachable().iter().map(|endpoint| SocketAddr::new(endpoint.ip, endpoint.port)).collect());
         if self.each {
-            self.found.extend(self.addresses.iter().map(|ip| (FlowDestination::Address(*ip, port.port), ips.clone())));
+            self.found.extend(self.addresses.iter().map(|ip| (FlowDestination::Address(*ip, port.port), endpoints.clone())));
         } else {
-            self.together.extend(ips.iter());
+            self.together.extend(endpoints.iter().map(|endpoint| SocketAddr::new(endpoint.ip(), 0)));
         }
-        self.found.extend(port.node_port.map(|number| (FlowDestination::NodePort(Family::of(port.cluster_ip), number), ips)));
+        self.found.extend(port.node_port.map(|number| (FlowDestination::NodePort(Family::of(port.cluster_ip), number), endpoints)));
     }
 
     fn all(mut self) -> UdpFlows {

@@ -222,11 +222,17 @@ fn flows_to_departed_udp_endpoints_are_forgotten() {
         plan(&dns, &[slice("dns", "dns-1", json!([{"name": "dns", "port": 53, "protocol": "UDP"}]), json!(endpoints))], &node()).udp
     };
     let destination = FlowDestination::Address("10.96.0.10".parse().expect("an address"), 53);
-    let forget = |endpoint: Option<&str>| StaleFlows { destination, endpoint: endpoint.map(|ip| ip.parse().expect("an address")) };
-    assert_eq!(stale(&with(&["10.244.0.2", "10.244.0.3"]), &with(&["10.244.0.3"])), [forget(Some("10.244.0.2"))]);
+    let forget = |endpoint: Option<&str>| StaleFlows { destination, endpoint: endpoint.map(|endpoint| endpoint.parse().expect("an endpoint")) };
+    assert_eq!(stale(&with(&["10.244.0.2", "10.244.0.3"]), &with(&["10.244.0.3"])), [forget(Some("10.244.0.2:53"))]);
     assert_eq!(stale(&with(&[]), &with(&["10.244.0.3"])), [forget(None)]);
-    assert_eq!(stale(&with(&["10.244.0.3"]), &Default::default()), [forget(Some("10.244.0.3"))]);
+    assert_eq!(stale(&with(&["10.244.0.3"]), &Default::default()), [forget(Some("10.244.0.3:53"))]);
     assert_eq!(stale(&with(&["10.244.0.3"]), &with(&["10.244.0.3", "10.244.0.4"])), []);
+    // The same pod at another port: its old one may be somebody else's.
+    let at = |port: u16| {
+        plan(&dns, &[slice("dns", "dns-1", json!([{"name": "dns", "port": port, "protocol": "UDP"}]), json!([ready("10.244.0.2", "n1")]))], &node())
+            .udp
+    };
+    assert_eq!(stale(&at(8080), &at(9090)), [forget(Some("10.244.0.2:8080"))]);
 }
 
 pub async fn observe(iptables: &dyn Iptables) -> Observed {

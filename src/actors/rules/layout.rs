@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{Debug, Display},
     hash::Hash,
-    net::IpAddr,
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -14,8 +14,8 @@ use troupe_net::{
     iptables::{ChainId, Family, Line, RuleSet, Table},
 };
 
-/// Where the UDP flows of an owner may go: destination → endpoints.
-pub type UdpFlows = BTreeMap<FlowDestination, Arc<BTreeSet<IpAddr>>>;
+/// Where the UDP flows of an owner may go: destination → endpoints, with port 0 where all ports of an address count as one.
+pub type UdpFlows = BTreeMap<FlowDestination, Arc<BTreeSet<SocketAddr>>>;
 
 /// What one owner wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -22,14 +22,14 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use self::{
-    in_use::{Cluster, InUse},
-    needs::Needs,
-};
 pub use self::{
     addresses::{AddressAllocator, first as first_address},
     ports::{PortAllocator, Suspects},
     repair::Repair,
+};
+use self::{
+    in_use::{Cluster, InUse},
+    needs::Needs,
 };
 use super::{commit::CommitError, listers::CacheListers, options::Listening, writer::Writer};
 
