@@ -43,7 +43,7 @@ impl fmt::Display for Target {
 pub struct Reply {
     pub status: u16,
     location: Option<String>,
-    /// At most [`SHOWN`] bytes of it.
+    /// At most `SHOWN` bytes of it.
     pub body: String,
 }
 

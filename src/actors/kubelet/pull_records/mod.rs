@@ -1,6 +1,6 @@
 //! Who pulled the images of this node: whoever wants one that is here already must have the right credentials for it (KEP-2535).
 //!
-//! A pull is noted before it begins, and what it was pulled with once it is over ([`files`]). An image of which nothing is known was
+//! A pull is noted before it begins, and what it was pulled with once it is over (`files`). An image of which nothing is known was
 //! there before: it is preloaded. Whether that matters is the [`policy`]; what credentials grant is in [`record`].
 
 mod files;

@@ -1,7 +1,7 @@
 //! Credential providers: programs of this node that are asked for the credentials of an image (KEP-2133), and may be shown a token of the
 //! pod's service account for that (KEP-4412).
 //!
-//! [`config`] tells which there are, [`program`] runs one, [`cache`] keeps what it answered for as long as it says. Who asks for the same
+//! [`config`] tells which there are, `program` runs one, `cache` keeps what it answered for as long as it says. Who asks for the same
 //! at once waits for the same process. A provider that fails is told in the log and has nothing to give: the image is pulled without.
 
 mod cache;
