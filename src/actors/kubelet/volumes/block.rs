@@ -107,9 +107,7 @@ pub fn mount_device(device: &Path, target: &Path, wanted: &FileSystem) -> Result
         None if wanted.read_only => return Err(format!("failed to mount unformatted volume {} as read only", device.display())),
         None => format(&device, wanted)?,
     };
-    let (parent, name) = place_and_name(target).map_err(failed)?;
-    let place = Directory::make(parent, 0o750).map_err(failed)?;
-    place.open_dir(Path::new(name)).or_else(|_| place.make_dir(name, 0o750)).map_err(failed)?;
+    make_mount_point(target).map_err(failed)?;
     let options = if wanted.options.is_empty() { "defaults".to_owned() } else { wanted.options.join(",") };
     let arguments = ["-t", &kind, "-o", &options];
     succeed(run(Command::new("mount").args(arguments).arg(&device).arg(target))?, "mount failed")?;
@@ -121,6 +119,15 @@ pub fn mount_device(device: &Path, target: &Path, wanted: &FileSystem) -> Result
         change(MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY)?;
     }
     Ok(true)
+}
+
+/// Makes the directory that a file system is mounted over, where it is missing.
+///
+/// # Errors
+/// When something else is there.
+pub(super) fn make_mount_point(target: &Path) -> io::Result<()> {
+    let (parent, name) = place_and_name(target)?;
+    Directory::make(parent, 0o750)?.make_dir(name, 0o750).map(drop)
 }
 
 /// The kind of file system on a device.

@@ -12,7 +12,8 @@ use std::{
 
 use k8s_openapi::api::core::v1::{NFSVolumeSource, PersistentVolumeSpec};
 
-use crate::files::{Directory, mounts::is_mounted, place_and_name};
+use super::block::make_mount_point;
+use crate::files::mounts::is_mounted;
 
 /// How long a server may take. `mount.nfs` gives up after two minutes by itself (`retry` of nfs(5)).
 const LONGEST: Duration = Duration::from_secs(150);
@@ -78,9 +79,7 @@ fn set_up_with(program: &str, target: &Path, export: &Export, longest: Duration)
     if is_mounted(target).map_err(failed)? {
         return Ok(false);
     }
-    let (parent, name) = place_and_name(target).map_err(failed)?;
-    let place = Directory::make(parent, 0o750).map_err(failed)?;
-    place.open_dir(Path::new(name)).or_else(|_| place.make_dir(name, 0o750)).map_err(failed)?;
+    make_mount_point(target).map_err(failed)?;
     let arguments = export.arguments(target);
     let said = |how: &str, output: &str| {
         let line = arguments.iter().filter(|word| *word != "--").map(String::as_str).collect::<Vec<_>>().join(" ");
