@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use troupe_actors::{
@@ -145,10 +145,8 @@ impl PodNetwork {
             tracing::info!("removed the CNI configuration: the pod network is left to others");
         }
         for iptables in cleanup::filters() {
-            let observed = read(&iptables).await?.0;
-            let patch = cleanup::removal(&observed, podnet::is_ours);
-            if !patch.is_empty() {
-                iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+            if let Some(left) = cleanup::remove_chains(&iptables, podnet::is_ours).await.first() {
+                bail!("{left}");
             }
         }
         Ok(())
@@ -239,17 +237,6 @@ impl Checked {
     }
 }
 
-/// What the packet filter has, and how many bytes that are.
-async fn read(iptables: &dyn Iptables) -> Result<(Observed, usize)> {
-    let (mut observed, mut read) = (Observed::default(), 0);
-    for table in Table::ALL {
-        let text = iptables.save(table).await.context("cannot read the packet filter")?;
-        observed.read(&text);
-        read += text.len();
-    }
-    Ok((observed, read))
-}
-
 /// Brings the packet filter to these rules.
 ///
 /// # Errors
@@ -258,8 +245,13 @@ pub async fn write_rules(iptables: &dyn Iptables, rules: &RuleSet, ours: impl Fn
     if checked.asks_only() && iptables::stand(iptables, rules).await.context("cannot ask the packet filter")? {
         return Ok(());
     }
-    let (observed, bytes) = read(iptables).await?;
-    checked.is_large |= bytes > LARGE;
+    let (mut observed, mut read) = (Observed::default(), 0);
+    for table in Table::ALL {
+        let text = iptables.save(table).await.context("cannot read the packet filter")?;
+        observed.read(&text);
+        read += text.len();
+    }
+    checked.is_large |= read > LARGE;
     let patch = rules.reconcile(&observed, ours);
     if !patch.is_empty() {
         iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
