@@ -55,6 +55,11 @@ impl Diagnosis {
         self.plugins.entry(plugin).or_default();
     }
 
+    /// Whether a plugin let no node be asked (PreFilter).
+    pub fn is_rejected_beforehand(&self) -> bool {
+        self.pre_filter.is_some()
+    }
+
     /// Plugins that rejected some node.
     pub fn rejected_by(&self) -> Vec<&'static str> {
         self.plugins.keys().copied().collect()

@@ -46,6 +46,7 @@ const MOST_ALTERNATIVES: usize = 8;
 const NAME: &str = "DynamicResources";
 const NOT_THERE: &str = "resourceclaim not available on the node";
 const NOTHING_LEFT: &str = "cannot allocate all claims";
+const NOTHING_TO_FREE: &str = "no new claims to deallocate";
 
 /// See the module.
 pub struct DynamicResources {
@@ -244,10 +245,12 @@ impl Plugin for DynamicResources {
         }
     }
 
-    /// A claim that keeps a pod from nodes, and that only this pod wants, may get other devices.
+    /// A claim that keeps a pod from nodes, and that only this pod wants, may get other devices. Of pods without claims upstream says that there are
+    /// none, unless another plugin let no node be asked.
     fn post_filter(&self, failure: &mut framework::Failure<'_, '_>) -> Option<Outcome> {
         if !self.is_concerned(&failure.pod.pod) {
-            return None;
+            let asked = !failure.diagnosis.is_rejected_beforehand();
+            return asked.then(|| Outcome { message: NOTHING_TO_FREE.into(), ..Outcome::default() });
         }
         let rejects = failure.diagnosis.plugins.get(NAME).is_some_and(|nodes| *nodes > 0);
         let message = match self.in_the_way(&failure.pod.pod, failure.cluster, rejects) {
