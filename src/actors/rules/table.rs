@@ -316,10 +316,8 @@ impl<L: Layout> RuleTable<L> {
         let flows = std::mem::take(&mut self.owed);
         let Some(conntrack) = self.conntrack.clone().filter(|_| !flows.is_empty()) else { return };
         cx.spawn(async move {
-            for flow in &flows {
-                if let Err(error) = conntrack.forget(flow).await {
-                    tracing::warn!(%error, ?flow, "stale flows stay");
-                }
+            if let Err(error) = conntrack.forget(&flows).await {
+                tracing::warn!(%error, flows = flows.len(), first = ?flows.first(), "stale flows stay");
             }
         });
     }
