@@ -64,7 +64,7 @@ impl Tuple {
     fn read(tuple: &[u8]) -> Option<Self> {
         let (ips, protocol) = (value(tuple, TUPLE_IP)?, value(tuple, TUPLE_PROTO)?);
         let ip = |kinds: [u16; 2]| kinds.into_iter().find_map(|kind| address(value(ips, kind)?));
-        let port = |kind| value(protocol, kind).and_then(|port| port.first_chunk()).map_or(0, |port| u16::from_be_bytes(*port));
+        let port = |kind| value(protocol, kind).and_then(|port| port.first_chunk::<2>()).map_or(0, |port| u16::from_be_bytes(*port));
         Some(Tuple {
             protocol: *value(protocol, PROTO_NUM)?.first()?,
             source: SocketAddr::new(ip(SOURCES)?, port(SOURCE_PORT)),
