@@ -36,6 +36,15 @@ impl MetaProjection {
         self.owner_references.iter().find(|owner| owner.controller)
     }
 
+    /// Bytes that it takes in memory, roughly: texts that many have in common are not counted. The same for as long as it lives.
+    pub(crate) fn footprint(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let texts = 2 * COUNTS + self.name.len() + self.uid.len();
+        let labels = self.labels.len() * size_of::<(Arc<str>, Arc<str>)>();
+        let lists = self.finalizers.capacity() * size_of::<Common>() + self.owner_references.capacity() * size_of::<OwnerProjection>();
+        COUNTS + size_of::<Self>() + texts + labels + lists
+    }
+
     /// Gives back what decoding took and did not need.
     pub(crate) fn shrink(&mut self) {
         self.finalizers.shrink_to_fit();
@@ -149,7 +158,7 @@ fn common<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Err
 const REMEMBERED: usize = 1024;
 
 /// The text, shared with the last one of its place if that was the same.
-fn recent(text: &str) -> Arc<str> {
+pub(crate) fn recent(text: &str) -> Arc<str> {
     thread_local! {
         static RECENT: RefCell<Vec<Option<Arc<str>>>> = RefCell::new(vec![None; REMEMBERED]);
     }

@@ -13,7 +13,7 @@ use troupe_api_server::{
 };
 
 use super::{
-    super::{Change, ResourceCache, Snapshot, watchers::News},
+    super::{Change, ResourceCache, Snapshot, snapshot::shared, watchers::News},
     ResourceActor,
 };
 
@@ -64,7 +64,6 @@ impl ResourceActor {
             return None;
         }
         snapshot.revision = revision;
-        let cause = cause.with_object(self.version(&key, revision));
         if is_sealed(&event) {
             // What it was stays there for the server itself: what enforces policies must not take them for gone.
             snapshot.unreadable.insert(key);
@@ -78,14 +77,16 @@ impl ResourceActor {
             StoreEvent::Delete { .. } => None,
         };
         let previous = match &current {
-            Some(object) => snapshot.insert(key, object.clone()),
+            Some(object) => snapshot.insert(key.clone(), object.clone()),
             None => snapshot.remove(&key),
         };
-        (previous.is_some() || current.is_some()).then_some(Change { revision, previous, current, cause })
+        let object = current.as_ref().or(previous.as_ref())?;
+        let cause = cause.with_object(self.version(shared(key, object), revision));
+        Some(Change { revision, previous, current, cause })
     }
 
-    fn version(&self, key: &ObjectKey, revision: Revision) -> Arc<ObjectVersion> {
-        Arc::new(ObjectVersion { resource: self.name.clone(), key: key.clone(), revision })
+    fn version(&self, key: ObjectKey, revision: Revision) -> Arc<ObjectVersion> {
+        Arc::new(ObjectVersion { resource: self.name.clone(), key, revision })
     }
 
     fn take_cause(&mut self, event: &StoreEvent) -> Cause {
