@@ -164,7 +164,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let noted = place.path().join("pid");
         let script = format!("sleep 60 & echo $! > {}; wait", noted.display());
-        let limits = Limits { longest: Duration::from_millis(500), ..LIMITS };
+        let limits = Limits { longest: Duration::from_secs(2), ..LIMITS };
         assert!(run(shell(&script), b"", limits).await.expect("runs").is_none());
         let pid: i32 = std::fs::read_to_string(&noted).expect("noted").trim().parse().expect("a number");
         let until = Instant::now() + Duration::from_secs(10);
