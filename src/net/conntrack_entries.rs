@@ -89,6 +89,10 @@ pub(crate) fn remove(families: impl IntoIterator<Item = Family>, unwanted: impl 
     let netfilter = Netfilter::open()?;
     let mut removed = 0;
     for family in families {
+        let family = match family {
+            Family::V4 => libc::AF_INET,
+            Family::V6 => libc::AF_INET6,
+        };
         let topic = |kind| Topic { part: CONNECTIONS, kind, family: Some(family) };
         let mut found = Vec::new();
         netfilter.list(topic(GET), &[], |attributes| {

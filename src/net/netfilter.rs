@@ -13,8 +13,6 @@ use nix::{
     },
 };
 
-use crate::iptables::Family;
-
 /// `NLM_F_REQUEST`, alone and with `NLM_F_DUMP` or `NLM_F_ACK`.
 const ASKED: u16 = 0x001;
 const DUMP: u16 = 0x301;
@@ -31,12 +29,12 @@ const KIND: u16 = 0x3fff;
 /// How long the kernel may take to answer.
 const PATIENCE: TimeVal = TimeVal::new(5, 0);
 
-/// What a message is about: a part of netfilter and one of its kinds of messages, and a family of addresses where that matters.
+/// What a message is about: a part of netfilter and one of its kinds of messages, and a family of addresses (`AF_INET`) where that matters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Topic {
     pub part: u8,
     pub kind: u8,
-    pub family: Option<Family>,
+    pub family: Option<i32>,
 }
 
 /// A conversation, in the network namespace of the thread that opens it. One message is under way at a time.
@@ -109,11 +107,7 @@ impl Netfilter {
 }
 
 fn message(topic: Topic, flags: u16, attributes: &[u8]) -> Vec<u8> {
-    let family = match topic.family {
-        None => libc::AF_UNSPEC,
-        Some(Family::V4) => libc::AF_INET,
-        Some(Family::V6) => libc::AF_INET6,
-    };
+    let family = topic.family.unwrap_or(libc::AF_UNSPEC);
     let length = u32::try_from(HEADER + GENERIC + attributes.len()).expect("what is told is short");
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(u16::from_be_bytes([topic.part, topic.kind]).to_ne_bytes());
@@ -181,11 +175,11 @@ mod tests {
 
     #[test]
     fn a_message_names_its_part_its_kind_and_its_family() {
-        let topic = Topic { part: 1, kind: 2, family: Some(Family::V4) };
+        let topic = Topic { part: 1, kind: 2, family: Some(libc::AF_INET) };
         let told = message(topic, ACKNOWLEDGED, &attribute(18, &[0, 7]));
         let read: Vec<_> = messages(&told).collect();
         assert_eq!(read.len(), 1);
-        assert_eq!((read[0].0, read[0].1[0]), (0x102, 2), "AF_INET");
+        assert_eq!((read[0].0, read[0].1[0]), (0x102, 2));
         assert_eq!(value(&read[0].1[GENERIC..], 18), Some([0, 7].as_slice()));
         assert_eq!(value(&read[0].1[GENERIC..], 17), None);
     }
