@@ -4,7 +4,7 @@
 use std::{
     cell::RefCell,
     fmt,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
     sync::Arc,
 };
 
@@ -27,7 +27,8 @@ pub struct MetaProjection {
     pub deletion_grace_period_seconds: Option<i64>,
     pub labels: Labels,
     pub finalizers: Vec<Common>,
-    pub owner_references: Vec<OwnerProjection>,
+    #[serde(deserialize_with = "owners")]
+    pub owner_references: Arc<[OwnerProjection]>,
 }
 
 impl MetaProjection {
@@ -36,15 +37,23 @@ impl MetaProjection {
         self.owner_references.iter().find(|owner| owner.controller)
     }
 
+    /// Bytes that it takes in memory, roughly: texts that many have in common are not counted, lists are. The same for as long as it lives.
+    pub(crate) fn footprint(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let texts = 2 * COUNTS + self.name.len() + self.uid.len();
+        let labels = self.labels.len() * size_of::<Pair>();
+        let lists = self.finalizers.capacity() * size_of::<Common>() + self.owner_references.len() * size_of::<OwnerProjection>();
+        COUNTS + size_of::<Self>() + texts + labels + lists
+    }
+
     /// Gives back what decoding took and did not need.
     pub(crate) fn shrink(&mut self) {
         self.finalizers.shrink_to_fit();
-        self.owner_references.shrink_to_fit();
     }
 }
 
 /// An owner reference as the garbage collector and controllers need it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerProjection {
     #[serde(deserialize_with = "common")]
@@ -59,9 +68,12 @@ pub struct OwnerProjection {
     pub block_owner_deletion: bool,
 }
 
+/// A label's name and value.
+type Pair = (Arc<str>, Arc<str>);
+
 /// Labels in the order of their names.
 #[derive(Clone, Debug, Default)]
-pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+pub struct Labels(Arc<[Pair]>);
 
 impl Labels {
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -104,7 +116,7 @@ impl<'de> Deserialize<'de> for Labels {
                     labels.push((name, value));
                 }
                 labels.sort_by(|(one, _), (other, _)| one.cmp(other));
-                Ok(Labels(labels.into_boxed_slice()))
+                Ok(Labels(recent_labels(labels)))
             }
         }
         deserializer.deserialize_map(Pairs)
@@ -145,20 +157,57 @@ fn common<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Err
     Common::deserialize(deserializer).map(|Common(text)| text)
 }
 
-/// Texts that a thread remembers; a text has one place, where it takes the place of the one before.
-const REMEMBERED: usize = 1024;
+fn owners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[OwnerProjection]>, D::Error> {
+    Vec::deserialize(deserializer).map(recent_owners)
+}
 
-/// The text, shared with the last one of its place if that was the same.
-fn recent(text: &str) -> Arc<str> {
-    thread_local! {
-        static RECENT: RefCell<Vec<Option<Arc<str>>>> = RefCell::new(vec![None; REMEMBERED]);
+/// Texts that a thread remembers, and lists of each kind.
+const REMEMBERED: usize = 1024;
+const LISTS: usize = 256;
+/// Longer lists are not remembered: whoever makes some has a thread hold them.
+const LONGEST: usize = 16;
+
+/// Values that a thread remembers; a value has one place, where it takes the place of the one before.
+struct Recent<T: ?Sized>(Vec<Option<Arc<T>>>);
+
+impl<T: ?Sized + Eq + Hash> Recent<T> {
+    fn new(places: usize) -> Self {
+        Recent(vec![None; places])
     }
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(text);
-    let place = usize::try_from(hash % REMEMBERED as u64).expect("a small number");
-    RECENT.with_borrow_mut(|recent| match &recent[place] {
-        Some(known) if **known == *text => known.clone(),
-        _ => recent[place].insert(text.into()).clone(),
-    })
+
+    /// The value, shared with the last one of its place if that was the same.
+    fn share(&mut self, value: impl AsRef<T> + Into<Arc<T>>) -> Arc<T> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(value.as_ref());
+        let place = usize::try_from(hash % self.0.len() as u64).expect("a small number");
+        match &self.0[place] {
+            Some(known) if **known == *value.as_ref() => known.clone(),
+            _ => self.0[place].insert(value.into()).clone(),
+        }
+    }
+}
+
+/// The text, shared with others that were decoded just before.
+pub(crate) fn recent(text: &str) -> Arc<str> {
+    thread_local! {
+        static TEXTS: RefCell<Recent<str>> = RefCell::new(Recent::new(REMEMBERED));
+    }
+    TEXTS.with_borrow_mut(|recent| recent.share(text))
+}
+
+/// The labels, shared like that: those of pods of one template are mostly the same.
+fn recent_labels(labels: Vec<Pair>) -> Arc<[Pair]> {
+    thread_local! {
+        static LABELS: RefCell<Recent<[Pair]>> = RefCell::new(Recent::new(LISTS));
+    }
+    if labels.len() > LONGEST { labels.into() } else { LABELS.with_borrow_mut(|recent| recent.share(labels)) }
+}
+
+/// The same of owners.
+fn recent_owners(owners: Vec<OwnerProjection>) -> Arc<[OwnerProjection]> {
+    thread_local! {
+        static OWNERS: RefCell<Recent<[OwnerProjection]>> = RefCell::new(Recent::new(LISTS));
+    }
+    if owners.len() > LONGEST { owners.into() } else { OWNERS.with_borrow_mut(|recent| recent.share(owners)) }
 }
 
 #[cfg(test)]
@@ -183,7 +232,17 @@ mod tests {
         assert_eq!((&*one.name, &*other.name), ("one", "other"));
         assert!(Arc::ptr_eq(&one.namespace, &other.namespace));
         assert!(Arc::ptr_eq(&one.labels.0[0].1, &other.labels.0[0].1));
-        assert!(Arc::ptr_eq(&one.owner_references[0].uid, &other.owner_references[0].uid));
+        assert!(Arc::ptr_eq(&one.labels.0, &other.labels.0) && Arc::ptr_eq(&one.owner_references, &other.owner_references));
+    }
+
+    #[test]
+    fn long_lists_are_nobody_elses() {
+        let decode = |count: usize| {
+            let labels: Vec<String> = (0..count).map(|at| format!(r#""l{at}": "v""#)).collect();
+            serde_json::from_str::<Labels>(&format!("{{{}}}", labels.join(","))).expect("labels")
+        };
+        let is_shared = |count| Arc::ptr_eq(&decode(count).0, &decode(count).0);
+        assert!(is_shared(LONGEST) && !is_shared(LONGEST + 1));
     }
 
     #[test]

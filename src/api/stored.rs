@@ -50,7 +50,7 @@ pub struct StoredObject {
     /// The typed object, as long as it is in use or the budget lasts.
     typed: MemoSlot<Typed>,
     /// Values of the resource's selectable paths, in its order; computed when the first field selector asks.
-    fields: OnceLock<Box<[Option<Box<str>>]>>,
+    fields: OnceLock<Box<[Option<Arc<str>>]>>,
     /// Another encoding, as long as its owner affords it.
     pub(crate) encoding: MemoSlot<Encoded>,
     /// The same in other versions, as long as the budget lasts.
@@ -178,13 +178,19 @@ impl StoredObject {
         }
     }
 
+    /// Bytes that it keeps in memory without what is made of it when somebody asks, roughly.
+    pub fn footprint(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        COUNTS + size_of::<Self>() + self.encoded.len() + self.meta.footprint()
+    }
+
     /// Whether the selectable fields of its kind have been decoded.
     pub fn knows_fields(&self) -> bool {
         self.fields.get().is_some()
     }
 
     /// The values of the fields that its kind can be selected by; `read` finds them in the object, once.
-    pub(crate) fn selectable_fields(&self, read: impl FnOnce(&Object) -> Box<[Option<Box<str>>]>) -> &[Option<Box<str>>] {
+    pub(crate) fn selectable_fields(&self, read: impl FnOnce(&Object) -> Box<[Option<Arc<str>>]>) -> &[Option<Arc<str>>] {
         self.fields.get_or_init(|| read(&self.to_object()))
     }
 
@@ -369,6 +375,18 @@ mod tests {
             assert_eq!(shared.without_managed_fields().encoded().len(), length, "others have it, too");
             drop(other);
         }
+    }
+
+    #[test]
+    fn a_version_takes_more_than_its_bytes_and_not_much_more() {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d9c", "uid": "b0c3", "controller": true});
+        let metadata = json!({"name": "web-5d9c-x7k2p", "namespace": "n", "uid": "9f1e", "labels": {"app": "web"}, "ownerReferences": [owner]});
+        let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        let stored = StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed");
+        let beside = stored.footprint() - stored.encoded().len();
+        assert!((300..700).contains(&beside), "{beside} bytes");
+        assert!(size_of::<StoredObject>() <= 160, "there are as many as objects, and more: {}", size_of::<StoredObject>());
+        assert!(size_of::<MetaProjection>() <= 184, "{}", size_of::<MetaProjection>());
     }
 
     #[test]

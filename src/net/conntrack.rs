@@ -4,15 +4,23 @@
 //! Whoever gets an address that somebody else had must not get his connections, of any protocol: they were allowed once, and are not judged again.
 
 use std::{
+    collections::{BTreeSet, HashMap},
+    io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    process::Stdio,
 };
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::{conntrack_entries, iptables::Family, netns};
+use crate::{
+    conntrack_entries::{self, Entry},
+    iptables::Family,
+    netns,
+};
+
+/// As IP numbers it.
+const UDP: u8 = 17;
 
 /// Flows to forget: those that came for `destination` and, when `endpoint` is given, were translated to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,50 +49,51 @@ impl FlowDestination {
     }
 }
 
-impl StaleFlows {
-    /// The arguments of the `conntrack` tool.
-    fn arguments(&self) -> Vec<String> {
-        let family = self.destination.family().name().to_lowercase();
-        let mut arguments = vec!["-D".to_owned(), "-f".into(), family, "-p".into(), "udp".into()];
-        match self.destination {
-            FlowDestination::Address(address, port) => {
-                arguments.extend(["--orig-dst".into(), address.to_string(), "--orig-port-dst".into(), port.to_string()]);
-            }
-            FlowDestination::Host(address) => arguments.extend(["--orig-dst".into(), address.to_string()]),
-            FlowDestination::NodePort(_, port) => arguments.extend(["--orig-port-dst".into(), port.to_string()]),
+/// Flows to forget, by what their clients aimed at.
+struct Stale(HashMap<FlowDestination, Vec<Option<SocketAddr>>>);
+
+impl Stale {
+    fn of(flows: &[StaleFlows]) -> Self {
+        let mut stale: HashMap<FlowDestination, Vec<Option<SocketAddr>>> = HashMap::new();
+        for flow in flows {
+            stale.entry(flow.destination).or_default().push(flow.endpoint);
         }
-        if let Some(endpoint) = self.endpoint {
-            arguments.extend(["--dst-nat".into(), endpoint.ip().to_string()]);
-            if endpoint.port() != 0 {
-                arguments.extend(["--reply-port-src".into(), endpoint.port().to_string()]);
-            }
-        }
-        arguments
+        Stale(stale)
+    }
+
+    fn families(&self) -> BTreeSet<Family> {
+        self.0.keys().copied().map(FlowDestination::family).collect()
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        let to = entry.original.destination;
+        let (ip, port) = (to.ip(), to.port());
+        let aims = [FlowDestination::Address(ip, port), FlowDestination::NodePort(Family::of(ip), port), FlowDestination::Host(ip)];
+        // Answers come from where it was translated to.
+        let went = entry.reply.source;
+        let is_to = |endpoint: &Option<SocketAddr>| {
+            endpoint.is_none_or(|endpoint| went != to && went.ip() == endpoint.ip() && [0, went.port()].contains(&endpoint.port()))
+        };
+        entry.original.protocol == UDP && aims.iter().filter_map(|aim| self.0.get(aim)).flatten().any(is_to)
     }
 }
 
-/// Why flows could not be forgotten.
+/// Why connections could not be forgotten.
 #[derive(Debug, thiserror::Error)]
-pub enum ConntrackError {
-    #[error("conntrack could not be started")]
-    Start(#[source] std::io::Error),
-    #[error("conntrack failed: {0}")]
-    Failed(String),
-    #[error("the connections of an address could not be removed: {0}")]
-    Remove(std::io::Error),
-}
+#[error("connections could not be removed: {0}")]
+pub struct ConntrackError(io::Error);
 
 /// The connection table.
 #[async_trait]
 pub trait Conntrack: Send + Sync + 'static {
     /// Forgets flows; having none to forget is success.
-    async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError>;
+    async fn forget(&self, flows: &[StaleFlows]) -> Result<(), ConntrackError>;
 
     /// Forgets every connection from or to these addresses, as it began or as it was translated; having none to forget is success.
     async fn forget_addresses(&self, addresses: &[IpAddr]) -> Result<(), ConntrackError>;
 }
 
-/// The kernel's table, through the `conntrack` tool.
+/// The kernel's table.
 #[derive(Clone, Debug, Default)]
 pub struct HostConntrack {
     namespace: Option<PathBuf>,
@@ -99,37 +108,32 @@ impl HostConntrack {
     pub fn within(path: impl Into<PathBuf>) -> Self {
         HostConntrack { namespace: Some(path.into()) }
     }
-}
 
-#[async_trait]
-impl Conntrack for HostConntrack {
-    async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError> {
-        let arguments = flows.arguments();
+    /// Removes entries on a thread that may block.
+    async fn remove(&self, families: BTreeSet<Family>, unwanted: impl Fn(&Entry) -> bool + Send + 'static) -> Result<(), ConntrackError> {
         let namespace = self.namespace.clone();
-        let run = move || std::process::Command::new("conntrack").args(arguments).stdin(Stdio::null()).output();
-        let task = tokio::task::spawn_blocking(move || match namespace {
-            None => run(),
-            Some(path) => netns::run(&path, run).and_then(|output| output),
-        });
-        let output = task.await.map_err(|error| ConntrackError::Start(error.into()))?.map_err(ConntrackError::Start)?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        // The tool exits 1 when nothing matched, and says so.
-        if output.status.success() || stderr.contains("0 flow entries") {
-            return Ok(());
-        }
-        Err(ConntrackError::Failed(stderr.trim().to_owned()))
-    }
-
-    async fn forget_addresses(&self, addresses: &[IpAddr]) -> Result<(), ConntrackError> {
-        let (addresses, namespace) = (addresses.to_vec(), self.namespace.clone());
-        let remove = move || conntrack_entries::remove(&addresses);
+        let remove = move || conntrack_entries::remove(families, unwanted);
         let task = tokio::task::spawn_blocking(move || match namespace {
             None => remove(),
             Some(path) => netns::run(&path, remove).and_then(|removed| removed),
         });
-        let removed = task.await.map_err(|error| ConntrackError::Remove(error.into()))?.map_err(ConntrackError::Remove)?;
-        tracing::debug!(removed, "forgot the connections of addresses");
+        let removed = task.await.map_err(io::Error::from).and_then(|removed| removed).map_err(ConntrackError)?;
+        tracing::debug!(removed, "forgot connections");
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Conntrack for HostConntrack {
+    async fn forget(&self, flows: &[StaleFlows]) -> Result<(), ConntrackError> {
+        let stale = Stale::of(flows);
+        self.remove(stale.families(), move |entry| stale.has(entry)).await
+    }
+
+    async fn forget_addresses(&self, addresses: &[IpAddr]) -> Result<(), ConntrackError> {
+        let addresses = addresses.to_vec();
+        let families = addresses.iter().map(|ip| Family::of(*ip)).collect();
+        self.remove(families, move |entry| entry.ends().iter().any(|ip| addresses.contains(ip))).await
     }
 }
 
@@ -152,8 +156,8 @@ impl FakeConntrack {
 
 #[async_trait]
 impl Conntrack for FakeConntrack {
-    async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError> {
-        self.forgotten.lock().push(flows.clone());
+    async fn forget(&self, flows: &[StaleFlows]) -> Result<(), ConntrackError> {
+        self.forgotten.lock().extend_from_slice(flows);
         Ok(())
     }
 
@@ -166,17 +170,43 @@ impl Conntrack for FakeConntrack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack_entries::Tuple;
+
+    fn end(text: &str) -> SocketAddr {
+        text.parse().expect("an end")
+    }
+
+    /// A client of one address asked `to`, and was translated to `went`.
+    fn entry(protocol: u8, to: &str, went: &str) -> Entry {
+        let client = end(if end(to).is_ipv4() { "192.0.2.1:4000" } else { "[fd02::1]:4000" });
+        let tuple = |source, destination| Tuple { protocol, source, destination };
+        Entry { original: tuple(client, end(to)), reply: tuple(end(went), client) }
+    }
 
     #[test]
-    fn a_departed_endpoint_is_named_by_its_translation() {
-        let told =
-            |destination, endpoint: &str| StaleFlows { destination, endpoint: Some(endpoint.parse().expect("an address")) }.arguments().join(" ");
-        let address = |text: &str| FlowDestination::Address(text.parse().expect("an address"), 53);
-        assert_eq!(
-            told(address("10.96.0.10"), "10.244.0.3:54"),
-            "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --dst-nat 10.244.0.3 --reply-port-src 54"
-        );
-        assert_eq!(told(address("fd00::a"), "[fd01::3]:0"), "-D -f ipv6 -p udp --orig-dst fd00::a --orig-port-dst 53 --dst-nat fd01::3");
-        assert_eq!(told(FlowDestination::NodePort(Family::V6, 9), "[fd01::3]:0"), "-D -f ipv6 -p udp --orig-port-dst 9 --dst-nat fd01::3");
+    fn a_departed_endpoint_is_known_by_its_translation() {
+        let stale = |destination, endpoint: Option<&str>| Stale::of(&[StaleFlows { destination, endpoint: endpoint.map(end) }]);
+        let service = FlowDestination::Address(end("10.96.0.10:53").ip(), 53);
+        let (there, elsewhere) = (entry(UDP, "10.96.0.10:53", "10.244.0.3:54"), entry(UDP, "10.96.0.10:53", "10.244.0.3:55"));
+        let exact = stale(service, Some("10.244.0.3:54"));
+        assert!(exact.has(&there) && !exact.has(&elsewhere) && !exact.has(&entry(UDP, "10.96.0.11:53", "10.244.0.3:54")));
+        assert!(!exact.has(&entry(6, "10.96.0.10:53", "10.244.0.3:54")), "TCP ends by itself");
+        let all_ports = stale(service, Some("10.244.0.3:0"));
+        assert!(all_ports.has(&there) && all_ports.has(&elsewhere) && !all_ports.has(&entry(UDP, "10.96.0.10:53", "10.244.0.4:54")));
+        let every = stale(service, None);
+        assert!(every.has(&there) && every.has(&entry(UDP, "10.96.0.10:53", "10.96.0.10:53")), "also what nobody translated");
+    }
+
+    #[test]
+    fn node_ports_and_whole_addresses_are_aimed_at_too() {
+        let both = [
+            StaleFlows { destination: FlowDestination::NodePort(Family::V6, 9), endpoint: Some(end("[fd01::3]:0")) },
+            StaleFlows { destination: FlowDestination::Host(end("192.0.2.9:0").ip()), endpoint: None },
+        ];
+        let stale = Stale::of(&both);
+        assert_eq!(stale.families(), BTreeSet::from([Family::V4, Family::V6]));
+        assert!(stale.has(&entry(UDP, "[fd00::1]:9", "[fd01::3]:1234")) && !stale.has(&entry(UDP, "10.0.0.1:9", "10.244.0.3:1234")));
+        assert!(!stale.has(&entry(UDP, "[fd01::3]:9", "[fd01::3]:9")), "the pod itself was asked, not the node");
+        assert!(stale.has(&entry(UDP, "192.0.2.9:7", "10.244.0.3:7")));
     }
 }

@@ -14,6 +14,7 @@ pub mod echo;
 pub mod ipam;
 pub mod iptables;
 pub mod neighbours;
+mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod node_links;

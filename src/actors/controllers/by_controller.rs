@@ -14,7 +14,7 @@ use crate::runtime::cache::Cache;
 /// Files each object under the UID of its controller, and those without one under their namespace.
 const BY_CONTROLLER: &str = "controller";
 
-/// Makes the cache ready for [`owned`] and [`owned_and_orphans`].
+/// Makes the cache ready for [`owned`] and [`owned_and_orphans_stored`].
 pub fn index<K: KubeObject>(objects: Cache<K>) -> Cache<K> {
     objects.add_meta_index(BY_CONTROLLER, |meta| vec![meta.controller().map_or_else(|| orphans_of(&meta.namespace), |owner| owner.uid.clone())]);
     objects
@@ -35,12 +35,8 @@ pub fn owned_stored<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta) -> Ve
     owner.uid.as_ref().map(|uid| objects.by_index_stored(BY_CONTROLLER, uid, |_| true)).unwrap_or_default()
 }
 
-/// What this owner controls, and what nobody controls in its namespace and is `wanted`.
-pub fn owned_and_orphans<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
-    decoded(&owned_and_orphans_stored(objects, owner, wanted))
-}
-
-fn owned_and_orphans_stored<K: KubeObject>(
+/// What this owner controls, and what nobody controls in its namespace and is `wanted`, as it is stored.
+pub fn owned_and_orphans_stored<K: KubeObject>(
     objects: &Cache<K>,
     owner: &ObjectMeta,
     wanted: impl Fn(&MetaProjection) -> bool,

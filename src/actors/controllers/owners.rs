@@ -47,8 +47,12 @@ pub fn claim_if(owner: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim
 
 /// The same of an object whose metadata alone are there.
 pub fn claim_by_meta(owner: &ObjectMeta, object: &MetaProjection, selector: &LabelSelector) -> Claim {
+    claim_by_meta_if(owner, object, selector.matches_projection(&object.labels))
+}
+
+fn claim_by_meta_if(owner: &ObjectMeta, object: &MetaProjection, matches: bool) -> Claim {
     let controller = object.controller().map(|reference| &*reference.uid);
-    decide(owner, controller, object.deletion_timestamp.is_some(), selector.matches_projection(&object.labels))
+    decide(owner, controller, object.deletion_timestamp.is_some(), matches)
 }
 
 /// `controller` is the UID of the object's.
@@ -113,9 +117,10 @@ pub fn claimed_by_meta<'a, O>(
     owner: &ObjectMeta,
     objects: &'a [Arc<O>],
     meta: impl Fn(&O) -> &MetaProjection,
-    selector: &LabelSelector,
+    matches: impl Fn(&MetaProjection) -> bool,
 ) -> Claimed<'a, O> {
-    sorted_out(objects, |object| claim_by_meta(owner, meta(object), selector), |object| Named::by_meta(meta(object)))
+    let claim = |object: &O| claim_by_meta_if(owner, meta(object), matches(meta(object)));
+    sorted_out(objects, claim, |object| Named::by_meta(meta(object)))
 }
 
 fn sorted_out<'a, O: 'a>(objects: impl IntoIterator<Item = &'a Arc<O>>, claim: impl Fn(&O) -> Claim, named: impl Fn(&O) -> Named) -> Claimed<'a, O> {
@@ -267,7 +272,7 @@ mod tests {
         assert_eq!(claimed.ours, [&pods[0], &pods[1]]);
         assert_eq!((claimed.adopted, claimed.released), (vec![named("orphan")], vec![named("strayed")]));
         let digests: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
-        let by_meta = claimed_by_meta(&owner, &digests, |pod: &PodDigest| &pod.meta, &selector);
+        let by_meta = claimed_by_meta(&owner, &digests, |pod: &PodDigest| &pod.meta, |meta| selector.matches_projection(&meta.labels));
         let names: Vec<&str> = by_meta.ours.iter().map(|pod| &*pod.meta.name).collect();
         assert_eq!((names, by_meta.adopted, by_meta.released), (vec!["ours", "orphan"], vec![named("orphan")], vec![named("strayed")]));
         // Who is being deleted takes nothing in any more.

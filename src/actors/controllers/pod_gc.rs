@@ -14,9 +14,12 @@ use troupe_api::{
     service::{DeleteOptions, PatchType},
 };
 
-use super::pods::{BY_NODE, index_by_node, is_finished, node_of};
+use super::{
+    pod_digest::PodDigest,
+    pods::{BY_NODE, index_by_node, is_finished, node_of},
+};
 use crate::runtime::{
-    cache::{Cache, Caches, Change},
+    cache::{Cache, Caches, Change, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -31,6 +34,7 @@ const FINISHED: &str = "finished";
 /// See the module. Its only key is `all`.
 pub struct PodGcController {
     pods: Cache<Pod>,
+    digests: Digests<Pod, PodDigest>,
     nodes: Cache<Node>,
     missing: parking_lot::Mutex<BTreeMap<Arc<str>, Instant>>,
 }
@@ -39,7 +43,7 @@ impl PodGcController {
     pub fn new(caches: &Caches) -> Self {
         let pods = index_by_node(caches.cache());
         pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
-        PodGcController { pods, nodes: caches.cache(), missing: Default::default() }
+        PodGcController { digests: pods.digests(), pods, nodes: caches.cache(), missing: Default::default() }
     }
 
     /// Nodes that pods name and that have been gone for long enough. A live read decides, not the cache alone.
@@ -65,14 +69,14 @@ impl PodGcController {
     }
 
     /// Every pod that may have to go, once.
-    fn candidates(&self, lost: &[Arc<str>], kept: usize) -> Vec<Arc<Pod>> {
-        let mut pods = self.pods.by_index_where(BY_NODE, "", |meta| meta.deletion_timestamp.is_some());
-        pods.extend(lost.iter().flat_map(|node| self.pods.by_index(BY_NODE, node)));
+    async fn candidates(&self, lost: &[Arc<str>], kept: usize) -> Vec<Arc<PodDigest>> {
+        let mut pods = self.pods.by_index_stored(BY_NODE, "", |meta| meta.deletion_timestamp.is_some());
+        pods.extend(lost.iter().flat_map(|node| self.pods.by_index_stored(BY_NODE, node, |_| true)));
         if self.pods.index_count(FINISHED, "") > kept {
-            let known: BTreeSet<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
-            pods.extend(self.pods.by_index(FINISHED, "").into_iter().filter(|pod| !known.contains(&pod.metadata.uid)));
+            let known: BTreeSet<Arc<str>> = pods.iter().map(|pod| pod.meta().uid.clone()).collect();
+            pods.extend(self.pods.by_index_stored(FINISHED, "", |meta| !known.contains(&meta.uid)));
         }
-        pods
+        self.digests.read(&pods).await
     }
 }
 
@@ -84,18 +88,18 @@ enum Why {
     TooManyFinished,
 }
 
-fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why)> {
+fn plan(pods: &[Arc<PodDigest>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<PodDigest>, Why)> {
     let mut doomed = Vec::new();
     for pod in pods {
-        match node_of(pod) {
+        match pod.node() {
             Some(node) if lost.iter().any(|lost| **lost == *node) => doomed.push((pod.clone(), Why::NodeLost)),
-            None if pod.metadata.deletion_timestamp.is_some() => doomed.push((pod.clone(), Why::NeverScheduled)),
+            None if pod.standing.is_deleted => doomed.push((pod.clone(), Why::NeverScheduled)),
             _ => {}
         }
     }
-    let going: BTreeSet<*const Pod> = doomed.iter().map(|(pod, _)| Arc::as_ptr(pod)).collect();
-    let mut done: Vec<&Arc<Pod>> = pods.iter().filter(|pod| is_finished(pod) && !going.contains(&Arc::as_ptr(pod))).collect();
-    done.sort_by_key(|pod| (pod.metadata.creation_timestamp.clone().map(|time| time.0), pod.metadata.name.clone()));
+    let going: BTreeSet<*const PodDigest> = doomed.iter().map(|(pod, _)| Arc::as_ptr(pod)).collect();
+    let mut done: Vec<&Arc<PodDigest>> = pods.iter().filter(|pod| pod.standing.is_finished() && !going.contains(&Arc::as_ptr(pod))).collect();
+    done.sort_by_key(|pod| (pod.standing.created, pod.meta.name.clone()));
     let surplus = done.len().saturating_sub(kept);
     doomed.extend(done.into_iter().take(surplus).map(|pod| (pod.clone(), Why::TooManyFinished)));
     doomed
@@ -120,18 +124,19 @@ impl Controller for PodGcController {
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let lost = self.lost_nodes(cx).await?;
-        for (pod, why) in plan(&self.candidates(&lost, FINISHED_KEPT), &lost, FINISHED_KEPT) {
-            let (namespace, name) = (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
-            let api = cx.client().namespaced::<Pod>(namespace);
-            if why == Why::NodeLost && !is_finished(&pod) {
+        let candidates = self.candidates(&lost, FINISHED_KEPT).await;
+        for (pod, why) in plan(&candidates, &lost, FINISHED_KEPT) {
+            let (name, uid) = (&*pod.meta.name, &*pod.meta.uid);
+            let api = cx.client().namespaced::<Pod>(pod.meta.namespace.clone());
+            if why == Why::NodeLost && !pod.standing.is_finished() {
                 let condition =
                     json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"});
-                let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
+                let patch = json!({"metadata": {"uid": uid}, "status": {"phase": "Failed", "conditions": [condition]}});
                 // The pod is deleted next either way: the mark is for those who watch.
-                let _ = api.patch(&name, "status", PatchType::StrategicMerge, &patch).await;
+                let _ = api.patch(name, "status", PatchType::StrategicMerge, &patch).await;
             }
-            let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
-            match api.delete(&name, options).await {
+            let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: Some(uid.to_owned()), ..DeleteOptions::default() };
+            match api.delete(name, options).await {
                 Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status.into()),
                 _ => {}
             }
@@ -143,11 +148,13 @@ impl Controller for PodGcController {
 #[cfg(test)]
 mod tests {
     use troupe_api::{
-        meta::{Cause, Object},
+        decoding::decoded_here,
+        meta::{Cause, Object, Revision},
         stored::StoredObject,
     };
 
     use super::*;
+    use crate::runtime::cache::digest_of;
 
     fn pod(name: &str, node: &str, phase: &str, deleted: bool) -> Arc<Pod> {
         let mut object = json!({"metadata": {"name": name}, "spec": {"containers": [], "nodeName": node}, "status": {"phase": phase}});
@@ -172,13 +179,38 @@ mod tests {
     fn only_lost_stuck_and_surplus_pods_go() {
         let pods =
             [pod("a", "lost", "Running", false), pod("b", "here", "Running", true), pod("c", "", "Pending", true), pod("d", "here", "Failed", false)];
+        let digests: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of(&**pod)).collect();
         let names = |kept| {
-            plan(&pods, &[Arc::from("lost")], kept)
-                .into_iter()
-                .map(|(pod, why)| (pod.metadata.name.clone().unwrap_or_default(), why))
-                .collect::<Vec<_>>()
+            let doomed = plan(&digests, &[Arc::from("lost")], kept).into_iter();
+            doomed.map(|(pod, why)| (pod.meta.name.to_string(), why)).collect::<Vec<_>>()
         };
         assert_eq!(names(1), [("a".into(), Why::NodeLost), ("c".into(), Why::NeverScheduled)]);
         assert_eq!(names(0).last(), Some(&("d".into(), Why::TooManyFinished)));
+    }
+
+    /// Two that are finished, one of them on a node that is lost.
+    fn finished_pods() -> Cache<Pod> {
+        let stored = |name: &str, node: &str, phase: &str| {
+            let mut tree = serde_json::to_value(&*pod(name, node, phase, false)).expect("it encodes");
+            tree["metadata"]["uid"] = json!(format!("{name}-uid"));
+            Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+        };
+        let pods = index_by_node(Cache::default());
+        pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
+        let listed = [stored("a", "here", "Failed"), stored("d", "lost", "Succeeded")];
+        pods.replace_now(listed.into_iter().map(|stored| (stored.key.clone(), stored)).collect(), Revision(1));
+        pods
+    }
+
+    #[actix::test]
+    async fn finished_pods_are_decoded_once_however_often_they_are_counted() {
+        let pods = finished_pods();
+        let controller = PodGcController { digests: pods.digests(), pods, nodes: Cache::default(), missing: Default::default() };
+        assert_eq!(controller.candidates(&[], 1).await.len(), 2);
+        let before = decoded_here();
+        let found = controller.candidates(&[Arc::from("lost")], 1).await;
+        assert_eq!(found.iter().map(|pod| &*pod.meta.name).collect::<Vec<_>>(), ["d", "a"], "each once, though d is lost and finished");
+        assert_eq!(decoded_here(), before);
+        assert_eq!(controller.candidates(&[], 2).await.len(), 0, "there is room for them");
     }
 }

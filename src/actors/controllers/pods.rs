@@ -43,11 +43,6 @@ pub fn is_ready(pod: &Pod) -> bool {
     ready_condition(pod).is_some_and(|condition| condition.status == "True")
 }
 
-/// Ready for at least `min_ready_seconds`.
-pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
-    PodStanding::of(pod).is_available(min_ready_seconds, now)
-}
-
 /// The node that the pod runs on, or is made for: the only one that its affinity names.
 pub fn target_node(pod: &Pod) -> Option<&str> {
     node_of(pod).or_else(|| pinned_to(pod))

@@ -36,6 +36,7 @@ pub mod plugins;
 pub mod pod_resources;
 pub mod pods;
 pub mod probes;
+mod programs;
 pub mod pull_records;
 pub mod pulls;
 pub mod relist;

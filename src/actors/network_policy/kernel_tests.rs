@@ -8,7 +8,7 @@ use troupe_net::{
         Network,
         announce::{HostPodAddresses, PodAddresses},
     },
-    conntrack::{Conntrack, HostConntrack},
+    conntrack::{Conntrack, FlowDestination, HostConntrack, StaleFlows},
     iptables::{Family, IpSets, Iptables, Observed, Patch},
     neighbours::Neighbours,
     netlink::Netlink,
@@ -377,6 +377,39 @@ async fn a_stream_to_whoever_had_an_address_is_judged_anew() {
         stream(socket).expect_err("is judged anew");
     }
     conntrack.forget_addresses(&ips).await.expect("has nothing to forget");
+}
+
+#[tokio::test]
+async fn a_stream_to_an_endpoint_that_left_is_translated_anew() {
+    let fixture = Fixture::new(&[5, 6]);
+    let (node, pods) = (&fixture.node, fixture.pods.as_slice());
+    let lead_to = |pod: &str, verb: &str| {
+        node.run(|| sh(&format!("iptables -t nat {verb} -d 10.96.0.10/32 -p udp --dport 53 -j DNAT --to-destination {pod}:53")));
+    };
+    lead_to("10.244.0.5", "-A OUTPUT");
+    serve_udp(&pods[0], 53, "five");
+    serve_udp(&pods[1], 53, "six");
+    let socket = node.run(|| UdpSocket::bind("0.0.0.0:0").expect("binds"));
+    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("sets");
+    socket.connect("10.96.0.10:53").expect("connects");
+    let ask = || {
+        let mut buffer = [0; 64];
+        socket.send(b"hello").expect("is sent");
+        let count = socket.recv(&mut buffer).expect("is answered");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    assert_eq!(ask(), "five");
+    lead_to("10.244.0.6", "-R OUTPUT 1");
+    assert_eq!(ask(), "five", "streams stay where they are");
+    let conntrack = HostConntrack::within(node.path());
+    let to = |endpoint: &str| {
+        let destination = FlowDestination::Address("10.96.0.10".parse().expect("an address"), 53);
+        StaleFlows { destination, endpoint: Some(endpoint.parse().expect("an endpoint")) }
+    };
+    conntrack.forget(&[to("10.244.0.6:53"), to("10.244.0.5:54")]).await.expect("has nothing to forget");
+    assert_eq!(ask(), "five");
+    conntrack.forget(&[to("10.244.0.6:53"), to("10.244.0.5:53")]).await.expect("forgets");
+    assert_eq!(ask(), "six");
 }
 
 /// A pod's neighbours send to the pod that has an address, not to the one that had it.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use troupe_net::iptables::{Family, IpSets, Iptables, IptablesError, Observed, Patch};
 
 use super::{
-    layout::{Layout, Probe},
+    layout::{Layout, Probe, Watch},
     ledger::Ledger,
     queue::MOST_STEPS,
 };
@@ -24,7 +24,46 @@ pub struct Backend {
     pub family: Family,
 }
 
+/// What the packet filter tells of itself without being read: while it is the same, nobody has changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    generation: u64,
+    sets: Option<u64>,
+}
+
+/// What a look at the packet filter found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing is missing, as far as is looked for; what the packet filter told of itself, if it did.
+    Right(Option<Sight>),
+    /// Only a whole comparison tells.
+    Unknown,
+    /// Something is not there that should be.
+    Missing,
+}
+
 impl Backend {
+    /// What the packet filter tells of itself, if it does.
+    pub async fn sight(&self) -> Option<Sight> {
+        let generation = self.iptables.generation().await?;
+        let sets = match &self.sets {
+            Some(sets) => Some(sets.fingerprint(None).await?),
+            None => None,
+        };
+        Some(Sight { generation, sets })
+    }
+
+    /// Looks whether what should stand does. `right` is what the packet filter told of itself when it did.
+    pub async fn look(&self, watch: &Watch, right: Option<Sight>) -> Result<Look, IptablesError> {
+        // Asked for before anything else: what is changed meanwhile is looked at next time.
+        let sight = self.sight().await;
+        if sight.is_some() && sight == right {
+            return Ok(Look::Right(sight));
+        }
+        let Watch::Probes(probes) = watch else { return Ok(Look::Unknown) };
+        Ok(if self.stands(probes).await? { Look::Right(sight) } else { Look::Missing })
+    }
+
     /// Sets are there before rules refer to them, and lose entries when the rules are in.
     pub async fn apply(&self, patch: &Patch) -> Result<(), IptablesError> {
         let sets = self.sets.as_ref().filter(|_| patch.has_sets());
@@ -78,7 +117,7 @@ impl Backend {
     }
 
     /// Whether all that is probed for stands.
-    pub async fn stands(&self, probes: &[Probe]) -> Result<bool, IptablesError> {
+    async fn stands(&self, probes: &[Probe]) -> Result<bool, IptablesError> {
         for probe in probes {
             let stands = match probe {
                 Probe::Chain(id) => self.iptables.chain_exists(id.table, &id.name).await?,
@@ -104,7 +143,40 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 
 #[cfg(test)]
 mod tests {
+    use troupe_net::iptables::{ChainId, FakeIptables, Table};
+
     use super::*;
+
+    #[tokio::test]
+    async fn it_is_looked_at_again_when_somebody_has_changed_something() {
+        let fake = Arc::new(FakeIptables::default());
+        let backend = Backend { iptables: fake.clone(), sets: Some(fake.clone()), family: Family::V4 };
+        let right = backend.sight().await;
+        assert!(right.is_some());
+        assert_eq!(backend.look(&Watch::Whole, None).await.expect("looks"), Look::Unknown);
+        assert_eq!(backend.look(&Watch::Whole, right).await.expect("looks"), Look::Right(right));
+        fake.restore_sets("create S hash:net\nadd S 10.0.0.1\n".into()).await.expect("takes sets");
+        assert_eq!(backend.look(&Watch::Whole, right).await.expect("looks"), Look::Unknown);
+        let right = backend.sight().await;
+        fake.flush();
+        assert_eq!(backend.look(&Watch::Whole, right).await.expect("looks"), Look::Unknown);
+    }
+
+    #[tokio::test]
+    async fn probes_are_asked_for_once_a_change() {
+        let fake = Arc::new(FakeIptables::default());
+        let backend = Backend { iptables: fake.clone(), sets: None, family: Family::V4 };
+        let watch = Watch::Probes(vec![Probe::Chain(ChainId::new(Table::Nat, "A"))]);
+        assert_eq!(backend.look(&watch, None).await.expect("looks"), Look::Missing);
+        fake.restore("*nat\n:A - [0:0]\nCOMMIT\n".into()).await.expect("writes");
+        let Look::Right(right) = backend.look(&watch, None).await.expect("looks") else { panic!("it stands") };
+        assert_eq!(right, backend.sight().await);
+        assert_eq!(backend.look(&watch, right).await.expect("looks"), Look::Right(right));
+        fake.flush();
+        assert_eq!(backend.look(&watch, right).await.expect("looks"), Look::Missing);
+        fake.hide_generation();
+        assert_eq!(backend.look(&watch, right).await.expect("looks"), Look::Missing, "without that it is always asked for");
+    }
 
     #[tokio::test]
     async fn work_on_a_thread_is_told_and_a_panic_there_is_an_error() {

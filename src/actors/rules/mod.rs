@@ -9,6 +9,7 @@
 //! nobody else up. At start nothing is flushed: the kernel's state is read, and the difference applied once every owner that was named has reported.
 
 pub mod backend;
+mod collecting;
 pub mod hash;
 pub mod journey;
 pub mod layout;

@@ -17,8 +17,9 @@ use troupe_net::{
 };
 
 use super::{
-    backend::Backend,
-    layout::{Layout, UdpFlows, Watch, stale},
+    backend::{Backend, Look, Sight},
+    collecting::{COALESCE, collecting},
+    layout::{Layout, UdpFlows, stale},
     ledger::Ledger,
     packed::Packed,
     queue::{Plans, Queue},
@@ -28,12 +29,6 @@ use crate::runtime::{
     host::{On, Unit, UnitContext},
 };
 
-/// How long reports are collected while transactions follow each other.
-const COALESCE: Duration = Duration::from_millis(3);
-/// The same after a while without: the executor's clock counts milliseconds, so what is reported in the same one goes in together.
-const LEAD: Duration = Duration::from_micros(100);
-/// Such a while.
-const QUIET: Duration = Duration::from_millis(20);
 const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// What an owner asks of the node now; `None` when it is gone.
@@ -93,6 +88,8 @@ pub struct RuleTable<L: Layout> {
     waiting: Vec<(L::Owner, oneshot::Sender<()>)>,
     /// The kernel's state is not known.
     adrift: bool,
+    /// What the packet filter told of itself when it was last found to be right.
+    right: Option<Sight>,
     /// A whole comparison succeeded since the start.
     begun: bool,
     /// How long the pieces of a whole comparison took so far that is not all in.
@@ -128,6 +125,8 @@ struct Applied {
     whole: bool,
     /// What is still to be done of it.
     rest: VecDeque<Patch>,
+    /// What the packet filter told of itself before.
+    sight: Option<Sight>,
 }
 
 impl<L: Layout> RuleTable<L> {
@@ -142,6 +141,7 @@ impl<L: Layout> RuleTable<L> {
             awaited: None,
             waiting: Vec::new(),
             adrift: true,
+            right: None,
             begun: false,
             comparing: None,
             busy: false,
@@ -197,7 +197,7 @@ impl<L: Layout> RuleTable<L> {
             let work = async move {
                 let begun = tokio::time::Instant::now();
                 let result = backend.apply(&taken.patch).await.map(|()| taken.patch.size());
-                Applied { result, took: begun.elapsed(), whole: false, rest: VecDeque::new() }
+                Applied { result, took: begun.elapsed(), whole: false, rest: VecDeque::new(), sight: None }
             };
             return cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
         }
@@ -214,11 +214,12 @@ impl<L: Layout> RuleTable<L> {
         let (backend, ledger) = (self.backend.clone(), self.ledger.clone());
         let work = async move {
             let begun = tokio::time::Instant::now();
+            let sight = backend.sight().await;
             let (result, rest) = match backend.reconcile(ledger).await {
                 Ok((steps, rest)) => (Ok(steps), rest),
                 Err(error) => (Err(error), VecDeque::new()),
             };
-            Applied { result, took: begun.elapsed(), whole: true, rest }
+            Applied { result, took: begun.elapsed(), whole: true, rest, sight }
         };
         cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
     }
@@ -248,6 +249,7 @@ impl<L: Layout> RuleTable<L> {
             Ok(steps) => {
                 self.note_success(steps, applied.took, applied.whole);
                 if applied.whole {
+                    self.right = applied.sight.filter(|_| steps == 0 && applied.rest.is_empty());
                     self.queue.go_on_with(applied.rest);
                 }
                 self.tell_synced(applied.whole, applied.took);
@@ -316,10 +318,8 @@ impl<L: Layout> RuleTable<L> {
         let flows = std::mem::take(&mut self.owed);
         let Some(conntrack) = self.conntrack.clone().filter(|_| !flows.is_empty()) else { return };
         cx.spawn(async move {
-            for flow in &flows {
-                if let Err(error) = conntrack.forget(flow).await {
-                    tracing::warn!(%error, ?flow, "stale flows stay");
-                }
+            if let Err(error) = conntrack.forget(&flows).await {
+                tracing::warn!(%error, flows = flows.len(), first = ?flows.first(), "stale flows stay");
             }
         });
     }
@@ -329,31 +329,23 @@ impl<L: Layout> RuleTable<L> {
         if self.busy || self.adrift {
             return;
         }
-        let backend = self.backend.clone();
-        match L::watch() {
-            Watch::Whole => {
+        let (backend, right) = (self.backend.clone(), self.right);
+        cx.spawn_then(async move { backend.look(&L::watch(), right).await }, Self::looked);
+    }
+
+    fn looked(&mut self, look: Result<Look, IptablesError>, cx: &mut UnitContext<'_, Self>) {
+        match look {
+            Ok(Look::Right(sight)) => self.right = sight,
+            Ok(look) if !self.busy => {
+                if look == Look::Missing {
+                    tracing::warn!("{} were removed by somebody else, restoring them", L::RULES);
+                }
                 self.adrift = true;
                 self.arm(Duration::ZERO, cx);
             }
-            Watch::Probes(probes) => cx.spawn_then(async move { backend.stands(&probes).await }, |unit, stands, cx| {
-                if let Ok(false) = stands {
-                    tracing::warn!("{} were removed by somebody else, restoring them", L::RULES);
-                    unit.adrift = true;
-                    unit.arm(Duration::ZERO, cx);
-                }
-            }),
+            // It is written to, or cannot be asked: the next look tells.
+            Ok(_) | Err(_) => {}
         }
-    }
-}
-
-/// How long more reports are waited for behind the first, which may be of sets alone: hardly where nothing has changed for a while. What comes a
-/// little later goes in with the second transaction then, at once behind the first.
-fn collecting(applied_at: Option<Instant>, now: Instant, is_sets: bool) -> Duration {
-    let is_quiet = applied_at.is_some_and(|at| now.saturating_duration_since(at) >= QUIET);
-    match (is_quiet, is_sets) {
-        (false, _) => COALESCE,
-        (true, false) => LEAD,
-        (true, true) => Duration::ZERO,
     }
 }
 
@@ -428,20 +420,5 @@ impl<L: Layout> On<AwaitInstalled<L>> for RuleTable<L> {
         self.waiting.push((owner, tell));
         self.answer();
         Reply::later(async move { told.await.map_err(|_| NotInstalled) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lone_change_waits_for_no_others_and_those_of_a_burst_for_each_other() {
-        let begun = Instant::now();
-        let after = |millis| begun + Duration::from_millis(millis);
-        assert_eq!(collecting(None, after(0), true), COALESCE, "at the start all report");
-        assert_eq!(collecting(Some(after(0)), after(2), true), COALESCE);
-        assert_eq!(collecting(Some(after(0)), after(20), false), LEAD);
-        assert_eq!(collecting(Some(after(0)), after(20), true), Duration::ZERO, "rules may be on their way behind them");
     }
 }

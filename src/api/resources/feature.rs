@@ -25,6 +25,6 @@ pub enum Feature {
     Renewals,
     /// They tell of changes of other objects, and are no change that a trace shows.
     News,
-    /// They are large and change seldom, and few watch them: little of what they were is kept in memory.
+    /// Few watch them, and they are large, or very many change all the time: little of what they were is kept in memory.
     ShortHistory,
 }

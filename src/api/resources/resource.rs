@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     meta::{GroupResource, GroupVersionKind, Object, Revision, request::Verb},
+    projection::recent,
     resources::{
         Feature,
         custom::{CustomSchema, Versions},
@@ -250,7 +251,7 @@ impl Resource {
         }
         let at = self.selectable.iter().position(|known| **known == *path)?;
         let fields = object.selectable_fields(|object| {
-            self.selectable.iter().map(|path| self.strategy.selectable_field(object, path).map(String::into_boxed_str)).collect()
+            self.selectable.iter().map(|path| self.strategy.selectable_field(object, path).map(|value| recent(&value))).collect()
         });
         fields.get(at)?.as_deref().map(str::to_owned)
     }

@@ -58,7 +58,7 @@ impl Facts {
         let sys = Path::new("/proc/sys");
         let ipv6 = families.contains(&Family::V6);
         let tools_ipv6 = ["ip6tables", "ip6tables-restore"].into_iter().filter(|_| ipv6);
-        let tools = ["iptables", "iptables-restore", "conntrack"].into_iter().chain(tools_ipv6);
+        let tools = ["iptables", "iptables-restore"].into_iter().chain(tools_ipv6);
         let plugins = plugin_dir(&PLUGIN_DIRS.map(PathBuf::from));
         let mut facts = Facts {
             root: nix::unistd::geteuid().is_root(),

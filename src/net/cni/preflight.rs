@@ -60,7 +60,7 @@ fn tools(facts: &Facts, found: &mut Vec<Finding>) {
     }
     if !facts.missing_tools.is_empty() {
         let what = format!("missing programs: {}", facts.missing_tools.join(", "));
-        found.push(finding(Severity::Error, what, "apt-get install iptables conntrack ipset iproute2"));
+        found.push(finding(Severity::Error, what, "apt-get install iptables ipset iproute2"));
     }
     if !facts.missing_plugins.is_empty() && is_ours {
         let what = format!("missing CNI plugins: {}", facts.missing_plugins.join(", "));

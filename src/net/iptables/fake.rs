@@ -1,6 +1,9 @@
 //! A packet filter in memory that keeps the kernel's rules on what fails.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,12 +18,17 @@ pub struct FakeIptables {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     tables: BTreeMap<Table, Chains>,
     sets: BTreeMap<String, Vec<String>>,
     transactions: Vec<String>,
     failures: usize,
+    /// How often the rules were changed.
+    generation: u64,
+    hides_generation: bool,
+    /// How often something was read whole.
+    reads: usize,
 }
 
 impl Default for FakeIptables {
@@ -34,8 +42,8 @@ impl Default for FakeIptables {
             };
             (table, chains.iter().map(|chain| ((*chain).to_owned(), Vec::new())).collect())
         };
-        let state = State { tables: Table::ALL.map(built_in).into(), sets: BTreeMap::new(), transactions: Vec::new(), failures: 0 };
-        FakeIptables { state: Mutex::new(state) }
+        let tables = Table::ALL.map(built_in).into();
+        FakeIptables { state: Mutex::new(State { tables, ..State::default() }) }
     }
 }
 
@@ -62,7 +70,19 @@ impl FakeIptables {
 
     /// Loses every rule and every chain but the built-in ones, as somebody's `iptables -F; iptables -X` would.
     pub fn flush(&self) {
-        self.state.lock().tables = FakeIptables::default().state.into_inner().tables;
+        let mut state = self.state.lock();
+        state.tables = FakeIptables::default().state.into_inner().tables;
+        state.generation += 1;
+    }
+
+    /// Tells no generation from now on, as an older packet filter.
+    pub fn hide_generation(&self) {
+        self.state.lock().hides_generation = true;
+    }
+
+    /// How often a table, a set or all sets were read.
+    pub fn reads(&self) -> usize {
+        self.state.lock().reads
     }
 }
 
@@ -78,12 +98,14 @@ impl Iptables for FakeIptables {
         apply(&mut tables, &text)?;
         check_sets(&tables, &state.sets)?;
         state.tables = tables;
+        state.generation += 1;
         state.transactions.push(text);
         Ok(())
     }
 
     async fn save(&self, table: Table) -> Result<String, IptablesError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.reads += 1;
         let mut out = format!("*{}\n", table.name());
         for chain in state.tables[&table].keys() {
             let policy = if is_built_in(chain) { "ACCEPT" } else { "-" };
@@ -102,6 +124,11 @@ impl Iptables for FakeIptables {
 
     async fn rule_exists(&self, table: Table, chain: &str, rule: &str) -> Result<bool, IptablesError> {
         Ok(self.rules(table, chain).is_some_and(|rules| rules.iter().any(|found| found == rule)))
+    }
+
+    async fn generation(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (!state.hides_generation).then_some(state.generation)
     }
 }
 
@@ -130,11 +157,15 @@ impl IpSets for FakeIptables {
     }
 
     async fn save_sets(&self) -> Result<String, IptablesError> {
-        Ok(self.state.lock().sets.iter().map(|(name, entries)| printed(name, entries)).collect())
+        let mut state = self.state.lock();
+        state.reads += 1;
+        Ok(state.sets.iter().map(|(name, entries)| printed(name, entries)).collect())
     }
 
     async fn save_set(&self, name: &str) -> Result<Option<String>, IptablesError> {
-        Ok(self.set(name).map(|entries| printed(name, &entries)))
+        let mut state = self.state.lock();
+        state.reads += 1;
+        Ok(state.sets.get(name).map(|entries| printed(name, entries)))
     }
 
     async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError> {
@@ -144,6 +175,16 @@ impl IpSets for FakeIptables {
         check_sets(&state.tables, &left)?;
         state.sets = left;
         Ok(())
+    }
+
+    async fn fingerprint(&self, set: Option<&str>) -> Option<u64> {
+        let state = self.state.lock();
+        let mut hasher = DefaultHasher::new();
+        match set {
+            Some(name) => state.sets.get(name)?.hash(&mut hasher),
+            None => state.sets.hash(&mut hasher),
+        }
+        (!state.hides_generation).then(|| hasher.finish())
     }
 }
 

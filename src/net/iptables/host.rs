@@ -4,7 +4,7 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::LazyLock,
+    sync::{LazyLock, OnceLock},
     thread,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Family, IpSets, Iptables, IptablesError, Table,
+    Family, IpSets, Iptables, IptablesError, Table, changes,
     turns::{Turns, Urgency},
 };
 use crate::netns;
@@ -66,13 +66,13 @@ impl HostIptables {
 #[async_trait]
 impl Iptables for HostIptables {
     async fn restore(&self, text: String) -> Result<(), IptablesError> {
-        let program = self.names().restore;
+        let program = Names::of(self.family).restore;
         let _turn = TURNS.take(self.urgency).await;
         self.run(move || feed(program, &["-w", "5", "--noflush"], &text)).await
     }
 
     async fn save(&self, table: Table) -> Result<String, IptablesError> {
-        let program = self.names().save;
+        let program = Names::of(self.family).save;
         self.run(move || output(program, &["-t", table.name()])).await
     }
 
@@ -90,6 +90,12 @@ impl Iptables for HostIptables {
             Ok(probe.chain_exists(table.name(), &chain).map_err(failed)? && probe.exists(table.name(), &chain, &rule).map_err(failed)?)
         })
         .await
+    }
+
+    async fn generation(&self) -> Option<u64> {
+        let family = self.family;
+        let told = self.run(move || Ok(if is_nftables(family)? { changes::generation().ok() } else { None })).await;
+        told.ok().flatten()
     }
 }
 
@@ -119,6 +125,12 @@ impl IpSets for HostIptables {
     async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError> {
         self.run(move || names.iter().try_for_each(|name| destroy(name))).await
     }
+
+    async fn fingerprint(&self, set: Option<&str>) -> Option<u64> {
+        let set = set.map(str::to_owned);
+        let told = self.run(move || Ok(changes::fingerprint(set.as_deref()).ok())).await;
+        told.ok().flatten()
+    }
 }
 
 const IPSET: &str = "ipset";
@@ -144,13 +156,24 @@ struct Names {
     save: &'static str,
 }
 
-impl HostIptables {
-    fn names(&self) -> Names {
-        match self.family {
+impl Names {
+    fn of(family: Family) -> Self {
+        match family {
             Family::V4 => Names { restore: "iptables-restore", save: "iptables-save" },
             Family::V6 => Names { restore: "ip6tables-restore", save: "ip6tables-save" },
         }
     }
+}
+
+/// Whether a family's tools write to nftables, as they say themselves. Asked once.
+fn is_nftables(family: Family) -> Result<bool, IptablesError> {
+    static KNOWN: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+    let known = &KNOWN[usize::from(family == Family::V6)];
+    if let Some(known) = known.get() {
+        return Ok(*known);
+    }
+    let told = output(Names::of(family).save, &["--version"])?;
+    Ok(*known.get_or_init(|| told.contains("nf_tables")))
 }
 
 fn probe(family: Family) -> Result<iptables::IPTables, IptablesError> {

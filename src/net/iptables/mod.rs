@@ -4,10 +4,12 @@
 //! `iptables-restore`, `iptables-save` and `ipset`) and by [`FakeIptables`] (memory, with the same failure rules). [`RuleSet`], [`Patch`] and [`Observed`] are the pure
 //! vocabulary: what should stand, how to get there, what does stand.
 
+mod changes;
 mod diff;
 mod fake;
 mod host;
 mod line;
+mod looks;
 mod patch;
 mod ruleset;
 mod saved;
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 pub use fake::FakeIptables;
 pub use host::HostIptables;
 pub use line::{ChainId, End, Line};
+pub use looks::Looks;
 pub use patch::Patch;
 pub use ruleset::RuleSet;
 pub use saved::Observed;
@@ -126,6 +129,10 @@ pub trait IpSets: Send + Sync + 'static {
 
     /// Removes sets that no rule refers to any more.
     async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError>;
+
+    /// A number that is another one once a set was changed, or one of all sets where none is named; much cheaper than to read them. `None` where
+    /// there is no such set, or it cannot be told.
+    async fn fingerprint(&self, set: Option<&str>) -> Option<u64>;
 }
 
 /// Whether all chains and lines of `rules` stand, asked for one by one: much cheaper than [`Iptables::save`] where there are very many others.
@@ -160,4 +167,8 @@ pub trait Iptables: Send + Sync + 'static {
 
     /// Whether a rule stands in a chain; much cheaper than [`Iptables::save`].
     async fn rule_exists(&self, table: Table, chain: &str, rule: &str) -> Result<bool, IptablesError>;
+
+    /// A number that is another one once anything was changed, by whomever; much cheaper than anything else here. `None` where it cannot be told:
+    /// the kernel counts the changes of nftables alone.
+    async fn generation(&self) -> Option<u64>;
 }

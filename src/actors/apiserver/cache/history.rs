@@ -26,9 +26,10 @@ pub struct Change {
 
 impl Change {
     fn bytes(&self) -> usize {
+        // Itself, and the version that its cause names.
         const OVERHEAD: usize = 256;
         // The current version is shared with the snapshot; what history costs is the version it keeps alive.
-        OVERHEAD + self.previous.as_ref().map_or(0, |object| object.encoded().len())
+        OVERHEAD + self.previous.as_ref().map_or(0, |object| object.footprint())
     }
 }
 
@@ -177,14 +178,27 @@ mod tests {
     }
 
     #[test]
-    fn little_is_kept_of_definitions() {
+    fn little_is_kept_of_definitions_leases_and_events() {
         let registry = Registry::new(builtin());
-        for (group, kind, oldest) in [("", "Pod", 0), ("apiextensions.k8s.io", "CustomResourceDefinition", 3)] {
+        let few = [("apiextensions.k8s.io", "CustomResourceDefinition", 3), ("coordination.k8s.io", "Lease", 3), ("", "Event", 3)];
+        for (group, kind, oldest) in few.into_iter().chain([("", "Pod", 0)]) {
             let resource = registry.by_kind(group, kind).expect("a kind");
             let mut history = History::of(&resource, Revision(0), 2400, Duration::from_secs(300));
             (1..=5).for_each(|revision| history.push(change(revision), Instant::now()));
             assert_eq!(history.complete_after(), Revision(oldest), "{kind}");
         }
+    }
+
+    #[test]
+    fn the_budget_counts_all_that_a_version_takes() {
+        let tree = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n"}});
+        let object = troupe_api::meta::Object::from_value(tree).expect("an object");
+        let version = Arc::new(StoredObject::from_object(&object).expect("well formed"));
+        let mut history = History::new(Revision(0), 1 << 20, Duration::from_secs(300));
+        history.push(Change { previous: Some(version.clone()), current: Some(version.clone()), ..change(1) }, Instant::now());
+        assert_eq!(history.bytes, 256 + version.footprint());
+        assert!(history.bytes > 256 + version.encoded().len() + size_of::<StoredObject>());
+        assert!(size_of::<(Instant, Change)>() <= 128, "{}", size_of::<(Instant, Change)>());
     }
 
     #[test]

@@ -41,8 +41,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Puts an object in its place; gives the one that was there.
+    /// Puts an object in its place; gives the one that was there. Its key is kept as the object has it.
     pub fn insert(&mut self, key: ObjectKey, object: Arc<StoredObject>) -> Option<Arc<StoredObject>> {
+        let key = shared(key, &object);
         self.bytes += object.encoded().len();
         let previous = self.objects.insert(key, object);
         self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded().len());
@@ -105,6 +106,11 @@ impl Snapshot {
         };
         self.objects.diff(&newer.objects).map(change).collect()
     }
+}
+
+/// The key, with the texts that an object of that key has already.
+pub(super) fn shared(key: ObjectKey, object: &StoredObject) -> ObjectKey {
+    if key == object.key { object.key.clone() } else { key }
 }
 
 /// The read side of one resource's watch cache, shared by readers and the actor that feeds it.
@@ -297,9 +303,28 @@ impl ResourceCache {
 
 #[cfg(test)]
 mod tests {
-    use troupe_api::resources::{Registry, builtin};
+    use serde_json::json;
+    use troupe_api::{
+        meta::Object,
+        resources::{Registry, builtin},
+    };
 
     use super::*;
+
+    #[test]
+    fn keys_are_texts_that_their_objects_have_anyway() {
+        let tree = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n"}});
+        let object = Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"));
+        let mut snapshot = Snapshot::default();
+        for name in ["p", "p", "other"] {
+            // As it is read from where it lies in the store.
+            snapshot.insert(ObjectKey::new("n", name), object.clone());
+        }
+        let keys: Vec<&ObjectKey> = snapshot.objects.keys().collect();
+        assert_eq!(keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["other", "p"], "one that is called otherwise stays where it lies");
+        assert!(Arc::ptr_eq(&keys[1].name, &object.key.name) && Arc::ptr_eq(&keys[1].namespace, &object.key.namespace));
+        assert!(Arc::ptr_eq(&object.key.name, &object.meta().name));
+    }
 
     #[tokio::test]
     async fn a_cache_promises_nothing_before_it_is_filled_and_nothing_new_once_it_has_ended() {

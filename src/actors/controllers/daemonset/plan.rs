@@ -68,7 +68,7 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
 fn claimed<'a>(set: &DaemonSet, pods: &'a [Arc<PodDigest>], actions: &mut Vec<Action>) -> Vec<&'a Arc<PodDigest>> {
     let Some(spec) = &set.spec else { return Vec::new() };
     let selector = LabelSelector::from(&spec.selector);
-    let claimed = owners::claimed_by_meta(&set.metadata, pods, |pod| &pod.meta, &selector);
+    let claimed = owners::claimed_by_meta(&set.metadata, pods, |pod| &pod.meta, |meta| selector.matches_projection(&meta.labels));
     actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
     actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::ReleasePod { pod: name, uid }));
     claimed.ours

@@ -50,7 +50,7 @@ impl Deletion {
 pub struct Seen {
     pub uid: Uid,
     pub place: Place,
-    pub owners: Vec<OwnerProjection>,
+    pub owners: Arc<[OwnerProjection]>,
     pub deletion: Deletion,
 }
 
@@ -69,7 +69,7 @@ pub enum Work {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub place: Place,
-    pub owners: Vec<OwnerProjection>,
+    pub owners: Arc<[OwnerProjection]>,
     pub deletion: Deletion,
     pub dependents: BTreeSet<Uid>,
     pub observed: bool,
@@ -162,7 +162,7 @@ impl Graph {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
         let mut work: Vec<Work> = node.dependents.iter().cloned().map(Work::Collect).collect();
         self.unlink(uid, &node.owners, &[]);
-        for owner in &node.owners {
+        for owner in node.owners.iter() {
             let owner = Uid(owner.uid.clone());
             if self.nodes.get(&owner).is_some_and(|owner| owner.deletion.foreground) {
                 work.push(Work::Collect(owner));
@@ -171,7 +171,7 @@ impl Graph {
         // Whoever refers to it still does.
         if !node.dependents.is_empty() {
             let place = node.place.clone();
-            let ghost = Node { observed: false, owners: Vec::new(), deletion: Deletion::default(), ..node };
+            let ghost = Node { observed: false, owners: Arc::default(), deletion: Deletion::default(), ..node };
             self.nodes.insert(uid.clone(), ghost);
             self.note_absent(uid, place);
         }
@@ -206,7 +206,7 @@ impl Graph {
 
     fn link(&mut self, seen: &Seen) -> Vec<Work> {
         let mut work = Vec::new();
-        for owner in &seen.owners {
+        for owner in seen.owners.iter() {
             let uid = Uid(owner.uid.clone());
             let node = self.nodes.entry(uid.clone()).or_insert_with(|| virtual_node(place_of(owner, &seen.place.key.namespace)));
             node.dependents.insert(seen.uid.clone());
@@ -277,5 +277,5 @@ pub fn place_of(owner: &OwnerProjection, namespace: &Arc<str>) -> Place {
 }
 
 fn virtual_node(place: Place) -> Node {
-    Node { place, owners: Vec::new(), deletion: Deletion::default(), dependents: BTreeSet::new(), observed: false, absent: BTreeSet::new() }
+    Node { place, owners: Arc::default(), deletion: Deletion::default(), dependents: BTreeSet::new(), observed: false, absent: BTreeSet::new() }
 }

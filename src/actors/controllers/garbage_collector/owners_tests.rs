@@ -161,7 +161,7 @@ async fn absence_is_of_a_uid_at_a_place_and_ends_when_the_object_is_seen_there()
     world.unit.graph.note_absent(&uid, place.clone());
     assert_eq!(belief(&world), Some(Belief::Absent));
     // As after a backup was restored.
-    world.unit.graph.observe(Seen { uid: uid.clone(), place, owners: Vec::new(), deletion: Deletion::default() });
+    world.unit.graph.observe(Seen { uid: uid.clone(), place, owners: Arc::default(), deletion: Deletion::default() });
     assert_eq!(belief(&world), Some(Belief::Solid));
     world.unit.graph.forget(&uid);
     assert_eq!(belief(&world), Some(Belief::Absent), "who saw it go need not look");

@@ -139,7 +139,7 @@ impl Model {
             return;
         }
         let deletion = Model::deletion(&object);
-        let seen = Seen { uid: uid.clone(), place: place("n", &uid.0), owners: object.owners.clone(), deletion };
+        let seen = Seen { uid: uid.clone(), place: place("n", &uid.0), owners: object.owners.clone().into(), deletion };
         self.objects.insert(uid.clone(), object);
         self.work.extend(self.graph.observe(seen));
     }

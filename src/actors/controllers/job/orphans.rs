@@ -43,8 +43,9 @@ impl Controller for JobOrphanController {
                 return Vec::new();
             }
             let Some(job) = change.after().or(change.before()) else { return Vec::new() };
-            let left = by_controller::owned_and_orphans(&pods, &job.metadata, tracked).into_iter().filter(|pod| is_tracked(pod));
-            left.map(|pod| ObjectKey::new(change.key.namespace.clone(), pod.metadata.name.clone().unwrap_or_default())).collect()
+            let mut left = by_controller::owned_and_orphans_stored(&pods, &job.metadata, tracked);
+            left.retain(|pod| tracked(pod.meta()));
+            left.iter().map(|pod| pod.key.clone()).collect()
         });
     }
 

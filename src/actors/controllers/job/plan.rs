@@ -116,7 +116,7 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
 
 fn claimed<'a>(job: &Job, pods: &'a [Arc<JobPod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<JobPod>> {
     let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(LabelSelector::from) else { return Vec::new() };
-    let claimed = owners::claimed_by_meta(&job.metadata, pods, |pod| &pod.meta, &selector);
+    let claimed = owners::claimed_by_meta(&job.metadata, pods, |pod| &pod.meta, |meta| selector.matches_projection(&meta.labels));
     // One that has ended already is counted when it is seen with its finalizer.
     actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
     if job.metadata.deletion_timestamp.is_none() {

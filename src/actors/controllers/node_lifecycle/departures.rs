@@ -10,8 +10,24 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
+use troupe_api::projection::MetaProjection;
 
-use crate::scheduler::tolerations::tolerates;
+use crate::{runtime::cache::Digest, scheduler::tolerations::tolerates};
+
+/// What of a pod says how long it bears a node's taints.
+#[derive(Debug)]
+pub struct Bearing {
+    pub meta: Arc<MetaProjection>,
+    tolerations: Box<[Toleration]>,
+}
+
+impl Digest<Pod> for Bearing {
+    fn of(meta: &Arc<MetaProjection>, pod: &Pod) -> Self {
+        let all = pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
+        let of_effect = |wanted: &Toleration| wanted.effect.as_deref().is_none_or(|effect| matches!(effect, "" | "NoExecute"));
+        Bearing { meta: meta.clone(), tolerations: all.filter(|toleration| of_effect(toleration)).cloned().collect() }
+    }
+}
 
 /// How long a pod stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,27 +55,25 @@ fn stay(tolerations: &[Toleration], taints: &[Taint]) -> Stay {
 }
 
 /// Since when pods, by UID, are about to leave.
-pub type Leaving = HashMap<String, Instant>;
+pub type Leaving = HashMap<Arc<str>, Instant>;
 
 /// What becomes of a node's pods.
 #[derive(Debug, Default)]
 pub struct Departures {
-    pub leave: Vec<Arc<Pod>>,
+    pub leave: Vec<Arc<Bearing>>,
     /// They would have left, and stay.
-    pub spared: Vec<Arc<Pod>>,
+    pub spared: Vec<Arc<Bearing>>,
     pub leaving: Leaving,
     /// When the next one leaves.
     pub next: Option<Duration>,
 }
 
 /// Plans for the pods of a node with these taints.
-pub fn plan(pods: &[Arc<Pod>], taints: &[Taint], before: &Leaving, now: Instant) -> Departures {
+pub fn plan(pods: &[Arc<Bearing>], taints: &[Taint], before: &Leaving, now: Instant) -> Departures {
     let mut plan = Departures::default();
-    for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-        let Some(uid) = pod.metadata.uid.clone() else { continue };
-        let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-        let since = before.get(&uid).copied();
-        let Stay::For(limit) = stay(tolerations, taints) else {
+    for pod in pods.iter().filter(|pod| pod.meta.deletion_timestamp.is_none()) {
+        let since = before.get(&pod.meta.uid).copied();
+        let Stay::For(limit) = stay(&pod.tolerations, taints) else {
             plan.spared.extend(since.map(|_| pod.clone()));
             continue;
         };
@@ -68,7 +82,7 @@ pub fn plan(pods: &[Arc<Pod>], taints: &[Taint], before: &Leaving, now: Instant)
             Duration::ZERO => plan.leave.push(pod.clone()),
             left => plan.next = Some(plan.next.map_or(left, |next| next.min(left))),
         }
-        plan.leaving.insert(uid, since);
+        plan.leaving.insert(pod.meta.uid.clone(), since);
     }
     plan
 }
@@ -78,10 +92,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::runtime::cache::digest_of;
 
-    fn pod(tolerations: Value) -> Arc<Pod> {
+    fn pod(tolerations: Value) -> Arc<Bearing> {
         let object = json!({"metadata": {"uid": "u"}, "spec": {"containers": [], "tolerations": tolerations}});
-        Arc::new(serde_json::from_value(object).expect("a pod"))
+        digest_of(&serde_json::from_value::<Pod>(object).expect("a pod"))
     }
 
     fn taints(keys: &[&str]) -> Vec<Taint> {
@@ -105,6 +120,14 @@ mod tests {
         assert_eq!(plan(&pods, &one, &later.leaving, start + Duration::from_secs(300)).leave.len(), 1);
         let tolerant = plan(&[pod(json!([{"operator": "Exists"}]))], &one, &Leaving::new(), start);
         assert!(tolerant.leave.is_empty() && tolerant.next.is_none());
+    }
+
+    #[test]
+    fn tolerations_of_other_effects_are_not_kept() {
+        let closed = json!({"key": "a", "operator": "Exists", "effect": "NoSchedule"});
+        let pod = pod(json!([closed, bears("b", 20), {"operator": "Exists"}]));
+        let kept: Vec<_> = pod.tolerations.iter().map(|toleration| toleration.key.as_deref()).collect();
+        assert_eq!(kept, [Some("b"), None]);
     }
 
     #[test]

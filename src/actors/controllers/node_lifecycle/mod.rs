@@ -31,7 +31,7 @@ use troupe_api::{
 };
 
 use self::{
-    departures::Leaving,
+    departures::{Bearing, Leaving},
     digest::NodeDigest,
     health::{Health, Signs},
     taints::{Emptying, silenced, tainted},
@@ -66,6 +66,7 @@ pub struct NodeLifecycleController {
     leases: Cache<Lease>,
     pods: Cache<Pod>,
     pod_digests: Digests<Pod, PodDigest>,
+    bearings: Digests<Pod, Bearing>,
     grace: Duration,
     seen: Mutex<Seen>,
     /// Upstream's controller that evicts is another one, and events name it.
@@ -99,6 +100,7 @@ impl NodeLifecycleController {
             nodes,
             leases: caches.cache(),
             pod_digests: pods.digests(),
+            bearings: pods.digests(),
             pods,
             grace,
             seen: Mutex::default(),
@@ -265,18 +267,24 @@ impl NodeLifecycleController {
         }
         let Some(node) = Cache::<Node>::decode(stored) else { return Ok(None) };
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-        let pods = self.pods.by_index(BY_NODE, name);
+        let pods = self.bearings.read(&self.pods.by_index_stored(BY_NODE, name, |meta| meta.deletion_timestamp.is_none())).await;
         let plan = departures::plan(&pods, taints, &before, cx.system().instant());
         if !plan.leaving.is_empty() {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
         }
-        for pod in &plan.spared {
-            self.tell(pod, "Cancelling deletion of", cx);
+        for pod in plan.spared.iter().filter_map(|bearing| self.pod_of(bearing)) {
+            self.tell(&pod, "Cancelling deletion of", cx);
         }
-        for pod in &plan.leave {
-            self.delete(pod, cx).await?;
+        for pod in plan.leave.iter().filter_map(|bearing| self.pod_of(bearing)) {
+            self.delete(&pod, cx).await?;
         }
         Ok(plan.next)
+    }
+
+    /// The pod, if it is still there.
+    fn pod_of(&self, bearing: &Bearing) -> Option<Arc<Pod>> {
+        let pod = self.pods.get_once(&ObjectKey::new(bearing.meta.namespace.clone(), bearing.meta.name.clone()))?;
+        (pod.metadata.uid.as_deref() == Some(&*bearing.meta.uid)).then_some(pod)
     }
 
     async fn delete(&self, pod: &Pod, cx: &ReconcileContext) -> Result<(), ReconcileError> {

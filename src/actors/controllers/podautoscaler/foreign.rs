@@ -17,7 +17,10 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use super::replicas::{PodMetric, PodMetrics, milli};
+use super::{
+    pod::milli,
+    replicas::{PodMetric, PodMetrics},
+};
 
 const CUSTOM: (&str, &str) = ("custom.metrics.k8s.io", "custom");
 const EXTERNAL: (&str, &str) = ("external.metrics.k8s.io", "external");

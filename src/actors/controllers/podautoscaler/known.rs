@@ -6,8 +6,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscalerSpec, core::v1::Pod};
-use troupe_api::meta::{LabelSelector, ObjectKey};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerSpec;
+use troupe_api::{
+    meta::{LabelSelector, ObjectKey},
+    stored::StoredObject,
+};
 
 use super::behavior::Past;
 use crate::controllers::by_label::entry;
@@ -59,14 +62,15 @@ impl Autoscalers {
     }
 
     /// An autoscaler, and the others of its namespace that select one of these pods, in order.
-    pub fn sharing(&self, key: &ObjectKey, pods: &[Arc<Pod>]) -> Vec<ObjectKey> {
+    pub fn sharing(&self, key: &ObjectKey, pods: &[Arc<StoredObject>]) -> Vec<ObjectKey> {
         let mut sharing = BTreeSet::from([key.clone()]);
         for pod in pods {
-            let labels = pod.metadata.labels.iter().flatten().map(|(label, value)| entry(&key.namespace, label, value));
-            let places = labels.chain([format!("{}/", key.namespace)]);
+            let labels = &pod.meta().labels;
+            let filed = labels.iter().map(|(label, value)| entry(&key.namespace, label, value));
+            let places = filed.chain([format!("{}/", key.namespace)]);
             for other in places.filter_map(|place| self.by_label.get(&place)).flatten() {
                 let selector = self.known.get(other).and_then(|known| known.selector.as_ref());
-                if !sharing.contains(other) && selector.is_some_and(|selector| selector.selects(&pod.metadata)) {
+                if !sharing.contains(other) && selector.is_some_and(|selector| selector.matches_projection(labels)) {
                     sharing.insert(other.clone());
                 }
             }
@@ -78,6 +82,7 @@ impl Autoscalers {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use troupe_api::meta::Object;
 
     use super::*;
 
@@ -91,7 +96,10 @@ mod tests {
             let selector = Some(LabelSelector::parse(selector).expect("parses"));
             autoscalers.insert(key(namespace, name), Known { selector, ..Known::default() });
         }
-        let pod = |labels: serde_json::Value| Arc::new(serde_json::from_value::<Pod>(json!({"metadata": {"labels": labels}})).expect("a pod"));
+        let pod = |labels: serde_json::Value| {
+            let tree = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "labels": labels}});
+            Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+        };
         let pods = [pod(json!({"app": "web"})), pod(json!({"app": "web", "tier": "x"}))];
         let names = |autoscalers: &Autoscalers| -> Vec<String> {
             autoscalers.sharing(&key("n", "a"), &pods).iter().map(|key| format!("{}/{}", key.namespace, key.name)).collect()

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::{
-        autoscaling::v2::{
-            ContainerResourceMetricStatus, ExternalMetricSource, ExternalMetricStatus, HorizontalPodAutoscaler, MetricIdentifier, MetricSpec,
-            MetricStatus, MetricTarget, MetricValueStatus, ObjectMetricSource, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
-        },
-        core::v1::Pod,
+    api::autoscaling::v2::{
+        ContainerResourceMetricStatus, ExternalMetricSource, ExternalMetricStatus, HorizontalPodAutoscaler, MetricIdentifier, MetricSpec,
+        MetricStatus, MetricTarget, MetricValueStatus, ObjectMetricSource, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -25,7 +22,8 @@ use troupe_api_client::Client;
 use super::{
     foreign::Foreign,
     metrics::{self, Fault},
-    replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod, milli},
+    pod::{ScaledPod, milli},
+    replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
 };
 
 /// By how much use may differ from its target where the autoscaler says nothing.
@@ -73,7 +71,7 @@ pub struct Measuring<'a> {
     pub autoscaler: &'a HorizontalPodAutoscaler,
     pub selector: &'a LabelSelector,
     /// Those that the selector selects.
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<ScaledPod>],
     /// Replicas that the target's spec asks for.
     pub current: i32,
     /// Replicas that its status tells of.

@@ -9,6 +9,7 @@ mod known;
 mod measure;
 pub mod metrics;
 mod plan;
+mod pod;
 mod replicas;
 mod scale;
 #[cfg(test)]
@@ -27,11 +28,12 @@ use self::{
     known::{Autoscalers, Known},
     measure::Measuring,
     plan::Plan,
+    pod::ScaledPod,
     scale::Scale,
 };
 use super::{by_label, writes::write_status};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -42,12 +44,14 @@ const PERIOD: Duration = Duration::from_secs(15);
 pub struct HorizontalController {
     autoscalers: Cache<HorizontalPodAutoscaler>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, ScaledPod>,
     known: Mutex<Autoscalers>,
 }
 
 impl HorizontalController {
     pub fn new(caches: &Caches) -> Self {
-        HorizontalController { autoscalers: caches.cache(), pods: caches.cache(), known: Mutex::default() }
+        let pods = caches.cache::<Pod>();
+        HorizontalController { autoscalers: caches.cache(), digests: pods.digests(), pods, known: Mutex::default() }
     }
 
     /// What is known of an autoscaler; an earlier one of its name is forgotten.
@@ -87,6 +91,7 @@ impl HorizontalController {
             let why = ambiguous(scale.selector(), &sharing);
             return plan::without_selector(status, ("AmbiguousSelector", why.clone()), ("AmbiguousSelector", &why), now);
         }
+        let pods = self.digests.read(&pods).await;
         let (current, replicas) = (scale.current(), scale.replicas());
         let measuring = Measuring { client: cx.client(), autoscaler, selector: &selector, pods: &pods, current, replicas, now };
         let outcomes = measuring.all().await;

@@ -8,10 +8,8 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
-use troupe_api::meta::Quantity;
 
-use crate::controllers::pods::{is_ready, phase, ready_condition};
+use super::pod::{Requests, ScaledPod};
 
 /// For this long after a pod's start its use of cpu is believed only if it was measured while the pod was ready.
 const CPU_INITIALIZATION: SignedDuration = SignedDuration::from_mins(5);
@@ -56,7 +54,7 @@ pub struct Proposal {
 
 /// The target's pods and what is known of them.
 pub struct Measured<'a> {
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<ScaledPod>],
     pub metrics: PodMetrics,
     /// Replicas that the target's spec asks for.
     pub current: i32,
@@ -112,7 +110,7 @@ pub fn by_value(measured: &Measured<'_>, usage: i64, target: i64) -> Result<Prop
         measured.current
     } else {
         let pods = some(measured.pods)?;
-        let ready = pods.iter().filter(|pod| phase(pod) == "Running" && is_ready(pod)).count();
+        let ready = pods.iter().filter(|pod| pod.standing.phase == "Running" && pod.standing.is_ready).count();
         whole(ratio * count(ready))
     };
     Ok(Proposal { replicas, utilization: None, usage })
@@ -132,10 +130,10 @@ impl Measured<'_> {
     fn group(&mut self, resource: &str) -> Result<Groups, String> {
         let mut groups = Groups::default();
         for pod in some(self.pods)? {
-            let name = pod.metadata.name.clone().unwrap_or_default();
-            if pod.metadata.deletion_timestamp.is_some() || phase(pod) == "Failed" {
+            let name = pod.meta.name.to_string();
+            if pod.standing.is_deleted || pod.standing.phase == "Failed" {
                 groups.ignored.insert(name);
-            } else if phase(pod) == "Pending" {
+            } else if pod.standing.phase == "Pending" {
                 groups.unready.insert(name);
             } else if let Some(metric) = self.metrics.get(&name) {
                 if resource == "cpu" && is_starting(pod, metric, self.now) {
@@ -188,16 +186,13 @@ impl Measured<'_> {
 }
 
 /// A pod whose use of cpu says nothing yet, or not any more.
-fn is_starting(pod: &Pod, metric: &PodMetric, now: Timestamp) -> bool {
-    let status = pod.status.as_ref();
-    let started = status.and_then(|status| status.start_time.as_ref());
-    let (Some(ready), Some(started)) = (ready_condition(pod), started) else { return true };
-    let (is_unready, changed) = (ready.status == "False", ready.last_transition_time.as_ref().map_or(Timestamp::MIN, |time| time.0));
+fn is_starting(pod: &ScaledPod, metric: &PodMetric, now: Timestamp) -> bool {
+    let (Some(ready), Some(started)) = (pod.readiness, pod.started) else { return true };
     let after = |time: Timestamp, duration: SignedDuration| time.saturating_add(duration).unwrap_or(Timestamp::MAX);
-    if after(started.0, CPU_INITIALIZATION) > now {
-        return is_unready || metric.timestamp < after(changed, metric.window);
+    if after(started, CPU_INITIALIZATION) > now {
+        return ready.is_false || metric.timestamp < after(ready.changed, metric.window);
     }
-    is_unready && after(started.0, INITIAL_READINESS) > changed
+    ready.is_false && after(started, INITIAL_READINESS) > ready.changed
 }
 
 fn some<T>(pods: &[T]) -> Result<&[T], String> {
@@ -205,48 +200,31 @@ fn some<T>(pods: &[T]) -> Result<&[T], String> {
 }
 
 /// What each pod, or one container of each, requests of a resource.
-fn requests(pods: &[Arc<Pod>], container: &str, resource: &str) -> Result<BTreeMap<String, i64>, String> {
-    let request = |pod: &Arc<Pod>| {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let amount = pod_level(pod, container, resource, &name).unwrap_or_else(|| of_containers(pod, container, resource, &name))?;
-        Ok((name, amount))
+fn requests(pods: &[Arc<ScaledPod>], container: &str, resource: &str) -> Result<BTreeMap<String, i64>, String> {
+    let request = |pod: &Arc<ScaledPod>| {
+        let amount = pod_level(pod, container, resource).unwrap_or_else(|| of_containers(pod, container, resource))?;
+        Ok((pod.meta.name.to_string(), amount))
     };
     pods.iter().map(request).collect()
 }
 
 /// The request of the pod as a whole, where it makes one.
-fn pod_level(pod: &Pod, container: &str, resource: &str, name: &str) -> Option<Result<i64, String>> {
-    let requests = pod.spec.as_ref()?.resources.as_ref()?.requests.as_ref().filter(|requests| !requests.is_empty())?;
-    if !container.is_empty() {
-        return None;
-    }
-    let own = requests.get(resource).and_then(|quantity| milli(&quantity.0));
-    Some(
-        own.map_or_else(|| of_containers(pod, "", resource, name), Ok).map_err(|_| format!("missing pod-level request for {resource} in Pod {name}")),
-    )
+fn pod_level(pod: &ScaledPod, container: &str, resource: &str) -> Option<Result<i64, String>> {
+    let own = pod.own.as_ref().filter(|_| container.is_empty())?;
+    let amount = own.get(resource).map_or_else(|| of_containers(pod, "", resource), Ok);
+    Some(amount.map_err(|_| format!("missing pod-level request for {resource} in Pod {}", pod.meta.name)))
 }
 
-fn of_containers(pod: &Pod, container: &str, resource: &str, name: &str) -> Result<i64, String> {
-    let spec = pod.spec.iter();
-    let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten()).filter(|one| one.restart_policy.as_deref() == Some("Always"));
-    let containers = spec.flat_map(|spec| &spec.containers).chain(sidecars);
-    let mut chosen = containers.filter(|one| container.is_empty() || one.name == container).peekable();
+fn of_containers(pod: &ScaledPod, container: &str, resource: &str) -> Result<i64, String> {
+    let name = &pod.meta.name;
+    let mut chosen = pod.containers.iter().filter(|one| container.is_empty() || *one.container == *container).peekable();
     if chosen.peek().is_none() && !container.is_empty() {
         return Err(format!("container {container} not found in Pod {name}"));
     }
-    chosen.try_fold(0_i64, |sum, one| {
-        let request = requested(one, resource).ok_or_else(|| format!("missing request for {resource} in container {} of Pod {name}", one.name))?;
+    chosen.try_fold(0_i64, |sum, Requests { container, amounts }| {
+        let request = amounts.get(resource).ok_or_else(|| format!("missing request for {resource} in container {container} of Pod {name}"))?;
         Ok(sum.saturating_add(request))
     })
-}
-
-fn requested(container: &Container, resource: &str) -> Option<i64> {
-    milli(&container.resources.as_ref()?.requests.as_ref()?.get(resource)?.0)
-}
-
-/// Thousandths of a quantity, rounded away from zero.
-pub fn milli(quantity: &str) -> Option<i64> {
-    quantity.parse::<Quantity>().ok().map(|quantity| quantity.milli_value())
 }
 
 /// The ratio of use and target, the use in percent, and the average.

@@ -16,8 +16,10 @@ use super::{
     behavior::{Past, Request},
     measure::{Failure, Found, Outcome},
     plan::{self, Plan, Rescale, Way},
+    pod::ScaledPod,
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
 };
+use crate::runtime::cache::digest_of;
 
 const TENTH: Tolerances = Tolerances { down: 0.1, up: 0.1 };
 
@@ -26,7 +28,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// Ready since their start 1,000 seconds ago, each requesting one core.
-fn pod(index: usize, change: impl Fn(&mut Value)) -> Arc<Pod> {
+fn pod(index: usize, change: impl Fn(&mut Value)) -> Arc<ScaledPod> {
     let (start, name) = (at(-1000).to_string(), format!("p{index}"));
     let mut tree = json!({
         "metadata": {"name": name},
@@ -34,10 +36,10 @@ fn pod(index: usize, change: impl Fn(&mut Value)) -> Arc<Pod> {
         "status": {"phase": "Running", "startTime": start, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": start}]},
     });
     change(&mut tree);
-    Arc::new(serde_json::from_value(tree).expect("a pod"))
+    digest_of(&serde_json::from_value::<Pod>(tree).expect("a pod"))
 }
 
-fn pods(count: usize) -> Vec<Arc<Pod>> {
+fn pods(count: usize) -> Vec<Arc<ScaledPod>> {
     (0..count).map(|index| pod(index, |_| ())).collect()
 }
 
@@ -46,11 +48,11 @@ fn metrics(values: &[i64]) -> PodMetrics {
     values.iter().enumerate().map(|(index, value)| (format!("p{index}"), metric(*value))).collect()
 }
 
-fn measured<'a>(pods: &'a [Arc<Pod>], values: &[i64], current: i32) -> Measured<'a> {
+fn measured<'a>(pods: &'a [Arc<ScaledPod>], values: &[i64], current: i32) -> Measured<'a> {
     Measured { pods, metrics: metrics(values), current, tolerances: TENTH, now: at(0) }
 }
 
-fn utilization(pods: &[Arc<Pod>], values: &[i64], current: i32, target: i32) -> Result<Proposal, String> {
+fn utilization(pods: &[Arc<ScaledPod>], values: &[i64], current: i32, target: i32) -> Result<Proposal, String> {
     by_utilization(measured(pods, values, current), target, "cpu", "")
 }
 

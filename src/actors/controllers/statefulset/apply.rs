@@ -81,9 +81,11 @@ impl Applier<'_> {
             Action::CreatePod { template, ordinal } => {
                 self.create_pod(&new_pod(self.set, &template.template, &template.revision, ordinal)).await?;
             }
-            Action::UpdatePod { pod, ordinal } => {
-                let result = self.api().update(&corrected(self.set, &pod, ordinal)).await;
-                self.announce("Update", name(&*pod), result.as_ref().err());
+            Action::UpdatePod { pod, uid, ordinal } => {
+                let there = self.pods.get_once(&self.key(&pod)).filter(|there| there.metadata.uid.as_ref() == Some(&uid));
+                let Some(there) = there else { return Ok(()) };
+                let result = self.api().update(&corrected(self.set, &there, ordinal)).await;
+                self.announce("Update", &pod, result.as_ref().err());
                 self.cx.wrote(self.pods, &*result?);
             }
             Action::DeletePod { pod, uid } => {

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use k8s_openapi::{
+    Resource,
     api::{
         apps::v1::StatefulSet,
         core::v1::{PersistentVolumeClaim, Pod},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use troupe_api::stored::KubeObject;
 
 use super::{
     identity::{claim_name, ordinals},
@@ -101,6 +101,51 @@ pub fn with_owners(claim: &PersistentVolumeClaim, owners: Vec<OwnerReference>) -
     claim
 }
 
+/// Who may own a claim: the set, or one of its pods, as far as references tell of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    name: &'a str,
+    /// None of a pod that is still to be made.
+    uid: Option<&'a str>,
+}
+
+impl<'a> Owner<'a> {
+    fn set(set: &'a StatefulSet) -> Self {
+        Owner { api_version: StatefulSet::API_VERSION, kind: StatefulSet::KIND, name: name(&set.metadata), uid: set.metadata.uid.as_deref() }
+    }
+
+    pub fn pod(name: &'a str, uid: Option<&'a str>) -> Self {
+        Owner { api_version: Pod::API_VERSION, kind: Pod::KIND, name, uid }
+    }
+
+    /// The reference names it; whether it means it, its UID says.
+    fn is_named_by(self, reference: &OwnerReference) -> bool {
+        reference.api_version == self.api_version && reference.kind == self.kind && reference.name == self.name
+    }
+
+    fn is_meant_by(self, reference: &OwnerReference) -> bool {
+        self.uid == Some(reference.uid.as_str())
+    }
+
+    fn owns(self, claim: &PersistentVolumeClaim) -> bool {
+        references(claim).iter().any(|reference| self.is_meant_by(reference))
+    }
+
+    /// See [`controller_reference`].
+    fn controller_reference(self) -> OwnerReference {
+        OwnerReference {
+            api_version: self.api_version.to_owned(),
+            kind: self.kind.to_owned(),
+            name: self.name.to_owned(),
+            uid: self.uid.unwrap_or_default().to_owned(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Policy {
     delete_with_set: bool,
@@ -117,13 +162,13 @@ fn policy(set: &StatefulSet) -> Policy {
 }
 
 /// A claim that an earlier pod of the same name owns goes with that pod: a new one must wait for that.
-pub fn is_stale(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims) -> bool {
+pub fn is_stale(set: &StatefulSet, pod: Owner<'_>, ordinal: i32, claims: &Claims) -> bool {
     let mut owned = templates(set).iter().filter_map(|template| claims.get(&claim_name(set, template, ordinal)));
     policy(set).delete_when_scaled && owned.any(|claim| has_stale_owner(claim, pod))
 }
 
 /// Plans the owners that the retention policy wants for the claims of a pod.
-pub fn fix_owners(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) {
+pub fn fix_owners(set: &StatefulSet, pod: Owner<'_>, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) {
     for template in templates(set) {
         let Some(claim) = claims.get(&claim_name(set, template, ordinal)) else { continue };
         if is_up_to_date(claim, set, pod, ordinal) {
@@ -141,50 +186,37 @@ fn references(claim: &PersistentVolumeClaim) -> &[OwnerReference] {
     claim.metadata.owner_references.as_deref().unwrap_or_default()
 }
 
-/// The reference names this object; whether it means it, its UID says.
-fn names<K: KubeObject>(reference: &OwnerReference, object: &K) -> bool {
-    reference.api_version == K::API_VERSION && reference.kind == K::KIND && Some(&reference.name) == object.metadata().name.as_ref()
-}
-
-fn owns<K: KubeObject>(object: &K, claim: &PersistentVolumeClaim) -> bool {
-    references(claim).iter().any(|reference| Some(&reference.uid) == object.metadata().uid.as_ref())
-}
-
-fn has_stale_owner<K: KubeObject>(claim: &PersistentVolumeClaim, object: &K) -> bool {
-    let reference = references(claim).iter().find(|reference| names(reference, object));
-    reference.is_some_and(|reference| Some(&reference.uid) != object.metadata().uid.as_ref())
+fn has_stale_owner(claim: &PersistentVolumeClaim, owner: Owner<'_>) -> bool {
+    references(claim).iter().find(|reference| owner.is_named_by(reference)).is_some_and(|reference| !owner.is_meant_by(reference))
 }
 
 /// Somebody else controls the claim, though the policy wants the set or the pod to.
-fn has_foreign_controller(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod) -> bool {
+fn has_foreign_controller(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>) -> bool {
     if policy(set) == (Policy { delete_with_set: false, delete_when_scaled: false }) {
         return false;
     }
-    references(claim).iter().any(|reference| {
-        if names(reference, set) {
-            return Some(&reference.uid) != set.metadata.uid.as_ref();
-        }
-        if names(reference, pod) {
-            return Some(&reference.uid) != pod.metadata.uid.as_ref();
-        }
-        reference.controller == Some(true)
+    let named = |reference: &OwnerReference| [Owner::set(set), pod].into_iter().find(|owner| owner.is_named_by(reference));
+    references(claim).iter().any(|reference| match named(reference) {
+        Some(owner) => !owner.is_meant_by(reference),
+        None => reference.controller == Some(true),
     })
 }
 
-fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
+fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>, ordinal: i32) -> bool {
+    let of_set = Owner::set(set);
     // What an earlier set or pod of that name left is not touched.
-    if has_stale_owner(claim, set) || has_stale_owner(claim, pod) {
+    if has_stale_owner(claim, of_set) || has_stale_owner(claim, pod) {
         return true;
     }
     if has_foreign_controller(claim, set, pod) {
-        return !owns(set, claim) && !owns(pod, claim);
+        return !of_set.owns(claim) && !pod.owns(claim);
     }
-    let is_ours = |reference: &&OwnerReference| [&set.metadata.uid, &pod.metadata.uid].contains(&&Some(reference.uid.clone()));
+    let is_ours = |reference: &&OwnerReference| of_set.is_meant_by(reference) || pod.is_meant_by(reference);
     if references(claim).iter().filter(is_ours).any(|reference| reference.controller != Some(true)) {
         return false;
     }
     let (by_set, by_pod) = wanted_owners(set, ordinal);
-    owns(set, claim) == by_set && owns(pod, claim) == by_pod
+    of_set.owns(claim) == by_set && pod.owns(claim) == by_pod
 }
 
 /// Whether the set, and whether the pod, shall own the claim of an ordinal.
@@ -194,18 +226,19 @@ fn wanted_owners(set: &StatefulSet, ordinal: i32) -> (bool, bool) {
     (delete_with_set && !(delete_when_scaled && scaled_down), delete_when_scaled && scaled_down)
 }
 
-fn owners(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod, ordinal: i32) -> Vec<OwnerReference> {
-    let foreign = references(claim).iter().filter(|reference| !names(reference, set) && !names(reference, pod));
+fn owners(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>, ordinal: i32) -> Vec<OwnerReference> {
+    let of_set = Owner::set(set);
+    let foreign = references(claim).iter().filter(|reference| !of_set.is_named_by(reference) && !pod.is_named_by(reference));
     let mut owners: Vec<OwnerReference> = foreign.cloned().collect();
     if has_foreign_controller(claim, set, pod) {
         return owners;
     }
     let (by_set, by_pod) = wanted_owners(set, ordinal);
     if by_pod {
-        owners.push(controller_reference(pod));
+        owners.push(pod.controller_reference());
     }
     if by_set {
-        owners.push(controller_reference(set));
+        owners.push(of_set.controller_reference());
     }
     owners
 }

@@ -2,14 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-    core::v1::Pod,
-};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use troupe_api::meta::LabelSelector;
 
 use super::{
-    identity::revision_of,
+    member::MemberDigest,
     model::{Action, History, Template},
 };
 use crate::controllers::{
@@ -71,10 +68,10 @@ fn claimed(set: &StatefulSet, revisions: &[Arc<ControllerRevision>], actions: &m
 }
 
 /// Revisions beyond `revisionHistoryLimit` that neither a pod nor the set, by its status, is at, oldest first.
-pub fn surplus(set: &StatefulSet, history: &History, status: &StatefulSetStatus, pods: &[&Arc<Pod>]) -> Vec<Action> {
+pub fn surplus(set: &StatefulSet, history: &History, status: &StatefulSetStatus, pods: &[&MemberDigest]) -> Vec<Action> {
     let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
     let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
-    let of_pods: HashSet<&str> = pods.iter().map(|pod| revision_of(pod)).collect();
+    let of_pods: HashSet<&str> = pods.iter().map(|pod| pod.revision()).collect();
     let is_live = |revision: &ControllerRevision| {
         let name = name(revision);
         of_pods.contains(name.as_str()) || [&status.current_revision, &status.update_revision].contains(&&Some(name))

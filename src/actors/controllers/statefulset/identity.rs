@@ -1,9 +1,6 @@
 //! Who a pod of a StatefulSet is: its ordinal, name, labels, host name and the claims it mounts. Pure.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-};
+use std::{collections::HashSet, ops::Range};
 
 use k8s_openapi::{
     api::{
@@ -13,27 +10,21 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use super::member::{MemberDigest, REVISION_LABEL, VolumeClaims};
 use crate::controllers::pod_control::pod_from_template;
 
-/// Names the ControllerRevision that a pod was made from.
-pub const REVISION_LABEL: &str = "controller-revision-hash";
 const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
 
-/// The number behind the set's name in a pod's; `None` for pods that are named otherwise.
-pub fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
-    ordinal_in(set.metadata.name.as_deref().unwrap_or_default(), pod.metadata.name.as_deref()?)
+/// The number behind the set's name in that of a pod; `None` for pods that are named otherwise.
+pub fn ordinal(set: &StatefulSet, pod: &str) -> Option<i32> {
+    ordinal_in(set.metadata.name.as_deref().unwrap_or_default(), pod)
 }
 
-/// The same by the names alone.
+/// The same by the set's name alone.
 pub fn ordinal_in(set: &str, pod: &str) -> Option<i32> {
     let digits = pod.strip_prefix(set)?.strip_prefix('-')?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-}
-
-/// The pod is named as one of the set's.
-pub fn is_member(set: &StatefulSet, pod: &Pod) -> bool {
-    ordinal(set, pod).is_some()
 }
 
 /// The ordinals that the set has pods for.
@@ -57,11 +48,6 @@ pub fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
 pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
     let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
     format!("{}-{}-{ordinal}", name(&template.metadata), name(&set.metadata))
-}
-
-/// The revision that the pod says it was made from, or "".
-pub fn revision_of(pod: &Pod) -> &str {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL)).map_or("", String::as_str)
 }
 
 /// Makes the pod with this ordinal from a template.
@@ -104,34 +90,32 @@ fn set_storage(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
 }
 
 /// The pod is what its ordinal wants it to be.
-pub fn is_correct(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
-    identity_matches(set, pod, ordinal) && storage_matches(set, pod, ordinal)
+pub fn is_correct(set: &StatefulSet, pod: &MemberDigest, ordinal: i32) -> bool {
+    identity_matches(set, pod.meta.labels.get(POD_NAME_LABEL), ordinal) && storage_matches(set, &pod.claims, ordinal)
 }
 
 /// The pod as its ordinal wants it.
 pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: i32) -> Pod {
     let mut corrected = pod.clone();
-    if !identity_matches(set, pod, ordinal) {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_NAME_LABEL));
+    if !identity_matches(set, label.map(String::as_str), ordinal) {
         set_identity(set, &mut corrected, ordinal);
     }
-    if !storage_matches(set, pod, ordinal) {
+    if !storage_matches(set, &VolumeClaims::of(pod), ordinal) {
         set_storage(set, &mut corrected, ordinal);
     }
     corrected
 }
 
-fn identity_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
-    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_NAME_LABEL));
+/// `label` is the pod's name as its label says it.
+fn identity_matches(set: &StatefulSet, label: Option<&str>, ordinal: i32) -> bool {
     label.is_some_and(|label| *label == pod_name(set, ordinal))
 }
 
-fn storage_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
-    let templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-    let volumes: HashMap<&str, &Volume> = volumes.iter().map(|volume| (volume.name.as_str(), volume)).collect();
-    templates.into_iter().all(|template| {
-        let volume = template.metadata.name.as_deref().and_then(|name| volumes.get(name));
-        let claim = volume.and_then(|volume| volume.persistent_volume_claim.as_ref());
-        claim.is_some_and(|claim| claim.claim_name == claim_name(set, template, ordinal))
+fn storage_matches(set: &StatefulSet, claims: &VolumeClaims, ordinal: i32) -> bool {
+    let mut templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    templates.all(|template| {
+        let claim = template.metadata.name.as_deref().and_then(|volume| claims.get(volume));
+        claim.is_some_and(|claim| *claim == claim_name(set, template, ordinal))
     })
 }

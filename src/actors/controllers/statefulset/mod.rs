@@ -7,6 +7,7 @@ mod apply;
 pub mod claims;
 pub mod history;
 pub mod identity;
+mod member;
 pub mod model;
 pub mod plan;
 pub mod replicas;
@@ -26,11 +27,12 @@ use self::{
     apply::Applier,
     claims::{Names, is_claim_of},
     identity::ordinal_in,
+    member::MemberDigest,
     plan::Snapshot,
 };
 use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
@@ -38,15 +40,16 @@ use crate::runtime::{
 pub struct StatefulSetController {
     sets: Cache<StatefulSet>,
     pods: Cache<Pod>,
+    digests: Digests<Pod, MemberDigest>,
     claims: Cache<PersistentVolumeClaim>,
     revisions: Cache<ControllerRevision>,
 }
 
 impl StatefulSetController {
     pub fn new(caches: &Caches) -> Self {
-        let (pods, revisions) = (by_controller::index(caches.cache()), by_controller::index(caches.cache()));
+        let (pods, revisions) = (by_controller::index(caches.cache::<Pod>()), by_controller::index(caches.cache()));
         let sets = by_selector::index(caches.cache(), |set| Some(selector_of(set)));
-        StatefulSetController { sets, pods, claims: caches.cache(), revisions }
+        StatefulSetController { sets, digests: pods.digests(), pods, claims: caches.cache(), revisions }
     }
 }
 
@@ -72,7 +75,7 @@ impl Controller for StatefulSetController {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(set) = self.sets.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
         let selector = selector_of(&set);
-        let pods = by_controller::related(&self.pods, &set.metadata, &selector);
+        let pods = self.digests.read(&by_controller::related_stored(&self.pods, &set.metadata, &selector)).await;
         let revisions = by_controller::related(&self.revisions, &set.metadata, &selector);
         let names = Names::of(&set);
         let claims = self.claims.select(&key.namespace, |meta| names.is_claim(&meta.name)).into_iter();
@@ -84,7 +87,7 @@ impl Controller for StatefulSetController {
         if planned.held_back {
             cx.tell(&*set, true, pace::HELD_BACK, pace::held_back_message());
         }
-        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+        Ok(Outcome::of_look(pods.len(), planned.again_after))
     }
 }
 

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-        core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
+        core::v1::{PersistentVolumeClaim, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
-use crate::controllers::{pace, pods::is_available};
+use super::member::MemberDigest;
+use crate::controllers::{owners::Named, pace};
 
 /// One step. Steps are applied in order. What a step makes is as large as the set's templates, and there are many steps: a step says what it
 /// makes, and makes it when its turn comes.
@@ -53,7 +54,8 @@ pub enum Action {
     },
     /// Makes a pod what its ordinal wants it to be.
     UpdatePod {
-        pod: Arc<Pod>,
+        pod: String,
+        uid: String,
         ordinal: i32,
     },
     DeletePod {
@@ -77,9 +79,9 @@ pub struct View<'a> {
     /// The ordinals that the set has.
     pub range: Range<i32>,
     /// The pods of these ordinals that there are.
-    pub there: BTreeMap<i32, &'a Arc<Pod>>,
+    pub there: BTreeMap<i32, &'a MemberDigest>,
     /// Pods of ordinals that the set does not have (any more), highest first.
-    pub condemned: Vec<(i32, &'a Arc<Pod>)>,
+    pub condemned: Vec<(i32, &'a MemberDigest)>,
     pub min_ready: i32,
     /// One step at a time, each when the last one is done (`OrderedReady`).
     pub in_order: bool,
@@ -90,8 +92,8 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// Not available, or about to go.
-    pub fn is_unavailable(&self, pod: &Pod) -> bool {
-        pod.metadata.deletion_timestamp.is_some() || !is_available(pod, self.min_ready, self.now)
+    pub fn is_unavailable(&self, pod: &MemberDigest) -> bool {
+        pod.standing.is_deleted || !pod.is_available(self.min_ready, self.now)
     }
 
     /// How many ordinals have no pod.
@@ -105,7 +107,7 @@ impl<'a> View<'a> {
     }
 
     /// The ordinals to look after now, lowest first: all that have a pod, and the lowest of those that lack one.
-    pub fn due(&self) -> BTreeMap<i32, Option<&'a Arc<Pod>>> {
+    pub fn due(&self) -> BTreeMap<i32, Option<&'a MemberDigest>> {
         let missing = self.range.clone().filter(|ordinal| !self.there.contains_key(ordinal)).take(self.room);
         let there = self.there.iter().map(|(ordinal, pod)| (*ordinal, Some(*pod)));
         there.chain(missing.map(|ordinal| (ordinal, None))).collect()
@@ -119,8 +121,9 @@ pub fn is_full(actions: &[Action]) -> bool {
 }
 
 /// Deletes a pod.
-pub fn delete(pod: &Pod) -> Action {
-    Action::DeletePod { pod: pod.metadata.name.clone().unwrap_or_default(), uid: pod.metadata.uid.clone().unwrap_or_default() }
+pub fn delete(pod: &MemberDigest) -> Action {
+    let Named { name, uid } = Named::by_meta(&pod.meta);
+    Action::DeletePod { pod: name, uid }
 }
 
 /// Claims by name.

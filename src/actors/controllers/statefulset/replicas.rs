@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::{apps::v1::StatefulSet, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::apps::v1::StatefulSet;
 
 use super::{
-    claims::{self, Ensured},
+    claims::{self, Ensured, Owner},
     identity::{is_correct, ordinals, pod_name},
+    member::MemberDigest,
     model::{Action, History, Template, View, delete, is_full},
 };
-use crate::controllers::pods::{is_available, is_finished, is_ready, phase};
+use crate::controllers::owners::Named;
 
 /// Plans the steps towards the set's size. `true` when nothing more stands against updating pods.
 pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
@@ -32,7 +30,7 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
         if is_full(actions) {
             return false;
         }
-        claims::fix_owners(view.set, pod, *ordinal, view.claims, actions);
+        claims::fix_owners(view.set, owner(pod), *ordinal, view.claims, actions);
     }
     let first = first_unavailable(view);
     for (_, pod) in &view.condemned {
@@ -47,34 +45,36 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
 }
 
 /// Looks after one ordinal; `false` when the next ones must wait for it.
-fn keep(view: &View<'_>, ordinal: i32, pod: &Arc<Pod>, actions: &mut Vec<Action>) -> bool {
-    let leaving = pod.metadata.deletion_timestamp.is_some();
-    if is_finished(pod) {
+fn keep(view: &View<'_>, ordinal: i32, pod: &MemberDigest, actions: &mut Vec<Action>) -> bool {
+    let leaving = pod.standing.is_deleted;
+    if pod.standing.is_finished() {
         // A new one follows when it is gone.
         if !leaving {
             actions.push(delete(pod));
         }
         return false;
     }
-    if phase(pod) == "Pending" {
+    let is_pending = pod.standing.phase == "Pending";
+    if is_pending {
         match claims::ensure(view.set, ordinal, view.claims, actions) {
             Ensured::All => {}
             Ensured::More => return false,
             Ensured::Waits(why) => {
-                actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: false });
+                actions.push(Action::Wait { pod: pod.meta.name.to_string(), why, announce: false });
                 return false;
             }
         }
-        claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
+        claims::fix_owners(view.set, owner(pod), ordinal, view.claims, actions);
     }
-    if view.in_order && (leaving || !is_running_and_ready(pod) || !is_available(pod, view.min_ready, view.now)) {
+    if view.in_order && (leaving || !is_healthy(view, pod)) {
         return false;
     }
-    if phase(pod) != "Pending" {
-        claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
+    if !is_pending {
+        claims::fix_owners(view.set, owner(pod), ordinal, view.claims, actions);
     }
     if !is_correct(view.set, pod, ordinal) {
-        actions.push(Action::UpdatePod { pod: pod.clone(), ordinal });
+        let Named { name, uid } = Named::by_meta(&pod.meta);
+        actions.push(Action::UpdatePod { pod: name, uid, ordinal });
     }
     true
 }
@@ -83,9 +83,7 @@ fn keep(view: &View<'_>, ordinal: i32, pod: &Arc<Pod>, actions: &mut Vec<Action>
 fn make(view: &View<'_>, ordinal: i32, actions: &mut Vec<Action>) -> bool {
     // Its name is all that its claims need of it.
     let name = pod_name(view.set, ordinal);
-    let metadata = ObjectMeta { name: Some(name.clone()), namespace: view.set.metadata.namespace.clone(), ..ObjectMeta::default() };
-    let pod = Pod { metadata, ..Pod::default() };
-    if claims::is_stale(view.set, &pod, ordinal, view.claims) {
+    if claims::is_stale(view.set, Owner::pod(&name, None), ordinal, view.claims) {
         return false;
     }
     match claims::ensure(view.set, ordinal, view.claims, actions) {
@@ -96,30 +94,34 @@ fn make(view: &View<'_>, ordinal: i32, actions: &mut Vec<Action>) -> bool {
             return false;
         }
     }
-    claims::fix_owners(view.set, &pod, ordinal, view.claims, actions);
+    claims::fix_owners(view.set, Owner::pod(&name, None), ordinal, view.claims, actions);
     actions.push(Action::CreatePod { template: template_of(view.set, view.history, ordinal).clone(), ordinal });
     false
 }
 
-fn is_running_and_ready(pod: &Pod) -> bool {
-    phase(pod) == "Running" && is_ready(pod)
+/// The pod as an owner of claims.
+fn owner(pod: &MemberDigest) -> Owner<'_> {
+    Owner::pod(&pod.meta.name, Some(&pod.meta.uid))
+}
+
+fn is_healthy(view: &View<'_>, pod: &MemberDigest) -> bool {
+    pod.is_running_and_ready() && pod.is_available(view.min_ready, view.now)
 }
 
 /// The condemned pod that is the lowest of all that are not available: none where one that stays is not.
-fn first_unavailable<'a>(view: &View<'a>) -> Option<&'a Arc<Pod>> {
+fn first_unavailable<'a>(view: &View<'a>) -> Option<&'a MemberDigest> {
     let staying = view.missing_count() > 0 || view.there.values().any(|pod| view.is_unavailable(pod));
     let mut condemned = view.condemned.iter().rev().map(|(_, pod)| *pod);
     condemned.find(|pod| view.is_unavailable(pod)).filter(|_| !staying)
 }
 
 /// Takes away a pod that is one too many; `false` when the next ones must wait for it.
-fn delete_outdated(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Arc<Pod>>, actions: &mut Vec<Action>) -> bool {
-    if pod.metadata.deletion_timestamp.is_some() {
+fn delete_outdated(view: &View<'_>, pod: &MemberDigest, first_unavailable: Option<&MemberDigest>, actions: &mut Vec<Action>) -> bool {
+    if pod.standing.is_deleted {
         return false;
     }
-    let healthy = is_running_and_ready(pod) && is_available(pod, view.min_ready, view.now);
-    let is_first = first_unavailable.is_some_and(|first| first.metadata.name == pod.metadata.name);
-    if view.in_order && !healthy && !is_first {
+    let is_first = first_unavailable.is_some_and(|first| first.meta.name == pod.meta.name);
+    if view.in_order && !is_healthy(view, pod) && !is_first {
         return false;
     }
     actions.push(delete(pod));

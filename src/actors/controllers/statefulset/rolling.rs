@@ -1,17 +1,12 @@
 //! Updates: which pods of another template go next. Pure.
 
-use std::sync::Arc;
-
-use k8s_openapi::{
-    api::{apps::v1::RollingUpdateStatefulSetStrategy, core::v1::Pod},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::{api::apps::v1::RollingUpdateStatefulSetStrategy, apimachinery::pkg::util::intstr::IntOrString};
 use troupe_api::resources::int_or_string::{Rounding, scaled};
 
-use super::{identity::revision_of, model::View};
+use super::{member::MemberDigest, model::View};
 
 /// Pods that are taken away so that they come back updated; none with `OnDelete`.
-pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a Arc<Pod>> {
+pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a MemberDigest> {
     let strategy = view.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     if strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")) {
         return Vec::new();
@@ -35,12 +30,12 @@ fn at_least_one(value: &IntOrString, total: usize) -> usize {
     scaled(value, total, Rounding::Down).and_then(|number| usize::try_from(number).ok()).unwrap_or(0).max(1)
 }
 
-fn is_outdated(view: &View<'_>, pod: &Pod) -> bool {
-    revision_of(pod) != view.history.update.revision && pod.metadata.deletion_timestamp.is_none()
+fn is_outdated(view: &View<'_>, pod: &MemberDigest) -> bool {
+    pod.revision() != view.history.update.revision && !pod.standing.is_deleted
 }
 
 /// The highest outdated one, unless a higher one still has to come up.
-fn one<'a>(view: &View<'a>, from: i32) -> Option<&'a Arc<Pod>> {
+fn one<'a>(view: &View<'a>, from: i32) -> Option<&'a MemberDigest> {
     let mut next = view.range.end;
     for (ordinal, pod) in view.there.range(from..).rev() {
         next -= 1;
@@ -59,7 +54,7 @@ fn one<'a>(view: &View<'a>, from: i32) -> Option<&'a Arc<Pod>> {
 }
 
 /// As many of the highest as may be unavailable at once.
-fn several<'a>(view: &View<'a>, from: i32, most: usize) -> Vec<&'a Arc<Pod>> {
+fn several<'a>(view: &View<'a>, from: i32, most: usize) -> Vec<&'a MemberDigest> {
     let unavailable = view.missing_count() + view.there.values().filter(|pod| view.is_unavailable(pod)).count();
     let outdated = view.there.range(from..).rev().map(|(_, pod)| *pod).filter(|pod| is_outdated(view, pod));
     outdated.take(most.saturating_sub(unavailable)).collect()

@@ -1,29 +1,28 @@
 //! The status of a StatefulSet. Pure.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::{apps::v1::StatefulSetStatus, core::v1::Pod};
+use k8s_openapi::api::apps::v1::StatefulSetStatus;
 
 use super::{
-    identity::{replicas, revision_of},
+    identity::replicas,
+    member::MemberDigest,
     model::{Action, View},
 };
-use crate::controllers::pods::{is_available, is_ready, phase};
 
 /// Counts `pods` as they are when the actions have taken effect.
-pub fn status(view: &View<'_>, pods: &[&Arc<Pod>], actions: &[Action]) -> StatefulSetStatus {
+pub fn status(view: &View<'_>, pods: &[&MemberDigest], actions: &[Action]) -> StatefulSetStatus {
     let (current, update) = (&view.history.current.revision, &view.history.update.revision);
-    let deleted = actions.iter().filter_map(|action| if let Action::DeletePod { uid, .. } = action { Some(uid) } else { None });
-    let deleted: BTreeSet<&String> = deleted.collect();
-    let going = |pod: &Pod| pod.metadata.uid.as_ref().is_some_and(|uid| deleted.contains(uid));
+    let deleted = actions.iter().filter_map(|action| if let Action::DeletePod { uid, .. } = action { Some(uid.as_str()) } else { None });
+    let deleted: BTreeSet<&str> = deleted.collect();
+    let going = |pod: &MemberDigest| deleted.contains(&*pod.meta.uid);
     let made = || actions.iter().filter_map(|action| if let Action::CreatePod { template, .. } = action { Some(&template.revision) } else { None });
-    let there = || pods.iter().map(|pod| &***pod);
+    let there = || pods.iter().copied();
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
-    let all = count(there().filter(|pod| !phase(pod).is_empty()).count() + made().count());
-    let is_ready = |pod: &Pod| phase(pod) == "Running" && is_ready(pod);
-    let ready = count(there().filter(|pod| is_ready(pod)).count());
-    let available = count(there().filter(|pod| is_ready(pod) && is_available(pod, view.min_ready, view.now)).count());
-    let staying = || there().filter(|pod| pod.metadata.deletion_timestamp.is_none() && !going(pod)).map(revision_of);
+    let all = count(there().filter(|pod| !pod.standing.phase.is_empty()).count() + made().count());
+    let ready = count(there().filter(|pod| pod.is_running_and_ready()).count());
+    let available = count(there().filter(|pod| pod.is_running_and_ready() && pod.is_available(view.min_ready, view.now)).count());
+    let staying = || there().filter(|pod| !pod.standing.is_deleted && !going(pod)).map(MemberDigest::revision);
     let at = |wanted: &String| count(staying().chain(made().map(String::as_str)).filter(|revision| revision == wanted).count());
     let (at_current, at_update) = (at(current), at(update));
     // Zeros are left out, as the API writes them.

@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 
 use super::{
     claims,
-    identity::{corrected, new_pod, revision_of},
+    identity::{corrected, new_pod},
+    member::{MemberDigest, REVISION_LABEL},
     model::{Action, Claims},
     plan::{Snapshot, plan},
 };
-use crate::controllers::owners::controller_reference;
+use crate::{controllers::owners::controller_reference, runtime::cache::digest_of};
 
 fn set(replicas: i32, more: Value) -> StatefulSet {
     let template = json!({"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "a:1"}]}});
@@ -56,9 +57,13 @@ impl World {
     }
 
     fn plan(&self) -> Vec<Action> {
-        let pods: Vec<Arc<Pod>> = self.pods.iter().cloned().map(Arc::new).collect();
+        let pods = self.digests();
         let revisions: Vec<_> = self.revisions.iter().cloned().map(Arc::new).collect();
         plan(&Snapshot { set: &self.set, pods: &pods, claims: &self.claims, revisions: &revisions }, self.now).actions
+    }
+
+    fn digests(&self) -> Vec<Arc<MemberDigest>> {
+        self.pods.iter().map(digest_of).collect()
     }
 
     fn uid(&mut self) -> Option<String> {
@@ -89,9 +94,9 @@ impl World {
                 assert!(self.pods.iter().all(|other| other.metadata.name != pod.metadata.name), "made twice: {:?}", pod.metadata.name);
                 self.pods.push(pod);
             }
-            Action::UpdatePod { pod, ordinal } => {
-                let name = pod.metadata.name.clone().expect("named");
-                *self.pod(&name) = corrected(&self.set, &pod, ordinal);
+            Action::UpdatePod { pod, ordinal, .. } => {
+                let before = self.pod(&pod).clone();
+                *self.pod(&pod) = corrected(&self.set, &before, ordinal);
             }
             Action::DeletePod { pod, .. } => {
                 self.log.push(format!("-{pod}"));
@@ -224,7 +229,7 @@ fn a_pod_knows_its_name_its_number_and_its_service() {
     assert_eq!((labels["statefulset.kubernetes.io/pod-name"].as_str(), labels["apps.kubernetes.io/pod-index"].as_str()), ("db-7", "7"));
     let spec = pod.spec.as_ref().expect("a spec");
     assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("db-7"), Some("db")));
-    assert_eq!(revision_of(pod), world.revisions[0].metadata.name.as_deref().expect("named"));
+    assert_eq!(Some(&labels[REVISION_LABEL]), world.revisions[0].metadata.name.as_ref());
 }
 
 #[test]
@@ -325,8 +330,7 @@ fn the_next_pod_waits_until_the_last_is_available() {
     world.step();
     world.kubelets();
     world.now += SignedDuration::from_secs(4);
-    let pods: Vec<_> = world.pods.iter().cloned().map(Arc::new).collect();
-    let planned = plan(&Snapshot { set: &world.set, pods: &pods, claims: &world.claims, revisions: &[] }, world.now);
+    let planned = plan(&Snapshot { set: &world.set, pods: &world.digests(), claims: &world.claims, revisions: &[] }, world.now);
     assert_eq!(planned.again_after.map(|wait| wait.as_secs()), Some(6));
     world.step();
     assert_eq!(world.log, ["+db-0"]);
@@ -465,9 +469,8 @@ fn a_set_whose_pods_do_not_run_gets_no_more_of_them() {
     let mut world = World::new(set(ABSURD, json!({"podManagementPolicy": "Parallel"})));
     while world.step() {}
     assert_eq!(world.pods.len(), 2000);
-    let pods: Vec<_> = world.pods.iter().cloned().map(Arc::new).collect();
     let revisions: Vec<_> = world.revisions.iter().cloned().map(Arc::new).collect();
-    let planned = plan(&Snapshot { set: &world.set, pods: &pods, claims: &world.claims, revisions: &revisions }, world.now);
+    let planned = plan(&Snapshot { set: &world.set, pods: &world.digests(), claims: &world.claims, revisions: &revisions }, world.now);
     assert!(planned.held_back && planned.again_after.is_some(), "{planned:?}");
     world.scale(1500);
     while world.step() {}

@@ -1,25 +1,19 @@
 //! Volumes that an NFS server exports, mounted by the system's `mount` (nfs(5)) as upstream's plugin does: the node needs its helper
 //! `mount.nfs`, and where that or the kernel's part is missing, what `mount` says of it is the reason why the pod waits.
 
-use std::{
-    io::Read,
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{NFSVolumeSource, PersistentVolumeSpec};
+use tokio::{process::Command, runtime};
 
 use super::block::make_mount_point;
-use crate::files::mounts::is_mounted;
+use crate::{
+    files::mounts::is_mounted,
+    kubelet::programs::{self, Limits},
+};
 
 /// How long a server may take. `mount.nfs` gives up after two minutes by itself (`retry` of nfs(5)).
 const LONGEST: Duration = Duration::from_secs(150);
-const LOOK: Duration = Duration::from_millis(20);
-/// How long an ended program's words may take to come.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much of what `mount` says is told.
 const MOST_SAID: u64 = 2048;
 
@@ -66,7 +60,7 @@ impl Export {
     }
 }
 
-/// Mounts an export at a place of ours, unless it is there; says whether it was not.
+/// Mounts an export at a place of ours, unless it is there; says whether it was not. It blocks.
 ///
 /// # Errors
 /// What `mount` says, in upstream's form.
@@ -75,7 +69,7 @@ pub fn set_up(target: &Path, export: &Export) -> Result<bool, String> {
 }
 
 fn set_up_with(program: &str, target: &Path, export: &Export, longest: Duration) -> Result<bool, String> {
-    let failed = |error: std::io::Error| error.to_string();
+    let failed = |error: io::Error| error.to_string();
     if is_mounted(target).map_err(failed)? {
         return Ok(false);
     }
@@ -86,39 +80,13 @@ fn set_up_with(program: &str, target: &Path, export: &Export, longest: Duration)
         format!("mount failed: {how}\nMounting command: {program}\nMounting arguments: {line}\nOutput: {}", output.trim())
     };
     let mut command = Command::new(program);
-    command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut running = command.spawn().map_err(|error| said(&error.to_string(), ""))?;
-    let stderr = running.stderr.take();
-    let (told, words) = mpsc::channel();
-    // Read apart: a helper that stays behind may keep the pipe open.
-    thread::spawn(move || {
-        let mut output = Vec::new();
-        let _ = stderr.map(|stderr| stderr.take(MOST_SAID).read_to_end(&mut output));
-        let _ = told.send(String::from_utf8_lossy(&output).into_owned());
-    });
-    match end_of(&mut running, longest).map_err(failed)? {
-        Some(status) if status.success() => Ok(true),
-        Some(status) => {
-            let how = status.code().map_or_else(|| status.to_string(), |code| format!("exit status {code}"));
-            Err(said(&how, &words.recv_timeout(LAST_WORDS).unwrap_or_default()))
-        }
-        None => Err(said(&format!("no answer of the server within {} seconds", longest.as_secs()), "")),
-    }
-}
-
-/// Waits for a process to end, and ends it when that takes too long.
-fn end_of(running: &mut Child, longest: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let until = Instant::now() + longest;
-    loop {
-        if let Some(status) = running.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= until {
-            running.kill()?;
-            running.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(LOOK);
+    command.args(&arguments);
+    let limits = Limits { longest, answer: 0, complaint: MOST_SAID };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    match runtime.block_on(programs::run(command, &[], limits)) {
+        Err(error) => Err(said(&error.to_string(), "")),
+        Ok(None) => Err(said(&format!("no answer of the server within {} seconds", longest.as_secs()), "")),
+        Ok(Some(ended)) => ended.failure().map_or(Ok(true), |how| Err(said(&how, &ended.complaint.text()))),
     }
 }
 

@@ -233,15 +233,10 @@ impl<K: KubeObject> Cache<K> {
 
     /// The objects filed under `value`, in key order. An index that was never added holds nothing.
     pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
-        self.by_index_where(name, value, |_| true)
+        self.by_index_stored(name, value, |_| true).iter().filter_map(decoded).collect()
     }
 
-    /// Those of [`Cache::by_index`] whose metadata is `wanted`; the others are not decoded.
-    pub fn by_index_where(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
-        self.by_index_stored(name, value, wanted).iter().filter_map(decoded).collect()
-    }
-
-    /// The same as they are stored: none is decoded.
+    /// Those whose metadata is `wanted`, as they are stored: none is decoded.
     pub fn by_index_stored(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<StoredObject>> {
         let Some(index) = self.0.indexes.load().get(name).cloned() else { return Vec::new() };
         let objects = self.0.objects.load();

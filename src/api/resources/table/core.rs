@@ -38,7 +38,7 @@ pub(super) const GROUP: Group = Group {
             .short(&["ep"])
             .stored_at("services/endpoints")
             .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        Row::namespaced("Event", "events").features(&[Feature::News]).strategy(with::<kinds::Event>).short(&["ev"]),
+        Row::namespaced("Event", "events").features(&[Feature::News, Feature::ShortHistory]).strategy(with::<kinds::Event>).short(&["ev"]),
         Row::namespaced("LimitRange", "limitranges").strategy(with::<kinds::LimitRange>).short(&["limits"]),
         Row::cluster("Namespace", "namespaces")
             .features(&[Feature::Namespaces, Feature::ReturnsDeleted])
@@ -104,5 +104,9 @@ pub(super) const GROUP: Group = Group {
 pub(super) const EVENTS: Group = Group {
     name: "events.k8s.io",
     versions: &["v1"],
-    rows: &[Row::namespaced("Event", "events").features(&[Feature::News]).strategy(kinds::strict_event).short(&["ev"]).stored_as_group("")],
+    rows: &[Row::namespaced("Event", "events")
+        .features(&[Feature::News, Feature::ShortHistory])
+        .strategy(kinds::strict_event)
+        .short(&["ev"])
+        .stored_as_group("")],
 };

@@ -64,7 +64,9 @@ pub(super) const WORKLOADS: Group = Group {
 pub(super) const COORDINATION: Group = Group {
     name: "coordination.k8s.io",
     versions: &["v1"],
-    rows: &[Row::namespaced("Lease", "leases").features(&[Feature::Renewals, Feature::VitalInSystem]).strategy(with::<kinds::Lease>)],
+    rows: &[Row::namespaced("Lease", "leases")
+        .features(&[Feature::Renewals, Feature::VitalInSystem, Feature::ShortHistory])
+        .strategy(with::<kinds::Lease>)],
 };
 
 pub(super) const NODE: Group =

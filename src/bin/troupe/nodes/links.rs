@@ -1,12 +1,12 @@
 //! Namespaces and links of the nodes, the packet filter's rules beside them, and the removal of all of it.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use troupe_net::{
     cleanup,
-    iptables::{ChainId, End, Family, HostIptables, RuleSet, Table},
+    iptables::{ChainId, End, Family, HostIptables, Looks, RuleSet, Table},
     netns,
     node_links::NodeLinks,
 };
@@ -20,7 +20,6 @@ use crate::{
         kernel::NetworkNamespace,
         nodes::{Member, Nodes},
     },
-    up::network::{Checked, write_rules},
 };
 
 /// Nodes reach the outside under the address of this machine, and each other and all pods under their own.
@@ -31,7 +30,7 @@ const FORWARD: &str = "TROUPE-NODES-FORWARD";
 pub async fn ensure(config: &Config, nodes: &Nodes) -> Result<()> {
     let links = nodes.links(&config.instance);
     links.ensure_base().await.context("cannot join the nodes")?;
-    keep_rules(config, nodes, &mut Checked::default()).await?;
+    keep_rules(config, nodes, &mut BTreeMap::new()).await?;
     for (number, member) in &nodes.members {
         if !netns::exists(&links.namespace(*number)) {
             end_remains(member).await?;
@@ -41,21 +40,21 @@ pub async fn ensure(config: &Config, nodes: &Nodes) -> Result<()> {
     Ok(())
 }
 
-/// Brings the packet filter to what the nodes need.
+/// Brings the packet filter to what the nodes need. What is known from one look to the next is by the family of the rules.
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub async fn keep_rules(config: &Config, nodes: &Nodes, checked: &mut Checked) -> Result<()> {
+pub async fn keep_rules(config: &Config, nodes: &Nodes, looks: &mut BTreeMap<Family, Looks>) -> Result<()> {
     for pods in config.pod_cidr.iter() {
         let range = match pods {
             IpNetwork::V4(_) => nodes.range.into(),
             IpNetwork::V6(_) => nodes.links(&config.instance).ipv6_range().into(),
         };
-        let iptables = HostIptables::new().of(Family::of(pods.ip()));
-        let written = write_rules(&iptables, &rules(range, pods), is_ours, checked).await;
-        written.context("cannot write the packet filter for the nodes")?;
+        let family = Family::of(pods.ip());
+        let iptables = HostIptables::new().of(family);
+        let kept = looks.entry(family).or_default().keep(&iptables, &[Table::Filter, Table::Nat], &rules(range, pods), is_ours).await;
+        kept.context("cannot keep the packet filter's rules for the nodes")?;
     }
-    checked.end_round();
     Ok(())
 }
 

@@ -25,7 +25,6 @@ use crate::{
         Record, claim,
         nodes::{Member, Nodes},
     },
-    up::network::Checked,
 };
 
 /// How often it is looked whether all run that should.
@@ -116,10 +115,10 @@ impl Running {
 
 /// Mends the packet filter rules of the nodes' links, for ever.
 async fn check(config: Config, nodes: Nodes) {
-    let mut checked = Checked::default();
+    let mut looks = BTreeMap::new();
     loop {
         tokio::time::sleep(CHECK).await;
-        if let Err(error) = links::keep_rules(&config, &nodes, &mut checked).await {
+        if let Err(error) = links::keep_rules(&config, &nodes, &mut looks).await {
             tracing::warn!(error = format!("{error:#}"), "the nodes' packet filter rules are not right, will retry");
         }
     }

@@ -1,6 +1,6 @@
 //! Keeps this node's pod network: the CNI configuration from the node's range, and the packet filter rules beside it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnetwork::IpNetwork;
@@ -21,7 +21,7 @@ use troupe_net::{
     cleanup,
     cni::{self, Outcome, bridge, links::HostPodLinks},
     echo::HostEcho,
-    iptables::{self, ChainId, Family, HostIptables, Iptables, Observed, RuleSet, Table},
+    iptables::{Family, HostIptables, Looks, Table},
     overlay::{HostRouting, Routing},
     podnet,
 };
@@ -32,9 +32,8 @@ use crate::config::{Cni, Config};
 const CHECK: Duration = Duration::from_secs(30);
 /// The same of the rules by which pods have their own addresses only.
 const CHECK_LINKS: Duration = Duration::from_secs(8);
-/// Where the packet filter has more than so many bytes of rules it is read whole, which takes a core for seconds, in one of so many checks only.
-const LARGE: usize = 1 << 20;
-const CHECKS_A_READING: u32 = 20;
+/// The tables that its rules are in.
+const TABLES: [Table; 2] = [Table::Filter, Table::Nat];
 
 /// The reason of the event that tells of a range whose family this node does not serve, and in how many checks it is told once.
 pub const UNSERVED: &str = "PodRangeNotServed";
@@ -47,6 +46,14 @@ pub enum Range {
     Of(Cache<Node>, ObjectKey),
     /// A node without API server has its own.
     Fixed(Vec<IpNetwork>),
+}
+
+/// What earlier checks found.
+#[derive(Default)]
+struct Checks {
+    /// How many ended well.
+    ended: u32,
+    rules: BTreeMap<Family, Looks>,
 }
 
 #[derive(Clone)]
@@ -93,7 +100,7 @@ pub fn pod_links(config: &Config) -> Arc<HostPodLinks> {
     Arc::new(HostPodLinks::new(config.pod_network(config.pod_cidr.all()), config.families(), config.cni_conf_dir.clone()))
 }
 
-/// Starts looking after them: who may send from which address. Each look asks the packet filter for three small things of each family.
+/// Starts looking after them: who may send from which address. A look starts programs only where somebody changed the packet filter or the pods.
 pub fn start_links(links: Arc<HostPodLinks>, system: &System) -> TaskHandle {
     system.spawn_task("pod-links", move || keep_links(links.clone()))
 }
@@ -118,13 +125,13 @@ impl PodNetwork {
         if self.config.cni == Cni::Others {
             return self.withdraw().await;
         }
-        let mut checked = Checked::default();
+        let mut checks = Checks::default();
         loop {
             let Some(ranges) = self.ranges() else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            if let Err(error) = self.apply(ranges, &mut checked).await {
+            if let Err(error) = self.apply(ranges, &mut checks).await {
                 tracing::warn!(error = format!("{error:#}"), "the pod network is not right, will retry");
             }
             tokio::time::sleep(CHECK).await;
@@ -166,10 +173,10 @@ impl PodNetwork {
         }
     }
 
-    async fn apply(&self, ranges: Vec<IpNetwork>, checked: &mut Checked) -> Result<()> {
+    async fn apply(&self, ranges: Vec<IpNetwork>, checks: &mut Checks) -> Result<()> {
         let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
         let (ranges, unserved) = divided(ranges, &self.config.families());
-        if !foreign && !unserved.is_empty() && checked.rounds.is_multiple_of(CHECKS_A_TELLING) {
+        if !foreign && !unserved.is_empty() && checks.ended.is_multiple_of(CHECKS_A_TELLING) {
             self.tell(&unserved);
         }
         ensure!(!ranges.is_empty(), "the node has no range of a family that it was started with");
@@ -182,12 +189,13 @@ impl PodNetwork {
             Outcome::Unchanged => {}
         }
         for range in ranges {
-            let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
-            let iptables = HostIptables::new().of(Family::of(range.ip()));
+            let family = Family::of(range.ip());
+            let Some(cluster) = self.config.pod_cidr.of(family) else { continue };
             let rules = podnet::rules(cluster, range, &self.config.non_masquerade_cidrs);
-            write_rules(&iptables, &rules, podnet::is_ours, checked).await?;
+            let looks = checks.rules.entry(family).or_default();
+            looks.keep(&HostIptables::new().of(family), &TABLES, &rules, podnet::is_ours).await.context("cannot keep the packet filter's rules")?;
         }
-        checked.end_round();
+        checks.ended = checks.ended.wrapping_add(1);
         Ok(())
     }
 
@@ -217,52 +225,8 @@ fn unserved_message(ranges: &[IpNetwork]) -> String {
     )
 }
 
-/// What earlier checks of the packet filter found.
-#[derive(Default)]
-pub struct Checked {
-    rounds: u32,
-    /// It has, or had, very many rules.
-    is_large: bool,
-}
-
-impl Checked {
-    /// Whether it is enough now to ask for our own rules.
-    fn asks_only(&self) -> bool {
-        self.is_large && !self.rounds.is_multiple_of(CHECKS_A_READING)
-    }
-
-    /// All families have been looked at once more.
-    pub fn end_round(&mut self) {
-        self.rounds = self.rounds.wrapping_add(1);
-    }
-}
-
-/// Brings the packet filter to these rules.
-///
-/// # Errors
-/// When it cannot be read or written.
-pub async fn write_rules(iptables: &dyn Iptables, rules: &RuleSet, ours: impl Fn(&ChainId) -> bool, checked: &mut Checked) -> Result<()> {
-    if checked.asks_only() && iptables::stand(iptables, rules).await.context("cannot ask the packet filter")? {
-        return Ok(());
-    }
-    let (mut observed, mut read) = (Observed::default(), 0);
-    for table in Table::ALL {
-        let text = iptables.save(table).await.context("cannot read the packet filter")?;
-        observed.read(&text);
-        read += text.len();
-    }
-    checked.is_large |= read > LARGE;
-    let patch = rules.reconcile(&observed, ours);
-    if !patch.is_empty() {
-        iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use troupe_net::iptables::FakeIptables;
-
     use super::*;
 
     #[test]
@@ -274,24 +238,5 @@ mod tests {
         assert_eq!(served, [range("10.244.1.0/24")]);
         let told = unserved_message(&others);
         assert!(told.contains("the range fd00:10:244:1::/64 but") && told.contains("network policies do not hold"), "{told}");
-    }
-
-    #[tokio::test]
-    async fn flushed_rules_come_back_also_where_they_are_only_asked_for() {
-        let fake = FakeIptables::default();
-        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"), &[]);
-        for is_large in [false, true] {
-            let mut checked = Checked { rounds: 1, is_large };
-            assert_eq!(checked.asks_only(), is_large);
-            for _ in 0..2 {
-                fake.flush();
-                write_rules(&fake, &rules, podnet::is_ours, &mut checked).await.expect("writes");
-                assert!(iptables::stand(&fake, &rules).await.expect("tells"));
-                checked.end_round();
-            }
-            let before = fake.transactions().len();
-            write_rules(&fake, &rules, podnet::is_ours, &mut checked).await.expect("finds them");
-            assert_eq!(fake.transactions().len(), before);
-        }
     }
 }

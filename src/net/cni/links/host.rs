@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cni::{BANDWIDTH, INTERFACE, Network, RESULTS, foreign, has_tool, remains::address_holders, result_file},
-    iptables::{Family, HostIptables, IpSets, Iptables, Observed, Table},
+    iptables::{Family, HostIptables, IpSets, Looks, Observed, Table},
     netlink::{Link, Netlink},
     netns,
 };
@@ -45,6 +45,15 @@ struct State {
     connected: BTreeSet<String>,
     /// The rules stood, with the addresses of all pods there were.
     has_rules: bool,
+    seen: BTreeMap<Family, Seen>,
+}
+
+/// What is known of a family's rules and their set from one look to the next.
+#[derive(Debug, Default)]
+struct Seen {
+    rules: Looks,
+    /// The set had these entries when this was its fingerprint.
+    set: Option<(u64, BTreeSet<String>)>,
 }
 
 impl HostPodLinks {
@@ -81,7 +90,7 @@ impl HostPodLinks {
         let is_there = |pod: &PodLink| standing.get(&pod.interface).is_some_and(|link| link.is_veth);
         let known: BTreeMap<String, PodLink> = known.into_iter().filter(|(_, pod)| is_there(pod)).collect();
         // Nobody may send anything who is not in the set.
-        self.write(&known).await?;
+        self.write(&known, &mut state.seen).await?;
         state.has_rules = true;
         state.connected.clear();
         let mut outcome = Ok(());
@@ -227,23 +236,22 @@ impl HostPodLinks {
     }
 
     /// Brings the rules and their sets to what these links need, each by its sandbox.
-    async fn write(&self, pods: &BTreeMap<String, PodLink>) -> Result<(), PodLinkError> {
+    async fn write(&self, pods: &BTreeMap<String, PodLink>, seen: &mut BTreeMap<Family, Seen>) -> Result<(), PodLinkError> {
         for family in self.guarded() {
-            let (filter, rules, wanted) = (self.filter(family), rules(family), entries(family, pods.values()));
-            let mut observed = Observed::default();
-            observed.read(&filter.save(Table::Raw).await?);
-            observed.read_sets(&filter.save_set(set_name(family)).await?.unwrap_or_default());
-            let (before, behind) = set_steps(family, &observed, &wanted);
-            let patch = rules.reconcile(&observed, is_ours);
+            let (filter, wanted, seen) = (self.filter(family), entries(family, pods.values()), seen.entry(family).or_default());
+            // Asked for before it is read: what is changed meanwhile is looked at next time.
+            let fingerprint = filter.fingerprint(Some(set_name(family))).await;
+            let stands = seen.set.as_ref().is_some_and(|(at, entries)| Some(*at) == fingerprint && *entries == wanted);
+            let (before, behind) = if stands { Default::default() } else { missing(&filter, family, &wanted).await? };
+            let is_right = before.is_empty() && behind.is_empty();
             if !before.is_empty() {
                 filter.restore_sets(before).await?;
             }
-            if !patch.is_empty() {
-                filter.restore(patch.to_restore()).await?;
-            }
+            seen.rules.keep(&filter, &[Table::Raw], &rules(family), is_ours).await?;
             if !behind.is_empty() {
                 filter.restore_sets(behind).await?;
             }
+            seen.set = fingerprint.filter(|_| is_right).map(|fingerprint| (fingerprint, wanted));
         }
         Ok(())
     }
@@ -290,6 +298,13 @@ impl PodLinks for HostPodLinks {
         let is_ours = matches!(self.is_foreign(), Ok(false));
         (is_ours && !self.network.bandwidth).then_some(BANDWIDTH)
     }
+}
+
+/// What is to do about a family's set before and behind its rules, see [`set_steps`].
+async fn missing(filter: &HostIptables, family: Family, wanted: &BTreeSet<String>) -> Result<(String, String), PodLinkError> {
+    let mut observed = Observed::default();
+    observed.read_sets(&filter.save_set(set_name(family)).await?.unwrap_or_default());
+    Ok(set_steps(family, &observed, wanted))
 }
 
 /// Whether a link is set up, as far as somebody may have changed it.

@@ -72,16 +72,19 @@ impl Index {
     /// Takes in a committed change, whose record lies at `place`. Changes come in revision order.
     pub fn apply(&mut self, event: &StoreEvent, place: Place) {
         self.needed += need(&place);
-        let entry = self.entries.entry(event.key().clone()).or_default();
+        let entry = self.entries.entry(event.key().clone());
+        // One copy of a key's bytes serves all of its versions.
+        let key = entry.key().clone();
+        let entry = entry.or_default();
         self.newest -= entry.end_newest();
         match event {
             StoreEvent::Put { kv, .. } => {
                 self.newest += place.length();
-                entry.newest = Some(Newest { kv: kv.clone(), place });
+                entry.newest = Some(Newest { kv: KeyValue { key: key.clone(), ..kv.clone() }, place });
             }
             StoreEvent::Delete { revision, .. } => entry.older.push(Version { revision: *revision, create_revision: Revision::ZERO, place }),
         }
-        self.changes.push_back((event.revision(), event.key().clone()));
+        self.changes.push_back((event.revision(), key));
     }
 
     pub fn newest(&self, key: &[u8]) -> Option<&KeyValue> {

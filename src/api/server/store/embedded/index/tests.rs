@@ -52,6 +52,21 @@ impl Fixture {
 }
 
 #[test]
+fn all_versions_of_a_key_share_its_bytes() {
+    let mut it = Fixture::default();
+    for revision in 2..=4 {
+        // As each write brings its own.
+        let key = Bytes::copy_from_slice(b"/registry/pods/n/p");
+        let previous = it.index.newest(&key).cloned();
+        let kv = KeyValue { key, value: "v".into(), create_revision: Revision(2), mod_revision: Revision(revision) };
+        it.index.apply(&StoreEvent::Put { kv, previous }, it.places.at(revision));
+    }
+    let (first, _) = it.index.entries.first_key_value().expect("a key");
+    assert_eq!(it.index.newest(first).map(|kv| kv.key.as_ptr()), Some(first.as_ptr()));
+    assert!(it.index.changes.iter().all(|(_, key)| key.as_ptr() == first.as_ptr()));
+}
+
+#[test]
 fn compaction_keeps_what_its_revision_sees_and_lets_the_rest_go() {
     let mut it = Fixture::default();
     it.put("a", 2);

@@ -1,0 +1,116 @@
+//! Fills the cache with all of its resource as it lies in the store, at the start and when a change was missed.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use troupe_api::{meta::Revision, resources::Resource};
+use troupe_api_server::{
+    encryption,
+    store::{RangeRequest, Store, StoreError, keys, prefix_end},
+};
+
+use super::{
+    super::{History, Snapshot, watchers::News},
+    ResourceActor,
+};
+use crate::runtime::{host::UnitContext, turn::Turn};
+
+const RETRY_LOAD: Duration = Duration::from_millis(200);
+
+impl ResourceActor {
+    /// Loads the resource. Changes wait meanwhile, so that none is applied to a half-loaded cache.
+    pub(super) fn load(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.waiting.is_some() {
+            return;
+        }
+        self.waiting = Some(Vec::new());
+        self.load_now(cx);
+    }
+
+    pub(super) fn load_now(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let (store, cache) = (self.context.store.clone(), self.cache.clone());
+        let loading = async move {
+            loop {
+                match range_all(&*store, &cache.resource).await {
+                    Ok(loaded) => return loaded,
+                    Err(error) => {
+                        tracing::warn!(resource = ?cache.resource, %error, "cannot load the resource, will retry");
+                        tokio::time::sleep(RETRY_LOAD).await;
+                    }
+                }
+            }
+        };
+        cx.spawn_then(loading, |actor, loaded, cx| {
+            // A change missed meanwhile may be in what was loaded, or not.
+            if actor.cache.stale.swap(false, Ordering::SeqCst) {
+                actor.load_now(cx);
+            } else {
+                actor.loaded(loaded);
+            }
+        });
+    }
+
+    /// Loads again what has missed a change, before anything later is applied to it.
+    pub(super) fn load_if_stale(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.waiting.is_none() && self.cache.stale.swap(false, Ordering::SeqCst) {
+            tracing::warn!(resource = ?self.cache.resource, "fell behind the store, loading again");
+            self.load(cx);
+        }
+    }
+
+    fn loaded(&mut self, loaded: Loaded) {
+        let Loaded { mut snapshot, changed } = loaded;
+        let revision = snapshot.revision;
+        snapshot.keep_unreadable(&self.cache.load());
+        self.loaded_at = revision;
+        self.changed = self.changed.max(changed);
+        self.begin_anew(revision);
+        self.cache.publish(snapshot);
+        self.cache.applied.advance(revision);
+        self.cache.loaded.advance(Revision(1));
+        if let Some(events) = self.waiting.take()
+            && !events.is_empty()
+        {
+            self.apply(events);
+        }
+    }
+
+    /// Whoever watched before lists again: changes up to a revision may have been missed.
+    pub(super) fn begin_anew(&mut self, revision: Revision) {
+        self.history = History::of(&self.cache.resource, revision, self.context.history_bytes, self.context.history_for);
+        self.missed = true;
+        self.tell(News::Changes(Vec::new()));
+    }
+}
+
+/// All of a resource as it lies in the store.
+struct Loaded {
+    snapshot: Snapshot,
+    /// The newest change of what is there.
+    changed: Revision,
+}
+
+async fn range_all(store: &dyn Store, resource: &Resource) -> Result<Loaded, StoreError> {
+    let prefix = &*resource.storage_prefix;
+    let start = keys::resource(prefix);
+    let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: None };
+    let reply = store.range(request).await?;
+    let mut snapshot = Snapshot { revision: reply.revision, ..Snapshot::default() };
+    let changed = reply.items.iter().map(|kv| kv.mod_revision).max().unwrap_or_default();
+    let mut turn = Turn::default();
+    for kv in reply.items {
+        turn.step_bytes(kv.value.len()).await;
+        let Some(key) = keys::parse(prefix, &kv.key) else { continue };
+        if encryption::is_sealed(&kv.value) {
+            snapshot.unreadable.insert(key);
+            continue;
+        }
+        match resource.read(kv.value, kv.mod_revision) {
+            Ok(object) => drop(snapshot.insert(key, Arc::new(object))),
+            Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
+        }
+    }
+    Ok(Loaded { snapshot, changed })
+}
