@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use ipnetwork::IpNetwork;
 use troupe_api::{
     auth::{Authorizer, tls::RenewableCertificate},
+    features::FeatureGates,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
     resources::Resource,
@@ -64,6 +65,8 @@ pub struct ApiServerOptions {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub resources: Vec<Arc<Resource>>,
+    /// The features that are on.
+    pub features: FeatureGates,
     /// Without one, everything is allowed: tests, and processes that check elsewhere.
     pub authorizer: Option<MakeAuthorizer>,
     pub admission: Pipeline,
@@ -99,6 +102,7 @@ impl ApiServerOptions {
             store,
             clock,
             resources: troupe_api::resources::builtin(),
+            features: FeatureGates::default(),
             authorizer: None,
             admission: Pipeline::standard(),
             webhooks_on_loopback: false,

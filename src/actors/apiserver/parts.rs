@@ -5,6 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use troupe_api::{
+    features::FeatureGates,
     meta::{Cause, Clock},
     resources::Registry,
 };
@@ -91,7 +92,7 @@ impl Parts {
         let ports = PortAllocator::new(options.node_ports, core.store.clone());
         let allocator = Arc::new(ServiceAllocator::new(addresses, ports, core.listers.clone(), options.listening));
         let repair = Arc::new(Repair::new(allocator.clone(), core.reader.clone(), core.listers.clone(), core.clock.clone()));
-        let path = core.write_path(admission.clone(), allocator.clone(), Room::new(options.memory));
+        let path = core.write_path(admission.clone(), allocator.clone(), Room::new(options.memory), options.features);
         let virtual_resources = options.virtual_resources.map(|make| make(core.listers.clone())).unwrap_or_default();
         let subresources = Subresources {
             path: path.clone(),
@@ -207,7 +208,7 @@ impl Core {
         Arc::new(Admission::new(pipeline, reader, listers, self.authorization.clone(), self.clock.clone()))
     }
 
-    fn write_path(&self, admission: Arc<Admission>, allocator: Arc<ServiceAllocator>, room: Room) -> Arc<WritePath> {
+    fn write_path(&self, admission: Arc<Admission>, allocator: Arc<ServiceAllocator>, room: Room, features: FeatureGates) -> Arc<WritePath> {
         // Requests wait for it.
         let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
         let (commits, kept) = (self.committer.clone(), self.listers.clone());
@@ -221,6 +222,7 @@ impl Core {
             allocator,
             quota: Quota::new(self.listers.clone(), self.clock.clone(), ledger, admission_runs_quota),
             room,
+            features,
             clock: self.clock.clone(),
             system: self.system.clone(),
         })

@@ -192,7 +192,11 @@ pub async fn start_api(
     options.service_cidrs = config.service_cidr.all();
     let ports = [config.api_port].into_iter().chain(config.component_port).collect();
     options.listening = Listening { ports, addresses: Arc::new(machine_addresses) };
-    features(config)?.publish();
+    options.features = features(config)?;
+    options.features.publish();
+    for gate in options.features.without_effect() {
+        tracing::warn!(gate, "this feature gate makes no difference here");
+    }
     options.admission = admission(config)?;
     options.resources = resources(config)?;
     identity::configure(&mut options, issuer.clone(), outside.clone());
