@@ -14,7 +14,11 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
-use troupe_api_server::{admission::Pipeline, http::streaming::KubeletDialer, store::Store};
+use troupe_api_server::{
+    admission::Pipeline,
+    http::streaming::KubeletDialer,
+    store::{Store, keys},
+};
 
 use crate::runtime::system::{System, SystemOptions};
 
@@ -86,6 +90,8 @@ pub struct ApiServerOptions {
     /// Ranges of cluster IPs; the first one is the default family.
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
+    /// How long events are kept.
+    pub event_ttl: Duration,
     /// No Service may have these addresses and ports.
     pub listening: Listening,
     /// History each resource keeps for resuming watches.
@@ -113,6 +119,7 @@ impl ApiServerOptions {
             memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],
             node_ports: 30000..=32767,
+            event_ttl: keys::EVENT_TTL,
             listening: Listening::default(),
             history_bytes: 16 << 20,
             history_for: Duration::from_secs(300),

@@ -1,6 +1,9 @@
 //! The parts of an API server, and how they start: the caches first, then what reads and writes, then the units that keep things in order.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -85,7 +88,8 @@ impl Parts {
             loopback: options.webhooks_on_loopback,
             paused: options.extensions_paused,
         };
-        let core = Core::new(options.system, options.clock, store, listers, dispatched, webhook_client.clone(), options.authorizer);
+        let core =
+            Core::new(options.system, options.clock, (store, options.event_ttl), listers, dispatched, webhook_client.clone(), options.authorizer);
         let admission = core.admission(options.admission, webhook_client);
         let addresses =
             AddressAllocator::new(options.service_cidrs, core.reader.clone(), core.committer.clone(), core.listers.clone(), core.clock.clone());
@@ -182,7 +186,7 @@ impl Core {
     fn new(
         system: System,
         clock: Arc<dyn Clock>,
-        store: Arc<dyn Store>,
+        (store, event_ttl): (Arc<dyn Store>, Duration),
         listers: Arc<CacheListers>,
         dispatched: Arc<Sequence>,
         webhook_client: Arc<Client>,
@@ -191,7 +195,7 @@ impl Core {
         let recorder = HopRecorder::new(system.clone());
         let versions = Arc::new(ObjectVersions::new(Converter::new(webhook_client), listers.clone()));
         let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions));
-        let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
+        let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder, event_ttl));
         let authorization = Arc::new(Authorization::new(authorizer.map(|make| make(listers.clone())), listers.clone()));
         Core { system, clock, store, listers, reader, committer, authorization }
     }

@@ -20,8 +20,8 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-/// Finished pods beyond this number go, oldest first (upstream's `--terminated-pod-gc-threshold`).
-const FINISHED_KEPT: usize = 12_500;
+/// Finished pods beyond this number go, oldest first, where nothing is said (upstream's `--terminated-pod-gc-threshold`).
+pub const FINISHED_KEPT: usize = 12_500;
 /// A node must be gone for this long: a restarting one comes back.
 const QUARANTINE: Duration = Duration::from_secs(40);
 const PERIOD: Duration = Duration::from_secs(20);
@@ -33,13 +33,20 @@ pub struct PodGcController {
     pods: Cache<Pod>,
     nodes: Cache<Node>,
     missing: parking_lot::Mutex<BTreeMap<Arc<str>, Instant>>,
+    kept: usize,
 }
 
 impl PodGcController {
     pub fn new(caches: &Caches) -> Self {
         let pods = index_by_node(caches.cache());
         pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
-        PodGcController { pods, nodes: caches.cache(), missing: Default::default() }
+        PodGcController { pods, nodes: caches.cache(), missing: Default::default(), kept: FINISHED_KEPT }
+    }
+
+    /// The same where another number of finished pods is kept.
+    #[must_use]
+    pub fn keeping(self, kept: usize) -> Self {
+        PodGcController { kept, ..self }
     }
 
     /// Nodes that pods name and that have been gone for long enough. A live read decides, not the cache alone.
@@ -120,7 +127,7 @@ impl Controller for PodGcController {
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let lost = self.lost_nodes(cx).await?;
-        for (pod, why) in plan(&self.candidates(&lost, FINISHED_KEPT), &lost, FINISHED_KEPT) {
+        for (pod, why) in plan(&self.candidates(&lost, self.kept), &lost, self.kept) {
             let (namespace, name) = (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
             let api = cx.client().namespaced::<Pod>(namespace);
             if why == Why::NodeLost && !is_finished(&pod) {

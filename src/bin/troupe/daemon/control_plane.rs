@@ -187,8 +187,8 @@ impl LocalApi {
     async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
-        let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
-        let outside = Arc::new(Outside::read(config, issuer.name(), issuer.audiences())?);
+        let (issuer, shown) = (identity::issuer(&config.api, &certificates)?, Shown::of(&certificates)?);
+        let outside = Arc::new(Outside::read(config)?);
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Error, Result};
@@ -26,7 +27,7 @@ use troupe_api::{
     version::VersionInfo,
 };
 use troupe_api_server::{
-    admission::{Pipeline, Selection},
+    admission::{DefaultTolerationSeconds, Pipeline, Selection},
     encryption::EncryptionHealth,
     flow::{Classifier, Sampler},
     http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
@@ -37,7 +38,7 @@ use super::{
     Doors, doors,
     identity::{self, Outside},
 };
-use crate::config::{Config, machine_addresses};
+use crate::config::{Config, machine_addresses, port_range};
 
 /// The certificates of the control plane.
 pub struct Certificates {
@@ -190,6 +191,12 @@ pub async fn start_api(
     options.extensions_paused = safe;
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = config.service_cidr.all();
+    if let Some(range) = &config.api.service_node_port_range {
+        options.node_ports = port_range(range)?;
+    }
+    if let Some(seconds) = config.api.event_ttl {
+        options.event_ttl = Duration::from_secs(seconds);
+    }
     let ports = [config.api_port].into_iter().chain(config.component_port).collect();
     options.listening = Listening { ports, addresses: Arc::new(machine_addresses) };
     options.features = features(config)?;
@@ -236,7 +243,12 @@ fn admission(config: &Config) -> Result<Pipeline> {
     let chosen = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let selection = Selection::new(&chosen(&config.api.enable_admission_plugins), &chosen(&config.api.disable_admission_plugins))?;
     let file = config.admission_control_config_file.as_deref();
-    Pipeline::from_file(selection.without(features.idle_plugins()), file).with_context(|| match file {
+    let usual = DefaultTolerationSeconds::default();
+    let stay = DefaultTolerationSeconds {
+        not_ready: config.api.default_not_ready_toleration_seconds.map_or(usual.not_ready, i64::from),
+        unreachable: config.api.default_unreachable_toleration_seconds.map_or(usual.unreachable, i64::from),
+    };
+    Pipeline::from_file(selection.without(features.idle_plugins()), stay, file).with_context(|| match file {
         Some(file) => format!("the admission configuration {} is unusable", file.display()),
         None => "the admission plugins cannot run".to_owned(),
     })

@@ -45,6 +45,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.enforces_pods = kubelet.enforces_pods();
     options.reserved = kubelet.reserved().map_err(Error::msg)?;
     options.container_manager = kubelet.container_manager().map_err(Error::msg)?;
+    options.labels.extend(config.node_labels.clone());
     options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
     options.pod_max_pids = config.pod_max_pids;
     options.heartbeat = config.heartbeat();
