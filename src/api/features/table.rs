@@ -6,7 +6,7 @@ use super::gate::{
     Stage::{Alpha, Beta, Deprecated, Stable},
     always, inner, locked, never, switched,
 };
-use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR};
+use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
@@ -163,7 +163,7 @@ pub(super) const GATES: &[Gate] = &[
     always("PodLevelResources", Beta),
     locked("PodLifecycleSleepAction", Stable, true),
     locked("PodLifecycleSleepActionAllowZero", Stable, true),
-    never("PodLogsQuerySplitStreams", Alpha),
+    switched(POD_LOGS_QUERY_SPLIT_STREAMS, Alpha, false),
     locked("PodObservedGenerationTracking", Stable, true),
     always("PodReadyToStartContainersCondition", Beta),
     locked("PodSchedulingReadiness", Stable, true),

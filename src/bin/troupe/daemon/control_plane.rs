@@ -203,7 +203,8 @@ impl LocalApi {
         routes.push(doors::announced(api.clone()));
         routes.extend(zpages::routes(config, system, &routes));
         let audit = audit::open(config)?;
-        let doors = Doors { routes, connect: Some(node::connect(&shown, &kubelet_ca_pem, &api)?), audit: audit.clone() };
+        let connect = node::connect(&shown, &kubelet_ca_pem, &api, &control_plane::features(config)?)?;
+        let doors = Doors { routes, connect: Some(connect), audit: audit.clone() };
         let parts = FrontDoorParts {
             shown: &shown,
             ca_pem: &certificates.ca_pem,

@@ -35,6 +35,7 @@ use troupe_api::{
         pki::KeyedCertificate,
         tls::{self, RenewableCertificate},
     },
+    features::{FeatureGates, POD_LOGS_QUERY_SPLIT_STREAMS},
     meta::{FieldSelector, Object},
     service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
 };
@@ -143,8 +144,9 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
 }
 
 /// How the API server reaches kubelets, whose certificates this authority signed.
-pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
-    Ok(Arc::new(KubeletConnect::new(api.listers(), dialer(shown, ca_pem)?)))
+pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>, features: &FeatureGates) -> Result<Arc<dyn Connect>> {
+    let splits = features.is_on(POD_LOGS_QUERY_SPLIT_STREAMS);
+    Ok(Arc::new(KubeletConnect::new(api.listers(), dialer(shown, ca_pem)?).splitting_logs(splits)))
 }
 
 /// Opens the API server's connections to kubelets.
