@@ -34,6 +34,8 @@ given_settings! {
         encryption_provider_config_automatic_reload: bool,
         runtime_config: Vec<String>,
         feature_gates: Vec<String>,
+        tls_min_version: String,
+        tls_cipher_suites: Vec<String>,
         service_node_port_range: String,
         event_ttl: u64,
         anonymous_auth: bool,

@@ -40,6 +40,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" => &[Part::ApiServer],
         "featureGates" => &[Part::ApiServer, Part::Controllers],
+        "tlsMinVersion" | "tlsCipherSuites" => &[Part::ApiServer],
         "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],
         "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
         "serviceAccountExtendTokenExpiration" => &[Part::ApiServer],

@@ -151,6 +151,8 @@ impl Settings {
             encryption_provider_config_automatic_reload,
             runtime_config,
             feature_gates,
+            tls_min_version,
+            tls_cipher_suites,
             service_node_port_range,
             event_ttl,
             anonymous_auth,

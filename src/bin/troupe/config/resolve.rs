@@ -350,6 +350,7 @@ mod tests {
             "encryptionProviderConfigAutomaticReload" | "anonymousAuth" | "serviceAccountExtendTokenExpiration" => json!(true),
             "serviceAccountIssuer" | "apiAudiences" => json!(["https://a"]),
             "serviceAccountKeyFile" => json!(["/p"]),
+            "tlsCipherSuites" => json!(["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]),
             "serviceAccountJwksUri" => json!("https://a/keys"),
             "serviceNodePortRange" => json!("30000-30100"),
             "eventTtl" | "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => json!(7),

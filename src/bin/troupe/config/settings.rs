@@ -259,6 +259,12 @@ pub struct Settings {
     /// Features that are on or off, such as PodTopologyLabelsAdmission=false
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Option<Vec<String>>,
+    /// The oldest version of TLS that the API server takes: VersionTLS12 or VersionTLS13 [default: VersionTLS12]
+    #[arg(long)]
+    pub tls_min_version: Option<String>,
+    /// Cipher suites of TLS 1.2 that it takes, by their IANA names [default: those that are safe]
+    #[arg(long, value_delimiter = ',')]
+    pub tls_cipher_suites: Option<Vec<String>>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
     #[arg(long)]
     pub service_node_port_range: Option<String>,

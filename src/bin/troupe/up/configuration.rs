@@ -87,6 +87,8 @@ mod tests {
         }
         let versions = whole(Settings { runtime_config: Some(vec!["nope.example/v1=true".into()]), ..Settings::default() });
         assert!(versions.starts_with("--runtime-config: ") && versions.contains("nope.example/v1"), "{versions}");
+        let suites = whole(Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() });
+        assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
         let plugins = whole(Settings { enable_admission_plugins: Some(vec!["Nope".into()]), ..Settings::default() });
         assert!(plugins.contains("plugin \"Nope\" is unknown"), "{plugins}");
         check(&config(gates), &[Part::Node].into()).expect("a node has no such features");

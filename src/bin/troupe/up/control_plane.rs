@@ -19,6 +19,7 @@ use troupe_api::{
         pki::{KeyedCertificate, LeafSpec, Pki},
         request_header::{CLIENT_NAME, RequestHeaders},
         tls::{self, RenewableCertificate},
+        tls_policy::TlsPolicy,
         tokens::Issuer,
     },
     features::FeatureGates,
@@ -224,6 +225,7 @@ pub async fn start_api(
 pub(super) fn check(config: &Config) -> Result<()> {
     resources(config)?;
     kubelet_authority(config)?;
+    tls_policy(config)?;
     admission(config).map(drop)
 }
 
@@ -269,6 +271,15 @@ pub fn features(config: &Config) -> Result<FeatureGates> {
     FeatureGates::parse(&config.api.feature_gates.clone().unwrap_or_default()).map_err(Error::msg).context("--feature-gates")
 }
 
+/// Which versions of TLS and which cipher suites the API server takes.
+///
+/// # Errors
+/// When there is no such version or suite.
+pub fn tls_policy(config: &Config) -> Result<TlsPolicy> {
+    let (version, suites) = (config.api.tls_min_version.as_deref().unwrap_or_default(), config.api.tls_cipher_suites.clone().unwrap_or_default());
+    TlsPolicy::of(version, &suites).map_err(Error::msg).context("--tls-min-version and --tls-cipher-suites")
+}
+
 /// What this build calls itself.
 pub fn version() -> VersionInfo {
     let commit = option_env!("TROUPE_COMMIT").unwrap_or("unknown");
@@ -293,7 +304,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
-    let tls = tls::renewable_server_config(shown.serving.clone(), &authorities).context("the API server's certificate is unusable")?;
+    let tls = tls::renewable_server_config(shown.serving.clone(), &authorities, &tls_policy(config)?);
+    let tls = tls.context("the API server's certificate is unusable")?;
     let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
     let authenticator = identity::authenticator(issuer, outside, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));

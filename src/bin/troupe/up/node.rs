@@ -127,7 +127,8 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
     let mut configuration = config.kubelet.clone();
     configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
     configuration.say("address", address.to_string());
-    let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem).context("the kubelet's certificate is unusable")?;
+    let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem, &kubelet::tls_policy(&config.kubelet)?);
+    let tls = tls.context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
