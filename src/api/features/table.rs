@@ -11,7 +11,7 @@ use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREA
 /// By name.
 pub(super) const GATES: &[Gate] = &[
     always("APIResponseCompression", Beta),
-    never("APIServerIdentity", Beta),
+    always("APIServerIdentity", Beta),
     locked("APIServerTracing", Stable, true),
     inner("APIServingWithRoutine", Alpha, false),
     locked("AggregatedDiscoveryRemoveBetaType", Deprecated, true),

@@ -37,6 +37,7 @@ use troupe_actors::{
         resourceclaim::{ClaimReservationController, ResourceClaimController},
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
+        server_identity,
         service_cidr::ServiceCidrController,
         service_lb::ServiceLoadBalancerController,
         serviceaccount::ServiceAccountController,
@@ -196,8 +197,9 @@ fn cluster_identity(config: &Config) -> ClusterIdentity {
 }
 
 /// Starts what belongs to the API server of this process, whoever leads.
-pub fn start_beside_server(service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
+pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
     let server = component("system:apiserver", &["system:masters"]);
+    server_identity::run(system, Client::new(service.clone(), server.clone(), server_identity::MANAGER), &config.node_name);
     let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
 }
