@@ -38,7 +38,7 @@ impl Advertisement {
     pub async fn renew(&self, reach: Reach) -> Result<(), Status> {
         let key = keys::server_lease(reach.address);
         let value: Bytes = endpoints(&[reach.address], reach.port).to_string().into();
-        let ttl = keys::time_to_live(&key);
+        let ttl = keys::time_to_live(&key, keys::EVENT_TTL);
         let (found, _) = self.store.get(&key, None).await.map_err(store_status)?;
         let written = match found {
             Some(lease) => self.store.update(key, value, lease.mod_revision, ttl).await,

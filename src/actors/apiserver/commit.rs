@@ -66,11 +66,13 @@ pub struct Committer {
     listers: Arc<CacheListers>,
     clock: Arc<dyn Clock>,
     recorder: HopRecorder,
+    /// How long events are kept.
+    event_ttl: Duration,
 }
 
 impl Committer {
-    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, clock: Arc<dyn Clock>, recorder: HopRecorder) -> Self {
-        Committer { store, listers, clock, recorder }
+    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, clock: Arc<dyn Clock>, recorder: HopRecorder, event_ttl: Duration) -> Self {
+        Committer { store, listers, clock, recorder, event_ttl }
     }
 
     /// Writes `object`, which is in its stored form, where nothing stands.
@@ -80,7 +82,7 @@ impl Committer {
         let route = self.listers.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
-        let written = self.store.create(key.clone(), value.clone(), keys::time_to_live(&key)).await;
+        let written = self.store.create(key.clone(), value.clone(), keys::time_to_live(&key, self.event_ttl)).await;
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
@@ -91,7 +93,7 @@ impl Committer {
         let route = self.listers.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
-        let written = self.store.update(key.clone(), value.clone(), expected, keys::time_to_live(&key)).await;
+        let written = self.store.update(key.clone(), value.clone(), expected, keys::time_to_live(&key, self.event_ttl)).await;
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 

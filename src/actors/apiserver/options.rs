@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use ipnetwork::IpNetwork;
 use troupe_api::{
     auth::{Authorizer, tls::RenewableCertificate},
+    features::FeatureGates,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
     resources::Resource,
@@ -13,7 +14,11 @@ use troupe_api::{
     status::Status,
     stored::StoredObject,
 };
-use troupe_api_server::{admission::Pipeline, http::streaming::KubeletDialer, store::Store};
+use troupe_api_server::{
+    admission::Pipeline,
+    http::streaming::KubeletDialer,
+    store::{Store, keys},
+};
 
 use crate::runtime::system::{System, SystemOptions};
 
@@ -64,6 +69,8 @@ pub struct ApiServerOptions {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub resources: Vec<Arc<Resource>>,
+    /// The features that are on.
+    pub features: FeatureGates,
     /// Without one, everything is allowed: tests, and processes that check elsewhere.
     pub authorizer: Option<MakeAuthorizer>,
     pub admission: Pipeline,
@@ -83,6 +90,8 @@ pub struct ApiServerOptions {
     /// Ranges of cluster IPs; the first one is the default family.
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
+    /// How long events are kept.
+    pub event_ttl: Duration,
     /// No Service may have these addresses and ports.
     pub listening: Listening,
     /// History each resource keeps for resuming watches.
@@ -99,6 +108,7 @@ impl ApiServerOptions {
             store,
             clock,
             resources: troupe_api::resources::builtin(),
+            features: FeatureGates::default(),
             authorizer: None,
             admission: Pipeline::standard(),
             webhooks_on_loopback: false,
@@ -109,6 +119,7 @@ impl ApiServerOptions {
             memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],
             node_ports: 30000..=32767,
+            event_ttl: keys::EVENT_TTL,
             listening: Listening::default(),
             history_bytes: 16 << 20,
             history_for: Duration::from_secs(300),

@@ -1,10 +1,14 @@
 //! The parts of an API server, and how they start: the caches first, then what reads and writes, then the units that keep things in order.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use troupe_api::{
+    features::FeatureGates,
     meta::{Cause, Clock},
     resources::Registry,
 };
@@ -84,14 +88,15 @@ impl Parts {
             loopback: options.webhooks_on_loopback,
             paused: options.extensions_paused,
         };
-        let core = Core::new(options.system, options.clock, store, listers, dispatched, webhook_client.clone(), options.authorizer);
+        let core =
+            Core::new(options.system, options.clock, (store, options.event_ttl), listers, dispatched, webhook_client.clone(), options.authorizer);
         let admission = core.admission(options.admission, webhook_client);
         let addresses =
             AddressAllocator::new(options.service_cidrs, core.reader.clone(), core.committer.clone(), core.listers.clone(), core.clock.clone());
         let ports = PortAllocator::new(options.node_ports, core.store.clone());
         let allocator = Arc::new(ServiceAllocator::new(addresses, ports, core.listers.clone(), options.listening));
         let repair = Arc::new(Repair::new(allocator.clone(), core.reader.clone(), core.listers.clone(), core.clock.clone()));
-        let path = core.write_path(admission.clone(), allocator.clone(), Room::new(options.memory));
+        let path = core.write_path(admission.clone(), allocator.clone(), Room::new(options.memory), options.features);
         let virtual_resources = options.virtual_resources.map(|make| make(core.listers.clone())).unwrap_or_default();
         let subresources = Subresources {
             path: path.clone(),
@@ -181,7 +186,7 @@ impl Core {
     fn new(
         system: System,
         clock: Arc<dyn Clock>,
-        store: Arc<dyn Store>,
+        (store, event_ttl): (Arc<dyn Store>, Duration),
         listers: Arc<CacheListers>,
         dispatched: Arc<Sequence>,
         webhook_client: Arc<Client>,
@@ -190,7 +195,7 @@ impl Core {
         let recorder = HopRecorder::new(system.clone());
         let versions = Arc::new(ObjectVersions::new(Converter::new(webhook_client), listers.clone()));
         let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions));
-        let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
+        let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder, event_ttl));
         let authorization = Arc::new(Authorization::new(authorizer.map(|make| make(listers.clone())), listers.clone()));
         Core { system, clock, store, listers, reader, committer, authorization }
     }
@@ -207,7 +212,7 @@ impl Core {
         Arc::new(Admission::new(pipeline, reader, listers, self.authorization.clone(), self.clock.clone()))
     }
 
-    fn write_path(&self, admission: Arc<Admission>, allocator: Arc<ServiceAllocator>, room: Room) -> Arc<WritePath> {
+    fn write_path(&self, admission: Arc<Admission>, allocator: Arc<ServiceAllocator>, room: Room, features: FeatureGates) -> Arc<WritePath> {
         // Requests wait for it.
         let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
         let (commits, kept) = (self.committer.clone(), self.listers.clone());
@@ -221,6 +226,7 @@ impl Core {
             allocator,
             quota: Quota::new(self.listers.clone(), self.clock.clone(), ledger, admission_runs_quota),
             room,
+            features,
             clock: self.clock.clone(),
             system: self.system.clone(),
         })

@@ -42,6 +42,7 @@ pub mod resourceclaim;
 pub mod resourcequota;
 mod revisions;
 pub mod root_ca;
+pub mod server_identity;
 pub mod service_cidr;
 pub mod service_lb;
 pub mod serviceaccount;

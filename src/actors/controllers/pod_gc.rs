@@ -23,8 +23,8 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-/// Finished pods beyond this number go, oldest first (upstream's `--terminated-pod-gc-threshold`).
-const FINISHED_KEPT: usize = 12_500;
+/// Finished pods beyond this number go, oldest first, where nothing is said (upstream's `--terminated-pod-gc-threshold`).
+pub const FINISHED_KEPT: usize = 12_500;
 /// A node must be gone for this long: a restarting one comes back.
 const QUARANTINE: Duration = Duration::from_secs(40);
 const PERIOD: Duration = Duration::from_secs(20);
@@ -37,13 +37,20 @@ pub struct PodGcController {
     digests: Digests<Pod, PodDigest>,
     nodes: Cache<Node>,
     missing: parking_lot::Mutex<BTreeMap<Arc<str>, Instant>>,
+    kept: usize,
 }
 
 impl PodGcController {
     pub fn new(caches: &Caches) -> Self {
         let pods = index_by_node(caches.cache());
         pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
-        PodGcController { digests: pods.digests(), pods, nodes: caches.cache(), missing: Default::default() }
+        PodGcController { digests: pods.digests(), pods, nodes: caches.cache(), missing: Default::default(), kept: FINISHED_KEPT }
+    }
+
+    /// The same where another number of finished pods is kept.
+    #[must_use]
+    pub fn keeping(self, kept: usize) -> Self {
+        PodGcController { kept, ..self }
     }
 
     /// Nodes that pods name and that have been gone for long enough. A live read decides, not the cache alone.
@@ -124,8 +131,8 @@ impl Controller for PodGcController {
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let lost = self.lost_nodes(cx).await?;
-        let candidates = self.candidates(&lost, FINISHED_KEPT).await;
-        for (pod, why) in plan(&candidates, &lost, FINISHED_KEPT) {
+        let candidates = self.candidates(&lost, self.kept).await;
+        for (pod, why) in plan(&candidates, &lost, self.kept) {
             let (name, uid) = (&*pod.meta.name, &*pod.meta.uid);
             let api = cx.client().namespaced::<Pod>(pod.meta.namespace.clone());
             if why == Why::NodeLost && !pod.standing.is_finished() {

@@ -16,6 +16,7 @@ pub mod rbac;
 pub mod request_header;
 pub mod reviews;
 pub mod tls;
+pub mod tls_policy;
 pub mod token_file;
 pub mod tokens;
 mod unverified;

@@ -12,7 +12,7 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::{anchored::Anchored, pki::KeyedCertificate, unverified::Unverified};
+use super::{anchored::Anchored, pki::KeyedCertificate, tls_policy::TlsPolicy, unverified::Unverified};
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, Error)]
@@ -30,16 +30,16 @@ pub enum TlsError {
 pub fn server_config(serving: &KeyedCertificate, client_ca_pem: &str) -> Result<ServerConfig, TlsError> {
     let shown = RenewableCertificate::default();
     shown.show(serving)?;
-    renewable_server_config(Arc::new(shown), client_ca_pem)
+    renewable_server_config(Arc::new(shown), client_ca_pem, &TlsPolicy::default())
 }
 
-/// The same with a certificate that may change while the server runs; without one no handshake succeeds.
-pub fn renewable_server_config(serving: Arc<RenewableCertificate>, client_ca_pem: &str) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+/// The same with a certificate that may change while the server runs; without one no handshake succeeds. It takes what `policy` says.
+pub fn renewable_server_config(serving: Arc<RenewableCertificate>, client_ca_pem: &str, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(policy.provider());
     let roots = Arc::new(roots(client_ca_pem)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(policy.versions())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -1,4 +1,4 @@
-//! Private keys of authorities, in whichever form they lie there: PKCS#8, PKCS#1 (`BEGIN RSA PRIVATE KEY`, as kubeadm writes them) or SEC 1
+//! Private keys of authorities and of who signs tokens, in whichever form they lie there: PKCS#8, PKCS#1 (`BEGIN RSA PRIVATE KEY`, as kubeadm writes them) or SEC 1
 //! (`BEGIN EC PRIVATE KEY`).
 
 use rcgen::KeyPair;
@@ -15,13 +15,17 @@ const EC: &[u64] = &[1, 2, 840, 10_045, 2, 1];
 /// # Errors
 /// When there is none, or none that can sign.
 pub fn key_pair(pem: &str) -> Result<KeyPair, rcgen::Error> {
-    let found = rustls_pemfile::read_all(&mut pem.as_bytes()).find_map(|item| pkcs8(item.ok()?));
-    let Some(der) = found else { return KeyPair::from_pem(pem) };
+    let Some(der) = pkcs8_of_pem(pem) else { return KeyPair::from_pem(pem) };
     KeyPair::try_from(&PrivatePkcs8KeyDer::from(der))
 }
 
-/// A key in PKCS#8; nothing of what is no key.
-fn pkcs8(item: Item) -> Option<Vec<u8>> {
+/// The first private key in PEM, in PKCS#8.
+pub fn pkcs8_of_pem(pem: &str) -> Option<Vec<u8>> {
+    rustls_pemfile::read_all(&mut pem.as_bytes()).find_map(|item| pkcs8(item.ok()?))
+}
+
+/// A key in PKCS#8; nothing of what is no private key.
+pub fn pkcs8(item: Item) -> Option<Vec<u8>> {
     match item {
         Item::Pkcs8Key(key) => Some(key.secret_pkcs8_der().to_vec()),
         Item::Pkcs1Key(key) => Some(wrapped(key.secret_pkcs1_der(), |algorithm| {

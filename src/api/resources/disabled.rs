@@ -1,34 +1,103 @@
 //! Fields of pods, and of templates of pods, whose features are off: they are dropped where they come new, and stay where they are stored
-//! already, as by upstream's `DropDisabledPodFields`. Nobody can turn these features on here.
+//! already, as by upstream's `DropDisabledPodFields`.
 
 use serde_json::Value;
 
-use super::tree::{Fields, at, child, descend, each, items};
+use super::{
+    gated::Gated,
+    tree::{Fields, at, child, descend, each, items},
+};
 use crate::meta::Object;
 
 /// All containers of a pod.
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
-/// A signal of a container's own (KEP-4960, `ContainerStopSignals`).
+/// A signal of a container's own (KEP-4960).
 const STOP_SIGNAL: &str = "stopSignal";
+/// Sources of projected volumes.
+const TRUST_BUNDLE: &str = "clusterTrustBundle";
+const CERTIFICATE: &str = "podCertificate";
+/// The group that a pod gets a node with (KEP-4671).
+const GROUP: &str = "schedulingGroup";
+/// What a pod's containers call themselves (KEP-4762).
+const HOSTNAME: &str = "hostnameOverride";
+
+/// What each feature brought to the specs of pods.
+static OF_PODS: [Gated; 6] = [
+    Gated { feature: "ContainerStopSignals", is_used: has_stop_signals, drop: drop_stop_signals },
+    Gated { feature: "ClusterTrustBundleProjection", is_used: |spec| has_source(spec, TRUST_BUNDLE), drop: |spec| drop_source(spec, TRUST_BUNDLE) },
+    Gated { feature: "PodCertificateRequest", is_used: |spec| has_source(spec, CERTIFICATE), drop: |spec| drop_source(spec, CERTIFICATE) },
+    Gated { feature: "GenericWorkload", is_used: |spec| has(spec, GROUP), drop: |spec| drop(spec.remove(GROUP)) },
+    Gated { feature: "HostnameOverride", is_used: |spec| has(spec, HOSTNAME), drop: |spec| drop(spec.remove(HOSTNAME)) },
+    Gated { feature: "EnvFiles", is_used: has_env_files, drop: drop_env_files },
+];
 
 /// Drops them from the pod at `path` of `new`, unless that of `old` has them.
-pub fn drop_disabled(new: &mut Object, old: Option<&Object>, path: &[&str]) {
-    let is_in_use = old.and_then(|old| old.at(path)?.get("spec")).is_some_and(has_stop_signals);
-    let pod = descend(new.root_mut(), path);
-    if let Some(spec) = pod.and_then(|pod| child(pod, "spec")).filter(|_| !is_in_use) {
-        CONTAINERS.into_iter().for_each(|list| each(spec, list, drop_stop_signal));
+pub fn drop_disabled(new: &mut Object, old: Option<&Object>, path: &[&str], is_on: &dyn Fn(&str) -> bool) {
+    let before = old.and_then(|old| old.at(path)?.get("spec")?.as_object());
+    let Some(spec) = descend(new.root_mut(), path).and_then(|pod| child(pod, "spec")) else { return };
+    for gated in &OF_PODS {
+        gated.settle(spec, before, is_on);
     }
 }
 
-fn has_stop_signals(spec: &Value) -> bool {
-    let mut containers = CONTAINERS.into_iter().flat_map(|list| items(spec, &[list]));
-    containers.any(|container| !at(container, &["lifecycle", STOP_SIGNAL]).is_null())
+fn has(spec: &Fields, field: &str) -> bool {
+    spec.get(field).is_some_and(|value| !value.is_null())
+}
+
+/// The items of a list among a pod's fields.
+fn list<'a>(spec: &'a Fields, name: &str) -> &'a [Value] {
+    spec.get(name).map_or(&[], |list| items(list, &[]))
+}
+
+fn containers(spec: &Fields) -> impl Iterator<Item = &Value> {
+    CONTAINERS.into_iter().flat_map(move |name| list(spec, name))
+}
+
+fn has_stop_signals(spec: &Fields) -> bool {
+    containers(spec).any(|container| !at(container, &["lifecycle", STOP_SIGNAL]).is_null())
+}
+
+fn drop_stop_signals(spec: &mut Fields) {
+    for list in CONTAINERS {
+        each(spec, list, drop_stop_signal);
+    }
 }
 
 fn drop_stop_signal(container: &mut Fields) {
     let Some(lifecycle) = child(container, "lifecycle") else { return };
     if lifecycle.remove(STOP_SIGNAL).is_some() && lifecycle.is_empty() {
         container.remove("lifecycle");
+    }
+}
+
+fn has_source(spec: &Fields, kind: &str) -> bool {
+    let mut sources = list(spec, "volumes").iter().flat_map(|volume| items(volume, &["projected", "sources"]));
+    sources.any(|source| !at(source, &[kind]).is_null())
+}
+
+/// As upstream: what is left of the source names nothing, and the volume has a file less.
+fn drop_source(spec: &mut Fields, kind: &str) {
+    each(spec, "volumes", |volume| {
+        if let Some(projected) = child(volume, "projected") {
+            each(projected, "sources", |source| drop(source.remove(kind)));
+        }
+    });
+}
+
+fn has_env_files(spec: &Fields) -> bool {
+    let mut variables = containers(spec).flat_map(|container| items(container, &["env"]));
+    variables.any(|variable| !at(variable, &["valueFrom", "fileKeyRef"]).is_null())
+}
+
+fn drop_env_files(spec: &mut Fields) {
+    for list in CONTAINERS {
+        each(spec, list, |container| {
+            each(container, "env", |variable| {
+                if let Some(source) = child(variable, "valueFrom") {
+                    source.remove("fileKeyRef");
+                }
+            });
+        });
     }
 }
 
@@ -41,15 +110,19 @@ mod tests {
     const TEMPLATE: [&str; 2] = ["spec", "template"];
 
     fn pod(containers: &Value) -> Object {
-        Object::from_value(json!({"spec": {"containers": containers, "initContainers": containers}})).expect("an object")
+        of_spec(json!({"containers": containers, "initContainers": containers}))
+    }
+
+    fn of_spec(spec: Value) -> Object {
+        Object::from_value(json!({ "spec": spec })).expect("an object")
     }
 
     fn workload(containers: &Value) -> Object {
-        Object::from_value(json!({"spec": {"template": {"spec": {"containers": containers}}}})).expect("an object")
+        of_spec(json!({"template": {"spec": {"containers": containers}}}))
     }
 
     fn dropped(mut new: Object, old: Option<&Object>, path: &[&str]) -> Object {
-        drop_disabled(&mut new, old, path);
+        drop_disabled(&mut new, old, path, &|_| false);
         new
     }
 
@@ -73,5 +146,30 @@ mod tests {
         }
         let empty = Object::from_value(json!({})).expect("an object");
         assert_eq!(dropped(empty.clone(), Some(&empty), &TEMPLATE), empty);
+    }
+
+    #[test]
+    fn each_feature_drops_its_own_fields_alone() {
+        let of = |features: &'static [&'static str]| {
+            let mut pod = of_spec(json!({
+                "schedulingGroup": {"podGroupName": "g"}, "hostnameOverride": "h",
+                "containers": [{"name": "c", "env": [{"name": "A", "valueFrom": {"fileKeyRef": {"key": "A"}}}, {"name": "B", "value": "b"}]}],
+                "volumes": [{"projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}, {"podCertificate": {"keyType": "ED25519"}}]}}],
+            }));
+            drop_disabled(&mut pod, None, &[], &|feature| !features.contains(&feature));
+            pod
+        };
+        let all = of(&[]);
+        assert_eq!(of(&["NodeDeclaredFeatures"]), all);
+        assert_eq!(of(&["GenericWorkload"]).get(&["spec", "schedulingGroup"]), None);
+        assert_eq!(of(&["HostnameOverride"]).get(&["spec", "hostnameOverride"]), None);
+        let variables = &of(&["EnvFiles"]).list(&["spec", "containers"])[0]["env"];
+        assert_eq!(*variables, json!([{"name": "A", "valueFrom": {}}, {"name": "B", "value": "b"}]));
+        let sources = |pod: &Object| pod.list(&["spec", "volumes"])[0]["projected"]["sources"].clone();
+        assert_eq!(sources(&of(&["ClusterTrustBundleProjection"])), json!([{}, {"podCertificate": {"keyType": "ED25519"}}]));
+        assert_eq!(sources(&of(&["PodCertificateRequest"])), json!([{"clusterTrustBundle": {"path": "t"}}, {}]));
+        let mut again = all.clone();
+        drop_disabled(&mut again, Some(&all), &[], &|_| false);
+        assert_eq!(again, all, "what a pod has it keeps");
     }
 }

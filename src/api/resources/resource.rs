@@ -202,10 +202,13 @@ impl Resource {
         errors
     }
 
-    /// Drops fields of features that are off from the pod that `new` describes, unless that of `old` has them already.
-    pub fn drop_disabled(&self, new: &mut Object, old: Option<&Object>) {
+    /// Drops fields of features that are off from `new` and from the pod that it describes, unless `old` has them already.
+    pub fn drop_disabled(&self, new: &mut Object, old: Option<&Object>, is_on: &dyn Fn(&str) -> bool) {
+        for gated in self.strategy.gated() {
+            gated.settle(new.root_mut(), old.map(Object::root), is_on);
+        }
         if let Some(path) = self.pod {
-            disabled::drop_disabled(new, old, path);
+            disabled::drop_disabled(new, old, path, is_on);
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     column::{Column, ColumnType},
     custom::Versions,
+    gated::Gated,
     scale::ScalePaths,
 };
 use crate::{
@@ -31,6 +32,11 @@ pub struct WriteContext<'a> {
 pub trait Strategy: Send + Sync + 'static {
     /// Fills in defaults that are not plain schema defaults (those are applied before).
     fn default_object(&self, _object: &mut Object) {}
+
+    /// The fields of features that may be off, beside those of pods.
+    fn gated(&self) -> &'static [Gated] {
+        &[]
+    }
 
     /// Clears or sets what a client may not choose when creating: status, for most kinds, and generation 1.
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use troupe_api_server::{
-    admission::{ConfiguredPlugins, Pipeline, Selection},
+    admission::{ConfiguredPlugins, DefaultTolerationSeconds, Pipeline, Selection},
     store::memory::MemoryStore,
 };
 
@@ -47,6 +47,18 @@ async fn images_are_pulled_for_each_start() {
     for list in ["containers", "initContainers"] {
         assert_eq!(created.list(&["spec", list])[0]["imagePullPolicy"], "Always");
     }
+}
+
+#[actix::test]
+async fn pods_stay_on_lost_nodes_for_as_long_as_is_said() {
+    let default_tolerations = DefaultTolerationSeconds { not_ready: 7, unreachable: 9 };
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.admission = Pipeline::configured(Selection::default(), ConfiguredPlugins { default_tolerations, ..ConfiguredPlugins::default() });
+    let api = boot_with(options).await;
+    let own = json!([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}]);
+    let created = api.create(pod("p", "default", json!({"tolerations": own}))).await;
+    let seconds: Vec<&Value> = created.list(&["spec", "tolerations"]).iter().map(|toleration| &toleration["tolerationSeconds"]).collect();
+    assert_eq!(seconds, [&json!(1), &json!(7)]);
 }
 
 #[actix::test]

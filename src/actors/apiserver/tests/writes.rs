@@ -1,7 +1,16 @@
-use serde_json::json;
-use troupe_api::service::{Body, DeleteOptions, Operation, PatchType, WriteOptions};
+use std::sync::Arc;
 
-use crate::apiserver::testing::{TestApi, boot};
+use serde_json::{Value, json};
+use troupe_api::{
+    features::FeatureGates,
+    service::{Body, DeleteOptions, Operation, PatchType, WriteOptions},
+};
+use troupe_api_server::store::memory::MemoryStore;
+
+use crate::apiserver::{
+    ApiServerOptions,
+    testing::{TestApi, boot, boot_with},
+};
 
 async fn config_map(api: &TestApi, name: &str) -> troupe_api::meta::Object {
     api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": {"a": "1"}})).await
@@ -187,4 +196,23 @@ async fn fields_of_features_that_are_off_are_dropped() {
     deployment.list_mut(&containers).expect("has some")[0]["lifecycle"] = lifecycle;
     let updated = api.try_update(deployment.into_value()).await.expect("changes nothing");
     assert_eq!((updated.list(&containers)[0].get("lifecycle"), updated.int(&["metadata", "generation"])), (None, Some(1)));
+}
+
+#[actix::test]
+async fn fields_are_kept_while_their_features_are_on() {
+    let said = |entries: &[&str]| FeatureGates::parse(&entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>()).expect("known gates");
+    for (features, kept, group) in [(said(&[]), None, None), (said(&["MaxUnavailableStatefulSet=true", "GenericWorkload=true"]), Some(2), Some("g"))]
+    {
+        let api = boot_with(ApiServerOptions { features, ..ApiServerOptions::new(Arc::new(MemoryStore::new())) }).await;
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "schedulingGroup": {"podGroupName": "g"}});
+        let set = api
+            .create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s", "namespace": "default"}, "spec": {
+                "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": spec},
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}},
+            }}))
+            .await;
+        assert_eq!(set.int(&["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"]), kept);
+        let named = set.get(&["spec", "template", "spec", "schedulingGroup", "podGroupName"]).and_then(Value::as_str);
+        assert_eq!(named, group);
+    }
 }

@@ -31,7 +31,7 @@ mod update;
 
 use std::sync::Arc;
 
-use troupe_api::meta::Clock;
+use troupe_api::{features::FeatureGates, meta::Clock};
 
 use super::{admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator};
 use crate::runtime::system::System;
@@ -49,6 +49,8 @@ pub struct WritePath {
     pub allocator: Arc<ServiceAllocator>,
     pub quota: Quota,
     pub room: Room,
+    /// Fields of those that are off are dropped.
+    pub features: FeatureGates,
     pub clock: Arc<dyn Clock>,
     /// Whose randomness makes names and UIDs.
     pub system: System,

@@ -53,7 +53,7 @@ impl WritePath {
         warnings.extend(metadata::dedup_owners(new));
         let strategy = &*target.served().strategy;
         metadata::fill_system_fields(new, strategy, &*self.clock, &mut self.system.rng());
-        target.resource.drop_disabled(new, None);
+        target.resource.drop_disabled(new, None, &|feature| self.features.is_on(feature));
         strategy.prepare_create(new, &writer.context(&*self.clock));
         Ok(())
     }
@@ -61,7 +61,7 @@ impl WritePath {
     /// Prepare a changed object: what cannot be changed on this way stays as it is in `old`.
     pub(super) fn prepare_changed(&self, writer: &Writer, new: &mut Object, old: &Object, warnings: &mut Vec<String>) {
         warnings.extend(metadata::dedup_owners(new));
-        writer.target.resource.drop_disabled(new, Some(old));
+        writer.target.resource.drop_disabled(new, Some(old), &|feature| self.features.is_on(feature));
         metadata::prepare_update(new, old, &*writer.target.served().strategy, &writer.context(&*self.clock));
         new.remove(&["metadata", "resourceVersion"]);
     }

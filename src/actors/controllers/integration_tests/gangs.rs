@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use troupe_api::{
-    features::GENERIC_WORKLOAD,
+    features::FeatureGates,
     resources::{builtin, optional},
     service::DeleteOptions,
 };
@@ -21,9 +21,10 @@ const TOO_FEW: &str = "pod group is unschedulable, waiting for minCount pods fro
 
 /// A control plane with the features on.
 async fn world() -> World {
-    let resources = builtin().into_iter().chain(optional(|feature| feature == GENERIC_WORKLOAD)).collect();
+    let features = FeatureGates::parse(&["GenericWorkload=true".into(), "GangScheduling=true".into()]).expect("there are such features");
+    let resources = builtin().into_iter().chain(optional(|feature| features.is_on(feature))).collect();
     let make: MakeSetup = Arc::new(|parts| Setup::standard(&parts.with_gangs()));
-    let world = World::serving(resources, make).await;
+    let world = World::serving(resources, features, make).await;
     world.start(PodGroupProtectionController::new(&world.caches));
     world
 }

@@ -27,6 +27,7 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::{
+    features::FeatureGates,
     local_path::DIRECTORY,
     meta::{ObjectKey, Revision},
     resources::{Resource, builtin},
@@ -94,14 +95,14 @@ impl World {
 
     /// The same with another scheduler.
     async fn scheduled_as(make: MakeSetup) -> World {
-        World::serving(builtin(), make).await
+        World::serving(builtin(), FeatureGates::default(), make).await
     }
 
     /// The same with other kinds.
-    async fn serving(resources: Vec<Arc<Resource>>, make: MakeSetup) -> World {
+    async fn serving(resources: Vec<Arc<Resource>>, features: FeatureGates, make: MakeSetup) -> World {
         let store = Arc::new(MemoryStore::new());
         let system = System::new(SystemOptions::default()).expect("arbiters start");
-        let options = ApiServerOptions { system: system.clone(), resources, ..ApiServerOptions::new(store.clone()) };
+        let options = ApiServerOptions { system: system.clone(), resources, features, ..ApiServerOptions::new(store.clone()) };
         let api = boot_with(options).await;
         let caches = Caches::new(system.clone(), api.client.clone());
         let world = World { api, store, system, caches };

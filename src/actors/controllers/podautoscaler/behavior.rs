@@ -20,6 +20,8 @@ pub struct Past {
     /// Replicas that were added, and taken away.
     ups: Vec<Dated>,
     downs: Vec<Dated>,
+    /// How long a lower recommendation waits where the autoscaler says nothing and it is not the usual time.
+    stabilization: Option<SignedDuration>,
 }
 
 /// What is recommended to a target.
@@ -52,6 +54,15 @@ const UP_LIMIT: (&str, &str) = ("ScaleUpLimit", "the desired replica count is in
 const DOWN_LIMIT: (&str, &str) = ("ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate");
 
 impl Past {
+    /// A lower recommendation waits for this long where the autoscaler says nothing.
+    pub fn stabilizing(&mut self, stabilization: SignedDuration) {
+        self.stabilization = Some(stabilization);
+    }
+
+    fn usual(&self) -> SignedDuration {
+        self.stabilization.unwrap_or(DOWNSCALE_STABILIZATION)
+    }
+
     /// A controller that starts takes the size it finds for the first recommendation.
     pub fn begin(&mut self, current: i32, now: Timestamp) {
         if self.recommendations.is_empty() {
@@ -86,7 +97,7 @@ impl Past {
 
     /// The highest recommendation of the last minutes.
     fn highest(&mut self, desired: i32, now: Timestamp) -> (i32, (&'static str, &'static str)) {
-        let cutoff = now.saturating_sub(DOWNSCALE_STABILIZATION).unwrap_or(Timestamp::MIN);
+        let cutoff = now.saturating_sub(self.usual()).unwrap_or(Timestamp::MIN);
         self.recommendations.retain(|one| one.at >= cutoff);
         let highest = self.recommendations.iter().map(|one| one.replicas).max().map_or(desired, |highest| highest.max(desired));
         self.recommendations.push(Dated { at: now, replicas: desired });
@@ -98,7 +109,7 @@ impl Past {
         let window = |rules: &Option<HPAScalingRules>, otherwise: i32| {
             before(now, rules.as_ref().and_then(|rules| rules.stabilization_window_seconds).unwrap_or(otherwise))
         };
-        let (up, down) = (window(&behavior.scale_up, 0), window(&behavior.scale_down, seconds(DOWNSCALE_STABILIZATION)));
+        let (up, down) = (window(&behavior.scale_up, 0), window(&behavior.scale_down, seconds(self.usual())));
         let since = |cutoff: Timestamp| self.recommendations.iter().filter(move |one| one.at > cutoff).map(|one| one.replicas);
         let lowest = since(up).fold(request.desired, i32::min);
         let highest = since(down).fold(request.desired, i32::max);

@@ -26,9 +26,6 @@ use super::{
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
 };
 
-/// By how much use may differ from its target where the autoscaler says nothing.
-const TOLERANCE: f64 = 0.1;
-
 /// Why a metric of no known type asks for nothing.
 const UNKNOWN_TYPE: &str = "InvalidMetricSourceType";
 
@@ -76,6 +73,8 @@ pub struct Measuring<'a> {
     pub current: i32,
     /// Replicas that its status tells of.
     pub replicas: i32,
+    /// By how much use may differ from its target where the autoscaler says nothing.
+    pub tolerance: f64,
     pub now: Timestamp,
 }
 
@@ -171,7 +170,7 @@ impl Measuring<'_> {
     /// A metric that is not of single pods, judged as a whole or a pod. `None` where the target says neither.
     fn of_whole(&self, usage: i64, target: &MetricTarget, name: String) -> Option<Result<Judged, String>> {
         if let Some(average) = target.average_value.as_ref().and_then(|quantity| milli(&quantity.0)) {
-            let proposal = by_value_per_pod(usage, average, self.replicas, tolerances(self.autoscaler));
+            let proposal = by_value_per_pod(usage, average, self.replicas, tolerances(self.autoscaler, self.tolerance));
             return Some(Ok(Judged { current: value_of_average(&proposal, false), replicas: proposal.replicas, name }));
         }
         let wanted = target.value.as_ref().and_then(|quantity| milli(&quantity.0))?;
@@ -204,7 +203,7 @@ impl Measuring<'_> {
     }
 
     fn measured(&self, metrics: PodMetrics) -> Measured<'_> {
-        Measured { pods: self.pods, metrics, current: self.current, tolerances: tolerances(self.autoscaler), now: self.now }
+        Measured { pods: self.pods, metrics, current: self.current, tolerances: tolerances(self.autoscaler, self.tolerance), now: self.now }
     }
 
     /// What `metrics.k8s.io` says that the pods use, whoever serves it.
@@ -281,13 +280,13 @@ fn quantity_of(milli: i64, binary: bool) -> Quantity {
     Quantity(quantity::canonical(i128::from(milli) * 1_000_000, binary))
 }
 
-/// What the autoscaler's behavior says, or a tenth.
-fn tolerances(autoscaler: &HorizontalPodAutoscaler) -> Tolerances {
+/// What the autoscaler's behavior says, or what holds for all.
+fn tolerances(autoscaler: &HorizontalPodAutoscaler, usual: f64) -> Tolerances {
     let behavior = autoscaler.spec.behavior.as_ref();
     let own = |rules: Option<&k8s_openapi::api::autoscaling::v2::HPAScalingRules>| {
         let nanos = rules.and_then(|rules| quantity::nanos(&rules.tolerance.as_ref()?.0));
         #[allow(clippy::cast_precision_loss, reason = "a tolerance needs no more digits")]
-        nanos.map_or(TOLERANCE, |nanos| nanos as f64 / 1e9)
+        nanos.map_or(usual, |nanos| nanos as f64 / 1e9)
     };
     Tolerances {
         down: own(behavior.and_then(|behavior| behavior.scale_down.as_ref())),

@@ -1,6 +1,6 @@
 //! Horizontal pod autoscaling: gives the targets of HorizontalPodAutoscalers the size that their metrics ask for.
 //!
-//! Every 15 seconds, and when an autoscaler is changed, its target's scale and its metrics are read (`measure`); the metrics become proposals
+//! Every period (15 seconds), and when an autoscaler is changed, its target's scale and its metrics are read (`measure`); the metrics become proposals
 //! (`replicas`), the highest of which is bounded by the autoscaler's rates (`behavior`) and becomes target size and status (`plan`).
 
 mod behavior;
@@ -8,14 +8,13 @@ mod foreign;
 mod known;
 mod measure;
 pub mod metrics;
+mod options;
 mod plan;
 mod pod;
 mod replicas;
 mod scale;
 #[cfg(test)]
 mod tests;
-
-use std::time::Duration;
 
 use k8s_openapi::api::{
     autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus},
@@ -24,6 +23,7 @@ use k8s_openapi::api::{
 use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey, time::passed};
 
+pub use self::options::AutoscalerOptions;
 use self::{
     known::{Autoscalers, Known},
     measure::Measuring,
@@ -37,28 +37,34 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-/// How often an autoscaler is looked at.
-const PERIOD: Duration = Duration::from_secs(15);
-
 /// See the module. Keys are autoscalers.
 pub struct HorizontalController {
     autoscalers: Cache<HorizontalPodAutoscaler>,
     pods: Cache<Pod>,
     digests: Digests<Pod, ScaledPod>,
     known: Mutex<Autoscalers>,
+    options: AutoscalerOptions,
 }
 
 impl HorizontalController {
     pub fn new(caches: &Caches) -> Self {
-        let pods = caches.cache::<Pod>();
-        HorizontalController { autoscalers: caches.cache(), digests: pods.digests(), pods, known: Mutex::default() }
+        let (pods, options) = (caches.cache::<Pod>(), AutoscalerOptions::default());
+        HorizontalController { autoscalers: caches.cache(), digests: pods.digests(), pods, known: Mutex::default(), options }
+    }
+
+    /// The same where other options hold.
+    #[must_use]
+    pub fn with(self, options: AutoscalerOptions) -> Self {
+        HorizontalController { options, ..self }
     }
 
     /// What is known of an autoscaler; an earlier one of its name is forgotten.
     fn recall(&self, key: &ObjectKey, autoscaler: &HorizontalPodAutoscaler) -> Known {
         let uid = autoscaler.metadata.uid.clone().unwrap_or_default();
         let known = self.known.lock().get(key).filter(|known| known.uid == uid).cloned();
-        known.unwrap_or_else(|| Known { uid, ..Known::default() })
+        let mut known = known.unwrap_or_else(|| Known { uid, ..Known::default() });
+        known.past.stabilizing(self.options.downscale_stabilization);
+        known
     }
 
     /// Decides by the metrics of the target's pods.
@@ -93,7 +99,16 @@ impl HorizontalController {
         }
         let pods = self.digests.read(&pods).await;
         let (current, replicas) = (scale.current(), scale.replicas());
-        let measuring = Measuring { client: cx.client(), autoscaler, selector: &selector, pods: &pods, current, replicas, now };
+        let measuring = Measuring {
+            client: cx.client(),
+            autoscaler,
+            selector: &selector,
+            pods: &pods,
+            current,
+            replicas,
+            tolerance: self.options.tolerance,
+            now,
+        };
         let outcomes = measuring.all().await;
         plan::by_metrics(autoscaler, status, &outcomes, &mut known.past, now)
     }
@@ -195,17 +210,17 @@ impl Controller for HorizontalController {
             self.known.lock().remove(key);
             return Ok(Outcome::Done);
         };
-        let mut known = self.recall(key, &autoscaler);
+        let (period, mut known) = (self.options.period, self.recall(key, &autoscaler));
         // A status that was written wakes the key, too.
         if let Some((looked, spec)) = &known.looked
             && *spec == autoscaler.spec
-            && let Some(left) = PERIOD.checked_sub(passed(*looked, cx.now(), PERIOD)).filter(|left| !left.is_zero())
+            && let Some(left) = period.checked_sub(passed(*looked, cx.now(), period)).filter(|left| !left.is_zero())
         {
             return Ok(Outcome::RequeueAfter(left));
         }
         known.looked = Some((cx.now(), autoscaler.spec.clone()));
         let done = self.look(key, &autoscaler, &mut known, cx).await;
         self.known.lock().insert(key.clone(), known);
-        done.map(|()| Outcome::RequeueAfter(PERIOD))
+        done.map(|()| Outcome::RequeueAfter(period))
     }
 }

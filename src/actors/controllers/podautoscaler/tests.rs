@@ -125,6 +125,20 @@ fn without_a_behavior_growth_doubles_and_shrinking_waits_five_minutes() {
 }
 
 #[test]
+fn shrinking_waits_for_as_long_as_is_said_for_all() {
+    let mut past = Past::default();
+    past.stabilizing(SignedDuration::from_secs(20));
+    past.begin(50, at(0));
+    assert_eq!(allowed(&mut past, None, 50, 2, 15), (50, "ScaleDownStabilized", "DesiredWithinRange"));
+    assert_eq!(allowed(&mut past, None, 50, 2, 22), (2, "ReadyForNewScale", "DesiredWithinRange"));
+    let mut own = Past::default();
+    own.stabilizing(SignedDuration::from_secs(20));
+    own.begin(50, at(0));
+    let longer = json!({"scaleDown": {"stabilizationWindowSeconds": 60}});
+    assert_eq!(allowed(&mut own, Some(&longer), 50, 2, 22).0, 50, "the autoscaler's own word counts");
+}
+
+#[test]
 fn policies_limit_the_rate_of_their_period() {
     let up = json!({"scaleUp": {"selectPolicy": "Max", "stabilizationWindowSeconds": 0,
         "policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}, {"type": "Percent", "value": 100, "periodSeconds": 60}]},

@@ -62,9 +62,9 @@ pub static FIELDS: &[Row] = &[
     row("readOnlyPort", Int32, "", Fixed),
     row("tlsCertFile", Text, "", Fixed),
     row("tlsPrivateKeyFile", Text, "", Fixed),
-    row("tlsCipherSuites", TEXTS, "", Fixed),
+    row("tlsCipherSuites", TEXTS, "", Honoured),
     row("tlsCurvePreferences", CURVES, "", Fixed),
-    row("tlsMinVersion", Text, "", Fixed),
+    row("tlsMinVersion", Text, "", Honoured),
     // Certificates that were asked for are always renewed, and serving ones asked for where nobody makes them here.
     row("rotateCertificates", Bool, "true", Idle),
     row("serverTLSBootstrap", Bool, "true", Idle),

@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use troupe_api::meta::{Quantity, names};
+use troupe_api::{
+    features,
+    meta::{Quantity, names},
+};
 
 use super::{
     CpuSet, KubeletConfiguration,
@@ -28,6 +31,7 @@ pub struct Machine {
 /// All that is wrong.
 pub(super) fn validate(configuration: &KubeletConfiguration, machine: Machine) -> Vec<String> {
     let mut check = Check { configuration, errors: Vec::new() };
+    check.features();
     check.numbers();
     check.images();
     check.pulls();
@@ -71,6 +75,17 @@ impl Check<'_> {
 
     fn nanoseconds(&self, path: &str) -> i64 {
         self.configuration.nanoseconds(path)
+    }
+
+    /// Gates that there are not, or that cannot be as it is said. None of them makes a difference for this kubelet.
+    fn features(&mut self) {
+        let said = self.configuration.says("featureGates").and_then(Value::as_object).into_iter().flatten();
+        for (name, value) in said {
+            match value.as_bool() {
+                Some(value) => self.errors.extend(features::refusal(name, value)),
+                None => self.errors.push(format!("invalid value of {name}={value}: it is neither true nor false")),
+            }
+        }
     }
 
     fn between(&mut self, path: &str, flag: &str, (least, most): (i64, i64)) {

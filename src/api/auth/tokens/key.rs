@@ -1,56 +1,49 @@
-//! ES256 keys: signing, verifying, and their public face (key ids, JWKS).
+//! Keys that sign service account tokens: of P-256 (ES256), as they are made here, and RSA (RS256), as kubeadm makes them.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
+use rustls_pemfile::Item;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// What stands before the curve point in the DER of a P-256 public key (SubjectPublicKeyInfo).
-const SPKI_HEAD: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03,
-    0x42, 0x00,
-];
-/// An uncompressed point: 0x04, x, y.
-const POINT: usize = 65;
+use super::public_key::PublicKey;
+use crate::certificates::private_key;
 
 /// Why a key cannot be used.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, PartialEq, Eq)]
 pub enum KeyError {
-    #[error("the service account key file holds no PKCS#8 private key in PEM")]
+    #[error("the service account key file holds no private key in PEM")]
     NoKey,
-    #[error("the service account key is no P-256 key: {0}")]
-    NotP256(String),
+    #[error("the service account key is neither one of P-256 ({0}) nor of RSA with 2048 to 4096 bits ({1})")]
+    Unusable(String, String),
+    #[error("the file holds no key in PEM that tokens are verified with: public or private ones of RSA or P-256")]
+    NoPublicKey,
     #[error("signing failed")]
     Signing,
 }
 
 /// The private key that signs service account tokens.
 pub struct SigningKey {
-    pair: EcdsaKeyPair,
+    pair: Pair,
     public: PublicKey,
     random: SystemRandom,
 }
 
-/// A key that verifies them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey {
-    point: Vec<u8>,
-    id: String,
+enum Pair {
+    P256(Box<EcdsaKeyPair>),
+    Rsa(Box<RsaKeyPair>),
 }
 
 impl SigningKey {
-    /// Reads a PKCS#8 key in PEM, as `sa.key` holds it.
+    /// Reads the first private key in PEM, as `sa.key` holds it: PKCS#8, PKCS#1 or SEC 1.
     ///
     /// # Errors
     /// When there is none, or it is for another algorithm.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let key = rustls_pemfile::pkcs8_private_keys(&mut pem.as_bytes()).next();
-        let key = key.and_then(Result::ok).ok_or(KeyError::NoKey)?;
-        SigningKey::from_pkcs8(key.secret_pkcs8_der())
+        SigningKey::from_pkcs8(&private_key::pkcs8_of_pem(pem).ok_or(KeyError::NoKey)?)
     }
 
     /// Reads a PKCS#8 key in DER.
@@ -59,9 +52,18 @@ impl SigningKey {
     /// When it is for another algorithm.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).map_err(|error| KeyError::NotP256(error.to_string()))?;
-        let public = PublicKey::from_point(pair.public_key().as_ref()).ok_or_else(|| KeyError::NotP256("unexpected public key".into()))?;
-        Ok(SigningKey { pair, public, random })
+        let refused = match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random) {
+            Ok(pair) => {
+                let public = PublicKey::from_point(pair.public_key().as_ref());
+                let public = public.ok_or_else(|| KeyError::Unusable("unexpected public key".into(), String::new()))?;
+                return Ok(SigningKey { pair: Pair::P256(Box::new(pair)), public, random });
+            }
+            Err(refused) => refused,
+        };
+        let unusable = |why: String| KeyError::Unusable(refused.to_string(), why);
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(|error| unusable(error.to_string()))?;
+        let public = PublicKey::from_rsa(pair.public().as_ref()).ok_or_else(|| unusable("unexpected public key".into()))?;
+        Ok(SigningKey { pair: Pair::Rsa(Box::new(pair)), public, random })
     }
 
     pub fn public(&self) -> &PublicKey {
@@ -73,44 +75,85 @@ impl SigningKey {
     /// # Errors
     /// When the system has no randomness to give.
     pub fn sign(&self, claims: &Value) -> Result<String, KeyError> {
-        let header = json!({"alg": "ES256", "kid": self.public.id});
+        let header = json!({"alg": self.public.algorithm(), "kid": self.public.id()});
         let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(&header), part(claims));
-        let signature = self.pair.sign(&self.random, message.as_bytes()).map_err(|_| KeyError::Signing)?;
+        let signature = self.signature(message.as_bytes())?;
         Ok(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let signed = match &self.pair {
+            Pair::P256(pair) => pair.sign(&self.random, message).map(|signature| signature.as_ref().to_vec()),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature).map(|()| signature)
+            }
+        };
+        signed.map_err(|_| KeyError::Signing)
     }
 }
 
-impl PublicKey {
-    /// Takes an uncompressed curve point.
-    fn from_point(point: &[u8]) -> Option<Self> {
-        if point.len() != POINT {
-            return None;
+/// The keys in PEM that tokens are verified with: public ones, and those of private ones.
+///
+/// # Errors
+/// When there is none.
+pub fn public_keys(pem: &str) -> Result<Vec<PublicKey>, KeyError> {
+    let key = |item: Item| match item {
+        Item::SubjectPublicKeyInfo(der) => PublicKey::from_spki(&der),
+        other => Some(SigningKey::from_pkcs8(&private_key::pkcs8(other)?).ok()?.public),
+    };
+    let keys: Vec<PublicKey> = rustls_pemfile::read_all(&mut pem.as_bytes()).filter_map(|item| key(item.ok()?)).collect();
+    if keys.is_empty() { Err(KeyError::NoPublicKey) } else { Ok(keys) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA: &str = include_str!("../../certificates/testdata/rsa-pkcs1.key");
+    const P256: &str = include_str!("../../certificates/testdata/p256-sec1.key");
+    /// The public key of the first, as `openssl rsa -pubout` tells it.
+    const RSA_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA6W99fwwePYaNpZ7ihUyN\n\
+        zrTcUq39Bg5PA6Mz0wO8J+KbOvd2h56EH96fBjf/DZ90TzTPqOVE5jP3QwsR7/j/\n\
+        wuFISsFmwEhJHGVKq3thBLMfAGralUZTdhH6JreaG3+HMS0a3bYbGZ8IoHrXvxfq\n\
+        RHUnuA45qhlU5uYpFE0kQaynKkPNKIT0ReQIcJX1H20ZGLtUbP/E6MfR25DlrRmW\n\
+        H4mZMgVh361js+UrfNo/EB5sC60IFa/LKoaSUDppLVUlUX1uFZmX5AGQYAMaxnkW\n\
+        +sLELJ59BomKrBgS2r7fgYxL6/hJJUIcAA8XyOwi9S6kghLROf6nNueDqjbalHZj\n\
+        jwIDAQAB\n-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn keys_of_other_makes_sign_and_have_the_ids_that_openssl_computes() {
+        for (pem, id, algorithm, kind) in [
+            (RSA, "rgqlwE_YWE7_QCiDNEuARLQyJWDezAi9kdNCFiIfFkE", "RS256", "RSA"),
+            (P256, "rtmJCfFbgH3XVeo6Bkzv5hCXLayJRD0XOAEh-si70SY", "ES256", "EC"),
+        ] {
+            let key = SigningKey::from_pem(pem).expect("reads");
+            assert_eq!((key.public().id(), key.public().algorithm()), (id, algorithm));
+            assert_eq!((&key.public().jwk()["kty"], &key.public().jwk()["alg"]), (&json!(kind), &json!(algorithm)));
+            let token = key.sign(&json!({"iss": "x"})).expect("signs");
+            let (message, signature) = token.rsplit_once('.').expect("three parts");
+            let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64");
+            assert!(key.public().verifies(message.as_bytes(), &signature) && !key.public().verifies(b"other", &signature));
         }
-        let mut spki = SPKI_HEAD.to_vec();
-        spki.extend_from_slice(point);
-        Some(PublicKey { point: point.to_vec(), id: BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&spki)) })
     }
 
-    /// Reads a public key from the DER of its SubjectPublicKeyInfo; `None` unless it is a P-256 key.
-    pub fn from_spki(der: &[u8]) -> Option<Self> {
-        der.strip_prefix(&SPKI_HEAD).and_then(PublicKey::from_point)
+    #[test]
+    fn keys_that_verify_are_read_from_public_and_private_ones() {
+        let key = SigningKey::from_pem(RSA).expect("reads").public().clone();
+        assert_eq!(public_keys(RSA_PUBLIC), Ok(vec![key.clone()]));
+        assert_eq!(public_keys(&format!("{P256}{RSA_PUBLIC}")).expect("two").len(), 2);
+        let jwk = key.jwk();
+        assert!(jwk["n"].as_str().is_some_and(|modulus| modulus.starts_with("6W99fwwePYaNpZ7ihUyN")), "{jwk}");
+        assert_eq!(jwk["e"], "AQAB");
     }
 
-    /// The `kid` of tokens signed with this key: a hash of the public key, as upstream computes it.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Whether `signature` (r and s, 32 bytes each) is this key's over `message`.
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.point).verify(message, signature).is_ok()
-    }
-
-    /// The key as a JSON Web Key.
-    pub fn jwk(&self) -> Value {
-        let coordinate = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        let (x, y) = self.point[1..].split_at(32);
-        json!({"use": "sig", "kty": "EC", "kid": self.id, "crv": "P-256", "alg": "ES256", "x": coordinate(x), "y": coordinate(y)})
+    #[test]
+    fn what_is_no_key_is_refused() {
+        assert_eq!(SigningKey::from_pem("").err(), Some(KeyError::NoKey));
+        assert_eq!(SigningKey::from_pem(RSA_PUBLIC).err(), Some(KeyError::NoKey));
+        assert_eq!(public_keys("no PEM"), Err(KeyError::NoPublicKey));
+        assert!(matches!(SigningKey::from_pkcs8(b"odd").err(), Some(KeyError::Unusable(..))));
     }
 }

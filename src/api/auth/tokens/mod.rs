@@ -1,24 +1,28 @@
 //! Service account tokens: issuing bound ones (TokenRequest), verifying them, and the documents by which others can.
 //!
-//! A token is an ES256 JWT that names its service account and, where bound, a pod, secret or node, each with its uid.
+//! A token is a JWT (ES256 or RS256, as the key is) that names its service account and, where bound, a pod, secret or node, each with its uid.
 //! It holds only while those objects exist: the verifier looks at the watch caches on every use, and remembers
 //! nothing but that a signature was good.
 
 pub mod claims;
 pub mod key;
 pub mod legacy;
+pub mod public_key;
 pub mod request;
 pub mod verifier;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub use claims::{Claims, Kubernetes, Reference};
-pub use key::{KeyError, PublicKey, SigningKey};
+pub use key::{KeyError, SigningKey, public_keys};
 pub use legacy::LegacyVerifier;
+pub use public_key::PublicKey;
 pub use request::{token_request, work};
 pub use verifier::Verifier;
 
@@ -33,17 +37,26 @@ pub struct Issuer {
     audiences: Vec<String>,
     /// Pod tokens of the usual lifetime live a year, so that programs that never reread them go on working.
     extend: bool,
+    /// Names under which tokens were issued before, and keys that other servers sign with: such tokens are taken, too.
+    other_names: Vec<String>,
+    other_keys: Vec<PublicKey>,
 }
 
 impl Issuer {
     /// An issuer of tokens for [`ISSUER`].
     pub fn new(key: SigningKey) -> Self {
-        Issuer { key, issuer: ISSUER.into(), audiences: vec![ISSUER.into()], extend: true }
+        Issuer::named(key, ISSUER, vec![ISSUER.into()])
     }
 
     /// An issuer under another name; its tokens are for `audiences` unless they ask for others.
     pub fn named(key: SigningKey, issuer: impl Into<String>, audiences: Vec<String>) -> Self {
-        Issuer { key, issuer: issuer.into(), audiences, extend: true }
+        Issuer { key, issuer: issuer.into(), audiences, extend: true, other_names: Vec::new(), other_keys: Vec::new() }
+    }
+
+    /// Tokens of these names and keys count, too.
+    #[must_use]
+    pub fn accepting(self, other_names: Vec<String>, other_keys: Vec<PublicKey>) -> Self {
+        Issuer { other_names, other_keys, ..self }
     }
 
     /// Whether pod tokens of the usual lifetime are extended to a year.
@@ -61,6 +74,22 @@ impl Issuer {
 
     pub fn public_key(&self) -> &PublicKey {
         self.key.public()
+    }
+
+    /// All keys whose tokens count, its own first, none of them twice.
+    pub fn public_keys(&self) -> Vec<PublicKey> {
+        let mut keys = vec![self.public_key().clone()];
+        for key in &self.other_keys {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        keys
+    }
+
+    /// All names whose tokens count, its own first.
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.issuer).chain(&self.other_names).cloned().collect()
     }
 
     /// Signs a token for `subject` with a fresh id.
@@ -88,13 +117,14 @@ pub fn jwks(keys: &[PublicKey]) -> Value {
     json!({"keys": keys.iter().map(PublicKey::jwk).collect::<Vec<_>>()})
 }
 
-/// The document at `/.well-known/openid-configuration`. `address` is host and port at which `/openid/v1/jwks` is served.
-pub fn openid_configuration(issuer: &str, address: &str) -> Value {
+/// The document at `/.well-known/openid-configuration`. `jwks_uri` is where [`jwks`] is served with these keys.
+pub fn openid_configuration(issuer: &str, jwks_uri: &str, keys: &[PublicKey]) -> Value {
+    let algorithms: BTreeSet<&str> = keys.iter().map(PublicKey::algorithm).collect();
     json!({
         "issuer": issuer,
-        "jwks_uri": format!("https://{address}/openid/v1/jwks"),
+        "jwks_uri": jwks_uri,
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": algorithms,
     })
 }

@@ -168,6 +168,27 @@ fn forged_and_foreign_tokens_get_nowhere() {
 }
 
 #[test]
+fn tokens_of_an_earlier_name_and_of_another_servers_key_count() {
+    let rsa = || SigningKey::from_pem(include_str!("../../certificates/testdata/rsa-pkcs1.key")).expect("reads");
+    let before = Issuer::named(rsa(), "https://old.example", vec!["https://new.example".into()]);
+    let token = token(&before, json!({}));
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
+    let own = || SigningKey::from_pkcs8(pkcs8.as_ref()).expect("reads");
+    let now = Issuer::named(own(), "https://new.example", vec!["https://new.example".into()]);
+    let verify = |issuer: &Issuer| {
+        let verifier = Verifier::new(issuer.public_keys(), issuer.names(), issuer.audiences().to_vec(), Arc::new(cluster()), Arc::new(At(0)));
+        verifier.verify(&token, &[]).map(|owner| owner.is_some())
+    };
+    assert_eq!(verify(&now), Ok(false), "it is somebody else's");
+    let names = || vec!["https://old.example".to_owned()];
+    let known = Issuer::named(own(), "https://new.example", vec!["https://new.example".into()]).accepting(names(), Vec::new());
+    assert_eq!(verify(&known), Err("invalid signature".into()));
+    let both = now.accepting(names(), vec![rsa().public().clone(), rsa().public().clone()]);
+    assert_eq!((verify(&both), both.public_keys().len()), (Ok(true), 2));
+    assert_eq!(openid_configuration("i", "u", &both.public_keys())["id_token_signing_alg_values_supported"], json!(["ES256", "RS256"]));
+}
+
+#[test]
 fn usual_pod_tokens_live_on_for_programs_that_never_reread_them() {
     let issuer = issuer();
     let mut spec = pod_bound();
@@ -187,7 +208,9 @@ fn the_documents_name_the_key_that_signs() {
     let keys = jwks(&[issuer.public_key().clone()]);
     assert_eq!(keys["keys"][0]["kid"], header["kid"]);
     assert_eq!(keys["keys"][0]["crv"], "P-256");
-    assert_eq!(openid_configuration(ISSUER, "10.0.0.1:6443")["jwks_uri"], "https://10.0.0.1:6443/openid/v1/jwks");
+    let document = openid_configuration(ISSUER, "https://10.0.0.1:6443/openid/v1/jwks", &issuer.public_keys());
+    assert_eq!(document["jwks_uri"], "https://10.0.0.1:6443/openid/v1/jwks");
+    assert_eq!(document["id_token_signing_alg_values_supported"], json!(["ES256"]));
 }
 
 #[test]

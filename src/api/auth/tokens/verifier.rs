@@ -84,8 +84,9 @@ impl Verifier {
         if !self.issuers.contains(&parts.claims.iss) {
             return Ok(None);
         }
-        let candidates = self.keys.iter().filter(|key| parts.header.kid.is_empty() || key.id() == parts.header.kid);
-        if parts.header.alg != "ES256" || !candidates.into_iter().any(|key| key.verifies(parts.message, &parts.signature)) {
+        let named = self.keys.iter().filter(|key| parts.header.kid.is_empty() || key.id() == parts.header.kid);
+        let mut candidates = named.filter(|key| key.algorithm() == parts.header.alg);
+        if !candidates.any(|key| key.verifies(parts.message, &parts.signature)) {
             return Err("invalid signature".to_owned());
         }
         let claims = Arc::new(parts.claims);

@@ -9,14 +9,31 @@ use super::{
 use crate::{
     meta::{Clock, GroupVersion, Object},
     resources::{
-        Column, Strategy, WriteContext,
+        Column, Gated, Strategy, WriteContext,
         printing::{age, name, string},
         resource::age_of,
-        tree::{Fields, at, child, fill, text},
+        tree::{Fields, at, child, descend, fill, text},
         validation::autoscaler,
     },
     status::FieldError,
 };
+
+/// Tolerances of an autoscaler's own (KEP-4951).
+static TOLERANCES: [Gated; 1] = [Gated { feature: "HPAConfigurableTolerance", is_used: has_tolerance, drop: drop_tolerances }];
+const DIRECTIONS: [&str; 2] = ["scaleDown", "scaleUp"];
+
+fn has_tolerance(autoscaler: &Fields) -> bool {
+    let rules = |direction| autoscaler.get("spec").map_or(&Value::Null, |spec| at(spec, &["behavior", direction, "tolerance"]));
+    DIRECTIONS.into_iter().any(|direction| !rules(direction).is_null())
+}
+
+fn drop_tolerances(autoscaler: &mut Fields) {
+    for direction in DIRECTIONS {
+        if let Some(rules) = descend(autoscaler, &["spec", "behavior", direction]) {
+            rules.remove("tolerance");
+        }
+    }
+}
 
 /// The rules of horizontal pod autoscalers.
 #[derive(Default)]
@@ -34,6 +51,10 @@ impl Strategy for HorizontalPodAutoscaler {
             default_rules(behavior, "scaleUp", &[period("Pods", 4), period("Percent", 100)], Some(0));
             default_rules(behavior, "scaleDown", &[period("Percent", 100)], None);
         }
+    }
+
+    fn gated(&self) -> &'static [Gated] {
+        &TOLERANCES
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{created, object, updated};
+use super::tests::{created, object, row, updated};
 
 #[test]
 fn nodes_and_leases_drop_what_nothing_reads_any_more_unless_it_is_stored() {
@@ -45,8 +45,46 @@ fn a_claim_is_filled_only_from_what_somebody_can_read() {
     assert_eq!((pod.get("dataSource"), pod.get("dataSourceRef")), (None, None));
     let other = claim(json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "c"}}));
     assert_eq!(other["dataSourceRef"], json!({"kind": "PersistentVolumeClaim", "name": "c"}));
-    let foreign = claim(json!({"dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "c", "namespace": "m"}}));
-    assert_eq!((foreign.get("dataSource"), foreign.get("dataSourceRef")), (None, None));
+    let foreign = json!({"kind": "PersistentVolumeClaim", "name": "c", "namespace": "m"});
+    let of_feature = claim(json!({ "dataSourceRef": foreign }));
+    assert_eq!((of_feature.get("dataSource"), &of_feature["dataSourceRef"]), (None, &foreign));
+}
+
+#[test]
+fn fields_of_features_that_are_off_are_dropped_unless_the_object_has_them() {
+    let foreign = json!({"kind": "PersistentVolumeClaim", "name": "c", "namespace": "m"});
+    for (group, plural, feature, spec, left) in [
+        (
+            "apps",
+            "statefulsets",
+            "MaxUnavailableStatefulSet",
+            json!({"updateStrategy": {"rollingUpdate": {"partition": 1, "maxUnavailable": 2}}}),
+            json!({"updateStrategy": {"rollingUpdate": {"partition": 1}}}),
+        ),
+        (
+            "",
+            "persistentvolumeclaims",
+            "CrossNamespaceVolumeDataSource",
+            json!({"volumeName": "v", "dataSourceRef": foreign}),
+            json!({"volumeName": "v"}),
+        ),
+        (
+            "autoscaling",
+            "horizontalpodautoscalers",
+            "HPAConfigurableTolerance",
+            json!({"behavior": {"scaleUp": {"tolerance": "0.1"}, "scaleDown": {"tolerance": "0.2", "selectPolicy": "Max"}}}),
+            json!({"behavior": {"scaleUp": {}, "scaleDown": {"selectPolicy": "Max"}}}),
+        ),
+    ] {
+        let (row, asked, left) = (row(group, plural), object(json!({ "spec": spec })), object(json!({ "spec": left })));
+        let settled = |old: Option<&crate::meta::Object>, is_off: bool| {
+            let mut new = asked.clone();
+            row.drop_disabled(&mut new, old, &|known| known != feature || !is_off);
+            new
+        };
+        assert_eq!((settled(None, true), settled(Some(&left), true)), (left.clone(), left.clone()), "{plural}");
+        assert_eq!((settled(None, false), settled(Some(&asked), true)), (asked.clone(), asked.clone()), "{plural}");
+    }
 }
 
 #[test]

@@ -9,14 +9,27 @@ use crate::{
         names::{self, NameRule},
     },
     resources::{
-        Column, Strategy, WriteContext,
+        Column, Gated, Strategy, WriteContext,
         printing::{age, container_cells, container_columns, name, string},
         resource::age_of,
-        tree::{child, each, fill},
+        tree::{Fields, at, child, descend, each, fill},
         validation::{stateful_set, warnings},
     },
     status::FieldError,
 };
+
+/// How many pods an update may take down at once (KEP-961).
+static MAX_UNAVAILABLE: [Gated; 1] = [Gated { feature: "MaxUnavailableStatefulSet", is_used: has_max_unavailable, drop: drop_max_unavailable }];
+
+fn has_max_unavailable(set: &Fields) -> bool {
+    set.get("spec").is_some_and(|spec| !at(spec, &["updateStrategy", "rollingUpdate", "maxUnavailable"]).is_null())
+}
+
+fn drop_max_unavailable(set: &mut Fields) {
+    if let Some(rolling) = descend(set, &["spec", "updateStrategy", "rollingUpdate"]) {
+        rolling.remove("maxUnavailable");
+    }
+}
 
 /// The rules of stateful sets.
 #[derive(Default)]
@@ -57,6 +70,10 @@ impl Strategy for StatefulSet {
             }
         });
         default_template(object, &["spec", "template"]);
+    }
+
+    fn gated(&self) -> &'static [Gated] {
+        &MAX_UNAVAILABLE
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {

@@ -25,7 +25,7 @@ pub(super) fn object(value: Value) -> Object {
     Object::from_value(value).expect("a JSON object")
 }
 
-fn row(group: &str, plural: &str) -> std::sync::Arc<Resource> {
+pub(super) fn row(group: &str, plural: &str) -> std::sync::Arc<Resource> {
     Registry::new(builtin()).by_resource(group, plural).expect("a row")
 }
 

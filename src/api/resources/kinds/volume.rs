@@ -6,10 +6,10 @@ use super::{keep_status, restore, split_update, take_status};
 use crate::{
     meta::{Clock, Object, time::format_time},
     resources::{
-        Column, Strategy, WriteContext,
+        Column, Gated, Strategy, WriteContext,
         printing::{age, name, non_empty, string, wide},
         resource::age_of,
-        tree::{at, child, fill, text},
+        tree::{Fields, at, child, fill, text},
         validation::{volume, volume_claim, warnings},
     },
     status::FieldError,
@@ -105,6 +105,20 @@ impl Strategy for PersistentVolume {
     }
 }
 
+/// Sources in other namespaces (KEP-3294).
+static FOREIGN_SOURCES: [Gated; 1] = [Gated { feature: "CrossNamespaceVolumeDataSource", is_used: has_reference, drop: drop_foreign }];
+
+fn has_reference(claim: &Fields) -> bool {
+    claim.get("spec").is_some_and(|spec| !at(spec, &["dataSourceRef"]).is_null())
+}
+
+fn drop_foreign(claim: &mut Fields) {
+    let Some(spec) = child(claim, "spec") else { return };
+    if spec.get("dataSourceRef").is_some_and(|source| !text(source, &["namespace"]).is_empty()) {
+        spec.remove("dataSourceRef");
+    }
+}
+
 /// The rules of persistent volume claims.
 #[derive(Default)]
 pub struct PersistentVolumeClaim;
@@ -115,6 +129,10 @@ impl Strategy for PersistentVolumeClaim {
         fill(spec, "volumeMode", "Filesystem");
         fill(spec, "resources", json!({}));
         fill(object.map_mut(&["status"]), "phase", "Pending");
+    }
+
+    fn gated(&self) -> &'static [Gated] {
+        &FOREIGN_SOURCES
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
@@ -184,10 +202,6 @@ fn settle_data_sources(new: &mut Object, old: Option<&Object>) {
     let before = old.and_then(|old| old.get(&["spec"])).unwrap_or(&Value::Null);
     let had = |name: &str| !at(before, &[name]).is_null();
     let spec = new.map_mut(&["spec"]);
-    let is_foreign = spec.get("dataSourceRef").is_some_and(|source| !text(source, &["namespace"]).is_empty());
-    if is_foreign && !had("dataSourceRef") {
-        spec.remove("dataSourceRef");
-    }
     let has_reference = spec.get("dataSourceRef").is_some_and(|source| !source.is_null());
     let is_known = spec.get("dataSource").is_some_and(|source| {
         matches!(

@@ -10,7 +10,7 @@ use troupe_api::{
 };
 
 use super::{
-    EventRateLimit, Pipeline, PodNodeSelector, PodSecurity, PodTolerationRestriction, Selection,
+    DefaultTolerationSeconds, EventRateLimit, Pipeline, PodNodeSelector, PodSecurity, PodTolerationRestriction, Selection,
     pipeline::ConfiguredPlugins,
     pod_security::{Configuration, ConfigurationError},
 };
@@ -61,12 +61,12 @@ struct PluginEntry {
 }
 
 impl Pipeline {
-    /// The chosen plugins, configured as `file` says.
+    /// The chosen plugins, configured as `file` says; pods stay on nodes that are lost for as long as `tolerations` say.
     ///
     /// # Errors
     /// When the file, or one that it names, cannot be read, or says what this server does not do.
-    pub fn from_file(selection: Selection, file: Option<&Path>) -> Result<Self, AdmissionConfigurationError> {
-        let mut plugins = ConfiguredPlugins::default();
+    pub fn from_file(selection: Selection, tolerations: DefaultTolerationSeconds, file: Option<&Path>) -> Result<Self, AdmissionConfigurationError> {
+        let mut plugins = ConfiguredPlugins { default_tolerations: tolerations, ..ConfiguredPlugins::default() };
         let configuration = file.map(|file| document::read::<File>(parse(file)?).map_err(AdmissionConfigurationError::from)).transpose()?;
         let mut seen = Vec::new();
         for PluginEntry { name, path, configuration } in configuration.map(|file| file.plugins).unwrap_or_default() {
@@ -129,7 +129,9 @@ mod tests {
         std::fs::write(dir.path().join("pod-security.yaml"), POD_SECURITY).expect("writes");
         let file = dir.path().join("admission.yaml");
         std::fs::write(&file, format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins: {plugins}\n")).expect("writes");
-        Pipeline::from_file(Selection::default(), Some(&file)).map(|pipeline| pipeline.names().to_vec()).map_err(|error| error.to_string())
+        Pipeline::from_file(Selection::default(), DefaultTolerationSeconds::default(), Some(&file))
+            .map(|pipeline| pipeline.names().to_vec())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn a_limit_of_events_needs_its_configuration() {
         let chosen = || Selection::new(&["EventRateLimit".into(), "AlwaysPullImages".into()], &["PodSecurity".into()]).expect("known");
-        let error = Pipeline::from_file(chosen(), None).err().expect("is refused");
+        let error = Pipeline::from_file(chosen(), DefaultTolerationSeconds::default(), None).err().expect("is refused");
         assert!(matches!(error, AdmissionConfigurationError::NoLimits), "{error}");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("admission.yaml");
@@ -152,7 +154,7 @@ mod tests {
             "{{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{{name: EventRateLimit, configuration: {limits}}}]}}"
         );
         std::fs::write(&file, text).expect("writes");
-        let names = Pipeline::from_file(chosen(), Some(&file)).expect("works").names().to_vec();
+        let names = Pipeline::from_file(chosen(), DefaultTolerationSeconds::default(), Some(&file)).expect("works").names().to_vec();
         assert!(names.contains(&"EventRateLimit") && names.contains(&"AlwaysPullImages") && !names.contains(&"PodSecurity"), "{names:?}");
     }
 

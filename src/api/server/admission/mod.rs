@@ -67,7 +67,7 @@ pub use external_ips::DenyServiceExternalIPs;
 pub use lifecycle::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
 pub use namespace_exists::NamespaceExists;
-pub use node_restriction::NodeRestriction;
+pub use node_restriction::{NodeRestriction, node_may_label};
 pub use nodes::TaintNodesByCondition;
 pub use owner_references::OwnerReferencesPermissionEnforcement;
 pub use pipeline::{ConfiguredPlugins, Pipeline};

@@ -31,6 +31,7 @@ pub struct ConfiguredPlugins {
     pub pod_node_selector: PodNodeSelector,
     pub pod_tolerations: PodTolerationRestriction,
     pub event_rate_limit: Option<EventRateLimit>,
+    pub default_tolerations: DefaultTolerationSeconds,
 }
 
 impl Pipeline {
@@ -56,7 +57,7 @@ impl Pipeline {
             .validating(plugins.pod_security)
             .both(plugins.pod_node_selector)
             .both(Priority)
-            .mutating(DefaultTolerationSeconds)
+            .mutating(plugins.default_tolerations)
             .both(plugins.pod_tolerations);
         let limited = match plugins.event_rate_limit {
             Some(limits) => upper.validating(limits),

@@ -1,4 +1,4 @@
-//! `DefaultTolerationSeconds`: pods stay five minutes on a node that is not ready or not reachable.
+//! `DefaultTolerationSeconds`: pods stay for a while, usually five minutes, on a node that is not ready or not reachable.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -6,12 +6,21 @@ use troupe_api::status::Status;
 
 use super::{Attributes, MutatingPlugin, Operation, Plugin};
 
-const SECONDS: i64 = 300;
-const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
-/// The plugin.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DefaultTolerationSeconds;
+/// The plugin: for how many seconds pods stay that say nothing themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultTolerationSeconds {
+    pub not_ready: i64,
+    pub unreachable: i64,
+}
+
+impl Default for DefaultTolerationSeconds {
+    fn default() -> Self {
+        DefaultTolerationSeconds { not_ready: 300, unreachable: 300 }
+    }
+}
 
 impl Plugin for DefaultTolerationSeconds {
     fn name(&self) -> &'static str {
@@ -28,12 +37,14 @@ impl MutatingPlugin for DefaultTolerationSeconds {
         }
         let Some(pod) = request.object_mut() else { return Ok(()) };
         let mut tolerations = pod.list(&["spec", "tolerations"]).to_vec();
-        let missing = TAINTS.iter().filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint))).collect::<Vec<_>>();
+        let stays = [(NOT_READY, self.not_ready), (UNREACHABLE, self.unreachable)];
+        let is_missing = |(taint, _): &(&str, i64)| !tolerations.iter().any(|toleration| tolerates(toleration, taint));
+        let missing: Vec<(&str, i64)> = stays.into_iter().filter(is_missing).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        for taint in missing {
-            tolerations.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+        for (taint, seconds) in missing {
+            tolerations.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}));
         }
         pod.set(&["spec", "tolerations"], tolerations);
         Ok(())

@@ -34,14 +34,17 @@ pub fn namespace(prefix: &str, namespace: &str) -> Bytes {
     }
 }
 
-/// How long a value under `key` lives without another write: as upstream, events an hour, leases of API servers fifteen
-/// seconds, all others for ever.
-pub fn time_to_live(key: &[u8]) -> Option<Duration> {
+/// How long events are kept where nothing is said.
+pub const EVENT_TTL: Duration = Duration::from_secs(3600);
+
+/// How long a value under `key` lives without another write: as upstream, `events` as long as is said, leases of API servers
+/// fifteen seconds, all others for ever.
+pub fn time_to_live(key: &[u8], events: Duration) -> Option<Duration> {
     let rest = key.strip_prefix(ROOT.as_bytes())?;
     if rest.starts_with(SERVER_LEASES.as_bytes()) {
         return Some(Duration::from_secs(15));
     }
-    rest.starts_with(b"events/").then_some(Duration::from_secs(3600))
+    rest.starts_with(b"events/").then_some(events)
 }
 
 /// The key of the lease that an API server keeps under its address. It is no object of the API.
@@ -112,7 +115,7 @@ mod tests {
             let address = address.parse().expect("an address");
             let key = server_lease(address);
             assert_eq!(leasing_server(&key), Some(address));
-            assert_eq!(time_to_live(&key), Some(Duration::from_secs(15)));
+            assert_eq!(time_to_live(&key, EVENT_TTL), Some(Duration::from_secs(15)));
             assert!(key.starts_with(&server_leases()));
         }
         assert_eq!(leasing_server(b"/registry/pods/default/192.0.2.1"), None);
@@ -120,9 +123,10 @@ mod tests {
 
     #[test]
     fn events_live_an_hour_and_everything_else_for_ever() {
-        assert_eq!(time_to_live(b"/registry/events/default/a"), Some(Duration::from_secs(3600)));
+        assert_eq!(time_to_live(b"/registry/events/default/a", EVENT_TTL), Some(Duration::from_secs(3600)));
+        assert_eq!(time_to_live(b"/registry/events/default/a", Duration::from_secs(7)), Some(Duration::from_secs(7)));
         for key in ["/registry/eventsx/a", "/registry/pods/events/a", "/other/events/a"] {
-            assert_eq!(time_to_live(key.as_bytes()), None, "{key}");
+            assert_eq!(time_to_live(key.as_bytes(), EVENT_TTL), None, "{key}");
         }
     }
 

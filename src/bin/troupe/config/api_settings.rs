@@ -1,20 +1,20 @@
-//! Settings of the API server that stay as they were given: what they mean is known where they are used.
+//! Settings that stay as they were given: what they mean is known where they are used.
 
 use std::path::PathBuf;
 
 use super::Settings;
 
-macro_rules! api_settings {
-    ($($field:ident: $type:ty),*) => {
-        /// What was said about admission, identities, rights and keys.
+macro_rules! given_settings {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* }) => {
+        $(#[$doc])*
         #[derive(Clone, Debug, Default)]
-        pub struct ApiSettings {
+        pub struct $name {
             $(pub $field: Option<$type>),*
         }
 
-        impl ApiSettings {
+        impl $name {
             pub fn of(settings: &Settings) -> Self {
-                ApiSettings { $($field: settings.$field.clone()),* }
+                $name { $($field: settings.$field.clone()),* }
             }
 
             /// The same among other settings.
@@ -25,26 +25,52 @@ macro_rules! api_settings {
     };
 }
 
-api_settings! {
-    enable_admission_plugins: Vec<String>,
-    disable_admission_plugins: Vec<String>,
-    encryption_provider_config: PathBuf,
-    encryption_provider_config_automatic_reload: bool,
-    runtime_config: Vec<String>,
-    feature_gates: Vec<String>,
-    oidc_issuer_url: String,
-    oidc_client_id: String,
-    oidc_username_claim: String,
-    oidc_username_prefix: String,
-    oidc_groups_claim: String,
-    oidc_groups_prefix: String,
-    oidc_required_claim: Vec<String>,
-    oidc_ca_file: PathBuf,
-    oidc_signing_algs: Vec<String>,
-    token_auth_file: PathBuf,
-    authentication_config: PathBuf,
-    authorization_config: PathBuf,
-    authentication_token_webhook_config_file: PathBuf,
-    authentication_token_webhook_cache_ttl: u64,
-    audit_webhook_config_file: PathBuf
+given_settings! {
+    /// What was said about admission, identities, rights and keys.
+    ApiSettings {
+        enable_admission_plugins: Vec<String>,
+        disable_admission_plugins: Vec<String>,
+        encryption_provider_config: PathBuf,
+        encryption_provider_config_automatic_reload: bool,
+        runtime_config: Vec<String>,
+        feature_gates: Vec<String>,
+        tls_min_version: String,
+        tls_cipher_suites: Vec<String>,
+        service_node_port_range: String,
+        event_ttl: u64,
+        anonymous_auth: bool,
+        service_account_issuer: Vec<String>,
+        api_audiences: Vec<String>,
+        service_account_signing_key_file: PathBuf,
+        service_account_key_file: Vec<PathBuf>,
+        service_account_jwks_uri: String,
+        service_account_extend_token_expiration: bool,
+        default_not_ready_toleration_seconds: u32,
+        default_unreachable_toleration_seconds: u32,
+        oidc_issuer_url: String,
+        oidc_client_id: String,
+        oidc_username_claim: String,
+        oidc_username_prefix: String,
+        oidc_groups_claim: String,
+        oidc_groups_prefix: String,
+        oidc_required_claim: Vec<String>,
+        oidc_ca_file: PathBuf,
+        oidc_signing_algs: Vec<String>,
+        token_auth_file: PathBuf,
+        authentication_config: PathBuf,
+        authorization_config: PathBuf,
+        authentication_token_webhook_config_file: PathBuf,
+        authentication_token_webhook_cache_ttl: u64,
+        audit_webhook_config_file: PathBuf
+    }
+}
+
+given_settings! {
+    /// What was said about controllers.
+    ControllerSettings {
+        terminated_pod_gc_threshold: u32,
+        horizontal_pod_autoscaler_sync_period: u32,
+        horizontal_pod_autoscaler_downscale_stabilization: u32,
+        horizontal_pod_autoscaler_tolerance: String
+    }
 }

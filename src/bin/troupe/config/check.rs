@@ -1,10 +1,16 @@
 //! Values that cannot work, refused before anything is made of them.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::RangeInclusive,
+};
 
 use anyhow::{Result, bail, ensure};
 use ipnetwork::IpNetwork;
 use troupe_actors::controllers::node_ipam::{ClusterRange, MOST_BITS};
+use troupe_api::meta::names;
+use troupe_api_server::admission::node_may_label;
 use troupe_net::iptables::Family;
 
 use super::{Cni, OfFamily, PerFamily, Settings};
@@ -32,6 +38,7 @@ pub fn combinations(settings: &Settings) -> Result<()> {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
     waits_for(settings)?;
+    chosen(settings)?;
     if settings.cni == Some(Cni::Others) && settings.non_masquerade_cidrs.is_some() {
         bail!("--non-masquerade-cidrs has no effect with --cni none: whoever makes the pods' network decides about their addresses");
     }
@@ -86,6 +93,53 @@ fn waits_for(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// Refuses values that cannot work, in upstream's words where it has some.
+fn chosen(settings: &Settings) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for issuer in settings.service_account_issuer.iter().flatten() {
+        ensure!(!issuer.is_empty(), "service-account-issuer should not be an empty string");
+        ensure!(seen.insert(issuer), "service-account-issuer {issuer:?} is already specified");
+    }
+    if let Some(uri) = &settings.service_account_jwks_uri {
+        ensure!(uri.starts_with("https://"), "service-account-jwks-uri requires https scheme, parsed as: {uri}");
+    }
+    if let Some(range) = &settings.service_node_port_range {
+        port_range(range)?;
+    }
+    if let Some(tolerance) = &settings.horizontal_pod_autoscaler_tolerance {
+        let number = tolerance.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
+        ensure!(number.is_some(), "--horizontal-pod-autoscaler-tolerance {tolerance:?} is no number of 0 or more, such as 0.1");
+    }
+    Ok(())
+}
+
+/// Ports as upstream writes them: `30000-32767`, `30000+2767`, or one.
+pub fn port_range(given: &str) -> Result<RangeInclusive<u16>> {
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let (first, last) = match (given.split_once('-'), given.split_once('+')) {
+        (Some((first, last)), _) => (port(first), port(last)),
+        (None, Some((first, size))) => (port(first), port(first).zip(size.trim().parse().ok()).and_then(|(first, size)| first.checked_add(size))),
+        (None, None) => (port(given), port(given)),
+    };
+    match first.zip(last).filter(|(first, last)| first <= last) {
+        Some((first, last)) => Ok(first..=last),
+        None => bail!("--service-node-port-range {given:?} is no range of ports, such as 30000-32767"),
+    }
+}
+
+/// Labels of a node: keys and values that may be labels, and that nodes may give themselves.
+pub fn node_labels(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut labels = BTreeMap::new();
+    for label in given {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        let wrong: Vec<String> = names::qualified(key).into_iter().chain(names::label_value(value)).collect();
+        ensure!(wrong.is_empty(), "invalid node labels: '{label}' - {}", wrong.join(", "));
+        ensure!(node_may_label(key), "unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [{key}]");
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(labels)
+}
+
 /// Refuses numbers that mean nothing.
 pub fn numbers(settings: &Settings) -> Result<()> {
     let given = [
@@ -97,6 +151,8 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--node-monitor-grace-period", settings.node_monitor_grace_period),
         ("--certificate-validity", settings.certificate_validity),
         ("--cluster-signing-duration", settings.cluster_signing_duration),
+        ("--event-ttl", settings.event_ttl),
+        ("--horizontal-pod-autoscaler-sync-period", settings.horizontal_pod_autoscaler_sync_period.map(u64::from)),
     ];
     match given.into_iter().find(|(_, number)| *number == Some(0)) {
         Some((flag, _)) => bail!("{flag} cannot be 0"),
@@ -221,6 +277,35 @@ mod tests {
         assert!(refused(both).contains("--store-history-megabytes"));
         assert!(numbers(&Settings { node_heartbeat: Some(0), ..Settings::default() }).is_err());
         assert!(numbers(&Settings { node_heartbeat: Some(1), ..Settings::default() }).is_ok());
+    }
+
+    #[test]
+    fn what_is_chosen_for_the_api_server_must_be_such_a_thing() {
+        let refused = |settings: Settings| combinations(&settings).expect_err("refused").to_string();
+        let issuers =
+            |names: &[&str]| Settings { service_account_issuer: Some(names.iter().map(|&name| name.into()).collect()), ..Settings::default() };
+        assert!(combinations(&issuers(&["https://a", "https://b"])).is_ok());
+        assert_eq!(refused(issuers(&["https://a", "https://a"])), "service-account-issuer \"https://a\" is already specified");
+        assert_eq!(refused(issuers(&[""])), "service-account-issuer should not be an empty string");
+        let keys = Settings { service_account_jwks_uri: Some("http://a".into()), ..Settings::default() };
+        assert!(refused(keys).contains("requires https scheme"));
+        let tolerance = Settings { horizontal_pod_autoscaler_tolerance: Some("-1".into()), ..Settings::default() };
+        assert!(refused(tolerance).contains("--horizontal-pod-autoscaler-tolerance"));
+        let ports = |text: &str| port_range(text).map_err(|error| error.to_string());
+        assert_eq!((ports("30000-30010"), ports("20000+5"), ports("80")), (Ok(30000..=30010), Ok(20000..=20005), Ok(80..=80)));
+        for odd in ["", "0-5", "5-4", "a-b", "65535+1", "1-65536"] {
+            assert!(port_range(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_node_gives_itself_labels_that_it_may_have() {
+        let labels = |given: &[&str]| node_labels(&given.iter().map(|&label| label.to_owned()).collect::<Vec<_>>());
+        let taken = labels(&["disk=ssd", "topology.kubernetes.io/zone=a", "node.kubernetes.io/any=b", "example.org/empty"]).expect("works");
+        assert_eq!((taken["disk"].as_str(), taken["example.org/empty"].as_str(), taken.len()), ("ssd", "", 4));
+        for odd in ["=a", "a b=c", "a=b c", "node-role.kubernetes.io/control-plane=", "x.k8s.io/y=z"] {
+            assert!(labels(&[odd]).is_err(), "{odd}");
+        }
     }
 
     #[test]

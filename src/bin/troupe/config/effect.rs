@@ -40,6 +40,16 @@ fn takers(setting: &str) -> &'static [Part] {
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" => &[Part::ApiServer],
         "featureGates" => &[Part::ApiServer, Part::Controllers],
+        "tlsMinVersion" | "tlsCipherSuites" => &[Part::ApiServer],
+        "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],
+        "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
+        "serviceAccountExtendTokenExpiration" => &[Part::ApiServer],
+        "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => &[Part::ApiServer],
+        "terminatedPodGcThreshold" => &[Part::Controllers],
+        "horizontalPodAutoscalerSyncPeriod" | "horizontalPodAutoscalerDownscaleStabilization" | "horizontalPodAutoscalerTolerance" => {
+            &[Part::Controllers]
+        }
+        "nodeLabels" => &[Part::Node],
         "encryptionProviderConfig" | "encryptionProviderConfigAutomaticReload" => &[Part::ApiServer],
         "oidcIssuerUrl" | "oidcClientId" | "oidcUsernameClaim" | "oidcUsernamePrefix" | "oidcGroupsClaim" | "oidcGroupsPrefix" => &[Part::ApiServer],
         "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "tokenAuthFile" | "authenticationConfig" | "authorizationConfig" => {

@@ -47,8 +47,10 @@ impl Settings {
             &mut self.authorization_config,
             &mut self.authentication_token_webhook_config_file,
             &mut self.audit_webhook_config_file,
+            &mut self.service_account_signing_key_file,
         ];
-        for path in paths.into_iter().flatten().filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
+        let keys = self.service_account_key_file.iter_mut().flatten();
+        for path in paths.into_iter().flatten().chain(keys).filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
             *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
         }
         Ok(self)
@@ -149,6 +151,24 @@ impl Settings {
             encryption_provider_config_automatic_reload,
             runtime_config,
             feature_gates,
+            tls_min_version,
+            tls_cipher_suites,
+            service_node_port_range,
+            event_ttl,
+            anonymous_auth,
+            service_account_issuer,
+            api_audiences,
+            service_account_signing_key_file,
+            service_account_key_file,
+            service_account_jwks_uri,
+            service_account_extend_token_expiration,
+            default_not_ready_toleration_seconds,
+            default_unreachable_toleration_seconds,
+            terminated_pod_gc_threshold,
+            horizontal_pod_autoscaler_sync_period,
+            horizontal_pod_autoscaler_downscale_stabilization,
+            horizontal_pod_autoscaler_tolerance,
+            node_labels,
             oidc_issuer_url,
             oidc_client_id,
             oidc_username_claim,

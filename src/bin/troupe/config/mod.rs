@@ -14,7 +14,7 @@ mod resolve;
 mod settings;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -34,7 +34,8 @@ use troupe_net::{
 };
 
 pub use self::{
-    api_settings::ApiSettings,
+    api_settings::{ApiSettings, ControllerSettings},
+    check::port_range,
     cni::Cni,
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
@@ -122,6 +123,9 @@ pub struct Config {
     pub scheduler_config: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
     pub api: ApiSettings,
+    pub controllers: ControllerSettings,
+    /// What this node labels itself with beside what every node has.
+    pub node_labels: BTreeMap<String, String>,
     /// Between signs of life of this node, where that is said.
     pub node_heartbeat: Option<Duration>,
     pub node_monitor_grace_period: Duration,

@@ -17,7 +17,7 @@ use troupe_api_server::audit::LogOptions;
 use troupe_net::{conntrack_settings::ConntrackSettings, iptables::Family};
 
 use super::{
-    ApiSettings, AuditConfig, Cni, Config, EvictionConfig, OfFamily, Settings, check, cni, every_address, families,
+    ApiSettings, AuditConfig, Cni, Config, ControllerSettings, EvictionConfig, OfFamily, Settings, check, cni, every_address, families,
     machine::{default_node_ips, host_name, installed_image_dir},
     settings::DEFAULT_FILE,
 };
@@ -62,6 +62,8 @@ impl Settings {
             None => families::nth(service_cidr.first(), 10).context("the Service range is too small for a DNS address")?,
         };
         let (api, eviction) = (ApiSettings::of(&settings), EvictionConfig::of(&settings)?);
+        let (controllers, node_labels) =
+            (ControllerSettings::of(&settings), check::node_labels(settings.node_labels.as_deref().unwrap_or_default())?);
         let conntrack = conntrack(&settings);
         let (audit, data_dir, run_dir) = (settings.audit(), settings.data_dir(), settings.run_dir());
         let node_ips = settings.node_ip.map_or_else(|| default_node_ips(&of_cluster), Ok)?;
@@ -130,6 +132,8 @@ impl Settings {
             scheduler_config: settings.scheduler_config,
             audit,
             api,
+            controllers,
+            node_labels,
         };
         check::bridge(&config.bridge)?;
         check::dns_name("--node-name", &config.node_name)?;
@@ -246,6 +250,7 @@ impl Config {
             kubelet_config: self.kubelet_config.clone(),
             kubelet_config_dir: self.kubelet_config_dir.clone(),
             node_monitor_grace_period: Some(self.node_monitor_grace_period.as_secs()),
+            node_labels: Some(self.node_labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()).filter(|all| !all.is_empty()),
             audit_log_path: log.map(|log| log.path.clone()),
             admission_control_config_file: self.admission_control_config_file.clone(),
             scheduler_config: self.scheduler_config.clone(),
@@ -255,7 +260,7 @@ impl Config {
             audit_log_maxage: log.map(|log| log.max_age).filter(|age| *age > 0),
             ..Settings::default()
         };
-        self.api.clone().among(self.eviction.among(others))
+        self.api.clone().among(self.controllers.clone().among(self.eviction.among(others)))
     }
 
     /// What must hold besides where the API server is served.
@@ -342,7 +347,16 @@ mod tests {
             "apiServers" | "certSans" | "allowedUnsafeSysctls" => json!(["https://a:6443"]),
             "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" | "featureGates" => json!(["a=true"]),
             "oidcRequiredClaim" | "oidcSigningAlgs" => json!(["a=b"]),
-            "encryptionProviderConfigAutomaticReload" => json!(true),
+            "encryptionProviderConfigAutomaticReload" | "anonymousAuth" | "serviceAccountExtendTokenExpiration" => json!(true),
+            "serviceAccountIssuer" | "apiAudiences" => json!(["https://a"]),
+            "serviceAccountKeyFile" => json!(["/p"]),
+            "tlsCipherSuites" => json!(["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]),
+            "serviceAccountJwksUri" => json!("https://a/keys"),
+            "serviceNodePortRange" => json!("30000-30100"),
+            "eventTtl" | "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => json!(7),
+            "terminatedPodGcThreshold" | "horizontalPodAutoscalerDownscaleStabilization" => json!(7),
+            "horizontalPodAutoscalerTolerance" => json!("0.2"),
+            "nodeLabels" => json!(["example.org/disk=ssd"]),
             "authenticationTokenWebhookCacheTtl" => json!(7),
             "evictionHard" | "evictionSoft" => json!(["nodefs.available<7%"]),
             "evictionSoftGracePeriod" => json!(["nodefs.available=1m"]),

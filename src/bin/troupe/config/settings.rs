@@ -217,6 +217,21 @@ pub struct Settings {
     /// Seconds after which a silent node counts as lost [default: 50]
     #[arg(long)]
     pub node_monitor_grace_period: Option<u64>,
+    /// Pods that have ended beyond this number go, the oldest first; 0 keeps all [default: 12500]
+    #[arg(long)]
+    pub terminated_pod_gc_threshold: Option<u32>,
+    /// Seconds between looks at a horizontal pod autoscaler [default: 15]
+    #[arg(long)]
+    pub horizontal_pod_autoscaler_sync_period: Option<u32>,
+    /// Seconds for which the highest recommendation holds where an autoscaler says nothing [default: 300]
+    #[arg(long)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Option<u32>,
+    /// By how much the ratio of use and target may differ from 1 where an autoscaler says nothing [default: 0.1]
+    #[arg(long)]
+    pub horizontal_pod_autoscaler_tolerance: Option<String>,
+    /// Labels that this node gives itself, such as example.org/disk=ssd
+    #[arg(long, value_delimiter = ',')]
+    pub node_labels: Option<Vec<String>>,
     /// Record requests to this file; "-" is the standard output
     #[arg(long)]
     pub audit_log_path: Option<PathBuf>,
@@ -244,6 +259,46 @@ pub struct Settings {
     /// Features that are on or off, such as PodTopologyLabelsAdmission=false
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Option<Vec<String>>,
+    /// The oldest version of TLS that the API server takes: VersionTLS12 or VersionTLS13 [default: VersionTLS12]
+    #[arg(long)]
+    pub tls_min_version: Option<String>,
+    /// Cipher suites of TLS 1.2 that it takes, by their IANA names [default: those that are safe]
+    #[arg(long, value_delimiter = ',')]
+    pub tls_cipher_suites: Option<Vec<String>>,
+    /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
+    #[arg(long)]
+    pub service_node_port_range: Option<String>,
+    /// Seconds that events are kept [default: 3600]
+    #[arg(long)]
+    pub event_ttl: Option<u64>,
+    /// Whether requests without credentials are taken, as of system:anonymous [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub anonymous_auth: Option<bool>,
+    /// Names under which tokens of service accounts are issued: the first one for new tokens, those of all count
+    /// [default: https://kubernetes.default.svc.cluster.local]
+    #[arg(long, value_delimiter = ',')]
+    pub service_account_issuer: Option<Vec<String>>,
+    /// Whom tokens for the API server must be for [default: the names of --service-account-issuer]
+    #[arg(long, value_delimiter = ',')]
+    pub api_audiences: Option<Vec<String>>,
+    /// The key that signs tokens of service accounts: RSA or P-256, in PEM [default: sa.key in the certificates directory]
+    #[arg(long)]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// Keys whose tokens of service accounts count beside those of the key that signs: public or private ones, in PEM
+    #[arg(long, value_delimiter = ',')]
+    pub service_account_key_file: Option<Vec<PathBuf>>,
+    /// Where others get those keys (https) [default: at this API server]
+    #[arg(long)]
+    pub service_account_jwks_uri: Option<String>,
+    /// Whether tokens of pods last a year for programs that do not read them anew [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub service_account_extend_token_expiration: Option<bool>,
+    /// Seconds that pods stay on a node that is not ready, unless they say otherwise [default: 300]
+    #[arg(long)]
+    pub default_not_ready_toleration_seconds: Option<u32>,
+    /// Seconds that they stay on a node that cannot be reached [default: 300]
+    #[arg(long)]
+    pub default_unreachable_toleration_seconds: Option<u32>,
     /// The issuer of OpenID Connect tokens (https) whose users are let in
     #[arg(long)]
     pub oidc_issuer_url: Option<String>,

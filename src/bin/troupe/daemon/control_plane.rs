@@ -187,8 +187,8 @@ impl LocalApi {
     async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
-        let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
-        let outside = Arc::new(Outside::read(config, issuer.name(), issuer.audiences())?);
+        let (issuer, shown) = (identity::issuer(&config.api, &certificates)?, Shown::of(&certificates)?);
+        let outside = Arc::new(Outside::read(config)?);
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
@@ -203,7 +203,8 @@ impl LocalApi {
         routes.push(doors::announced(api.clone()));
         routes.extend(zpages::routes(config, system, &routes));
         let audit = audit::open(config)?;
-        let doors = Doors { routes, connect: Some(node::connect(&shown, &kubelet_ca_pem, &api)?), audit: audit.clone() };
+        let connect = node::connect(&shown, &kubelet_ca_pem, &api, &control_plane::features(config)?)?;
+        let doors = Doors { routes, connect: Some(connect), audit: audit.clone() };
         let parts = FrontDoorParts {
             shown: &shown,
             ca_pem: &certificates.ca_pem,
@@ -313,7 +314,7 @@ impl ControlPlane {
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
         if local.is_some() && !parts.safe {
-            controllers::start_beside_server(&services.controllers, &caches, system);
+            controllers::start_beside_server(config, &services.controllers, &caches, system);
         }
         let mut candidates = Vec::new();
         if has(Component::Controllers) {

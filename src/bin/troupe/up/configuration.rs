@@ -5,9 +5,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use troupe_api::auth::tokens::ISSUER;
 
-use super::{audit, control_plane, controllers, encryption, identity::Outside, kubelet};
+use super::{audit, control_plane, controllers, encryption, identity, identity::Outside, kubelet};
 use crate::config::{Config, Part};
 
 /// Reads what these parts of a cluster will read when they start, and forgets it. Nothing is made, and no other server is asked.
@@ -38,7 +37,8 @@ fn check_api_server(config: &Config) -> Result<()> {
     // Those that look for new files end with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot read the configuration")?;
     runtime.block_on(async {
-        Outside::read(config, ISSUER, &[ISSUER.to_owned()]).map(drop)?;
+        identity::keys(&config.api).map(drop)?;
+        Outside::read(config).map(drop)?;
         encryption::check(config)?;
         audit::check(config)
     })
@@ -87,6 +87,8 @@ mod tests {
         }
         let versions = whole(Settings { runtime_config: Some(vec!["nope.example/v1=true".into()]), ..Settings::default() });
         assert!(versions.starts_with("--runtime-config: ") && versions.contains("nope.example/v1"), "{versions}");
+        let suites = whole(Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() });
+        assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
         let plugins = whole(Settings { enable_admission_plugins: Some(vec!["Nope".into()]), ..Settings::default() });
         assert!(plugins.contains("plugin \"Nope\" is unknown"), "{plugins}");
         check(&config(gates), &[Part::Node].into()).expect("a node has no such features");
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn files_must_be_there_and_be_what_they_are_named_as() {
         type With = fn(&Path) -> Settings;
-        let all: [(Part, With); 9] = [
+        let all: [(Part, With); 11] = [
             (Part::Scheduler, |file| Settings { scheduler_config: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { admission_control_config_file: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { encryption_provider_config: Some(file.into()), ..Settings::default() }),
@@ -104,6 +106,8 @@ mod tests {
             (Part::ApiServer, |file| Settings { authorization_config: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { authentication_token_webhook_config_file: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { audit_policy_file: Some(file.into()), audit_log_path: Some("-".into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { service_account_signing_key_file: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings { service_account_key_file: Some(vec![file.into()]), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { token_auth_file: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { kubelet_certificate_authority: Some(file.into()), ..Settings::default() }),
         ];
@@ -115,7 +119,7 @@ mod tests {
             assert!(told.contains(&*missing.to_string_lossy()), "{told}");
             check(&config(settings(&missing)), &[Part::Node].into()).expect("it is not read by others");
         }
-        for (part, settings) in all.into_iter().take(7) {
+        for (part, settings) in all.into_iter().take(9) {
             let told = refused(settings(&odd), &[part]);
             assert!(told.contains(&*odd.to_string_lossy()), "{told}");
         }

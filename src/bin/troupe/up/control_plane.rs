@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Error, Result};
@@ -18,6 +19,7 @@ use troupe_api::{
         pki::{KeyedCertificate, LeafSpec, Pki},
         request_header::{CLIENT_NAME, RequestHeaders},
         tls::{self, RenewableCertificate},
+        tls_policy::TlsPolicy,
         tokens::Issuer,
     },
     features::FeatureGates,
@@ -26,7 +28,7 @@ use troupe_api::{
     version::VersionInfo,
 };
 use troupe_api_server::{
-    admission::{Pipeline, Selection},
+    admission::{DefaultTolerationSeconds, Pipeline, Selection},
     encryption::EncryptionHealth,
     flow::{Classifier, Sampler},
     http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
@@ -37,7 +39,7 @@ use super::{
     Doors, doors,
     identity::{self, Outside},
 };
-use crate::config::{Config, machine_addresses};
+use crate::config::{Config, machine_addresses, port_range};
 
 /// The certificates of the control plane.
 pub struct Certificates {
@@ -190,9 +192,19 @@ pub async fn start_api(
     options.extensions_paused = safe;
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = config.service_cidr.all();
+    if let Some(range) = &config.api.service_node_port_range {
+        options.node_ports = port_range(range)?;
+    }
+    if let Some(seconds) = config.api.event_ttl {
+        options.event_ttl = Duration::from_secs(seconds);
+    }
     let ports = [config.api_port].into_iter().chain(config.component_port).collect();
     options.listening = Listening { ports, addresses: Arc::new(machine_addresses) };
-    features(config)?.publish();
+    options.features = features(config)?;
+    options.features.publish();
+    for gate in options.features.without_effect() {
+        tracing::warn!(gate, "this feature gate makes no difference here");
+    }
     options.admission = admission(config)?;
     options.resources = resources(config)?;
     identity::configure(&mut options, issuer.clone(), outside.clone());
@@ -213,6 +225,7 @@ pub async fn start_api(
 pub(super) fn check(config: &Config) -> Result<()> {
     resources(config)?;
     kubelet_authority(config)?;
+    tls_policy(config)?;
     admission(config).map(drop)
 }
 
@@ -232,7 +245,12 @@ fn admission(config: &Config) -> Result<Pipeline> {
     let chosen = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let selection = Selection::new(&chosen(&config.api.enable_admission_plugins), &chosen(&config.api.disable_admission_plugins))?;
     let file = config.admission_control_config_file.as_deref();
-    Pipeline::from_file(selection.without(features.idle_plugins()), file).with_context(|| match file {
+    let usual = DefaultTolerationSeconds::default();
+    let stay = DefaultTolerationSeconds {
+        not_ready: config.api.default_not_ready_toleration_seconds.map_or(usual.not_ready, i64::from),
+        unreachable: config.api.default_unreachable_toleration_seconds.map_or(usual.unreachable, i64::from),
+    };
+    Pipeline::from_file(selection.without(features.idle_plugins()), stay, file).with_context(|| match file {
         Some(file) => format!("the admission configuration {} is unusable", file.display()),
         None => "the admission plugins cannot run".to_owned(),
     })
@@ -251,6 +269,15 @@ fn resources(config: &Config) -> Result<Vec<Arc<Resource>>> {
 /// When there is no such feature.
 pub fn features(config: &Config) -> Result<FeatureGates> {
     FeatureGates::parse(&config.api.feature_gates.clone().unwrap_or_default()).map_err(Error::msg).context("--feature-gates")
+}
+
+/// Which versions of TLS and which cipher suites the API server takes.
+///
+/// # Errors
+/// When there is no such version or suite.
+pub fn tls_policy(config: &Config) -> Result<TlsPolicy> {
+    let (version, suites) = (config.api.tls_min_version.as_deref().unwrap_or_default(), config.api.tls_cipher_suites.clone().unwrap_or_default());
+    TlsPolicy::of(version, &suites).map_err(Error::msg).context("--tls-min-version and --tls-cipher-suites")
 }
 
 /// What this build calls itself.
@@ -277,7 +304,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
-    let tls = tls::renewable_server_config(shown.serving.clone(), &authorities).context("the API server's certificate is unusable")?;
+    let tls = tls::renewable_server_config(shown.serving.clone(), &authorities, &tls_policy(config)?);
+    let tls = tls.context("the API server's certificate is unusable")?;
     let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
     let authenticator = identity::authenticator(issuer, outside, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));

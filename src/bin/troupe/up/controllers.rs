@@ -1,8 +1,9 @@
 //! Starts the controllers and the scheduler, each under the identity upstream gives it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{
         attach_detach,
@@ -27,15 +28,16 @@ use troupe_actors::{
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
         persistent_volume::{ClaimBinder, VolumeBinder},
-        pod_gc::PodGcController,
+        pod_gc::{FINISHED_KEPT, PodGcController},
         pod_group_protection::PodGroupProtectionController,
-        podautoscaler::HorizontalController,
+        podautoscaler::{AutoscalerOptions, HorizontalController},
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
         resourceclaim::{ClaimReservationController, ResourceClaimController},
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
+        server_identity,
         service_cidr::ServiceCidrController,
         service_lb::ServiceLoadBalancerController,
         serviceaccount::ServiceAccountController,
@@ -64,7 +66,7 @@ use troupe_api::{
 use troupe_api_client::Client;
 
 use super::{control_plane::features, identity::component};
-use crate::config::Config;
+use crate::config::{Config, ControllerSettings};
 
 /// The field manager of controllers' writes.
 pub const MANAGER: &str = "kube-controller-manager";
@@ -115,8 +117,8 @@ pub fn start(
     run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
     run.controller("service-cidrs-controller", ServiceCidrController::new(caches));
     run.controller("service-controller", ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone()));
-    run.controller("pod-garbage-collector", PodGcController::new(caches));
-    run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches));
+    run.controller("pod-garbage-collector", PodGcController::new(caches).keeping(finished_pods(&config.controllers)));
+    run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches).with(autoscalers(&config.controllers)));
     run.controller("validatingadmissionpolicy-status-controller", PolicyStatusController::new(caches));
     run.controller("persistent-volume-binder", ClaimBinder::new(caches));
     run.controller("persistent-volume-binder", VolumeBinder::new(caches));
@@ -160,6 +162,28 @@ pub fn start(
     stop(system, "controllers")
 }
 
+/// How many pods that have ended are kept.
+fn finished_pods(said: &ControllerSettings) -> usize {
+    match said.terminated_pod_gc_threshold {
+        None => FINISHED_KEPT,
+        Some(0) => usize::MAX,
+        Some(kept) => usize::try_from(kept).unwrap_or(usize::MAX),
+    }
+}
+
+/// What holds for all autoscalers.
+fn autoscalers(said: &ControllerSettings) -> AutoscalerOptions {
+    let usual = AutoscalerOptions::default();
+    let stabilization = said.horizontal_pod_autoscaler_downscale_stabilization;
+    // It was looked at when the settings were.
+    let tolerance = said.horizontal_pod_autoscaler_tolerance.as_ref().and_then(|tolerance| tolerance.parse().ok());
+    AutoscalerOptions {
+        period: said.horizontal_pod_autoscaler_sync_period.map_or(usual.period, |seconds| Duration::from_secs(seconds.into())),
+        downscale_stabilization: stabilization.map_or(usual.downscale_stabilization, |seconds| SignedDuration::from_secs(seconds.into())),
+        tolerance: tolerance.unwrap_or(usual.tolerance),
+    }
+}
+
 /// The names and addresses that are the cluster's own, as far as this machine knows them: what its API server's certificate says.
 fn cluster_identity(config: &Config) -> ClusterIdentity {
     let (ips, names): (Vec<_>, Vec<_>) = config.cert_sans.iter().partition(|name| name.parse::<IpAddr>().is_ok());
@@ -173,8 +197,9 @@ fn cluster_identity(config: &Config) -> ClusterIdentity {
 }
 
 /// Starts what belongs to the API server of this process, whoever leads.
-pub fn start_beside_server(service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
+pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
     let server = component("system:apiserver", &["system:masters"]);
+    server_identity::run(system, Client::new(service.clone(), server.clone(), server_identity::MANAGER), &config.node_name);
     let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
 }

@@ -40,9 +40,11 @@ pub const BACKUP: &str = "/debug/troupe/backup";
 
 /// All extra routes.
 pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, insight: &Insight, metrics: Sources) -> Vec<ExtraRoute> {
-    let keys = json_bytes(&tokens::jwks(std::slice::from_ref(issuer.public_key())));
-    let address = std::net::SocketAddr::new(config.advertise_address, config.api_port).to_string();
-    let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &address));
+    let public = issuer.public_keys();
+    let keys = json_bytes(&tokens::jwks(&public));
+    let address = std::net::SocketAddr::new(config.advertise_address, config.api_port);
+    let place = config.api.service_account_jwks_uri.clone().unwrap_or_else(|| format!("https://{address}/openid/v1/jwks"));
+    let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &place, &public));
     let mut routes = vec![
         ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || keys.clone()),
         ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || discovery.clone()),

@@ -1,8 +1,8 @@
 //! Who calls and may they: puts the authenticators and authorizers together.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use troupe_actors::apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources};
 use troupe_api::{
     auth::{
@@ -12,7 +12,7 @@ use troupe_api::{
         chain::AuthenticatorChain,
         exchange::ExchangedAuthenticators,
         token_file::TokenFile,
-        tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
+        tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
     features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
@@ -29,9 +29,44 @@ use super::{authorizers::Authorizers, control_plane::Certificates};
 use crate::config::{ApiSettings, Config};
 
 /// The issuer of service-account tokens.
-pub fn issuer(certificates: &Certificates) -> Result<Arc<Issuer>> {
-    let key = SigningKey::from_pem(&certificates.service_account_key).context("the key that signs tokens is unusable")?;
-    Ok(Arc::new(Issuer::new(key)))
+///
+/// # Errors
+/// When a key cannot be read.
+pub fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issuer>> {
+    let (named, others) = keys(api)?;
+    let key = match named {
+        Some(key) => key,
+        None => SigningKey::from_pem(&certificates.service_account_key).context("the key that signs tokens is unusable")?,
+    };
+    let (mut names, audiences) = names(api);
+    let other_names = names.split_off(1);
+    let issuer = Issuer::named(key, names.remove(0), audiences).extending(api.service_account_extend_token_expiration.unwrap_or(true));
+    Ok(Arc::new(issuer.accepting(other_names, others)))
+}
+
+/// The names under which tokens of service accounts count, that of new ones first, and whom tokens for this server are for.
+fn names(api: &ApiSettings) -> (Vec<String>, Vec<String>) {
+    let given = api.service_account_issuer.clone().filter(|names| !names.is_empty());
+    let names = given.unwrap_or_else(|| vec![ISSUER.to_owned()]);
+    let audiences = api.api_audiences.clone().filter(|audiences| !audiences.is_empty()).unwrap_or_else(|| names.clone());
+    (names, audiences)
+}
+
+/// The key that signs tokens where one is named, and those beside it whose tokens count.
+///
+/// # Errors
+/// When a file has none.
+pub fn keys(api: &ApiSettings) -> Result<(Option<SigningKey>, Vec<PublicKey>)> {
+    let read = |flag: &str, file: &Path| fs::read_to_string(file).with_context(|| format!("{flag} {} is not readable", file.display()));
+    let mut others = Vec::new();
+    for file in api.service_account_key_file.iter().flatten() {
+        let flag = "--service-account-key-file";
+        others.extend(public_keys(&read(flag, file)?).with_context(|| format!("{flag} {}", file.display()))?);
+    }
+    let Some(file) = &api.service_account_signing_key_file else { return Ok((None, others)) };
+    let flag = "--service-account-signing-key-file";
+    let key = SigningKey::from_pem(&read(flag, file)?).with_context(|| format!("{flag} {}", file.display()))?;
+    Ok((Some(key), others))
 }
 
 /// Whom this server lets in and asks beside what lies in the cluster: issuers, webhooks, the order of authorizers.
@@ -43,13 +78,14 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// What the configuration names. The cluster's own tokens are of `issuer`, for `audiences`. Must be called within a tokio runtime.
+    /// What the configuration names. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When a file is unusable, or says what cannot work.
-    pub fn read(config: &Config, issuer: &str, audiences: &[String]) -> Result<Self> {
+    pub fn read(config: &Config) -> Result<Self> {
         let api = &config.api;
-        let own = vec![issuer.to_owned()];
+        let (own, audiences) = names(api);
+        let audiences = audiences.as_slice();
         let mut outside = Outside::default();
         if let Some(file) = &api.token_auth_file {
             let tokens = TokenFile::open(file, audiences.to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
@@ -73,6 +109,14 @@ impl Outside {
         }
         if let Some(file) = &api.authorization_config {
             outside.authorizers = Authorizers::of_file(file)?;
+        }
+        if let Some(enabled) = api.anonymous_auth {
+            if outside.anonymous.is_some() {
+                bail!(
+                    "anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file"
+                );
+            }
+            outside.anonymous = Some(Anonymous { enabled, conditions: Vec::new() });
         }
         Ok(outside)
     }
@@ -147,10 +191,10 @@ pub fn objects(features: &FeatureGates) -> Vec<Object> {
 /// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are
 /// anonymous.
 pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
-    let keys = vec![issuer.public_key().clone()];
+    let keys = issuer.public_keys();
     let audiences = issuer.audiences().to_vec();
     let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone());
-    let verifier = Verifier::new(keys, vec![issuer.name().to_owned()], audiences.clone(), listers.clone(), Arc::new(SystemClock));
+    let verifier = Verifier::new(keys, issuer.names(), audiences.clone(), listers.clone(), Arc::new(SystemClock));
     let bootstrap = BootstrapTokenAuthenticator::new(listers, Arc::new(SystemClock), audiences);
     let mut links: Vec<Arc<dyn Authenticator>> = vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier), Arc::new(bootstrap)];
     links.extend(outside.authenticators.iter().cloned());

@@ -18,7 +18,7 @@ use troupe_actors::{
     },
     runtime::token_bucket::Rate,
 };
-use troupe_api::meta::Quantity;
+use troupe_api::{auth::tls_policy::TlsPolicy, meta::Quantity};
 use troupe_cri::resources::CpuTime;
 
 use crate::{
@@ -45,6 +45,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.enforces_pods = kubelet.enforces_pods();
     options.reserved = kubelet.reserved().map_err(Error::msg)?;
     options.container_manager = kubelet.container_manager().map_err(Error::msg)?;
+    options.labels.extend(config.node_labels.clone());
     options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
     options.pod_max_pids = config.pod_max_pids;
     options.heartbeat = config.heartbeat();
@@ -83,10 +84,19 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let kubelet = &config.kubelet;
     kubelet.reserved().map(drop).map_err(Error::msg)?;
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
+    tls_policy(kubelet)?;
     if let Some(files) = &config.image_credential_providers {
         check_files(files).context("image credential providers")?;
     }
     log_policy(kubelet).map(drop)
+}
+
+/// Which versions of TLS and which cipher suites the kubelet's server takes.
+///
+/// # Errors
+/// When there is no such version or suite.
+pub(super) fn tls_policy(kubelet: &KubeletConfiguration) -> Result<TlsPolicy> {
+    TlsPolicy::of(kubelet.text("tlsMinVersion"), &kubelet.texts("tlsCipherSuites")).map_err(Error::msg).context("tlsMinVersion and tlsCipherSuites")
 }
 
 /// How many pods a node with so many CPUs runs.
@@ -147,6 +157,14 @@ mod tests {
         assert_eq!((parallel(""), parallel("serializeImagePulls: true\n"), parallel("maxParallelImagePulls: 3\n")), (None, Some(1), Some(3)));
         let rate = |text: &str| pull_policy(&said(text)).rate.map(|rate| (rate.per_second.get(), rate.burst));
         assert_eq!((rate("registryPullQPS: 5\n"), rate("registryPullQPS: 5\nregistryBurst: 7\n"), rate("")), (Some((5, 10)), Some((5, 7)), None));
+    }
+
+    #[test]
+    fn the_server_takes_no_older_tls_than_is_said() {
+        assert_eq!(tls_policy(&said("")).expect("works"), TlsPolicy::default());
+        assert_ne!(tls_policy(&said("tlsMinVersion: VersionTLS13\n")).expect("works"), TlsPolicy::default());
+        let odd = tls_policy(&said("tlsCipherSuites: [TLS_NOPE]\n")).expect_err("no such suite");
+        assert!(format!("{odd:#}").ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{odd:#}");
     }
 
     #[test]

@@ -35,6 +35,7 @@ use troupe_api::{
         pki::KeyedCertificate,
         tls::{self, RenewableCertificate},
     },
+    features::{FeatureGates, POD_LOGS_QUERY_SPLIT_STREAMS},
     meta::{FieldSelector, Object},
     service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
 };
@@ -126,7 +127,8 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
     let mut configuration = config.kubelet.clone();
     configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
     configuration.say("address", address.to_string());
-    let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem).context("the kubelet's certificate is unusable")?;
+    let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem, &kubelet::tls_policy(&config.kubelet)?);
+    let tls = tls.context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
@@ -143,8 +145,9 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
 }
 
 /// How the API server reaches kubelets, whose certificates this authority signed.
-pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
-    Ok(Arc::new(KubeletConnect::new(api.listers(), dialer(shown, ca_pem)?)))
+pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>, features: &FeatureGates) -> Result<Arc<dyn Connect>> {
+    let splits = features.is_on(POD_LOGS_QUERY_SPLIT_STREAMS);
+    Ok(Arc::new(KubeletConnect::new(api.listers(), dialer(shown, ca_pem)?).splitting_logs(splits)))
 }
 
 /// Opens the API server's connections to kubelets.

@@ -27,10 +27,11 @@ pub fn refused(new: &Object, old: Option<&Object>) -> Vec<String> {
     let labels = |object: &Object| object.get(&["metadata", "labels"]).and_then(Value::as_object).cloned().unwrap_or_default();
     let (new, old) = (labels(new), old.map(labels).unwrap_or_default());
     let keys: BTreeSet<&String> = new.keys().chain(old.keys()).collect();
-    keys.into_iter().filter(|key| new.get(*key) != old.get(*key) && !may_touch(key)).cloned().collect()
+    keys.into_iter().filter(|key| new.get(*key) != old.get(*key) && !node_may_label(key)).cloned().collect()
 }
 
-fn may_touch(label: &str) -> bool {
+/// Whether a node may label itself so.
+pub fn node_may_label(label: &str) -> bool {
     let namespace = label.split_once('/').map_or("", |(namespace, _)| namespace);
     let within = |domain: &str| namespace == domain || namespace.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
     if within(RESTRICTED) {
@@ -47,10 +48,10 @@ mod tests {
     #[test]
     fn nodes_name_their_zone_but_not_their_role() {
         for label in ["kubernetes.io/hostname", "topology.kubernetes.io/zone", "example.com/rack", "rack", "x.node.kubernetes.io/y"] {
-            assert!(may_touch(label), "{label}");
+            assert!(node_may_label(label), "{label}");
         }
         for label in ["node-role.kubernetes.io/master", "node-restriction.kubernetes.io/x", "a.node-restriction.kubernetes.io/x", "k8s.io/x"] {
-            assert!(!may_touch(label), "{label}");
+            assert!(!node_may_label(label), "{label}");
         }
     }
 }

@@ -8,6 +8,8 @@ mod labels;
 mod pods;
 mod tokens;
 
+pub use labels::node_may_label;
+
 use async_trait::async_trait;
 use serde_json::Value;
 use troupe_api::{

@@ -20,7 +20,14 @@ pub struct KubeletConnect {
 impl KubeletConnect {
     /// Pods and nodes are read from `listers`, kubelets dialled by `dialer`.
     pub fn new(listers: Arc<dyn Listers>, dialer: KubeletDialer) -> KubeletConnect {
-        KubeletConnect { places: Places { listers, dialer, loopback: false } }
+        KubeletConnect { places: Places { listers, dialer, loopback: false, splits_logs: false } }
+    }
+
+    /// Whether clients may ask for one output of a container alone.
+    #[must_use]
+    pub fn splitting_logs(mut self, splits: bool) -> Self {
+        self.places.splits_logs = splits;
+        self
     }
 
     /// Lets proxies reach this machine's own addresses, which a cluster's server must not: for tests.

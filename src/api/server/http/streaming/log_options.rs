@@ -40,18 +40,32 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
+    /// Reads and checks what a client asks an API server for, which lets it ask for one of the outputs where it `splits` them.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn asked(query: &str, name: &str, splits: bool) -> Result<Self, Status> {
+        let refused = !splits && Query::parse(query).text("stream").is_some();
+        LogOptions::read(query, name, refused.then(|| FieldError::forbidden("stream", "may not be specified")))
+    }
+
     /// Reads and checks a query string.
     ///
     /// # Errors
     /// 400 for values that do not parse, 422 for combinations and numbers that make no sense; `name` is the pod's.
     pub fn parse(query: &str, name: &str) -> Result<Self, Status> {
+        LogOptions::read(query, name, None)
+    }
+
+    /// The same; what is `refused` of outputs stands in the place of all that is wrong with them.
+    fn read(query: &str, name: &str, refused: Option<FieldError>) -> Result<Self, Status> {
         let query = Query::parse(query);
         let since_time = match query.text("sinceTime") {
             Some(text) => Some(text.parse().map_err(|error| Status::bad_request(format!("parsing time {text:?}: {error}")))?),
             None => None,
         };
-        let mut errors = Vec::new();
-        let stream = match query.text("stream") {
+        let mut errors = Vec::from_iter(refused);
+        let stream = match query.text("stream").filter(|_| errors.is_empty()) {
             None => LogStream::All,
             Some(text) => LogStream::NAMES.iter().find(|(name, _)| *name == text).map_or_else(
                 || {
@@ -131,6 +145,15 @@ mod tests {
         assert_eq!(options.since(Timestamp::UNIX_EPOCH).map(|time| time.as_second()), Some(-5));
         let options = LogOptions::parse("insecureSkipTLSVerifyBackend=true", "p").expect("valid");
         assert_eq!((options.insecure_backend, options.to_query().as_str()), (true, ""));
+    }
+
+    #[test]
+    fn outputs_are_told_apart_where_the_server_lets_clients() {
+        let refused = |query: &str| LogOptions::asked(query, "p", false).expect_err("refused").message;
+        assert_eq!(refused("stream=Stderr"), "PodLogOptions \"p\" is invalid: stream: Forbidden: may not be specified");
+        assert!(refused("stream=odd&tailLines=-1").contains("tailLines: Invalid value: -1"));
+        assert!(LogOptions::asked("tailLines=1", "p", false).is_ok());
+        assert_eq!(LogOptions::asked("stream=Stderr", "p", true).map(|options| options.stream), Ok(LogStream::Stderr));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub static COLLECTORS: [&dyn Collect; 2] = [&REQUESTS, &UNVERIFIED];
 /// # Errors
 /// 400, 404 and 422 in upstream's words; 500 when the kubelet cannot be reached.
 pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpResponse, Status> {
-    let options = LogOptions::parse(request.request.query_string(), &request.target.name)?;
+    let options = LogOptions::asked(request.request.query_string(), &request.target.name, places.splits_logs)?;
     REQUESTS.with(&[if options.insecure_backend { "skip_tls_allowed" } else { "enforce_tls" }]).increment();
     let pod = places.pod(&request.target)?;
     let container = place::choose_container(&pod, &options.container)?;

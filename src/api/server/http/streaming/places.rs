@@ -18,6 +18,8 @@ pub struct Places {
     pub listers: Arc<dyn Listers>,
     pub dialer: KubeletDialer,
     pub loopback: bool,
+    /// Clients may ask for one output of a container alone.
+    pub splits_logs: bool,
 }
 
 impl Places {

@@ -67,7 +67,7 @@ pub async fn fill<R: Read>(store: &dyn Store, backup: &mut BackupReader<R>) -> R
     let (mut writes, mut records) = (FuturesUnordered::new(), 0);
     while let Some(kv) = backup.next_record()? {
         records += 1;
-        let ttl = keys::time_to_live(&kv.key);
+        let ttl = keys::time_to_live(&kv.key, keys::EVENT_TTL);
         writes.push(store.create(kv.key, kv.value, ttl));
         if writes.len() >= AT_ONCE
             && let Some(written) = writes.next().await

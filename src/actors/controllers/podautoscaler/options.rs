@@ -1,0 +1,24 @@
+//! What holds for all autoscalers.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::behavior::DOWNSCALE_STABILIZATION;
+
+/// How often autoscalers are looked at, and what holds where they say nothing themselves. The default is upstream's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AutoscalerOptions {
+    /// Between two looks.
+    pub period: Duration,
+    /// How long a lower recommendation waits.
+    pub downscale_stabilization: SignedDuration,
+    /// By how much the ratio of use and target may differ from one before anything is done.
+    pub tolerance: f64,
+}
+
+impl Default for AutoscalerOptions {
+    fn default() -> Self {
+        AutoscalerOptions { period: Duration::from_secs(15), downscale_stabilization: DOWNSCALE_STABILIZATION, tolerance: 0.1 }
+    }
+}
