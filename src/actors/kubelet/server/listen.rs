@@ -129,10 +129,7 @@ async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> 
             let details = stats::details(&**runtime, cgroup_parent, &sample).await;
             document(200, CONTENT_TYPE, stats::cadvisor(&sample, &details))
         }
-        (Ok(sample), _) => {
-            let (volumes, pressures) = (pods.volumes().await, stats::pressures(cgroup_parent).await);
-            document(200, "application/json", stats::summary(node_name, &sample, &volumes, &pressures).to_string())
-        }
+        (Ok(sample), _) => document(200, "application/json", stats::summary(node_name, &sample, &pods.volumes().await).to_string()),
     }
 }
 

@@ -54,42 +54,6 @@ const FAMILIES: &[Family] = &[
     ),
     family("container_memory_working_set_bytes", "Current working set in bytes.", GAUGE, |usage| usage.working_set().map(float)),
     family("container_oom_events_total", "Count of out of memory events observed for the container", COUNTER, |usage| usage.oom_kills.map(float)),
-    family(
-        "container_pressure_cpu_stalled_seconds_total",
-        "Total time duration no tasks in the container could make progress due to CPU congestion.",
-        COUNTER,
-        |usage| usage.pressures.cpu.map(|cpu| micros(cpu.full.total)),
-    ),
-    family(
-        "container_pressure_cpu_waiting_seconds_total",
-        "Total time duration tasks in the container have waited due to CPU congestion.",
-        COUNTER,
-        |usage| usage.pressures.cpu.map(|cpu| micros(cpu.some.total)),
-    ),
-    family(
-        "container_pressure_io_stalled_seconds_total",
-        "Total time duration no tasks in the container could make progress due to IO congestion.",
-        COUNTER,
-        |usage| usage.pressures.io.map(|io| micros(io.full.total)),
-    ),
-    family(
-        "container_pressure_io_waiting_seconds_total",
-        "Total time duration tasks in the container have waited due to IO congestion.",
-        COUNTER,
-        |usage| usage.pressures.io.map(|io| micros(io.some.total)),
-    ),
-    family(
-        "container_pressure_memory_stalled_seconds_total",
-        "Total time duration no tasks in the container could make progress due to memory congestion.",
-        COUNTER,
-        |usage| usage.pressures.memory.map(|memory| micros(memory.full.total)),
-    ),
-    family(
-        "container_pressure_memory_waiting_seconds_total",
-        "Total time duration tasks in the container have waited due to memory congestion.",
-        COUNTER,
-        |usage| usage.pressures.memory.map(|memory| micros(memory.some.total)),
-    ),
     family("container_processes", "Number of processes running inside the container.", GAUGE, |usage| Some(float(usage.processes))),
     family("container_spec_cpu_period", "CPU period of the container.", GAUGE, |usage| usage.period.map(float)),
     family("container_spec_cpu_quota", "CPU quota of the container.", GAUGE, |usage| usage.quota.map(float)),
@@ -97,11 +61,6 @@ const FAMILIES: &[Family] = &[
     family("container_spec_memory_limit_bytes", "Memory limit for the container.", GAUGE, |usage| usage.memory_limit.map(float)),
     family("container_threads", "Number of threads running inside the container", GAUGE, |usage| usage.threads.map(float)),
 ];
-
-/// Seconds of so many microseconds.
-fn micros(count: u64) -> f64 {
-    float(count) / 1e6
-}
 
 /// Periods say nothing where there is no quota.
 fn with_quota(usage: &CgroupUsage, count: Option<u64>) -> Option<f64> {

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::pressure::Pressures;
 use crate::kubelet::cgroups;
 
 /// Ticks of a second, in nanoseconds.
@@ -47,7 +46,6 @@ pub struct CgroupUsage {
     pub threads: Option<u64>,
     /// By the device's numbers.
     pub disks: BTreeMap<String, DiskUsage>,
-    pub pressures: Pressures,
 }
 
 /// What was read from and written to a device.
@@ -126,14 +124,12 @@ impl Cgroups {
 
     /// The figures of one.
     pub fn usage(&self, group: &Group) -> CgroupUsage {
-        usage(|file| self.file(group, file))
-    }
-
-    /// What a file of one holds.
-    pub fn file(&self, group: &Group, file: &str) -> Option<String> {
-        let relative = group.path.trim_start_matches('/');
-        let mut hierarchies = self.hierarchies.iter().filter(|hierarchy| self.may_have(hierarchy, file));
-        hierarchies.find_map(|hierarchy| fs::read_to_string(hierarchy.join(relative).join(file)).ok())
+        let of = |file: &str| {
+            let relative = group.path.trim_start_matches('/');
+            let mut hierarchies = self.hierarchies.iter().filter(|hierarchy| self.may_have(hierarchy, file));
+            hierarchies.find_map(|hierarchy| fs::read_to_string(hierarchy.join(relative).join(file)).ok())
+        };
+        usage(of)
     }
 
     /// Whether a hierarchy may have such a file: of version 1 each has those of its controllers.
@@ -206,7 +202,6 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
             },
             |text| disks_v2(&text),
         ),
-        pressures: Pressures::of(&file),
     }
 }
 

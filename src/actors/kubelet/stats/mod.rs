@@ -1,17 +1,15 @@
 //! What the node, its pods and their containers use: `/stats/summary`, `/metrics/resource` and `/metrics/cadvisor`.
 //!
-//! Containers' figures come from the runtime, the node's from procfs; cAdvisor's from cgroups and pods' network namespaces; how long tasks
-//! waited from cgroups in both. Everything is read when somebody asks.
+//! Containers' figures come from the runtime, the node's from procfs; cAdvisor's from cgroups and pods' network namespaces. Everything is
+//! read when somebody asks.
 
 mod cadvisor;
 mod cgroup;
 mod detail;
 mod exposition;
 mod interfaces;
-mod pressure;
 mod sample;
 mod summary;
-mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -22,5 +20,4 @@ pub use self::{
     exposition::resource,
     sample::{ContainerUsage, NodeUsage, Sample},
     summary::{PodVolume, PodVolumes, summary},
-    waiting::pressures,
 };

@@ -7,11 +7,7 @@ use serde_json::{Value, json};
 use troupe_api::meta::time::format_time;
 use troupe_cri::names::PodIdentity;
 
-use super::{
-    pressure::Pressures,
-    sample::{ContainerUsage, NodeUsage, Sample},
-    waiting::{MACHINE, PressuresByName},
-};
+use super::sample::{ContainerUsage, NodeUsage, Sample};
 use crate::kubelet::csi::stats::VolumeUsage;
 
 /// A pod's volume.
@@ -26,29 +22,11 @@ pub struct PodVolume {
 pub type PodVolumes = BTreeMap<String, Vec<PodVolume>>;
 
 /// The summary as upstream's `stats/v1alpha1`.
-pub fn summary(node: &str, sample: &Sample, volumes: &PodVolumes, pressures: &PressuresByName) -> Value {
+pub fn summary(node: &str, sample: &Sample, volumes: &PodVolumes) -> Value {
     let taken = format_time(sample.taken);
-    let of_pod = |(id, containers): (&PodIdentity, &Vec<ContainerUsage>)| {
-        let mut told = pod(id, containers, volumes.get(&id.uid).map(Vec::as_slice).unwrap_or_default(), &taken);
-        told["containers"] = containers.iter().map(|usage| waited(container(usage, &taken), pressures.get(&usage.id), &taken)).collect();
-        waited(told, pressures.get(&id.uid), &taken)
-    };
-    let pods: Vec<Value> = sample.pods.iter().map(of_pod).collect();
-    json!({"node": waited(node_stats(node, &sample.node, &taken), pressures.get(MACHINE), &taken), "pods": pods})
-}
-
-/// The same with what tasks waited for, where that is known.
-fn waited(mut told: Value, pressures: Option<&Pressures>, taken: &str) -> Value {
-    let Some(Pressures { cpu, memory, io }) = pressures else { return told };
-    for (part, pressure) in [("cpu", cpu), ("memory", memory)] {
-        if let (Some(pressure), Some(part)) = (pressure, told[part].as_object_mut()) {
-            part.insert("psi".into(), pressure.shown());
-        }
-    }
-    if let Some(io) = io {
-        told["io"] = json!({"time": taken, "psi": io.shown()});
-    }
-    told
+    let pods: Vec<Value> =
+        sample.pods.iter().map(|(id, containers)| pod(id, containers, volumes.get(&id.uid).map(Vec::as_slice).unwrap_or_default(), &taken)).collect();
+    json!({"node": node_stats(node, &sample.node, &taken), "pods": pods})
 }
 
 fn node_stats(name: &str, node: &NodeUsage, taken: &str) -> Value {
@@ -74,6 +52,7 @@ fn pod(id: &PodIdentity, containers: &[ContainerUsage], volumes: &[PodVolume], t
     let mut pod = json!({
         "podRef": {"name": id.name, "namespace": id.namespace, "uid": id.uid},
         "startTime": time(started),
+        "containers": containers.iter().map(|usage| container(usage, taken)).collect::<Vec<_>>(),
         "cpu": present(json!({"time": taken, "usageNanoCores": sum(|c| c.nano_cores), "usageCoreNanoSeconds": sum(|c| c.cpu_nanoseconds)})),
         "memory": present(json!({"time": taken, "usageBytes": sum(|c| c.memory), "workingSetBytes": sum(|c| c.working_set), "rssBytes": sum(|c| c.rss),
             "pageFaults": sum(|c| c.page_faults), "majorPageFaults": sum(|c| c.major_page_faults)})),

@@ -10,8 +10,6 @@ use super::{
     cgroup::{CgroupUsage, DiskUsage},
     detail::Detail,
     interfaces::{Direction, Traffic},
-    pressure::Pressures,
-    waiting::{MACHINE, PressuresByName},
     *,
 };
 use crate::kubelet::csi::stats::VolumeUsage;
@@ -59,7 +57,6 @@ fn cadvisors_names_and_labels_stand_for_what_cgroups_tell() {
         memory: Some(1000),
         inactive_file: Some(200),
         page_faults: Some(7),
-        pressures: Pressures::of(|file| (file == "cpu.pressure").then(|| "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000".to_owned())),
         disks: BTreeMap::from([("999:0".to_owned(), DiskUsage { read_bytes: 4096, ..DiskUsage::default() })]),
         ..CgroupUsage::default()
     };
@@ -79,8 +76,6 @@ fn cadvisors_names_and_labels_stand_for_what_cgroups_tell() {
     assert_eq!(samples.value("container_cpu_usage_seconds_total", &with(("cpu", "total"))), Some(1.5));
     assert_eq!(samples.value("container_cpu_cfs_throttled_seconds_total", &container), Some(2.0));
     assert_eq!(samples.value("container_memory_working_set_bytes", &container), Some(800.0));
-    assert_eq!(samples.value("container_pressure_cpu_waiting_seconds_total", &container), Some(1.5));
-    assert_eq!(samples.value("container_pressure_io_waiting_seconds_total", &container), None, "it was not told");
     assert_eq!(samples.value("container_memory_failures_total", &with(("failure_type", "pgfault"))), Some(7.0));
     assert_eq!(samples.value("container_fs_reads_bytes_total", &with(("device", "999:0"))), Some(4096.0));
     assert_eq!(samples.value("container_network_receive_bytes_total", &[("interface", "eth0"), ("pod", "web")]), Some(77.0));
@@ -93,7 +88,7 @@ fn cadvisors_names_and_labels_stand_for_what_cgroups_tell() {
 fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
     let usage = VolumeUsage { volume: "data".into(), used_bytes: Some(7), ..VolumeUsage::default() };
     let volumes = PodVolumes::from([("u1".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
-    let summary = summary("n1", &sample(), &volumes, &PressuresByName::new());
+    let summary = summary("n1", &sample(), &volumes);
     assert_eq!(summary["node"]["nodeName"], "n1");
     let pod = &summary["pods"][0];
     let time = &pod["cpu"]["time"];
@@ -104,21 +99,6 @@ fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
     assert_eq!(pod["containers"][0]["memory"]["workingSetBytes"], 4096);
     assert!(pod["containers"][1]["memory"].get("workingSetBytes").is_none());
     assert_eq!(pod["startTime"], "2023-11-14T22:13:20Z");
-    assert!(pod.get("io").is_none() && pod["cpu"].get("psi").is_none());
-}
-
-#[test]
-fn the_summary_tells_what_tasks_waited_for() {
-    let waited = |total: u64| Pressures::of(|_| Some(format!("some avg10=0.50 avg60=0.00 avg300=0.00 total={total}\n")));
-    let pressures = PressuresByName::from([("u1".into(), waited(7)), ("id-a".into(), waited(5)), (MACHINE.into(), waited(9))]);
-    let summary = summary("n1", &sample(), &PodVolumes::new(), &pressures);
-    let (node, pod) = (&summary["node"], &summary["pods"][0]);
-    let total = |of: &serde_json::Value, part: &str| of[part]["psi"]["some"]["total"].as_u64();
-    for part in ["cpu", "memory", "io"] {
-        assert_eq!((total(node, part), total(pod, part), total(&pod["containers"][0], part)), (Some(9), Some(7), Some(5)), "{part}");
-        assert_eq!(total(&pod["containers"][1], part), None);
-    }
-    assert_eq!((&pod["io"]["time"], &pod["io"]["psi"]["some"]["avg10"]), (&pod["cpu"]["time"], &serde_json::json!(0.5)));
 }
 
 #[tokio::test]
