@@ -7,6 +7,7 @@
 pub mod apparmor;
 pub mod fit;
 pub mod listening;
+pub mod preemption;
 mod spec;
 pub mod sysctl;
 #[cfg(test)]

@@ -73,12 +73,16 @@ static CONTAINERS_ENDED: Family<Counter> =
 static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
+static PREEMPTIONS: Family<Counter> =
+    Family::new("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", &["preemption_signal"]);
+
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 24] = [
+pub static COLLECTORS: [&dyn Collect; 25] = [
     &super::credentials::provider::metrics::CONFIGURED,
     &super::credentials::provider::metrics::DURATIONS,
     &super::credentials::provider::metrics::ERRORS,
     &super::csi::client::OPERATIONS,
+    &PREEMPTIONS,
     &REJECTIONS,
     &LAST_SEEN,
     &RELISTS,
@@ -160,6 +164,11 @@ pub fn resizes_deferred(pods: usize) {
 /// A pod may not run here.
 pub fn rejected(reason: &str) {
     REJECTIONS.with(&[reason]).increment();
+}
+
+/// A pod has to end for a critical one that needs this resource.
+pub fn preempted(resource: &str) {
+    PREEMPTIONS.with(&[resource]).increment();
 }
 
 /// The runtime was listed.

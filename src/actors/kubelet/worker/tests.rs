@@ -23,7 +23,7 @@ use super::{
 };
 use crate::kubelet::{
     resize::{Actuated, Amounts},
-    status::{Evicted, PodFailure},
+    status::{Evicted, PREEMPTING, PodFailure, TERMINATED},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -391,7 +391,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
     };
     next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
     machine.done(&Action::Prepare, Ok(()), at(1));
-    let evicted = Some(Evicted { disruption: true, grace: 0 });
+    let evicted = Some(Evicted { disruption: true, grace: 0, stays: false });
     machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
     assert!(!machine.is_open());
     let effects = next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
@@ -444,7 +444,7 @@ fn a_pod_that_is_evicted_with_time_to_end_has_failed_when_it_has_ended() {
     };
     next(&mut machine, 1, RunState::Running);
     machine.done(&Action::Prepare, Ok(()), at(1));
-    let evicted = Some(Evicted { disruption: true, grace: 7 });
+    let evicted = Some(Evicted { disruption: true, grace: 7, stays: false });
     machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
     let effects = next(&mut machine, 2, RunState::Running);
     let stops = |effect: &Effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 7, .. }));
@@ -452,6 +452,38 @@ fn a_pod_that_is_evicted_with_time_to_end_has_failed_when_it_has_ended() {
     assert!(phase(&effects).is_none_or(|(phase, reason)| (phase.as_str(), reason.as_str()) == ("Running", "")), "{effects:?}");
     let effects = next(&mut machine, 5, RunState::Exited);
     assert_eq!(phase(&effects), Some(("Failed".to_owned(), "Evicted".to_owned())), "{effects:?}");
+}
+
+#[test]
+fn a_pod_that_was_in_the_way_of_others_ends_as_its_containers_do() {
+    let end = |reason: &str, exit_code: i32| {
+        let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+        machine.spec(Arc::new(pod(json!({"containers": [{"name": "a"}]}))));
+        let next = |machine: &mut PodMachine, second, state| {
+            machine.look_again();
+            let mut effects = machine.advance(at(second));
+            let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+            let container = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state, exit_code, ..ContainerView::default() };
+            machine.observed(Some(Observed { sandboxes, containers: vec![container] }), BTreeMap::new(), at(second));
+            effects.extend(machine.advance(at(second)));
+            effects
+        };
+        next(&mut machine, 1, RunState::Running);
+        machine.done(&Action::Prepare, Ok(()), at(1));
+        let evicted = Some(Evicted { disruption: true, grace: 7, stays: true });
+        machine.fail_pod(PodFailure { reason: reason.into(), message: "Why".into(), rejected: false, evicted });
+        next(&mut machine, 2, RunState::Running);
+        let effects = next(&mut machine, 5, RunState::Exited);
+        let told = effects.iter().rev().find_map(|effect| if let Effect::Publish(status) = effect { Some(status.clone()) } else { None });
+        let status = told.expect("its end is told");
+        let disruption = status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget");
+        let message = disruption.and_then(|condition| condition.message.clone()).unwrap_or_default();
+        (status.phase.unwrap_or_default(), status.reason.unwrap_or_default(), message)
+    };
+    let of = |phase: &str, reason: &str, message: &str| (phase.to_owned(), reason.to_owned(), message.to_owned());
+    assert_eq!(end(TERMINATED, 0), of("Succeeded", "", "Why"));
+    assert_eq!(end(TERMINATED, 143), of("Failed", "Terminated", "Why"));
+    assert_eq!(end(PREEMPTING, 137), of("Failed", "Preempting", "Pod was preempted by Kubelet to accommodate a critical pod."));
 }
 
 #[test]
@@ -468,7 +500,7 @@ fn a_pod_that_was_granted_time_is_killed_when_none_is_left() {
         effects
     };
     let evicted = |grace| {
-        let evicted = Some(Evicted { disruption: true, grace });
+        let evicted = Some(Evicted { disruption: true, grace, stays: false });
         PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted }
     };
     next(&mut machine, 1);
