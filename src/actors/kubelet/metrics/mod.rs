@@ -111,7 +111,7 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
         Action::Prepare | Action::CreateSandbox { .. } => "create",
         Action::StartContainer { .. } | Action::RemoveContainer { .. } => "sync",
         Action::Resize => "sync",
-        Action::StopContainer { .. } | Action::StopSandbox { .. } => "terminating",
+        Action::RunPreStop { .. } | Action::StopContainer { .. } | Action::StopSandbox { .. } => "terminating",
         Action::RemoveSandbox { .. } | Action::CleanUp { .. } => "terminated",
     };
     WORK.with(&[operation]).observe_time(took);

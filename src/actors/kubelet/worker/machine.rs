@@ -192,6 +192,7 @@ impl PodMachine {
         self.messages.retain(|id, _| exists(id));
         self.memory.lost.retain(|id, _| exists(id));
         self.memory.replacing.retain(exists);
+        self.memory.hooks.retain(|id, _| exists(id));
         if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
             let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
             let begun: Vec<_> = observed.running().filter(|seen| !self.memory.is_hooking(spec, seen)).collect();
@@ -214,6 +215,7 @@ impl PodMachine {
                 self.memory.starting = None;
                 self.cancelled = false;
             }
+            Action::RunPreStop { id, .. } => drop(self.memory.hooks.insert(id.clone(), true)),
             Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
             Action::StopSandbox { id } | Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
             Action::CleanUp { .. } => drop(self.memory.removing.remove("")),
@@ -422,7 +424,17 @@ impl PodMachine {
                     if *reason == StopReason::Resized {
                         self.memory.replacing.insert(id.clone());
                     }
-                    self.memory.stopping.insert(id.clone(), *grace);
+                    let mut given = *grace;
+                    if matches!(reason, StopReason::PodStops | StopReason::Turn) {
+                        self.memory.stop_began.get_or_insert(now);
+                        // A sidecar has what is left of the pod's grace, which alone tells whether there is less now.
+                        given = self.stopping.map_or(given, |stopping| stopping.grace.max(given));
+                    }
+                    self.memory.stopping.insert(id.clone(), given);
+                }
+                Action::RunPreStop { id, .. } => {
+                    self.memory.stop_began.get_or_insert(now);
+                    self.memory.hooks.insert(id.clone(), false);
                 }
                 Action::StopSandbox { id } => drop(self.memory.removing.insert(id.clone())),
                 Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => {

@@ -83,6 +83,7 @@ impl World {
                 let view = ContainerView { id, name: name.clone(), sandbox, attempt, state: RunState::Running, created_at, ..Default::default() };
                 self.observed.containers.push(view);
             }
+            Action::RunPreStop { id, .. } => drop(self.memory.hooks.insert(id.clone(), true)),
             Action::StopContainer { id, reason, .. } => {
                 if *reason == StopReason::Resized {
                     self.memory.replacing.insert(id.clone());
@@ -214,6 +215,59 @@ fn a_deleted_pod_leaves_nothing_and_sidecars_stop_last() {
     });
     assert_eq!(names.collect::<Vec<_>>(), ["a", "side"]);
     assert!(world.observed.is_empty() && world.memory.cleaned && world.plan(1_000_000).gone);
+}
+
+/// Sidecars with preStop hooks beside a main container, all running.
+fn with_hooks() -> World {
+    let hook = json!({"preStop": {"sleep": {"seconds": 1}}});
+    let sidecar = |name: &str| json!({"name": name, "restartPolicy": "Always", "lifecycle": hook});
+    let mut world = World::new(pod(json!({"initContainers": [sidecar("one"), sidecar("two")], "containers": [{"name": "a"}]})));
+    world.settle();
+    world.stopping = Some(Stopping { grace: 30, remove: true });
+    world
+}
+
+fn turn(name: &str, grace: u64) -> Action {
+    Action::StopContainer { id: format!("{name}-0"), name: name.into(), grace, reason: StopReason::Turn, message: String::new() }
+}
+
+#[test]
+fn hooks_of_sidecars_run_at_once_and_signals_follow_in_turn_within_one_grace_period() {
+    let mut world = with_hooks();
+    let begun = world.plan(100);
+    let hooks =
+        begun.actions.iter().filter_map(|action| if let Action::RunPreStop { name, grace, .. } = action { Some((&**name, *grace)) } else { None });
+    assert_eq!(hooks.collect::<Vec<_>>(), [("two", 30), ("one", 30)]);
+    assert!(matches!(&begun.actions[0], Action::StopContainer { name, grace: 30, .. } if name == "a"), "{begun:?}");
+    assert_eq!((begun.actions.len(), begun.wake_at), (3, Some(at(130))));
+    world.memory.stop_began = Some(at(100));
+    world.memory.stopping.insert("a-0".into(), 30);
+    world.memory.hooks = [("one-0".to_owned(), true), ("two-0".to_owned(), false)].into();
+    assert_eq!(world.plan(101).actions, [], "the main container still runs");
+    world.exit("a-0", 0);
+    assert_eq!(world.plan(105).actions, [], "so does the hook of the one that stops first");
+    world.memory.hooks.insert("two-0".into(), true);
+    assert_eq!(world.plan(110).actions, [turn("two", 20)]);
+    world.memory.stopping.insert("two-0".into(), 30);
+    assert_eq!(world.plan(111).actions, [], "it is under way");
+    world.exit("two-0", 0);
+    assert_eq!(world.plan(129).actions, [turn("one", 2)], "nobody has less than two seconds");
+}
+
+#[test]
+fn sidecars_wait_no_longer_than_the_grace_period() {
+    let mut world = with_hooks();
+    world.memory.stop_began = Some(at(100));
+    world.memory.stopping.insert("a-0".into(), 30);
+    world.memory.hooks = [("one-0".to_owned(), false), ("two-0".to_owned(), false)].into();
+    assert_eq!(world.plan(129).actions, []);
+    assert_eq!(world.plan(130).actions, [turn("two", 2), turn("one", 2)]);
+    world.stopping = Some(Stopping { grace: 0, remove: true });
+    let killed = world.plan(101).actions;
+    assert!(
+        matches!(&killed[..], [Action::StopContainer { grace: 0, .. }, two, one] if *two == turn("two", 0) && *one == turn("one", 0)),
+        "{killed:?}"
+    );
 }
 
 #[test]

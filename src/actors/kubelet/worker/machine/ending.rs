@@ -62,6 +62,10 @@ impl PodMachine {
         } else {
             return;
         };
+        if self.stopping.is_some_and(|old| wanted.grace < old.grace) {
+            // The shorter time begins now.
+            self.memory.stop_began = None;
+        }
         self.stopping = Some(match self.stopping {
             Some(old) => Stopping { grace: old.grace.min(wanted.grace), remove: old.remove || wanted.remove },
             None => wanted,
