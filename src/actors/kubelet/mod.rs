@@ -56,7 +56,7 @@ mod tests;
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -266,6 +266,7 @@ fn context(
         // In whole KiB, as the node tells its capacity.
         storage_bytes: i64::try_from(Usage::measure(&options.root_dir).disk_size / 1024 * 1024).unwrap_or(i64::MAX),
         daemons_oom_score_adj: node::facts::own_oom_score_adj(),
+        memory: node::facts::memory_rules(Path::new("/sys/fs/cgroup"), options.limited_swap, options.kills_group, machine.swap_bytes),
     };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
     let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();

@@ -106,7 +106,8 @@ pub static FIELDS: &[Row] = &[
     pointer("cgroupsPerQOS", Bool, "true", Honoured),
     row("cgroupDriver", Text, r#""cgroupfs""#, Fixed),
     row("cpuManagerPolicy", Text, r#""none""#, Honoured),
-    pointer("singleProcessOOMKill", Bool, "", Fixed),
+    // Upstream's default follows the version of cgroups: of the first each process is killed alone.
+    pointer("singleProcessOOMKill", Bool, "", Honoured),
     row("cpuManagerPolicyOptions", Map, "", Honoured),
     row("cpuManagerReconcilePeriod", Duration, r#""10s""#, Honoured),
     row("memoryManagerPolicy", Text, r#""None""#, Honoured),
@@ -148,7 +149,7 @@ pub static FIELDS: &[Row] = &[
     row("featureGates", Any, "", Idle),
     // Machines with swap are taken, unless it is said that they must have none.
     pointer("failSwapOn", Bool, "false", Honoured),
-    row("memorySwap.swapBehavior", Text, "", Fixed),
+    row("memorySwap.swapBehavior", Text, "", Honoured),
     row("containerLogMaxSize", Text, r#""10Mi""#, Honoured),
     pointer("containerLogMaxFiles", Int32, "5", Honoured),
     pointer("containerLogMaxWorkers", Int32, "1", Idle),

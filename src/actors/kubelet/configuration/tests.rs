@@ -152,6 +152,15 @@ fn nothing_that_is_said_is_ignored_without_a_word() {
 }
 
 #[test]
+fn what_is_said_of_memory_is_taken() {
+    let said = said("memorySwap: {swapBehavior: LimitedSwap}\nsingleProcessOOMKill: true\n");
+    assert_eq!(said.check(Machine { cgroup_v1: true, swap: true }), Ok(()));
+    assert_eq!((said.text("memorySwap.swapBehavior"), said.flag("singleProcessOOMKill")), ("LimitedSwap", true));
+    let query = refused("enableSystemLogQuery: true\n");
+    assert!(query.starts_with("enableSystemLogQuery: true is not supported"), "the gate is always on: {query}");
+}
+
+#[test]
 fn pods_of_a_server_are_asked_for_with_headers_that_nobody_sees() {
     let configuration = said("staticPodURL: https://example.org/pods\nstaticPodURLHeader: {X-Key: [secret, more]}\nhttpCheckFrequency: 5s\n");
     assert_eq!(configuration.check(Machine::default()), Ok(()));

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use nix::sys::statvfs::statvfs;
+use troupe_cri::memory_rules::{MemoryRules, Swap};
 
 use super::reserved::{Reserved, left};
 
@@ -18,6 +19,17 @@ pub struct MachineFacts {
     pub os_image: String,
     pub architecture: String,
     pub swap_bytes: Option<i64>,
+}
+
+/// How the kernel is to treat containers' memory, with the cgroups below `root`. Where it does not count swap nothing is said of that.
+pub fn memory_rules(root: &Path, limited_swap: bool, kills_group: bool, swap_bytes: Option<i64>) -> MemoryRules {
+    let is_unified = root.join("cgroup.controllers").exists();
+    // The root's cgroup has no limits: of the second version it is one's own that tells.
+    let own = read("/proc/self/cgroup").lines().find_map(|line| Some(line.strip_prefix("0::")?.trim_start_matches('/').to_owned()));
+    let counted =
+        if is_unified { root.join(own.unwrap_or_default()).join("memory.swap.max") } else { root.join("memory/memory.memsw.limit_in_bytes") };
+    let swap = if limited_swap { Swap::Limited(swap_bytes.unwrap_or(0)) } else { Swap::Nobody };
+    MemoryRules { is_unified, kills_group, swap: counted.exists().then_some(swap) }
 }
 
 /// What pods leave of the memory; upstream's mark for eviction.
@@ -168,6 +180,19 @@ mod tests {
     fn sizes_of_huge_pages_are_named_as_cgroups_name_them() {
         let named = ["hugepages-64kB", "hugepages-2048kB", "hugepages-1048576kB", "other"].map(hugepage_size);
         assert_eq!(named, [Some("64KB".into()), Some("2MB".into()), Some("1GB".into()), None]);
+    }
+
+    #[test]
+    fn swap_is_ruled_where_the_kernel_counts_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        assert_eq!(memory_rules(place.path(), true, true, None), MemoryRules { is_unified: false, kills_group: true, swap: None });
+        fs::create_dir(place.path().join("memory")).expect("makes it");
+        fs::write(place.path().join("memory/memory.memsw.limit_in_bytes"), "0").expect("writes");
+        assert_eq!(memory_rules(place.path(), true, true, Some(7)).swap, Some(Swap::Limited(7)));
+        assert_eq!(memory_rules(place.path(), false, true, Some(7)).swap, Some(Swap::Nobody));
+        fs::write(place.path().join("cgroup.controllers"), "memory").expect("writes");
+        let unified = memory_rules(place.path(), true, false, Some(7));
+        assert_eq!((unified.is_unified, unified.kills_group, unified.swap), (true, false, None), "its files have other names");
     }
 
     #[test]
