@@ -30,6 +30,7 @@ pub mod local_volumes;
 pub mod manifests;
 pub mod metrics;
 pub mod node;
+pub mod node_shutdown;
 pub mod options;
 pub(crate) mod patch;
 pub mod plugins;
@@ -98,6 +99,7 @@ use self::{
         own::OwnNode,
         reserved::{Reserved, left},
     },
+    node_shutdown::NodeShutdown,
     plugins::{Handler, Handlers, PluginWatcher},
     pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
@@ -195,6 +197,7 @@ impl Kubelet {
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
         let (all, source) = (all_pods(cache.clone(), manifests.clone(), room.node.clone()), pod_source(cache.clone(), manifests.clone()));
         let pods = spawn_units(system, &options, &context, &all, &source, &manifests, room);
+        let mut reporter = None;
         tell_pod_resources(system, &context, &all, options.root_dir.join(pod_resources::DIRECTORY));
         if let Some(client) = &options.client {
             let (context, client) = (context.clone(), client.clone());
@@ -204,8 +207,10 @@ impl Kubelet {
             let read = options.caches.clone().unwrap_or_else(|| Caches::new(system.clone(), client.clone()));
             LocalVolumes::start(&read, &client, &context.node_name, context.volumes.clone());
             watch_plugins(system, &context, &all, options.root_dir.join("plugins_registry"));
-            system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
+            reporter =
+                Some(system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone())));
         }
+        NodeShutdown::start(system, &options.shutdown, &context, (&all, &pods), reporter);
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
         let subscription = cache.as_ref().map(|cache| wake_on_change(cache, manifests, pods, system, &mut tasks));
         Ok(Kubelet { handle: KubeletHandle::new(context, all), pods: cache, _caches: caches, _subscription: subscription, _tasks: tasks })
@@ -314,6 +319,7 @@ fn context(
         disk_pressure: AtomicBool::new(false),
         memory_pressure: AtomicBool::new(false),
         pid_pressure: AtomicBool::new(false),
+        shutting_down: AtomicBool::new(false),
         written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,

@@ -20,6 +20,7 @@ use super::{
     image_collection::plan::ImagePolicy,
     manifests::PodUrl,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
+    node_shutdown::ShutdownSettings,
     pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
@@ -104,6 +105,8 @@ pub struct KubeletOptions {
     pub limited_swap: bool,
     /// Whether all processes of a container are killed when one is for want of memory; with cgroups of the second version only. [default: yes]
     pub kills_group: bool,
+    /// How long pods have when the machine shuts down. [default: they end with it]
+    pub shutdown: ShutdownSettings,
     /// Below these pods are evicted. [default: upstream's]
     pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
@@ -154,6 +157,7 @@ impl KubeletOptions {
             cpu_time: CpuTime::default(),
             limited_swap: false,
             kills_group: true,
+            shutdown: ShutdownSettings::default(),
             eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
             eviction_grace_periods: GracePeriods::default(),

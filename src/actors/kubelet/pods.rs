@@ -3,6 +3,7 @@
 
 mod preempting;
 mod resizes;
+mod terminating;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,7 @@ use troupe_api::meta::Cause;
 use troupe_cri::names::PodIdentity;
 
 use self::preempting::{MakingRoom, Victims};
+pub use self::terminating::Terminate;
 use super::{
     admission::{
         Rejection,

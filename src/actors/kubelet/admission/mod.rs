@@ -57,6 +57,14 @@ impl From<Refusal> for Rejection {
     }
 }
 
+/// Lets pods in, unless the machine shuts down.
+///
+/// # Errors
+/// As upstream's `NodeShutdown`.
+pub fn shutdown(shutting_down: bool) -> Result<(), Rejection> {
+    if shutting_down { Err(Rejection::new("NodeShutdown", "Pod was rejected as the node is shutting down.")) } else { Ok(()) }
+}
+
 /// Lets a pod in, or says why not.
 ///
 /// # Errors

@@ -36,7 +36,7 @@ use crate::{
         metrics::{self, StartWatch},
         probes,
         resize::{Actuated, PodAllocation, Record, View},
-        status::{PodFailure, writer::is_overwritten},
+        status::{PodFailure, TERMINATED, writer::is_overwritten},
         volumes::Made,
     },
     runtime::{
@@ -169,7 +169,8 @@ impl PodWorker {
         let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
         let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
         let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
-        let allowed = admission::pressure(pod, pressure)
+        let allowed = admission::shutdown(holds(&self.context.shutting_down))
+            .and_then(|()| admission::pressure(pod, pressure))
             .and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()))
             .and_then(|()| self.context.container_manager.admit(pod, &*self.context.device_plugins).map_err(Rejection::from));
         if let Err(Rejection { reason, message }) = allowed {
@@ -382,7 +383,9 @@ impl On<FailPod> for PodWorker {
     fn on(&mut self, fail_pod: FailPod, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         let FailPod(failure) = fail_pod;
         if self.machine.is_open() {
-            self.note(Note::warning(&failure.reason, failure.message.clone()));
+            if failure.reason != TERMINATED {
+                self.note(Note::warning(&failure.reason, failure.message.clone()));
+            }
         } else if !self.machine.is_hurried_by(&failure) {
             return Reply::Now(());
         }
