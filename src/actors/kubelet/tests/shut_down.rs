@@ -65,8 +65,8 @@ fn phase(pod: &Pod) -> &str {
 async fn node_is(stage: &Stage, ready: bool) -> NodeCondition {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let node = stage.api.client.all::<Node>().get("n1").await.expect("the API answers");
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let node = stage.api.client.all::<Node>().get_opt("n1").await.expect("the API answers");
+        let conditions = node.as_ref().and_then(|node| node.status.as_ref()?.conditions.clone()).unwrap_or_default();
         let found = conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
         if let Some(found) = found.filter(|found| (found.status == "True") == ready) {
             return found;
