@@ -1,6 +1,7 @@
 //! The pods of this node: one worker each, for every pod the API binds here, every manifest, and everything the
 //! runtime or the disk still has of pods that are gone.
 
+mod devices;
 mod preempting;
 mod resizes;
 mod terminating;
@@ -344,6 +345,7 @@ fn is_uid(name: &str) -> bool {
 impl Unit for Pods {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.search(cx);
+        self.watch_devices(cx);
     }
 
     fn observe(&self) -> Value {

@@ -4,10 +4,12 @@ mod conditions;
 mod containers;
 mod phase;
 mod sizes;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 pub mod writer;
 
+pub use self::surroundings::Surroundings;
 pub use conditions::is_own;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +115,7 @@ pub struct StatusInputs<'a> {
     pub actuated: Option<&'a Actuated>,
     /// Containers by id that were stopped to start again with another size.
     pub replacing: &'a BTreeSet<String>,
+    pub surroundings: &'a Surroundings,
     pub now: Timestamp,
 }
 

@@ -29,7 +29,7 @@ use crate::kubelet::{
     events::{ContainerField, Note},
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
     resize::PodAllocation,
-    status::{PodFailure, StatusInputs, is_own, pod_status},
+    status::{PodFailure, StatusInputs, Surroundings, is_own, pod_status},
 };
 
 /// What the shell is asked to do.
@@ -78,6 +78,7 @@ pub struct PodMachine {
     crashing: BTreeMap<String, String>,
     allocation: Option<Arc<PodAllocation>>,
     told: Told,
+    surroundings: Surroundings,
     node_ips: Vec<String>,
     runtime_name: String,
 }
@@ -107,6 +108,7 @@ impl PodMachine {
             crashing: BTreeMap::new(),
             allocation: None,
             told: Told::default(),
+            surroundings: Surroundings::default(),
             node_ips,
             runtime_name: runtime_name.to_owned(),
         }
@@ -115,6 +117,11 @@ impl PodMachine {
     /// How long containers that end again and again wait.
     pub fn back_off(&mut self, policy: BackoffPolicy) {
         self.memory.backoff_policy = policy;
+    }
+
+    /// What the node knows of its containers by now.
+    pub fn surround(&mut self, surroundings: Surroundings) {
+        self.surroundings = surroundings;
     }
 
     /// The pod as last seen; `None` for one only the runtime knows.
@@ -374,6 +381,7 @@ impl PodMachine {
             resize: &resize,
             actuated: self.memory.actuated.as_ref(),
             replacing: &self.memory.replacing,
+            surroundings: &self.surroundings,
             now,
         });
         if self.ends_too_early(own.as_ref().or(pod.status.as_ref()), &status) {

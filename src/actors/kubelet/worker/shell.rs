@@ -36,7 +36,7 @@ use crate::{
         metrics::{self, StartWatch},
         probes,
         resize::{Actuated, PodAllocation, Record, View},
-        status::{PodFailure, TERMINATED, writer::is_overwritten},
+        status::{PodFailure, Surroundings, TERMINATED, writer::is_overwritten},
         volumes::Made,
     },
     runtime::{
@@ -227,7 +227,17 @@ impl PodWorker {
         }
     }
 
+    fn surroundings(&self) -> Surroundings {
+        let spec = self.machine.pod().and_then(|pod| pod.spec.as_ref());
+        let is_usual = spec.is_none_or(|spec| spec.runtime_class_name.is_none());
+        Surroundings {
+            recursive_read_only: is_usual && self.context.features.load().recursive_read_only(""),
+            devices: self.context.device_plugins.health(&self.machine.id.uid),
+        }
+    }
+
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.machine.surround(self.surroundings());
         for effect in self.machine.advance(self.context.clock.now()) {
             self.carry_out(effect, cx);
         }
