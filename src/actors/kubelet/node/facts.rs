@@ -39,6 +39,8 @@ const KEPT_MEMORY: i64 = 100 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub memory_available: u64,
+    pub swap_size: u64,
+    pub swap_free: u64,
     pub disk_size: u64,
     pub disk_available: u64,
     pub inodes: u64,
@@ -160,8 +162,12 @@ impl Usage {
         let disk = statvfs(root).ok();
         let size = |blocks: u64, unit: u64| blocks * unit;
         let (pids_limit, pids) = process_ids_in_use();
+        let memory = read("/proc/meminfo");
+        let of_memory = |field: &str| meminfo(&memory, field).unwrap_or(0);
         Usage {
-            memory_available: meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(0),
+            memory_available: of_memory("MemAvailable"),
+            swap_size: of_memory("SwapTotal"),
+            swap_free: of_memory("SwapFree"),
             disk_size: disk.as_ref().map_or(0, |disk| size(disk.blocks(), disk.fragment_size())),
             disk_available: disk.as_ref().map_or(0, |disk| size(disk.blocks_available(), disk.fragment_size())),
             inodes: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files),
