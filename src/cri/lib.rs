@@ -9,6 +9,7 @@ pub mod expand;
 pub mod fake;
 pub mod features;
 pub mod grpc;
+pub mod memory_rules;
 pub mod mounts;
 pub mod names;
 pub mod quantity;

@@ -8,6 +8,7 @@ use k8s_openapi::{
 };
 
 use crate::{
+    memory_rules::MemoryRules,
     proto,
     quantity::{milli_value, value},
 };
@@ -33,6 +34,8 @@ pub struct MachineSize {
     pub storage_bytes: i64,
     /// The daemons' own `oom_score_adj`.
     pub daemons_oom_score_adj: i64,
+    /// How the kernel treats containers' memory.
+    pub memory: MemoryRules,
 }
 
 impl MachineSize {
@@ -192,6 +195,7 @@ pub fn container_resources(
         ..Default::default()
     };
     cpu_time.bind(&mut resources, cpu_limit);
+    machine.memory.bind((pod, qos_class(pod)), container, machine.memory_bytes, &mut resources);
     resources
 }
 

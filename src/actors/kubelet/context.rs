@@ -94,6 +94,8 @@ pub struct NodeContext {
     pub memory_pressure: AtomicBool,
     /// The same of its process ids.
     pub pid_pressure: AtomicBool,
+    /// The machine shuts down: no pod is let in any more.
+    pub shutting_down: AtomicBool,
     /// What is written into memory for pods.
     pub written: NodeRoom,
     /// Whether pods' cgroups are limited here.

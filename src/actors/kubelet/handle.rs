@@ -1,6 +1,12 @@
 //! What the kubelet's server asks: which container, which sandbox, which log.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use thiserror::Error;
@@ -13,7 +19,7 @@ use troupe_cri::{
 use super::{
     context::NodeContext,
     pods::AllPods,
-    stats::{PodVolume, PodVolumes},
+    stats::{PodLogs, PodVolume, PodVolumes},
     volumes,
     worker::{
         ephemeral::find_any,
@@ -84,6 +90,13 @@ impl KubeletHandle {
             all.insert(uid, known.collect());
         }
         all
+    }
+
+    /// What the logs of their containers take.
+    pub async fn logs(&self) -> PodLogs {
+        let root = self.context.log_root.clone();
+        let ids: Vec<PodIdentity> = self.pods().iter().map(|pod| PodIdentity::of(pod)).collect();
+        blocking(move || ids.into_iter().map(|id| (id.uid.clone(), logs_below(&id.log_directory(&root)))).collect()).await
     }
 
     /// A pod by name, and by uid where one is given.
@@ -174,6 +187,18 @@ impl KubeletHandle {
         let status = self.context.runtime.container_status(container_id).await;
         status.is_ok_and(|status| status.state() == troupe_cri::proto::ContainerState::ContainerRunning)
     }
+}
+
+/// Bytes and inodes of logs in a pod's directory, by container.
+fn logs_below(directory: &Path) -> BTreeMap<String, (u64, u64)> {
+    let mut all = BTreeMap::new();
+    for container in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(name) = container.file_name().into_string() else { continue };
+        let files = fs::read_dir(container.path()).into_iter().flatten().flatten();
+        let sizes = files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512));
+        all.insert(name, sizes.fold((0, 0), |(bytes, inodes), size| (bytes + size, inodes + 1)));
+    }
+    all
 }
 
 fn chosen(pod: Option<&Pod>, container: &str, pod_name: &str) -> Result<String, LookupError> {

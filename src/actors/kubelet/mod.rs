@@ -30,6 +30,7 @@ pub mod local_volumes;
 pub mod manifests;
 pub mod metrics;
 pub mod node;
+pub mod node_shutdown;
 pub mod options;
 pub(crate) mod patch;
 pub mod plugins;
@@ -57,7 +58,7 @@ mod tests;
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -99,6 +100,7 @@ use self::{
         own::OwnNode,
         reserved::{Reserved, left},
     },
+    node_shutdown::NodeShutdown,
     plugins::{Handler, Handlers, PluginWatcher},
     pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
@@ -196,6 +198,7 @@ impl Kubelet {
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
         let (all, source) = (all_pods(cache.clone(), manifests.clone(), room.node.clone()), pod_source(cache.clone(), manifests.clone()));
         let pods = spawn_units(system, &options, &context, &all, &source, &manifests, room);
+        let mut reporter = None;
         tell_pod_resources(system, &context, &all, options.root_dir.join(pod_resources::DIRECTORY));
         if let Some(client) = &options.client {
             let (context, client) = (context.clone(), client.clone());
@@ -205,8 +208,10 @@ impl Kubelet {
             let read = options.caches.clone().unwrap_or_else(|| Caches::new(system.clone(), client.clone()));
             LocalVolumes::start(&read, &client, &context.node_name, context.volumes.clone());
             watch_plugins(system, &context, &all, options.root_dir.join("plugins_registry"));
-            system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
+            reporter =
+                Some(system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone())));
         }
+        NodeShutdown::start(system, &options.shutdown, &context, (&all, &pods), reporter);
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
         let subscription = cache.as_ref().map(|cache| wake_on_change(cache, manifests, pods, system, &mut tasks));
         Ok(Kubelet { handle: KubeletHandle::new(context, all), pods: cache, _caches: caches, _subscription: subscription, _tasks: tasks })
@@ -267,6 +272,7 @@ fn context(
         // In whole KiB, as the node tells its capacity.
         storage_bytes: i64::try_from(Usage::measure(&options.root_dir).disk_size / 1024 * 1024).unwrap_or(i64::MAX),
         daemons_oom_score_adj: node::facts::own_oom_score_adj(),
+        memory: node::facts::memory_rules(Path::new("/sys/fs/cgroup"), options.limited_swap, options.kills_group, machine.swap_bytes),
     };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
     let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();
@@ -314,6 +320,7 @@ fn context(
         disk_pressure: AtomicBool::new(false),
         memory_pressure: AtomicBool::new(false),
         pid_pressure: AtomicBool::new(false),
+        shutting_down: AtomicBool::new(false),
         written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,

@@ -20,6 +20,7 @@ use super::{
     image_collection::plan::ImagePolicy,
     manifests::PodUrl,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
+    node_shutdown::ShutdownSettings,
     pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
@@ -100,6 +101,12 @@ pub struct KubeletOptions {
     pub seccomp_default: bool,
     /// How limits of CPU time bind. [default: in periods of 100 ms]
     pub cpu_time: CpuTime,
+    /// Whether burstable pods may swap, by their part of the machine's memory. [default: nobody does]
+    pub limited_swap: bool,
+    /// Whether all processes of a container are killed when one is for want of memory; with cgroups of the second version only. [default: yes]
+    pub kills_group: bool,
+    /// How long pods have when the machine shuts down. [default: they end with it]
+    pub shutdown: ShutdownSettings,
     /// Below these pods are evicted. [default: upstream's]
     pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
@@ -148,6 +155,9 @@ impl KubeletOptions {
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
             cpu_time: CpuTime::default(),
+            limited_swap: false,
+            kills_group: true,
+            shutdown: ShutdownSettings::default(),
             eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
             eviction_grace_periods: GracePeriods::default(),

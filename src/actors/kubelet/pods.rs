@@ -1,7 +1,10 @@
 //! The pods of this node: one worker each, for every pod the API binds here, every manifest, and everything the
 //! runtime or the disk still has of pods that are gone.
 
+mod devices;
+mod preempting;
 mod resizes;
+mod terminating;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +19,14 @@ use serde_json::{Value, json};
 use troupe_api::meta::Cause;
 use troupe_cri::names::PodIdentity;
 
+use self::preempting::{MakingRoom, Victims};
+pub use self::terminating::Terminate;
 use super::{
     admission::{
         Rejection,
         fit::{self, Guest, Place},
         listening::{listening, tunnel},
+        preemption,
     },
     cgroups,
     cluster::is_static,
@@ -98,6 +104,8 @@ pub struct Pods {
     room: Room,
     /// Pods whose refusal is under way, by uid.
     judged: BTreeSet<String>,
+    /// Pods that are let in and wait for others to leave, by uid.
+    making_room: BTreeMap<String, MakingRoom>,
     /// Every pod that was let in has a worker.
     searched: bool,
     /// Pods that ask for another size than they have, by uid.
@@ -118,6 +126,7 @@ impl Pods {
             workers: BTreeMap::new(),
             room,
             judged: BTreeSet::new(),
+            making_room: BTreeMap::new(),
             searched: false,
             resizing: BTreeSet::new(),
             allocating: false,
@@ -146,7 +155,7 @@ impl Pods {
     /// Whether no worker looks after a pod: there is no place for it here, or that is not known yet.
     fn refuses(&mut self, pod: &Arc<Pod>, cx: &mut UnitContext<'_, Self>) -> bool {
         let id = PodIdentity::of(pod);
-        if fit::was_refused(pod) || self.judged.contains(&id.uid) {
+        if fit::was_refused(pod) || self.judged.contains(&id.uid) || self.making_room.contains_key(&id.uid) {
             return true;
         }
         if !fit::needs_place(pod) {
@@ -156,14 +165,16 @@ impl Pods {
             // The search, which waits for the node too, finds it.
             return true;
         }
-        if self.fits(pod, self.room.node.get()).is_ok() {
-            return false;
+        match self.fits(pod, self.room.node.get()) {
+            Ok(victims) if victims.pods.is_empty() => return false,
+            Ok(victims) => self.preempt(id, victims, cx),
+            Err(_) => self.judge(id, cx),
         }
-        self.judge(id, cx);
         true
     }
 
-    fn fits(&self, pod: &Arc<Pod>, node: Arc<Node>) -> Result<(), Rejection> {
+    /// Whether there is a place for a pod, and who has to leave it.
+    fn fits(&self, pod: &Arc<Pod>, node: Arc<Node>) -> Result<Victims, Rejection> {
         let most_pods = i64::try_from(self.room.most).unwrap_or(i64::MAX);
         let mut listeners = self.room.listeners.clone();
         if fit::maps_ports(pod) {
@@ -171,12 +182,17 @@ impl Pods {
             listeners.push(tunnel());
         }
         let place = Place { node, most_pods, listeners };
-        fit::fits(&guest(&self.context.allocations.applied_to(pod)), &self.others(pod), &place)
+        let (guest, others) = (guest(&self.context.allocations.applied_to(pod)), self.others(pod));
+        fit::fits(&guest, &others, &place)?;
+        let (victims, resource) = preemption::victims(&guest, &others, &place);
+        let pods = victims.iter().map(|victim| PodIdentity::of(&victim.pod)).collect();
+        Ok(Victims { pods, resource: resource.unwrap_or_default() })
     }
 
     /// The pods that were let in and have not ended.
     fn others(&self, pod: &Pod) -> Vec<Guest> {
-        let mut ids: BTreeSet<PodIdentity> = self.workers.values().map(|(id, _)| id.clone()).collect();
+        let let_in = self.making_room.values().map(|waiting| waiting.id.clone());
+        let mut ids: BTreeSet<PodIdentity> = self.workers.values().map(|(id, _)| id.clone()).chain(let_in).collect();
         if !self.searched {
             // After a start, some that run already may not have their workers yet.
             let begun = (self.all)().unwrap_or_default().into_iter().filter(|pod| fit::has_begun(pod));
@@ -202,9 +218,9 @@ impl Pods {
                 return pods.wake(&id, false, cx);
             };
             match pods.fits(&pod, node) {
-                Ok(()) => {
+                Ok(victims) => {
                     pods.judged.remove(&id.uid);
-                    pods.start(id, cx);
+                    if victims.pods.is_empty() { pods.start(id, cx) } else { pods.preempt(id, victims, cx) }
                 }
                 Err(rejection) => pods.refuse(&pod, &rejection, cx),
             }
@@ -329,6 +345,7 @@ fn is_uid(name: &str) -> bool {
 impl Unit for Pods {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.search(cx);
+        self.watch_devices(cx);
     }
 
     fn observe(&self) -> Value {
@@ -357,7 +374,7 @@ impl On<RuntimeChanged> for Pods {
 impl On<Evict> for Pods {
     fn on(&mut self, evict: Evict, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if let Some((_, worker)) = self.workers.get(&evict.id.uid) {
-            let evicted = Some(Evicted { disruption: evict.disruption, grace: evict.grace });
+            let evicted = Some(Evicted { disruption: evict.disruption, grace: evict.grace, stays: false });
             let failure = PodFailure { reason: eviction::REASON.to_owned(), message: evict.message, rejected: false, evicted };
             cx.reach(worker).wake(FailPod(failure), cx.cause().clone());
         }

@@ -41,7 +41,17 @@ pub struct Guest {
 impl Guest {
     /// Less important pods never keep it out.
     fn is_critical(&self) -> bool {
-        self.is_static || self.pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
+        self.is_static || self.priority().is_some_and(|priority| priority >= CRITICAL)
+    }
+
+    fn priority(&self) -> Option<i32> {
+        self.pod.spec.as_ref()?.priority
+    }
+
+    /// Whether another pod has to end where this one needs its room. Only critical pods have others end.
+    pub(super) fn preempts(&self, other: &Guest) -> bool {
+        let matters_more = || self.priority().zip(other.priority()).is_some_and(|(own, others)| own > others);
+        self.is_critical() && (!other.is_critical() || matters_more())
     }
 }
 
@@ -79,15 +89,14 @@ pub fn maps_ports(pod: &Pod) -> bool {
     containers.flat_map(|container| container.ports.iter().flatten()).any(|port| port.host_port.is_some_and(|port| port != 0))
 }
 
-/// Lets a pod in beside the others, or says why not. What a critical pod asks for is weighed against other critical pods only:
-/// upstream ends less important ones for it, which go on here.
+/// Lets a pod in beside the others, or says why not. What a critical pod asks for is weighed only against pods that do not make room for it
+/// (`super::preemption`).
 ///
 /// # Errors
 /// The first reason, in upstream's order: resources, labels, ports, taints.
 pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Rejection> {
     let demand = Demand::of(&guest.pod);
-    let critical = guest.is_critical();
-    let weighed = occupied(others.iter().filter(|other| !critical || other.is_critical()), place);
+    let weighed = occupied(others.iter().filter(|other| !guest.preempts(other)), place);
     if let Some(lack) = insufficient(&known_to(&weighed, demand.clone()), &weighed).first() {
         return Err(out_of(lack));
     }
@@ -107,6 +116,12 @@ pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Reject
         return failed("TaintToleration", "node(s) had taints that the pod doesn't tolerate");
     }
     Ok(())
+}
+
+/// What is missing for a pod while all others stay.
+pub(super) fn lacks(guest: &Guest, others: &[Guest], place: &Place) -> Vec<Insufficient> {
+    let taken = occupied(others, place);
+    insufficient(&known_to(&taken, Demand::of(&guest.pod)), &taken)
 }
 
 /// Whether the node has what a pod that runs here asks for instead of what it has, by its spec alone.

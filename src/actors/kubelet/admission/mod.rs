@@ -7,6 +7,7 @@
 pub mod apparmor;
 pub mod fit;
 pub mod listening;
+pub mod preemption;
 mod spec;
 pub mod sysctl;
 #[cfg(test)]
@@ -54,6 +55,14 @@ impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         Rejection::new(refusal.reason, refusal.message)
     }
+}
+
+/// Lets pods in, unless the machine shuts down.
+///
+/// # Errors
+/// As upstream's `NodeShutdown`.
+pub fn shutdown(shutting_down: bool) -> Result<(), Rejection> {
+    if shutting_down { Err(Rejection::new("NodeShutdown", "Pod was rejected as the node is shutting down.")) } else { Ok(()) }
 }
 
 /// Lets a pod in, or says why not.

@@ -36,6 +36,7 @@ use super::{
     cpu_set::CpuSet,
     eviction::settings::{EvictionSettings, default_hard},
     manifests::PodUrl,
+    node_shutdown::plan::{Period, periods},
 };
 
 const GROUP_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -207,6 +208,16 @@ impl KubeletConfiguration {
             |values: &Value| values.as_array().into_iter().flatten().filter_map(|value| value.as_str().map(str::to_owned)).collect::<Vec<_>>();
         let headers = headers.map(|(name, values)| (name.clone(), texts(values).join(", ")));
         PodUrl::parse(self.text("staticPodURL"), headers.collect(), self.duration("httpCheckFrequency").max(LEAST_PERIOD))
+    }
+
+    /// How long pods have when the machine shuts down, by rising priority; nothing where they have no time of their own.
+    pub fn shutdown_periods(&self) -> Vec<Period> {
+        let given = self.value("shutdownGracePeriodByPodPriority").as_array().into_iter().flatten();
+        let period = |entry: &Value| Period {
+            priority: entry["priority"].as_i64().and_then(|priority| i32::try_from(priority).ok()).unwrap_or_default(),
+            grace: entry["shutdownGracePeriodSeconds"].as_i64().unwrap_or_default().max(0).unsigned_abs(),
+        };
+        periods(given.map(period).collect(), self.duration("shutdownGracePeriod"), self.duration("shutdownGracePeriodCriticalPods"))
     }
 
     /// Taints of the node when it registers.

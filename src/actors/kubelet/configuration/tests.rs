@@ -155,6 +155,30 @@ fn nothing_that_is_said_is_ignored_without_a_word() {
 }
 
 #[test]
+fn pods_have_the_time_that_is_said_when_the_machine_shuts_down() {
+    let periods = |text: &str| {
+        let said = said(text);
+        assert_eq!(said.check(Machine::default()), Ok(()));
+        said.shutdown_periods().iter().map(|period| (period.priority, period.grace)).collect::<Vec<_>>()
+    };
+    assert_eq!(periods(""), []);
+    assert_eq!(periods("shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s\n"), [(0, 20), (2_000_000_000, 10)]);
+    let by_priority = "[{priority: 100, shutdownGracePeriodSeconds: 5}, {shutdownGracePeriodSeconds: 60}]";
+    assert_eq!(periods(&format!("shutdownGracePeriodByPodPriority: {by_priority}\n")), [(0, 60), (100, 5)]);
+    let both = refused(&format!("shutdownGracePeriod: 30s\nshutdownGracePeriodByPodPriority: {by_priority}\n"));
+    assert!(both.contains("Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time"), "{both}");
+}
+
+#[test]
+fn what_is_said_of_memory_is_taken() {
+    let said = said("memorySwap: {swapBehavior: LimitedSwap}\nsingleProcessOOMKill: true\n");
+    assert_eq!(said.check(Machine { cgroup_v1: true, swap: true }), Ok(()));
+    assert_eq!((said.text("memorySwap.swapBehavior"), said.flag("singleProcessOOMKill")), ("LimitedSwap", true));
+    let query = refused("enableSystemLogQuery: true\n");
+    assert!(query.starts_with("enableSystemLogQuery: true is not supported"), "the gate is always on: {query}");
+}
+
+#[test]
 fn pods_of_a_server_are_asked_for_with_headers_that_nobody_sees() {
     let configuration = said("staticPodURL: https://example.org/pods\nstaticPodURLHeader: {X-Key: [secret, more]}\nhttpCheckFrequency: 5s\n");
     assert_eq!(configuration.check(Machine::default()), Ok(()));

@@ -339,7 +339,6 @@ impl Check<'_> {
             }
         }
         let (query, handler) = (self.configuration.flag("enableSystemLogQuery"), self.configuration.flag("enableSystemLogHandler"));
-        self.refuse_if(query, || "NodeLogQuery feature gate is required for enableSystemLogQuery".into());
         self.refuse_if(query && !handler, || "enableSystemLogHandler is required for enableSystemLogQuery".into());
     }
 

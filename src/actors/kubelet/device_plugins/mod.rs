@@ -3,6 +3,7 @@
 //!
 //! Who has which devices is on disk, so that after a restart nobody else gets them.
 
+mod health;
 mod hints;
 mod located;
 pub mod proto;
@@ -20,9 +21,9 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use troupe_cri::proto as cri;
 use troupe_unix_grpc::{Service, words};
 
@@ -61,6 +62,8 @@ pub struct DevicePlugins {
     plugins: Mutex<BTreeMap<String, Plugin>>,
     /// One allocation at a time: two containers never choose the same devices.
     turn: tokio::sync::Mutex<()>,
+    /// A plugin said something of its devices, or is gone.
+    told: Notify,
 }
 
 impl DevicePlugins {
@@ -70,7 +73,7 @@ impl DevicePlugins {
         let checkpoint = Checkpoint::new(directory.join(FILE));
         let kept = checkpoint.read::<Kept>().unwrap_or_default();
         let state = Mutex::new(State::restored(kept, Instant::now()));
-        DevicePlugins { directory, checkpoint, state, plugins: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        DevicePlugins { directory, checkpoint, state, plugins: Mutex::default(), turn: tokio::sync::Mutex::default(), told: Notify::new() }
     }
 
     /// How many devices there are of each resource, and how many can be used.
@@ -81,6 +84,17 @@ impl DevicePlugins {
     /// What a container of a pod has.
     pub fn of_container(&self, pod: &str, container: &str) -> Vec<Located> {
         self.state.lock().of_container(pod, container)
+    }
+
+    /// How the devices of a pod are, by container.
+    pub fn health(&self, pod: &str) -> BTreeMap<String, Vec<ResourceStatus>> {
+        self.state.lock().health(pod)
+    }
+
+    /// Waits until a plugin says something of its devices, and gives the uids of the pods that have some. For one who waits.
+    pub async fn changed(&self) -> BTreeSet<String> {
+        self.told.notified().await;
+        self.state.lock().holders()
     }
 
     /// All devices that can be used, whoever has them.

@@ -168,6 +168,7 @@ async fn listen_to(plugins: Arc<DevicePlugins>, resource: String, plugin: Plugin
     if known.get(&resource).is_some_and(|known| known.number == plugin.number) {
         known.remove(&resource);
         plugins.state.lock().stop(&resource, Instant::now());
+        plugins.told.notify_one();
         tracing::warn!(resource, why, "device plugin is gone: none of its devices can be used");
     }
 }
@@ -179,6 +180,7 @@ async fn follow(plugins: &Arc<DevicePlugins>, resource: &str, plugin: &Plugin) -
             return Ok(());
         }
         plugins.state.lock().set(resource, &answer.devices);
+        plugins.told.notify_one();
         if let Err(why) = plugins.keep().await {
             tracing::warn!(why, resource, "devices of a plugin are not kept for the next process");
         }

@@ -16,7 +16,7 @@ fn pod(container: serde_json::Value) -> Pod {
 }
 
 fn build(pod: &Pod, references: &References, services: &[(String, String)]) -> Result<Vec<(String, String)>, EnvError> {
-    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30, storage_bytes: 5 << 30, daemons_oom_score_adj: -999 };
+    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30, storage_bytes: 5 << 30, daemons_oom_score_adj: -999, ..MachineSize::default() };
     let inputs =
         EnvInputs { pod, references, files: &Files::new(), services, pod_ips: &["10.0.0.2".into()], node_ips: &["192.0.2.1".into()], machine };
     environment(&inputs, &pod.spec.as_ref().expect("a spec").containers[0])

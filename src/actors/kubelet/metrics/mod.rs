@@ -73,13 +73,24 @@ static CONTAINERS_ENDED: Family<Counter> =
 static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
+static PREEMPTIONS: Family<Counter> =
+    Family::new("kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", &["preemption_signal"]);
+
+static SHUTDOWN_STARTED: Family<Gauge> =
+    Family::new("kubelet_graceful_shutdown_start_time_seconds", "Last graceful shutdown start time since unix epoch in seconds", &[]);
+static SHUTDOWN_ENDED: Family<Gauge> =
+    Family::new("kubelet_graceful_shutdown_end_time_seconds", "Last graceful shutdown end time since unix epoch in seconds", &[]);
+
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 24] = [
+pub static COLLECTORS: [&dyn Collect; 27] = [
     &super::credentials::provider::metrics::CONFIGURED,
     &super::credentials::provider::metrics::DURATIONS,
     &super::credentials::provider::metrics::ERRORS,
     &super::csi::client::OPERATIONS,
+    &PREEMPTIONS,
     &REJECTIONS,
+    &SHUTDOWN_STARTED,
+    &SHUTDOWN_ENDED,
     &LAST_SEEN,
     &RELISTS,
     &RELIST_INTERVALS,
@@ -107,7 +118,7 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
         Action::Prepare | Action::CreateSandbox { .. } => "create",
         Action::StartContainer { .. } | Action::RemoveContainer { .. } => "sync",
         Action::Resize => "sync",
-        Action::StopContainer { .. } | Action::StopSandbox { .. } => "terminating",
+        Action::RunPreStop { .. } | Action::StopContainer { .. } | Action::StopSandbox { .. } => "terminating",
         Action::RemoveSandbox { .. } | Action::CleanUp { .. } => "terminated",
     };
     WORK.with(&[operation]).observe_time(took);
@@ -160,6 +171,18 @@ pub fn resizes_deferred(pods: usize) {
 /// A pod may not run here.
 pub fn rejected(reason: &str) {
     REJECTIONS.with(&[reason]).increment();
+}
+
+/// When the machine last shut down with time for its pods; whatever is not known is not told, and an end that has not come is 0.
+pub fn shut_down(start: Option<jiff::Timestamp>, end: Option<jiff::Timestamp>) {
+    let Some(start) = start else { return };
+    SHUTDOWN_STARTED.with(&[]).set(start.as_second() as f64);
+    SHUTDOWN_ENDED.with(&[]).set(end.map_or(0.0, |end| end.as_second() as f64));
+}
+
+/// A pod has to end for a critical one that needs this resource.
+pub fn preempted(resource: &str) {
+    PREEMPTIONS.with(&[resource]).increment();
 }
 
 /// The runtime was listed.

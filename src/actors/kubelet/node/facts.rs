@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use nix::sys::statvfs::statvfs;
+use troupe_cri::memory_rules::{MemoryRules, Swap};
 
 use super::reserved::{Reserved, left};
 
@@ -20,6 +21,17 @@ pub struct MachineFacts {
     pub swap_bytes: Option<i64>,
 }
 
+/// How the kernel is to treat containers' memory, with the cgroups below `root`. Where it does not count swap nothing is said of that.
+pub fn memory_rules(root: &Path, limited_swap: bool, kills_group: bool, swap_bytes: Option<i64>) -> MemoryRules {
+    let is_unified = root.join("cgroup.controllers").exists();
+    // The root's cgroup has no limits: of the second version it is one's own that tells.
+    let own = read("/proc/self/cgroup").lines().find_map(|line| Some(line.strip_prefix("0::")?.trim_start_matches('/').to_owned()));
+    let counted =
+        if is_unified { root.join(own.unwrap_or_default()).join("memory.swap.max") } else { root.join("memory/memory.memsw.limit_in_bytes") };
+    let swap = if limited_swap { Swap::Limited(swap_bytes.unwrap_or(0)) } else { Swap::Nobody };
+    MemoryRules { is_unified, kills_group, swap: counted.exists().then_some(swap) }
+}
+
 /// What pods leave of the memory; upstream's mark for eviction.
 const KEPT_MEMORY: i64 = 100 << 20;
 
@@ -27,6 +39,8 @@ const KEPT_MEMORY: i64 = 100 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub memory_available: u64,
+    pub swap_size: u64,
+    pub swap_free: u64,
     pub disk_size: u64,
     pub disk_available: u64,
     pub inodes: u64,
@@ -148,8 +162,12 @@ impl Usage {
         let disk = statvfs(root).ok();
         let size = |blocks: u64, unit: u64| blocks * unit;
         let (pids_limit, pids) = process_ids_in_use();
+        let memory = read("/proc/meminfo");
+        let of_memory = |field: &str| meminfo(&memory, field).unwrap_or(0);
         Usage {
-            memory_available: meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(0),
+            memory_available: of_memory("MemAvailable"),
+            swap_size: of_memory("SwapTotal"),
+            swap_free: of_memory("SwapFree"),
             disk_size: disk.as_ref().map_or(0, |disk| size(disk.blocks(), disk.fragment_size())),
             disk_available: disk.as_ref().map_or(0, |disk| size(disk.blocks_available(), disk.fragment_size())),
             inodes: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files),
@@ -168,6 +186,19 @@ mod tests {
     fn sizes_of_huge_pages_are_named_as_cgroups_name_them() {
         let named = ["hugepages-64kB", "hugepages-2048kB", "hugepages-1048576kB", "other"].map(hugepage_size);
         assert_eq!(named, [Some("64KB".into()), Some("2MB".into()), Some("1GB".into()), None]);
+    }
+
+    #[test]
+    fn swap_is_ruled_where_the_kernel_counts_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        assert_eq!(memory_rules(place.path(), true, true, None), MemoryRules { is_unified: false, kills_group: true, swap: None });
+        fs::create_dir(place.path().join("memory")).expect("makes it");
+        fs::write(place.path().join("memory/memory.memsw.limit_in_bytes"), "0").expect("writes");
+        assert_eq!(memory_rules(place.path(), true, true, Some(7)).swap, Some(Swap::Limited(7)));
+        assert_eq!(memory_rules(place.path(), false, true, Some(7)).swap, Some(Swap::Nobody));
+        fs::write(place.path().join("cgroup.controllers"), "memory").expect("writes");
+        let unified = memory_rules(place.path(), true, false, Some(7));
+        assert_eq!((unified.is_unified, unified.kills_group, unified.swap), (true, false, None), "its files have other names");
     }
 
     #[test]

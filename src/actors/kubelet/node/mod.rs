@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix::Message;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use serde_json::{Value, json};
@@ -27,7 +28,10 @@ use self::{
     status::{NodeInputs, annotations, labels, node, patch, same, shows},
 };
 use super::{context::NodeContext, events::Note, eviction::signals::Threshold};
-use crate::runtime::host::{Unit, UnitContext};
+use crate::runtime::{
+    envelope::Reply,
+    host::{On, Unit, UnitContext},
+};
 
 /// Soon after the start the status is looked at more often.
 const LOOK_AT_FIRST: Duration = Duration::from_millis(200);
@@ -86,6 +90,11 @@ impl Default for NodeStatusOptions {
     }
 }
 
+/// The node's status is to be looked at now.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ReportNow;
+
 /// The unit that speaks for the node.
 pub struct NodeReporter {
     context: Arc<NodeContext>,
@@ -99,13 +108,19 @@ pub struct NodeReporter {
     /// A renewal is under way, or waits to be tried again.
     renewing: bool,
     ready: bool,
+    /// Counts looks at the status, so that only the newest timer leads to one.
+    looks: u64,
+    looking: bool,
+    /// It was asked for while one was under way.
+    again: bool,
 }
 
 impl NodeReporter {
     pub fn new(context: Arc<NodeContext>, client: Client, facts: Arc<NodeFacts>) -> Self {
         let (node, written, written_at, renewed) = (None, None, None, None);
         let sight = Sight::default();
-        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing: false, ready: false }
+        let (renewing, ready, looks, looking, again) = (false, false, 0, false, false);
+        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing, ready, looks, looking, again }
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -161,7 +176,19 @@ impl NodeReporter {
         });
     }
 
+    fn report_after(&mut self, pause: Duration, cx: &mut UnitContext<'_, Self>) {
+        let pause = if std::mem::take(&mut self.again) { Duration::ZERO } else { pause };
+        self.looks += 1;
+        let look = self.looks;
+        cx.after(pause, move |reporter, cx| {
+            if reporter.looks == look {
+                reporter.report(cx);
+            }
+        });
+    }
+
     fn report(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.looking = true;
         let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
         let (before, since, mut sight) = (self.written.clone(), self.written_at, self.sight.clone());
         let report = facts.status.report;
@@ -178,6 +205,7 @@ impl NodeReporter {
         };
         cx.spawn_then(work, |reporter, (sight, status, written), cx| {
             reporter.sight = sight;
+            reporter.looking = false;
             reporter.reported(status, written, cx);
         });
     }
@@ -191,7 +219,9 @@ impl NodeReporter {
                 }
                 self.written = Some(status);
                 self.announce(ready);
-                cx.after(if ready { self.facts.status.update } else { LOOK_AT_FIRST }, Self::report);
+                // One that shuts down says so once.
+                let settled = ready || self.context.shutting_down.load(Ordering::Relaxed);
+                self.report_after(if settled { self.facts.status.update } else { LOOK_AT_FIRST }, cx);
             }
             Err(error) if error.is_not_found() => {
                 // Somebody deleted the node object: register again.
@@ -200,7 +230,7 @@ impl NodeReporter {
             }
             Err(error) => {
                 tracing::warn!(%error, "node status not written");
-                cx.after(RETRY, Self::report);
+                self.report_after(RETRY, cx);
             }
         }
     }
@@ -262,6 +292,7 @@ fn inputs<'a>(
         disk_pressure: context.disk_pressure.load(Ordering::Relaxed),
         memory_pressure: context.memory_pressure.load(Ordering::Relaxed),
         pid_pressure: context.pid_pressure.load(Ordering::Relaxed),
+        shutting_down: context.shutting_down.load(Ordering::Relaxed),
         runtime,
         runtime_version: &facts.runtime_version,
         images,
@@ -306,5 +337,16 @@ impl Unit for NodeReporter {
 
     fn observe(&self) -> Value {
         json!({"ready": self.ready, "registered": self.node.is_some(), "lease": self.renewed.map(|time| time.to_string())})
+    }
+}
+
+impl On<ReportNow> for NodeReporter {
+    fn on(&mut self, _: ReportNow, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.looking {
+            self.again = true;
+        } else if self.node.is_some() {
+            self.report_after(Duration::ZERO, cx);
+        }
+        Reply::Now(())
     }
 }

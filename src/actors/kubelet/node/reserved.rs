@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(all, Reserved { milli_cpus: 500, memory: (1 << 30) + (100 << 20), storage: 100, processes: 0 });
         assert_eq!(reserved.with_thresholds(&[], 8 << 30, 1000), reserved);
         assert_eq!((left(5, 3), left(3, 5)), (2, 0));
-        let machine = MachineSize { cpus: 4, memory_bytes: 8 << 30, storage_bytes: 1000, daemons_oom_score_adj: -1 };
+        let machine = MachineSize { cpus: 4, memory_bytes: 8 << 30, storage_bytes: 1000, daemons_oom_score_adj: -1, ..MachineSize::default() };
         assert_eq!(reserved.left_of(machine), MachineSize { memory_bytes: 7 << 30, ..machine });
         assert_eq!(Reserved { milli_cpus: 1000, ..reserved }.left_of(machine).cpus, 3);
         let room = all.left_of(machine);

@@ -51,6 +51,8 @@ pub struct NodeInputs<'a> {
     pub memory_pressure: bool,
     /// The same of process ids.
     pub pid_pressure: bool,
+    /// The machine shuts down.
+    pub shutting_down: bool,
     /// `None` when the runtime does not answer, with why.
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
@@ -195,9 +197,19 @@ fn images(all: &[proto::Image], most: Option<usize>) -> Vec<ContainerImage> {
 
 /// Why the node is not ready.
 fn unready(inputs: &NodeInputs<'_>) -> Option<String> {
-    let status = match inputs.runtime {
+    let mut all = failures_of_runtime(inputs.runtime);
+    all.extend(inputs.shutting_down.then(|| "node is shutting down".to_owned()));
+    match all.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
+    }
+}
+
+fn failures_of_runtime(runtime: Result<&proto::StatusResponse, &str>) -> Vec<String> {
+    let status = match runtime {
         Ok(status) => status,
-        Err(error) => return Some(format!("container runtime is down: {error}")),
+        Err(error) => return vec![format!("container runtime is down: {error}")],
     };
     let conditions = status.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let failing = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind && !condition.status);
@@ -206,8 +218,7 @@ fn unready(inputs: &NodeInputs<'_>) -> Option<String> {
     };
     let runtime = failing("RuntimeReady").map(|condition| told("container runtime not ready", condition));
     let network = failing("NetworkReady").map(|condition| told("container runtime network not ready", condition));
-    let all: Vec<_> = runtime.into_iter().chain(network).collect();
-    (!all.is_empty()).then(|| all.join(", "))
+    runtime.into_iter().chain(network).collect()
 }
 
 fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCondition> {
@@ -292,6 +303,10 @@ mod tests {
     }
 
     fn having(runtime: &proto::StatusResponse, reserved: Reserved, before: &[NodeCondition], second: i64) -> NodeStatus {
+        measured((runtime, false), reserved, before, second)
+    }
+
+    fn measured((runtime, shutting_down): (&proto::StatusResponse, bool), reserved: Reserved, before: &[NodeCondition], second: i64) -> NodeStatus {
         let thresholds = EvictionSettings::default().thresholds().expect("upstream's");
         let usage = Usage { memory_available: 1 << 30, disk_size: 1000, disk_available: 900, ..Usage::default() };
         let facts = MachineFacts { cpus: 2, memory_bytes: 1 << 30, ..MachineFacts::default() };
@@ -312,6 +327,7 @@ mod tests {
             disk_pressure: false,
             memory_pressure: false,
             pid_pressure: false,
+            shutting_down,
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],
@@ -336,6 +352,18 @@ mod tests {
         let status = with(&network(false), &[], 5);
         let message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
         assert_eq!((ready(&status).status.as_str(), ready(&status).message.as_deref()), ("False", Some(message)));
+    }
+
+    #[test]
+    fn a_node_that_shuts_down_is_not_ready() {
+        let told = |runtime: &proto::StatusResponse| {
+            let status = measured((runtime, true), Reserved::default(), &[], 5);
+            let ready = ready(&status);
+            (ready.status.clone(), ready.reason.clone().unwrap_or_default(), ready.message.clone().unwrap_or_default())
+        };
+        assert_eq!(told(&network(true)), ("False".into(), "KubeletNotReady".into(), "node is shutting down".into()));
+        let (_, _, both) = told(&network(false));
+        assert!(both.starts_with("[container runtime network not ready: ") && both.ends_with(", node is shutting down]"), "{both}");
     }
 
     #[test]

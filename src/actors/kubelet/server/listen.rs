@@ -129,7 +129,12 @@ async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> 
             let details = stats::details(&**runtime, cgroup_parent, &sample).await;
             document(200, CONTENT_TYPE, stats::cadvisor(&sample, &details))
         }
-        (Ok(sample), _) => document(200, "application/json", stats::summary(node_name, &sample, &pods.volumes().await).to_string()),
+        (Ok(sample), _) => {
+            let details = stats::details(&**runtime, cgroup_parent, &sample).await;
+            let (volumes, logs, images) = (pods.volumes().await, pods.logs().await, stats::of_images(&**runtime).await);
+            let known = stats::Known { volumes: &volumes, logs: &logs, details: &details, pods: cgroup_parent, images };
+            document(200, "application/json", stats::summary(node_name, &sample, known).to_string())
+        }
     }
 }
 

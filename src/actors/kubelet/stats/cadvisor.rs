@@ -59,8 +59,59 @@ const FAMILIES: &[Family] = &[
     family("container_spec_cpu_quota", "CPU quota of the container.", GAUGE, |usage| usage.quota.map(float)),
     family("container_spec_cpu_shares", "CPU share of the container.", GAUGE, |usage| usage.shares.map(float)),
     family("container_spec_memory_limit_bytes", "Memory limit for the container.", GAUGE, |usage| usage.memory_limit.map(float)),
+    family("container_spec_memory_reservation_limit_bytes", "Memory reservation limit for the container.", GAUGE, |usage| {
+        usage.reservation.map(float)
+    }),
+    family("container_spec_memory_swap_limit_bytes", "Memory swap limit for the container.", GAUGE, |usage| usage.swap_limit.map(float)),
     family("container_threads", "Number of threads running inside the container", GAUGE, |usage| usage.threads.map(float)),
+    family("container_threads_max", "Maximum number of threads allowed inside the container, infinity if value is zero", GAUGE, |usage| {
+        usage.threads_limit.map(float)
+    }),
+    family("container_file_descriptors", "Number of open file descriptors for the container.", GAUGE, |usage| {
+        usage.open_files.map(|files| float(files.descriptors))
+    }),
+    family("container_sockets", "Number of open sockets for the container.", GAUGE, |usage| usage.open_files.map(|files| float(files.sockets))),
+    family(
+        "container_pressure_cpu_stalled_seconds_total",
+        "Total time duration no tasks in the container could make progress due to CPU congestion.",
+        COUNTER,
+        |usage| usage.pressures.cpu.map(|pressure| micros(pressure.full.total)),
+    ),
+    family(
+        "container_pressure_cpu_waiting_seconds_total",
+        "Total time duration tasks in the container have waited due to CPU congestion.",
+        COUNTER,
+        |usage| usage.pressures.cpu.map(|pressure| micros(pressure.some.total)),
+    ),
+    family(
+        "container_pressure_memory_stalled_seconds_total",
+        "Total time duration no tasks in the container could make progress due to memory congestion.",
+        COUNTER,
+        |usage| usage.pressures.memory.map(|pressure| micros(pressure.full.total)),
+    ),
+    family(
+        "container_pressure_memory_waiting_seconds_total",
+        "Total time duration tasks in the container have waited due to memory congestion.",
+        COUNTER,
+        |usage| usage.pressures.memory.map(|pressure| micros(pressure.some.total)),
+    ),
+    family(
+        "container_pressure_io_stalled_seconds_total",
+        "Total time duration no tasks in the container could make progress due to IO congestion.",
+        COUNTER,
+        |usage| usage.pressures.io.map(|pressure| micros(pressure.full.total)),
+    ),
+    family(
+        "container_pressure_io_waiting_seconds_total",
+        "Total time duration tasks in the container have waited due to IO congestion.",
+        COUNTER,
+        |usage| usage.pressures.io.map(|pressure| micros(pressure.some.total)),
+    ),
 ];
+
+fn micros(microseconds: u64) -> f64 {
+    float(microseconds) / 1e6
+}
 
 /// Periods say nothing where there is no quota.
 fn with_quota(usage: &CgroupUsage, count: Option<u64>) -> Option<f64> {
@@ -81,8 +132,10 @@ pub fn cadvisor(sample: &Sample, details: &[Detail]) -> Bytes {
             }
         }
         page_faults(text, details);
+        limits(text, details);
         times(text, sample, details);
         disks(text, details);
+        devices(text, details);
         network(text, details);
         machine(text, sample);
     };
@@ -114,6 +167,14 @@ fn page_faults(text: &mut Text, details: &[Detail]) {
     }
 }
 
+fn limits(text: &mut Text, details: &[Detail]) {
+    let name = "container_ulimits_soft";
+    text.family(name, "Soft ulimit values for the container root process. Unlimited if -1, except priority and nice", GAUGE);
+    for (detail, limit) in details.iter().filter_map(|detail| Some((detail, detail.usage.open_files?.limit?))) {
+        text.sample(name, &labels(detail, &[("ulimit", "max_open_files")]), float(limit));
+    }
+}
+
 fn times(text: &mut Text, sample: &Sample, details: &[Detail]) {
     text.family("container_last_seen", "Last time a container was seen by the exporter", GAUGE);
     let seen = sample.taken.as_second().unsigned_abs();
@@ -140,6 +201,21 @@ fn disks(text: &mut Text, details: &[Detail]) {
         for detail in details {
             for (numbers, disk) in &detail.usage.disks {
                 text.sample(name, &labels(detail, &[("device", &cgroup::device(numbers))]), float(figure(disk)));
+            }
+        }
+    }
+}
+
+fn devices(text: &mut Text, details: &[Detail]) {
+    let name = "container_blkio_device_usage_total";
+    text.family(name, "Blkio Device bytes usage", COUNTER);
+    for detail in details {
+        for (numbers, disk) in &detail.usage.disks {
+            let (major, minor) = numbers.split_once(':').unwrap_or((numbers.as_str(), ""));
+            let device = cgroup::device(numbers);
+            for (operation, bytes) in [("Read", disk.read_bytes), ("Write", disk.written_bytes)] {
+                let more = [("device", device.as_str()), ("major", major), ("minor", minor), ("operation", operation)];
+                text.sample(name, &labels(detail, &more), float(bytes));
             }
         }
     }

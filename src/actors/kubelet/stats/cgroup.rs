@@ -6,6 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{
+    open_files::OpenFiles,
+    pressure::{Pressure, Pressures},
+};
 use crate::kubelet::cgroups;
 
 /// Ticks of a second, in nanoseconds.
@@ -38,12 +42,21 @@ pub struct CgroupUsage {
     pub cache: Option<u64>,
     pub mapped_file: Option<u64>,
     pub swap: Option<u64>,
+    /// 0 where there is none; of version 1 for memory and swap together.
+    pub swap_limit: Option<u64>,
+    /// What is kept for it when memory is short; 0 where nothing is.
+    pub reservation: Option<u64>,
     pub inactive_file: Option<u64>,
     pub page_faults: Option<u64>,
     pub major_page_faults: Option<u64>,
     pub oom_kills: Option<u64>,
     pub processes: u64,
     pub threads: Option<u64>,
+    /// 0 where there is no limit.
+    pub threads_limit: Option<u64>,
+    pub pressures: Pressures,
+    /// Of its own processes, where somebody counted them.
+    pub open_files: Option<OpenFiles>,
     /// By the device's numbers.
     pub disks: BTreeMap<String, DiskUsage>,
 }
@@ -61,6 +74,18 @@ impl CgroupUsage {
     /// What could not be taken back without harm.
     pub fn working_set(&self) -> Option<u64> {
         Some(self.memory?.saturating_sub(self.inactive_file.unwrap_or(0)))
+    }
+
+    /// What it may have more of memory, where it has a limit.
+    pub fn memory_available(&self) -> Option<u64> {
+        let limit = self.memory_limit.filter(|limit| *limit > 0)?;
+        Some(limit.saturating_sub(self.working_set()?))
+    }
+
+    /// What it may swap more, where it has a limit.
+    pub fn swap_available(&self) -> Option<u64> {
+        let limit = self.swap_limit.filter(|limit| *limit > 0)?;
+        Some(limit.saturating_sub(self.swap?))
     }
 }
 
@@ -169,7 +194,9 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
         }
         None => (number("cpu.cfs_quota_us"), number("cpu.cfs_period_us")),
     };
-    let limit = number("memory.limit_in_bytes").or_else(|| file("memory.max").map(|text| text.trim().parse().unwrap_or(NO_LIMIT)));
+    let bound = |name: &str| file(name).map(|text| text.trim().parse().unwrap_or(NO_LIMIT));
+    let limit = |v1: &str, v2: &str| bound(v1).or_else(|| bound(v2)).map(|limit| if limit >= NO_LIMIT { 0 } else { limit });
+    let pressure = |name: &str| Pressure::parse(&file(name)?);
     let threads = number("pids.current");
     CgroupUsage {
         cpu: number("cpuacct.usage").or_else(|| micros("usage_usec")),
@@ -183,18 +210,23 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
         shares: number("cpu.shares").or_else(|| number("cpu.weight").map(|weight| weight.saturating_sub(1) * 262_142 / 9999 + 2)),
         memory: number("memory.usage_in_bytes").or_else(|| number("memory.current")),
         max_memory: number("memory.max_usage_in_bytes").or_else(|| number("memory.peak")),
-        memory_limit: limit.map(|limit| if limit >= NO_LIMIT { 0 } else { limit }),
+        memory_limit: limit("memory.limit_in_bytes", "memory.max"),
         failures: number("memory.failcnt").or_else(|| of(&fields("memory.events"), "max")),
         rss: memory_of("total_rss", "anon"),
         cache: memory_of("total_cache", "file"),
         mapped_file: memory_of("total_mapped_file", "file_mapped"),
         swap: of(&memory, "total_swap").or_else(|| number("memory.swap.current")),
+        swap_limit: limit("memory.memsw.limit_in_bytes", "memory.swap.max"),
+        reservation: limit("memory.soft_limit_in_bytes", "memory.low"),
         inactive_file: memory_of("total_inactive_file", "inactive_file"),
         page_faults: memory_of("total_pgfault", "pgfault"),
         major_page_faults: memory_of("total_pgmajfault", "pgmajfault"),
         oom_kills: of(&fields("memory.oom_control"), "oom_kill").or_else(|| of(&fields("memory.events"), "oom_kill")),
         processes: file("cgroup.procs").map_or(0, |text| text.lines().count() as u64),
         threads,
+        threads_limit: limit("pids.max", "pids.max"),
+        pressures: Pressures { cpu: pressure("cpu.pressure"), memory: pressure("memory.pressure"), io: pressure("io.pressure") },
+        open_files: None,
         disks: file("io.stat").map_or_else(
             || {
                 let text = |name: &str| file(&format!("{name}_recursive")).or_else(|| file(name)).unwrap_or_default();

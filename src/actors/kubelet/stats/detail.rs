@@ -11,6 +11,7 @@ use troupe_cri::{
 use super::{
     cgroup::{CgroupUsage, Cgroups, Group},
     interfaces::{self, Interfaces},
+    open_files,
     sample::{ContainerUsage, Sample},
 };
 use crate::files::blocking;
@@ -47,7 +48,10 @@ pub async fn details(runtime: &dyn Runtime, parent: &str, sample: &Sample) -> Ve
             cgroups.list(),
             &sandboxes,
             &sample,
-            |group| cgroups.usage(group),
+            |group| {
+                let open_files = group.container.as_ref().and_then(|_| open_files::of_processes(&cgroups.processes(group)));
+                CgroupUsage { open_files, ..cgroups.usage(group) }
+            },
             |group| {
                 let pid = cgroups.processes(group).into_iter().next();
                 pid.and_then(interfaces::of_process).unwrap_or_default()

@@ -29,6 +29,9 @@ pub fn resource(sample: Option<&Sample>) -> Bytes {
                 "counter",
                 seconds(sample.node.cpu_nanoseconds),
             );
+            let swapped = sample.node.now.swap_size.saturating_sub(sample.node.now.swap_free);
+            let help = "Current swap usage of the node in bytes. Reported only on non-windows systems";
+            text.single("node_swap_usage_bytes", help, "gauge", float(swapped));
             text.single("node_memory_working_set_bytes", "Current working set of the node in bytes", "gauge", float(sample.node.working_set()));
             per_pod(text, sample, "pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", "counter", |c| {
                 c.cpu_nanoseconds.map(seconds)

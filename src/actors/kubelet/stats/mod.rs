@@ -7,7 +7,10 @@ mod cadvisor;
 mod cgroup;
 mod detail;
 mod exposition;
+mod file_systems;
 mod interfaces;
+mod open_files;
+mod pressure;
 mod sample;
 mod summary;
 
@@ -18,6 +21,7 @@ pub use self::{
     cadvisor::cadvisor,
     detail::details,
     exposition::resource,
+    file_systems::{PodLogs, of_images},
     sample::{ContainerUsage, NodeUsage, Sample},
-    summary::{PodVolume, PodVolumes, summary},
+    summary::{Known, PodVolume, PodVolumes, summary},
 };

@@ -88,8 +88,12 @@ fn cadvisors_names_and_labels_stand_for_what_cgroups_tell() {
 fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
     let usage = VolumeUsage { volume: "data".into(), used_bytes: Some(7), ..VolumeUsage::default() };
     let volumes = PodVolumes::from([("u1".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
-    let summary = summary("n1", &sample(), &volumes);
+    let logs = PodLogs::from([("u1".into(), BTreeMap::from([("a".into(), (100, 2))]))]);
+    let known = Known { volumes: &volumes, logs: &logs, details: &[], pods: "kubepods", images: None };
+    let summary = summary("n1", &sample(), known);
     assert_eq!(summary["node"]["nodeName"], "n1");
+    assert_eq!((&summary["pods"][0]["containers"][0]["logs"]["usedBytes"], summary["node"].get("systemContainers")), (&serde_json::json!(100), None));
+    assert_eq!(summary["pods"][0]["ephemeral-storage"]["usedBytes"], 100);
     let pod = &summary["pods"][0];
     let time = &pod["cpu"]["time"];
     let volume = serde_json::json!([{"name": "data", "time": time, "usedBytes": 7, "pvcRef": {"name": "c", "namespace": "ns"}}]);
@@ -99,6 +103,54 @@ fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
     assert_eq!(pod["containers"][0]["memory"]["workingSetBytes"], 4096);
     assert!(pod["containers"][1]["memory"].get("workingSetBytes").is_none());
     assert_eq!(pod["startTime"], "2023-11-14T22:13:20Z");
+}
+
+#[test]
+fn the_summary_tells_what_cgroups_and_networks_do() {
+    let pressure = "some avg10=1.00 avg60=0.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n";
+    let io = super::pressure::Pressure::parse(pressure);
+    let usage = CgroupUsage {
+        memory: Some(1000),
+        inactive_file: Some(200),
+        memory_limit: Some(2000),
+        swap: Some(11),
+        swap_limit: Some(0),
+        processes: 2,
+        pressures: super::pressure::Pressures { io, ..Default::default() },
+        ..CgroupUsage::default()
+    };
+    let detail = |id: &str, name: &str, container: &str, interfaces| Detail {
+        id: id.into(),
+        name: name.into(),
+        container: container.into(),
+        namespace: if id == "/kubepods" { String::new() } else { "ns".into() },
+        pod: if id == "/kubepods" { String::new() } else { "web".into() },
+        usage: usage.clone(),
+        interfaces,
+        ..Detail::default()
+    };
+    let traffic = Traffic { received: Direction { bytes: 77, ..Direction::default() }, ..Traffic::default() };
+    let details = [
+        detail("/kubepods", "", "", BTreeMap::new()),
+        detail("/kubepods/podu1", "", "", BTreeMap::new()),
+        detail("/kubepods/podu1/a", "id-a", "a", BTreeMap::new()),
+        detail("/kubepods/podu1/box", "box", "", BTreeMap::from([("eth0".to_owned(), traffic)])),
+    ];
+    let known = Known { volumes: &PodVolumes::new(), logs: &PodLogs::new(), details: &details, pods: "kubepods", images: None };
+    let summary = summary("n1", &sample(), known);
+    let (pod, system) = (&summary["pods"][0], &summary["node"]["systemContainers"][0]);
+    assert_eq!((&system["name"], &system["memory"]["availableBytes"]), (&serde_json::json!("pods"), &serde_json::json!(1200)));
+    assert_eq!((&pod["network"]["name"], &pod["network"]["rxBytes"]), (&serde_json::json!("eth0"), &serde_json::json!(77)));
+    assert_eq!(pod["network"]["interfaces"][0]["rxBytes"], 77);
+    assert_eq!((&pod["process_stats"]["process_count"], &pod["swap"]["swapUsageBytes"]), (&serde_json::json!(6), &serde_json::json!(11)));
+    assert!(pod["swap"].get("swapAvailableBytes").is_none(), "it has no limit");
+    assert_eq!(pod["io"]["psi"]["some"], serde_json::json!({"total": 5, "avg10": 1.0, "avg60": 0.0, "avg300": 0.0}));
+    let container = &pod["containers"][0];
+    assert_eq!(
+        (&container["memory"]["workingSetBytes"], &container["memory"]["availableBytes"]),
+        (&serde_json::json!(4096), &serde_json::json!(1200))
+    );
+    assert!(container.get("logs").is_none() && container["rootfs"].get("capacityBytes").is_some());
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodSta
     ];
     let before = old.conditions.as_deref().unwrap_or_default();
     let disruption = inputs.failure.filter(|failure| failure.evicted.is_some_and(|evicted| evicted.disruption)).map(|failure| {
-        let message = Some(failure.message.clone());
+        let message = Some(failure.disruption_message().to_owned());
         Finding { kind: DISRUPTION, holds: true, reason: Some(BY_KUBELET), message }
     });
     let replaced = |kind: &str| OWNED.contains(&kind) || RESIZE.contains(&kind) || kind == RESTARTING || (kind == DISRUPTION && disruption.is_some());

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodSpec, PodStatus,
 };
 
-use super::{StatusInputs, sizes, whole_seconds};
+use super::{StatusInputs, sizes, surroundings, whole_seconds};
 use crate::kubelet::worker::{
     ephemeral::as_container,
     observed::{ContainerView, RunState, nanos},
@@ -26,7 +26,14 @@ pub(super) fn init_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &Pod
 pub(super) fn main_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus, init: &[ContainerStatus]) -> Vec<ContainerStatus> {
     let before = old.container_statuses.as_deref().unwrap_or_default();
     let reason = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
-    spec.containers.iter().map(|container| status_of(inputs, spec, container, before, reason, false)).collect()
+    let all = spec.containers.iter();
+    all.map(|container| {
+        let mut status = status_of(inputs, spec, container, before, reason, false);
+        let told = || before.iter().find(|status| status.name == container.name)?.allocated_resources_status.clone();
+        status.allocated_resources_status = inputs.surroundings.devices.get(&container.name).cloned().or_else(told);
+        status
+    })
+    .collect()
 }
 
 /// Statuses of ephemeral containers in spec order. Nothing waits for them: they are neither ready nor counted as started.
@@ -63,6 +70,7 @@ fn status_of(
         restart_count: old.map_or(0, |old| old.restart_count),
         started: Some(false),
         last_state: Some(ContainerState::default()),
+        volume_mounts: inputs.surroundings.mounts(container),
         ..ContainerStatus::default()
     };
     let Some(seen) = seen else {
@@ -76,6 +84,7 @@ fn status_of(
     status.restart_count = i32::try_from(seen.attempt).unwrap_or(i32::MAX);
     status.container_id = Some(runtime(&seen.id));
     status.image_id = seen.image_ref.clone();
+    status.user = seen.user.as_ref().map(surroundings::user);
     status.resources = Some(sizes::of_container(inputs, spec, container, seen));
     status.allocated_resources = container.resources.as_ref().and_then(|resources| resources.requests.clone());
     let last = inputs.observed.previous(&container.name).filter(|previous| previous.state == RunState::Exited);

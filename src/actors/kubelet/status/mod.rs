@@ -4,10 +4,12 @@ mod conditions;
 mod containers;
 mod phase;
 mod sizes;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 pub mod writer;
 
+pub use self::surroundings::Surroundings;
 pub use conditions::is_own;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,11 @@ use super::{
     },
 };
 
+/// The reason of pods that made room for a critical one.
+pub const PREEMPTING: &str = "Preempting";
+/// The reason of pods that ended with their node.
+pub const TERMINATED: &str = "Terminated";
+
 /// An end that the kubelet itself gave the pod, such as `DeadlineExceeded` or `Evicted`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFailure {
@@ -36,7 +43,7 @@ pub struct PodFailure {
     pub message: String,
     /// The node never let the pod in: its containers did not even wait.
     pub rejected: bool,
-    /// It was evicted: nothing of it stays on disk.
+    /// It was evicted.
     pub evicted: Option<Evicted>,
 }
 
@@ -44,6 +51,17 @@ impl PodFailure {
     /// Whether its containers have time to end: all that is not killed at once, or never began.
     pub fn has_time(&self) -> bool {
         !self.rejected && self.evicted.is_none_or(|evicted| evicted.grace > 0)
+    }
+
+    /// Whether it has succeeded if all its containers end well in the time that they have, as upstream tells it of pods that were in the way
+    /// of others and not at fault.
+    fn may_succeed(&self) -> bool {
+        matches!(self.reason.as_str(), PREEMPTING | TERMINATED)
+    }
+
+    /// What the condition `DisruptionTarget` says.
+    fn disruption_message(&self) -> &str {
+        if self.reason == PREEMPTING { "Pod was preempted by Kubelet to accommodate a critical pod." } else { &self.message }
     }
 }
 
@@ -54,6 +72,8 @@ pub struct Evicted {
     pub disruption: bool,
     /// Seconds that its containers have to end; 0 when they are killed.
     pub grace: u64,
+    /// Its ended containers stay, for their logs.
+    pub stays: bool,
 }
 
 /// A resize that is being carried out.
@@ -95,6 +115,7 @@ pub struct StatusInputs<'a> {
     pub actuated: Option<&'a Actuated>,
     /// Containers by id that were stopped to start again with another size.
     pub replacing: &'a BTreeSet<String>,
+    pub surroundings: &'a Surroundings,
     pub now: Timestamp,
 }
 
@@ -114,10 +135,12 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     // A pod that has time to end has failed when it has ended, as upstream tells it.
     let runs = inputs.observed.running().next().is_some();
     let failure = inputs.failure.filter(|failure| !(runs && failure.has_time()));
+    let by_containers = phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref());
+    let failure = failure.filter(|failure| !(failure.may_succeed() && by_containers == "Succeeded"));
     let phase = match failure {
         Some(_) => "Failed",
         None if is_restarting_all(inputs, spec) => phase::while_all_restart(old.phase.as_deref()),
-        None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
+        None => by_containers,
     };
     if matches!(phase, "Failed" | "Succeeded") && !runs {
         containers::end_all(spec, &mut init, &mut main);

@@ -1,5 +1,7 @@
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ResourceHealth, ResourceStatus};
 use serde_json::json;
+use troupe_cri::proto;
 
 use super::*;
 use crate::kubelet::{
@@ -38,6 +40,7 @@ fn status(pod: &Pod, observed: &Observed, ready: &[&str], waiting: &[(&str, &str
         resize: &ResizeStatus::default(),
         actuated: Some(&Actuated::as_specified(pod)),
         replacing: &BTreeSet::new(),
+        surroundings: &Surroundings::default(),
         now: Timestamp::from_second(100).expect("a time"),
     })
 }
@@ -122,6 +125,7 @@ fn phase_at_the_end(pod: &Pod, containers: Vec<ContainerView>) -> String {
         resize: &ResizeStatus::default(),
         actuated: None,
         replacing: &BTreeSet::new(),
+        surroundings: &Surroundings::default(),
         now: Timestamp::UNIX_EPOCH,
     };
     pod_status(&inputs).phase.expect("a phase")
@@ -258,4 +262,47 @@ fn main_containers_of_a_pod_that_was_never_initialized_wait_for_good() {
     assert_eq!(shown(got.init_container_statuses.as_ref(), 0), (None, Some("Error".into()), None));
     assert_eq!(shown(got.init_container_statuses.as_ref(), 1), initializing());
     assert_eq!(shown(got.container_statuses.as_ref(), 0), initializing());
+}
+
+#[test]
+fn mounts_devices_and_users_of_containers_are_told() {
+    let mounts = json!([
+        {"name": "a", "mountPath": "/a"},
+        {"name": "b", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+        {"name": "c", "mountPath": "/c", "readOnly": true},
+    ]);
+    let pod = pod(json!({"containers": [{"name": "c", "volumeMounts": mounts}, {"name": "d"}]}));
+    let user = proto::ContainerUser { linux: Some(proto::LinuxContainerUser { uid: 1, gid: 2, supplemental_groups: vec![3] }) };
+    let container = ContainerView { user: Some(user), ..seen("c", RunState::Running, 0) };
+    let health = ResourceHealth { resource_id: "d0".into(), health: Some("Unhealthy".into()), message: None };
+    let devices = vec![ResourceStatus { name: "example.com/gpu".into(), resources: Some(vec![health]) }];
+    let surroundings = Surroundings { recursive_read_only: true, devices: [("c".to_owned(), devices.clone())].into() };
+    let observed = observed(vec![container]);
+    let status = pod_status(&StatusInputs {
+        pod: &pod,
+        old: None,
+        observed: &observed,
+        waiting: &BTreeMap::new(),
+        verdicts: &BTreeMap::new(),
+        messages: &BTreeMap::new(),
+        failure: None,
+        stopping: false,
+        node_ips: &[],
+        runtime_name: "containerd",
+        resize: &ResizeStatus::default(),
+        actuated: None,
+        replacing: &BTreeSet::new(),
+        surroundings: &surroundings,
+        now: Timestamp::from_second(100).expect("a time"),
+    });
+    let statuses = status.container_statuses.expect("statuses");
+    let told = serde_json::to_value(&statuses[0]).expect("encodes");
+    let expected = json!([
+        {"name": "a", "mountPath": "/a"},
+        {"name": "b", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "Enabled"},
+        {"name": "c", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "Disabled"},
+    ]);
+    assert_eq!((&told["volumeMounts"], &told["user"]), (&expected, &json!({"linux": {"uid": 1, "gid": 2, "supplementalGroups": [3]}})));
+    assert_eq!(statuses[0].allocated_resources_status, Some(devices));
+    assert_eq!((&statuses[1].volume_mounts, &statuses[1].user, &statuses[1].allocated_resources_status), (&None, &None, &None));
 }

@@ -11,6 +11,7 @@ mod pulled;
 mod real;
 mod refused;
 mod resized;
+mod shut_down;
 mod stage;
 mod visitors;
 mod whole;

@@ -62,6 +62,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         disk_pressure: std::sync::atomic::AtomicBool::new(false),
         memory_pressure: std::sync::atomic::AtomicBool::new(false),
         pid_pressure: std::sync::atomic::AtomicBool::new(false),
+        shutting_down: std::sync::atomic::AtomicBool::new(false),
         written: NodeRoom::new(1 << 26),
         cgroups_per_qos: true,
         pod_max_pids: Some(100),

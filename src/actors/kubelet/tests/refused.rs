@@ -29,6 +29,11 @@ struct Stage {
 
 impl Stage {
     async fn new(runtime: FakeRuntime) -> Self {
+        Stage::with_room(runtime, 110).await
+    }
+
+    /// On a node that takes so many pods.
+    async fn with_room(runtime: FakeRuntime, max_pods: u32) -> Self {
         let (api, place, runtime) = (boot().await, tempfile::tempdir().expect("a directory"), Arc::new(runtime));
         let manifests = place.path().join("manifests");
         std::fs::create_dir(&manifests).expect("a folder");
@@ -40,6 +45,7 @@ impl Stage {
             cgroups_per_qos: false,
             node_ips: vec!["127.0.0.1".parse().expect("an address")],
             static_pod_dir: Some(manifests),
+            max_pods,
             ..KubeletOptions::new("n1", runtime.clone())
         };
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
@@ -165,4 +171,23 @@ async fn a_mirror_pod_made_anew_shows_the_whole_status_again() {
     let container = |pod: &Pod| pod.status.as_ref()?.container_statuses.as_ref()?.first()?.container_id.clone();
     assert!(container(&first).is_some() && container(&again) == container(&first), "{:#?}", again.status);
     assert_eq!(stage.made(), made, "nothing of it starts anew");
+}
+
+#[actix::test]
+async fn a_pod_makes_room_for_a_critical_one_which_starts_when_it_has_ended() {
+    let stage = Stage::with_room(FakeRuntime::with_images(&["web:latest"]), 1).await;
+    stage.create("plain", json!({"terminationGracePeriodSeconds": 5})).await;
+    stage.until("plain", "running", running).await;
+    let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: needed}, spec: {containers: [{name: c, image: web, imagePullPolicy: Never}]}}";
+    std::fs::write(stage.place.path().join("manifests/needed.yaml"), manifest).expect("writes");
+    stage.until("needed-n1", "running", running).await;
+    let status = stage.until("plain", "failed", failed).await.status.clone().expect("a status");
+    let why = "Preempted in order to admit critical pod";
+    assert_eq!((status.reason.as_deref(), status.message.as_deref()), (Some("Preempting"), Some(why)));
+    let told = status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget").expect("a condition");
+    assert_eq!(told.message.as_deref(), Some("Pod was preempted by Kubelet to accommodate a critical pod."));
+    assert_eq!(stage.event("Preempting").await, why);
+    stage.create("another", json!({})).await;
+    let status = stage.until("another", "failed", failed).await.status.clone().expect("a status");
+    assert_eq!(status.reason.as_deref(), Some("OutOfpods"), "nothing makes room for what is not critical");
 }

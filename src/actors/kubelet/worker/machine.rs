@@ -29,7 +29,7 @@ use crate::kubelet::{
     events::{ContainerField, Note},
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
     resize::PodAllocation,
-    status::{PodFailure, StatusInputs, is_own, pod_status},
+    status::{PodFailure, StatusInputs, Surroundings, is_own, pod_status},
 };
 
 /// What the shell is asked to do.
@@ -78,6 +78,7 @@ pub struct PodMachine {
     crashing: BTreeMap<String, String>,
     allocation: Option<Arc<PodAllocation>>,
     told: Told,
+    surroundings: Surroundings,
     node_ips: Vec<String>,
     runtime_name: String,
 }
@@ -107,6 +108,7 @@ impl PodMachine {
             crashing: BTreeMap::new(),
             allocation: None,
             told: Told::default(),
+            surroundings: Surroundings::default(),
             node_ips,
             runtime_name: runtime_name.to_owned(),
         }
@@ -115,6 +117,11 @@ impl PodMachine {
     /// How long containers that end again and again wait.
     pub fn back_off(&mut self, policy: BackoffPolicy) {
         self.memory.backoff_policy = policy;
+    }
+
+    /// What the node knows of its containers by now.
+    pub fn surround(&mut self, surroundings: Surroundings) {
+        self.surroundings = surroundings;
     }
 
     /// The pod as last seen; `None` for one only the runtime knows.
@@ -192,6 +199,7 @@ impl PodMachine {
         self.messages.retain(|id, _| exists(id));
         self.memory.lost.retain(|id, _| exists(id));
         self.memory.replacing.retain(exists);
+        self.memory.hooks.retain(|id, _| exists(id));
         if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
             let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
             let begun: Vec<_> = observed.running().filter(|seen| !self.memory.is_hooking(spec, seen)).collect();
@@ -214,6 +222,7 @@ impl PodMachine {
                 self.memory.starting = None;
                 self.cancelled = false;
             }
+            Action::RunPreStop { id, .. } => drop(self.memory.hooks.insert(id.clone(), true)),
             Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
             Action::StopSandbox { id } | Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
             Action::CleanUp { .. } => drop(self.memory.removing.remove("")),
@@ -372,6 +381,7 @@ impl PodMachine {
             resize: &resize,
             actuated: self.memory.actuated.as_ref(),
             replacing: &self.memory.replacing,
+            surroundings: &self.surroundings,
             now,
         });
         if self.ends_too_early(own.as_ref().or(pod.status.as_ref()), &status) {
@@ -422,7 +432,17 @@ impl PodMachine {
                     if *reason == StopReason::Resized {
                         self.memory.replacing.insert(id.clone());
                     }
-                    self.memory.stopping.insert(id.clone(), *grace);
+                    let mut given = *grace;
+                    if matches!(reason, StopReason::PodStops | StopReason::Turn) {
+                        self.memory.stop_began.get_or_insert(now);
+                        // A sidecar has what is left of the pod's grace, which alone tells whether there is less now.
+                        given = self.stopping.map_or(given, |stopping| stopping.grace.max(given));
+                    }
+                    self.memory.stopping.insert(id.clone(), given);
+                }
+                Action::RunPreStop { id, .. } => {
+                    self.memory.stop_began.get_or_insert(now);
+                    self.memory.hooks.insert(id.clone(), false);
                 }
                 Action::StopSandbox { id } => drop(self.memory.removing.insert(id.clone())),
                 Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => {

@@ -59,6 +59,8 @@ pub struct ContainerView {
     pub pre_stop: Option<String>,
     /// What the runtime says that it has of CPU and memory.
     pub resources: Option<proto::LinuxContainerResources>,
+    /// As whom its first process runs, where the runtime tells.
+    pub user: Option<proto::ContainerUser>,
     /// It was changed since this was read.
     pub outdated: bool,
 }
@@ -145,6 +147,7 @@ impl ContainerView {
             grace_seconds: annotation(names::POD_TERMINATION_GRACE).and_then(|text| text.parse().ok()),
             pre_stop: annotation(names::PRE_STOP),
             resources: status.resources.as_ref().and_then(|resources| resources.linux.clone()),
+            user: status.user.clone(),
             outdated: false,
         }
     }

@@ -24,6 +24,8 @@ use crate::kubelet::resize::Actuated;
 pub enum StopReason {
     /// The pod ends.
     PodStops,
+    /// The pod ends, and of this sidecar the preStop hook has run and those that need it have ended.
+    Turn,
     Liveness,
     Startup,
     /// The spec asks for something else now.
@@ -54,6 +56,12 @@ pub enum Action {
         grace: u64,
         reason: StopReason,
         message: String,
+    },
+    /// Runs the preStop hook of a sidecar, within `grace` seconds: the signal follows when it is its turn.
+    RunPreStop {
+        id: String,
+        name: String,
+        grace: u64,
     },
     /// Writes what the pod's cgroup and its running containers get of CPU and memory.
     Resize,
@@ -118,6 +126,9 @@ pub struct Stopping {
     pub remove: bool,
 }
 
+/// Seconds that a container has after its preStop hook, or what it waited for, used the grace up.
+pub const LEAST_GRACE: u64 = 2;
+
 /// What a worker remembers between plans.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -135,6 +146,10 @@ pub struct Memory {
     pub starting: Option<(String, u32)>,
     /// Containers being stopped, with the grace given.
     pub stopping: BTreeMap<String, u64>,
+    /// Since when the pod's containers are being stopped.
+    pub stop_began: Option<Timestamp>,
+    /// Sidecars by id whose preStop hooks were started, and whether they are done.
+    pub hooks: BTreeMap<String, bool>,
     /// Sandboxes and containers being removed or stopped.
     pub removing: std::collections::BTreeSet<String>,
     /// Running containers by id that have lost a volume: it was taken away and is there again, but not for them.

@@ -36,7 +36,7 @@ use crate::{
         metrics::{self, StartWatch},
         probes,
         resize::{Actuated, PodAllocation, Record, View},
-        status::{PodFailure, writer::is_overwritten},
+        status::{PodFailure, Surroundings, TERMINATED, writer::is_overwritten},
         volumes::Made,
     },
     runtime::{
@@ -169,7 +169,8 @@ impl PodWorker {
         let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
         let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
         let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
-        let allowed = admission::pressure(pod, pressure)
+        let allowed = admission::shutdown(holds(&self.context.shutting_down))
+            .and_then(|()| admission::pressure(pod, pressure))
             .and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()))
             .and_then(|()| self.context.container_manager.admit(pod, &*self.context.device_plugins).map_err(Rejection::from));
         if let Err(Rejection { reason, message }) = allowed {
@@ -226,7 +227,17 @@ impl PodWorker {
         }
     }
 
+    fn surroundings(&self) -> Surroundings {
+        let spec = self.machine.pod().and_then(|pod| pod.spec.as_ref());
+        let is_usual = spec.is_none_or(|spec| spec.runtime_class_name.is_none());
+        Surroundings {
+            recursive_read_only: is_usual && self.context.features.load().recursive_read_only(""),
+            devices: self.context.device_plugins.health(&self.machine.id.uid),
+        }
+    }
+
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.machine.surround(self.surroundings());
         for effect in self.machine.advance(self.context.clock.now()) {
             self.carry_out(effect, cx);
         }
@@ -382,7 +393,9 @@ impl On<FailPod> for PodWorker {
     fn on(&mut self, fail_pod: FailPod, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         let FailPod(failure) = fail_pod;
         if self.machine.is_open() {
-            self.note(Note::warning(&failure.reason, failure.message.clone()));
+            if failure.reason != TERMINATED {
+                self.note(Note::warning(&failure.reason, failure.message.clone()));
+            }
         } else if !self.machine.is_hurried_by(&failure) {
             return Reply::Now(());
         }

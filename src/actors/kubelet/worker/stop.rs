@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Container;
+
 use super::{
     observed::{ContainerView, RunState},
-    plan::{Action, Plan, Situation, StopReason, Stopping, is_sidecar},
+    plan::{Action, LEAST_GRACE, Plan, Situation, StopReason, Stopping, is_sidecar},
     restarts::{containers, is_restarting_all, is_source},
 };
 
@@ -69,24 +72,65 @@ pub(super) fn restart_all(situation: &Situation<'_>, plan: &mut Plan) -> bool {
     true
 }
 
-/// Main containers stop together; sidecars after them, the last one first.
+/// Main containers stop together; sidecars after them, the last one first, but for their preStop hooks, which run at once. All share one
+/// grace period: when it is over, whoever still waits stops, too (KEP-753).
 fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
-    let sidecars: Vec<_> = situation.spec.init_containers.iter().flatten().filter(|container| is_sidecar(container)).map(|c| &c.name).collect();
-    let main: Vec<_> = situation.observed.running().filter(|running| !sidecars.contains(&&running.name)).collect();
-    if !main.is_empty() {
-        for container in main {
-            stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);
-        }
-        return;
-    }
-    if situation.memory.starting.is_some() {
-        // It may be a main container, which would run without them.
-        return;
-    }
-    let last = sidecars.iter().rev().find_map(|name| situation.observed.running().find(|running| running.name == **name));
-    if let Some(container) = last {
+    let Situation { spec, observed, memory, now, .. } = *situation;
+    let sidecars: Vec<_> = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container)).collect();
+    let (late, main): (Vec<_>, Vec<_>) = observed.running().partition(|running| sidecars.iter().any(|sidecar| sidecar.name == running.name));
+    for container in &main {
         stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);
     }
+    if late.is_empty() {
+        return;
+    }
+    let began = memory.stop_began.unwrap_or(now);
+    let spent = now.duration_since(began).as_secs().max(0).unsigned_abs();
+    let left = grace.saturating_sub(spent);
+    // What is being started may be a main container, which would run without them.
+    let mut waits = !main.is_empty() || memory.starting.is_some();
+    for sidecar in sidecars.iter().rev() {
+        let Some(seen) = late.iter().find(|seen| seen.name == sidecar.name) else { continue };
+        let is_hooked = runs_hook(situation, sidecar, seen, left, plan);
+        if left == 0 || !(waits || is_hooked) {
+            stop_sidecar(situation, seen, grace, left, plan);
+        }
+        waits = true;
+    }
+    let over = began.saturating_add(SignedDuration::from_secs(i64::try_from(grace).unwrap_or(i64::MAX)));
+    if let Ok(over) = over
+        && left > 0
+    {
+        plan.wake(over);
+    }
+}
+
+/// Has a sidecar's preStop hook run, if there is one; says whether it has to be waited for.
+fn runs_hook(situation: &Situation<'_>, sidecar: &Container, seen: &ContainerView, left: u64, plan: &mut Plan) -> bool {
+    let has_hook = sidecar.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.pre_stop.is_some());
+    if !has_hook || situation.memory.stopping.contains_key(&seen.id) {
+        return false;
+    }
+    match situation.memory.hooks.get(&seen.id) {
+        Some(is_done) => !is_done,
+        None if left == 0 => false,
+        None => {
+            plan.actions.push(Action::RunPreStop { id: seen.id.clone(), name: seen.name.clone(), grace: left });
+            true
+        }
+    }
+}
+
+/// Plans the signal for a sidecar within what is left of the grace period, unless it is under way with no more.
+fn stop_sidecar(situation: &Situation<'_>, seen: &ContainerView, grace: u64, left: u64, plan: &mut Plan) {
+    let memory = situation.memory;
+    if memory.stopping.get(&seen.id).is_some_and(|given| *given <= grace) {
+        return;
+    }
+    // With its hook it was told already.
+    let message = if memory.hooks.contains_key(&seen.id) { String::new() } else { format!("Stopping container {}", seen.name) };
+    let (id, name) = (seen.id.clone(), seen.name.clone());
+    plan.actions.push(Action::StopContainer { id, name, grace: left.max(LEAST_GRACE.min(grace)), reason: StopReason::Turn, message });
 }
 
 /// Plans the stop of a container unless one with no more grace is under way.

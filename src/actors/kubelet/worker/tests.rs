@@ -23,7 +23,7 @@ use super::{
 };
 use crate::kubelet::{
     resize::{Actuated, Amounts},
-    status::{Evicted, PodFailure},
+    status::{Evicted, PREEMPTING, PodFailure, TERMINATED},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -83,6 +83,7 @@ impl World {
                 let view = ContainerView { id, name: name.clone(), sandbox, attempt, state: RunState::Running, created_at, ..Default::default() };
                 self.observed.containers.push(view);
             }
+            Action::RunPreStop { id, .. } => drop(self.memory.hooks.insert(id.clone(), true)),
             Action::StopContainer { id, reason, .. } => {
                 if *reason == StopReason::Resized {
                     self.memory.replacing.insert(id.clone());
@@ -214,6 +215,59 @@ fn a_deleted_pod_leaves_nothing_and_sidecars_stop_last() {
     });
     assert_eq!(names.collect::<Vec<_>>(), ["a", "side"]);
     assert!(world.observed.is_empty() && world.memory.cleaned && world.plan(1_000_000).gone);
+}
+
+/// Sidecars with preStop hooks beside a main container, all running.
+fn with_hooks() -> World {
+    let hook = json!({"preStop": {"sleep": {"seconds": 1}}});
+    let sidecar = |name: &str| json!({"name": name, "restartPolicy": "Always", "lifecycle": hook});
+    let mut world = World::new(pod(json!({"initContainers": [sidecar("one"), sidecar("two")], "containers": [{"name": "a"}]})));
+    world.settle();
+    world.stopping = Some(Stopping { grace: 30, remove: true });
+    world
+}
+
+fn turn(name: &str, grace: u64) -> Action {
+    Action::StopContainer { id: format!("{name}-0"), name: name.into(), grace, reason: StopReason::Turn, message: String::new() }
+}
+
+#[test]
+fn hooks_of_sidecars_run_at_once_and_signals_follow_in_turn_within_one_grace_period() {
+    let mut world = with_hooks();
+    let begun = world.plan(100);
+    let hooks =
+        begun.actions.iter().filter_map(|action| if let Action::RunPreStop { name, grace, .. } = action { Some((&**name, *grace)) } else { None });
+    assert_eq!(hooks.collect::<Vec<_>>(), [("two", 30), ("one", 30)]);
+    assert!(matches!(&begun.actions[0], Action::StopContainer { name, grace: 30, .. } if name == "a"), "{begun:?}");
+    assert_eq!((begun.actions.len(), begun.wake_at), (3, Some(at(130))));
+    world.memory.stop_began = Some(at(100));
+    world.memory.stopping.insert("a-0".into(), 30);
+    world.memory.hooks = [("one-0".to_owned(), true), ("two-0".to_owned(), false)].into();
+    assert_eq!(world.plan(101).actions, [], "the main container still runs");
+    world.exit("a-0", 0);
+    assert_eq!(world.plan(105).actions, [], "so does the hook of the one that stops first");
+    world.memory.hooks.insert("two-0".into(), true);
+    assert_eq!(world.plan(110).actions, [turn("two", 20)]);
+    world.memory.stopping.insert("two-0".into(), 30);
+    assert_eq!(world.plan(111).actions, [], "it is under way");
+    world.exit("two-0", 0);
+    assert_eq!(world.plan(129).actions, [turn("one", 2)], "nobody has less than two seconds");
+}
+
+#[test]
+fn sidecars_wait_no_longer_than_the_grace_period() {
+    let mut world = with_hooks();
+    world.memory.stop_began = Some(at(100));
+    world.memory.stopping.insert("a-0".into(), 30);
+    world.memory.hooks = [("one-0".to_owned(), false), ("two-0".to_owned(), false)].into();
+    assert_eq!(world.plan(129).actions, []);
+    assert_eq!(world.plan(130).actions, [turn("two", 2), turn("one", 2)]);
+    world.stopping = Some(Stopping { grace: 0, remove: true });
+    let killed = world.plan(101).actions;
+    assert!(
+        matches!(&killed[..], [Action::StopContainer { grace: 0, .. }, two, one] if *two == turn("two", 0) && *one == turn("one", 0)),
+        "{killed:?}"
+    );
 }
 
 #[test]
@@ -391,7 +445,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
     };
     next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
     machine.done(&Action::Prepare, Ok(()), at(1));
-    let evicted = Some(Evicted { disruption: true, grace: 0 });
+    let evicted = Some(Evicted { disruption: true, grace: 0, stays: false });
     machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
     assert!(!machine.is_open());
     let effects = next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
@@ -444,7 +498,7 @@ fn a_pod_that_is_evicted_with_time_to_end_has_failed_when_it_has_ended() {
     };
     next(&mut machine, 1, RunState::Running);
     machine.done(&Action::Prepare, Ok(()), at(1));
-    let evicted = Some(Evicted { disruption: true, grace: 7 });
+    let evicted = Some(Evicted { disruption: true, grace: 7, stays: false });
     machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
     let effects = next(&mut machine, 2, RunState::Running);
     let stops = |effect: &Effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 7, .. }));
@@ -452,6 +506,38 @@ fn a_pod_that_is_evicted_with_time_to_end_has_failed_when_it_has_ended() {
     assert!(phase(&effects).is_none_or(|(phase, reason)| (phase.as_str(), reason.as_str()) == ("Running", "")), "{effects:?}");
     let effects = next(&mut machine, 5, RunState::Exited);
     assert_eq!(phase(&effects), Some(("Failed".to_owned(), "Evicted".to_owned())), "{effects:?}");
+}
+
+#[test]
+fn a_pod_that_was_in_the_way_of_others_ends_as_its_containers_do() {
+    let end = |reason: &str, exit_code: i32| {
+        let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+        machine.spec(Arc::new(pod(json!({"containers": [{"name": "a"}]}))));
+        let next = |machine: &mut PodMachine, second, state| {
+            machine.look_again();
+            let mut effects = machine.advance(at(second));
+            let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+            let container = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state, exit_code, ..ContainerView::default() };
+            machine.observed(Some(Observed { sandboxes, containers: vec![container] }), BTreeMap::new(), at(second));
+            effects.extend(machine.advance(at(second)));
+            effects
+        };
+        next(&mut machine, 1, RunState::Running);
+        machine.done(&Action::Prepare, Ok(()), at(1));
+        let evicted = Some(Evicted { disruption: true, grace: 7, stays: true });
+        machine.fail_pod(PodFailure { reason: reason.into(), message: "Why".into(), rejected: false, evicted });
+        next(&mut machine, 2, RunState::Running);
+        let effects = next(&mut machine, 5, RunState::Exited);
+        let told = effects.iter().rev().find_map(|effect| if let Effect::Publish(status) = effect { Some(status.clone()) } else { None });
+        let status = told.expect("its end is told");
+        let disruption = status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget");
+        let message = disruption.and_then(|condition| condition.message.clone()).unwrap_or_default();
+        (status.phase.unwrap_or_default(), status.reason.unwrap_or_default(), message)
+    };
+    let of = |phase: &str, reason: &str, message: &str| (phase.to_owned(), reason.to_owned(), message.to_owned());
+    assert_eq!(end(TERMINATED, 0), of("Succeeded", "", "Why"));
+    assert_eq!(end(TERMINATED, 143), of("Failed", "Terminated", "Why"));
+    assert_eq!(end(PREEMPTING, 137), of("Failed", "Preempting", "Pod was preempted by Kubelet to accommodate a critical pod."));
 }
 
 #[test]
@@ -468,7 +554,7 @@ fn a_pod_that_was_granted_time_is_killed_when_none_is_left() {
         effects
     };
     let evicted = |grace| {
-        let evicted = Some(Evicted { disruption: true, grace });
+        let evicted = Some(Evicted { disruption: true, grace, stays: false });
         PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted }
     };
     next(&mut machine, 1);

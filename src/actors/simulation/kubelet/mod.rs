@@ -197,6 +197,7 @@ impl World {
             disk_pressure: AtomicBool::new(false),
             memory_pressure: AtomicBool::new(false),
             pid_pressure: AtomicBool::new(false),
+            shutting_down: AtomicBool::new(false),
             written: NodeRoom::new(1 << 26),
             cgroups_per_qos: false,
             pod_max_pids: None,

@@ -71,6 +71,9 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.backoff = BackoffPolicy::at_most(longest);
     options.seccomp_default = kubelet.flag("seccompDefault");
     options.cpu_time = cpu_time(kubelet);
+    options.shutdown.periods = kubelet.shutdown_periods();
+    options.limited_swap = kubelet.text("memorySwap.swapBehavior") == "LimitedSwap";
+    options.kills_group = !kubelet.flag("singleProcessOOMKill");
     options.static_pod_url = kubelet.pod_url();
     options.allowed_unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     Ok(())

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{LogFile, LookupError, PodDirectory, PodRef};
 use crate::kubelet::{
     handle::{self, KubeletHandle},
-    stats::PodVolumes,
+    stats::{PodLogs, PodVolumes},
 };
 
 impl From<handle::LookupError> for LookupError {
@@ -46,5 +46,9 @@ impl PodDirectory for KubeletHandle {
 
     async fn volumes(&self) -> PodVolumes {
         KubeletHandle::volumes(self).await
+    }
+
+    async fn logs(&self) -> PodLogs {
+        KubeletHandle::logs(self).await
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use thiserror::Error;
 use troupe_cri::CriError;
 
-use crate::kubelet::stats::PodVolumes;
+use crate::kubelet::stats::{PodLogs, PodVolumes};
 
 /// A pod as paths name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,5 +62,10 @@ pub trait PodDirectory: Send + Sync + 'static {
     /// How full their volumes are, by the pods' uids, as far as drivers tell.
     async fn volumes(&self) -> PodVolumes {
         PodVolumes::default()
+    }
+
+    /// What their containers' logs take.
+    async fn logs(&self) -> PodLogs {
+        PodLogs::default()
     }
 }

@@ -131,6 +131,10 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
         Action::CreateSandbox { attempt } => start::create_sandbox(step, *attempt).await,
         Action::StartContainer { name, attempt } => start::start_container(step, name, *attempt).await,
         Action::StopContainer { id, name, grace, reason, message } => takedown::stop_container(step, id, name, *grace, *reason, message).await,
+        Action::RunPreStop { id, name, grace } => {
+            takedown::run_pre_stop(step, id, name, *grace).await;
+            Ok(())
+        }
         Action::Resize => step.call_trace.call("cgroups", "Resize", resize::resize(step)).await,
         Action::StopSandbox { id } => {
             step.cri("StopPodSandbox", runtime.stop_pod_sandbox(id)).await.map_err(|error| StepFailure::new("FailedKillPod", error))

@@ -96,6 +96,7 @@ async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
         Operation::Container { id, name, amounts } => {
             let mut resources = amounts.to_runtime(step.context.cpu_time);
             step.context.container_manager.lift_quota(&step.id.uid, name, &mut resources);
+            step.context.machine.memory.bind_swap_v1(&mut resources);
             let update = step.context.runtime.update_container_resources(id, resources);
             step.cri("UpdateContainerResources", update).await.map_err(|error| error.to_string())?;
             step.sizes.set_container(name, *amounts);

@@ -9,18 +9,30 @@ use troupe_cri::{CriError, names::legacy_log_name};
 use super::{Step, StepFailure, hooks};
 use crate::{
     files::{Directory, blocking, mounts::unmount_below, place_and_name, remove_tree},
-    kubelet::{cgroups, events::Note, volumes::disk, worker::plan::StopReason},
+    kubelet::{
+        cgroups,
+        events::Note,
+        volumes::disk,
+        worker::plan::{LEAST_GRACE, StopReason},
+    },
 };
 
 /// The reason why what a pod had on this node is not removed.
 pub const FAILED_CLEANUP: &str = "FailedCleanUp";
-/// What a container gets after its preStop hook used the grace up.
-const LEAST: u64 = 2;
 
 /// Announces, runs preStop, stops.
 pub(super) async fn stop_container(step: &Step, id: &str, name: &str, grace: u64, reason: StopReason, message: &str) -> Result<(), StepFailure> {
-    let text = if reason == StopReason::PodStops { format!("Stopping container {name}") } else { message.to_owned() };
-    kill(step, id, name, grace, &text).await.map_err(|error| {
+    let stopped = match reason {
+        StopReason::PodStops => kill(step, id, name, grace, &format!("Stopping container {name}")).await,
+        StopReason::Turn => {
+            if !message.is_empty() {
+                step.note_container(name, Note::normal("Killing", message));
+            }
+            step.cri("StopContainer", step.context.runtime.stop_container(id, Duration::from_secs(grace))).await
+        }
+        _ => kill(step, id, name, grace, message).await,
+    };
+    stopped.map_err(|error| {
         step.note_container(name, Note::warning("FailedKillPod", format!("error killing container: {error}")));
         StepFailure::new("FailedKillPod", error)
     })
@@ -31,22 +43,30 @@ pub(super) async fn kill(step: &Step, id: &str, name: &str, grace: u64, message:
     step.note_container(name, Note::normal("Killing", message));
     let began = Instant::now();
     let total = Duration::from_secs(grace);
-    if let Some((hook, container)) = pre_stop(step, id, name)
-        && grace > 0
-    {
-        let ip = step.observed.ready_sandbox().and_then(|sandbox| sandbox.ips.first()).cloned().unwrap_or_default();
-        match timeout(total, hooks::run(step, &hook, &container, id, &ip)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(container = id, error, "preStop hook failed");
-                step.note_container(name, Note::warning("FailedPreStopHook", "PreStopHook failed"));
-            }
-            Err(_) => tracing::warn!(container = id, "preStop hook did not end in time"),
-        }
-    }
+    hook(step, id, name, total).await;
     let left = total.saturating_sub(began.elapsed());
-    let left = if grace == 0 { Duration::ZERO } else { left.max(Duration::from_secs(LEAST.min(grace))) };
+    let left = if grace == 0 { Duration::ZERO } else { left.max(Duration::from_secs(LEAST_GRACE.min(grace))) };
     step.cri("StopContainer", step.context.runtime.stop_container(id, left)).await
+}
+
+/// Announces the end of a sidecar, which stops later, and runs its preStop hook.
+pub(super) async fn run_pre_stop(step: &Step, id: &str, name: &str, grace: u64) {
+    step.note_container(name, Note::normal("Killing", format!("Stopping container {name}")));
+    hook(step, id, name, Duration::from_secs(grace)).await;
+}
+
+/// Runs a preStop hook if there are one and time for it.
+async fn hook(step: &Step, id: &str, name: &str, time: Duration) {
+    let Some((hook, container)) = pre_stop(step, id, name).filter(|_| !time.is_zero()) else { return };
+    let ip = step.observed.ready_sandbox().and_then(|sandbox| sandbox.ips.first()).cloned().unwrap_or_default();
+    match timeout(time, hooks::run(step, &hook, &container, id, &ip)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(container = id, error, "preStop hook failed");
+            step.note_container(name, Note::warning("FailedPreStopHook", "PreStopHook failed"));
+        }
+        Err(_) => tracing::warn!(container = id, "preStop hook did not end in time"),
+    }
 }
 
 /// The hook from the spec, or from the container's own annotations when the spec is gone.

@@ -1,7 +1,7 @@
 //! When a pod has to go, how fast, and what stays of it.
 
 use super::{Observed, PodFailure, PodMachine, Stopping, spec_grace};
-use crate::kubelet::eviction;
+use crate::kubelet::{eviction, status::Evicted};
 
 impl PodMachine {
     /// Whether nobody decided about the pod yet: it lives, and has no end given.
@@ -31,12 +31,12 @@ impl PodMachine {
         self.stopping.is_some() && (deleted || self.removed)
     }
 
-    /// How long its containers have to end if it was evicted: by this kubelet now, or as its status tells.
-    fn evicted_within(&self) -> Option<u64> {
+    /// How it ends if it was evicted: by this kubelet now, or as its status tells.
+    fn evicted(&self) -> Option<Evicted> {
         let told = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.reason.as_deref()) == Some(eviction::REASON);
         match &self.failure {
-            Some(failure) => failure.evicted.map(|evicted| evicted.grace),
-            None => told.then_some(0),
+            Some(failure) => failure.evicted,
+            None => told.then_some(Evicted { disruption: false, grace: 0, stays: false }),
         }
     }
 
@@ -53,15 +53,19 @@ impl PodMachine {
         let terminal_or_failed = terminal || self.failure.is_some();
         let wanted = if deleted || self.removed || self.pod.is_none() {
             let grace = asked.or(from_spec).or_else(from_runtime).unwrap_or(30);
-            Stopping { grace: self.evicted_within().map_or(grace, |within| within.min(grace)), remove: true }
+            Stopping { grace: self.evicted().map_or(grace, |evicted| evicted.grace.min(grace)), remove: true }
         } else if terminal_or_failed {
-            match self.evicted_within() {
-                Some(grace) => Stopping { grace, remove: true },
+            match self.evicted() {
+                Some(evicted) => Stopping { grace: evicted.grace, remove: !evicted.stays },
                 None => Stopping { grace: from_spec.unwrap_or(30), remove: false },
             }
         } else {
             return;
         };
+        if self.stopping.is_some_and(|old| wanted.grace < old.grace) {
+            // The shorter time begins now.
+            self.memory.stop_began = None;
+        }
         self.stopping = Some(match self.stopping {
             Some(old) => Stopping { grace: old.grace.min(wanted.grace), remove: old.remove || wanted.remove },
             None => wanted,
