@@ -1,5 +1,5 @@
-//! Pod GC: removes pods whose node is gone, pods that were deleted before they had a node, and finished pods when
-//! there are too many.
+//! Pod GC: removes pods whose node is gone, deleted pods of nodes that are out of service, pods that were deleted before they had a
+//! node, and finished pods when there are too many.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,14 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::json;
+use serde_json::{Value, json};
 use troupe_api::{
-    meta::ObjectKey,
+    meta::{ObjectKey, time::format_time},
     service::{DeleteOptions, PatchType},
 };
 
-use super::pods::{BY_NODE, index_by_node, is_finished, node_of};
+use super::{
+    nodes::{is_out_of_service, is_ready},
+    pods::{BY_NODE, index_by_node, is_finished, node_of},
+};
 use crate::runtime::{
     cache::{Cache, Caches, Change},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -27,6 +31,8 @@ const QUARANTINE: Duration = Duration::from_secs(40);
 const PERIOD: Duration = Duration::from_secs(20);
 /// Files finished pods under "".
 const FINISHED: &str = "finished";
+/// Files nodes under "" that are out of service and not ready: nobody there lets pods go.
+const DOWN: &str = "down";
 
 /// See the module. Its only key is `all`.
 pub struct PodGcController {
@@ -39,7 +45,9 @@ impl PodGcController {
     pub fn new(caches: &Caches) -> Self {
         let pods = index_by_node(caches.cache());
         pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
-        PodGcController { pods, nodes: caches.cache(), missing: Default::default() }
+        let nodes: Cache<Node> = caches.cache();
+        nodes.add_index(DOWN, |node| (is_out_of_service(node) && !is_ready(node)).then(|| "".into()).into_iter().collect());
+        PodGcController { pods, nodes, missing: Default::default() }
     }
 
     /// Nodes that pods name and that have been gone for long enough. A live read decides, not the cache alone.
@@ -65,8 +73,9 @@ impl PodGcController {
     }
 
     /// Every pod that may have to go, once.
-    fn candidates(&self, lost: &[Arc<str>], kept: usize) -> Vec<Arc<Pod>> {
+    fn candidates(&self, lost: &[Arc<str>], down: &[Arc<str>], kept: usize) -> Vec<Arc<Pod>> {
         let mut pods = self.pods.by_index_where(BY_NODE, "", |meta| meta.deletion_timestamp.is_some());
+        pods.extend(down.iter().flat_map(|node| self.pods.by_index_where(BY_NODE, node, |meta| meta.deletion_timestamp.is_some())));
         pods.extend(lost.iter().flat_map(|node| self.pods.by_index(BY_NODE, node)));
         if self.pods.index_count(FINISHED, "") > kept {
             let known: BTreeSet<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
@@ -80,16 +89,19 @@ impl PodGcController {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     NodeLost,
+    NodeDown,
     NeverScheduled,
     TooManyFinished,
 }
 
-fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why)> {
+fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], down: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why)> {
     let mut doomed = Vec::new();
     for pod in pods {
+        let is_deleted = pod.metadata.deletion_timestamp.is_some();
         match node_of(pod) {
             Some(node) if lost.iter().any(|lost| **lost == *node) => doomed.push((pod.clone(), Why::NodeLost)),
-            None if pod.metadata.deletion_timestamp.is_some() => doomed.push((pod.clone(), Why::NeverScheduled)),
+            Some(node) if is_deleted && down.iter().any(|down| **down == *node) => doomed.push((pod.clone(), Why::NodeDown)),
+            None if is_deleted => doomed.push((pod.clone(), Why::NeverScheduled)),
             _ => {}
         }
     }
@@ -99,6 +111,18 @@ fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why
     let surplus = done.len().saturating_sub(kept);
     doomed.extend(done.into_iter().take(surplus).map(|pod| (pod.clone(), Why::TooManyFinished)));
     doomed
+}
+
+/// The status of a pod that had not ended: no kubelet says any more that it has.
+fn mark(why: Why, now: Timestamp) -> Value {
+    if why != Why::NodeLost {
+        return json!({"phase": "Failed"});
+    }
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
+        "lastTransitionTime": format_time(now),
+    });
+    json!({"phase": "Failed", "conditions": [condition]})
 }
 
 /// A pod that is deleted before it has a node: no kubelet lets it go.
@@ -120,13 +144,12 @@ impl Controller for PodGcController {
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let lost = self.lost_nodes(cx).await?;
-        for (pod, why) in plan(&self.candidates(&lost, FINISHED_KEPT), &lost, FINISHED_KEPT) {
+        let down: Vec<Arc<str>> = self.nodes.by_index_stored(DOWN, "", |_| true).iter().map(|node| node.key.name.clone()).collect();
+        for (pod, why) in plan(&self.candidates(&lost, &down, FINISHED_KEPT), &lost, &down, FINISHED_KEPT) {
             let (namespace, name) = (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
             let api = cx.client().namespaced::<Pod>(namespace);
-            if why == Why::NodeLost && !is_finished(&pod) {
-                let condition =
-                    json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"});
-                let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
+            if !is_finished(&pod) {
+                let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": mark(why, cx.now())});
                 // The pod is deleted next either way: the mark is for those who watch.
                 let _ = api.patch(&name, "status", PatchType::StrategicMerge, &patch).await;
             }
@@ -172,13 +195,24 @@ mod tests {
     fn only_lost_stuck_and_surplus_pods_go() {
         let pods =
             [pod("a", "lost", "Running", false), pod("b", "here", "Running", true), pod("c", "", "Pending", true), pod("d", "here", "Failed", false)];
-        let names = |kept| {
-            plan(&pods, &[Arc::from("lost")], kept)
+        let names_where = |down: &[Arc<str>], kept| {
+            plan(&pods, &[Arc::from("lost")], down, kept)
                 .into_iter()
                 .map(|(pod, why)| (pod.metadata.name.clone().unwrap_or_default(), why))
                 .collect::<Vec<_>>()
         };
+        let names = |kept| names_where(&[], kept);
         assert_eq!(names(1), [("a".into(), Why::NodeLost), ("c".into(), Why::NeverScheduled)]);
         assert_eq!(names(0).last(), Some(&("d".into(), Why::TooManyFinished)));
+        // Those that were not told to go stay.
+        let of_down = names_where(&[Arc::from("here")], 1);
+        assert_eq!(of_down, [("a".into(), Why::NodeLost), ("b".into(), Why::NodeDown), ("c".into(), Why::NeverScheduled)]);
+    }
+
+    #[test]
+    fn what_no_kubelet_ends_has_failed() {
+        assert_eq!(mark(Why::NodeDown, Timestamp::UNIX_EPOCH), json!({"phase": "Failed"}));
+        let lost = mark(Why::NodeLost, Timestamp::UNIX_EPOCH);
+        assert_eq!((&lost["phase"], &lost["conditions"][0]["type"]), (&json!("Failed"), &json!("DisruptionTarget")));
     }
 }
