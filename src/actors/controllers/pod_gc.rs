@@ -1,5 +1,5 @@
-//! Pod GC: removes pods whose node is gone, pods that were deleted before they had a node, and finished pods when
-//! there are too many.
+//! Pod GC: removes pods whose node is gone, deleted pods of nodes that are out of service, pods that were deleted before they had a
+//! node, and finished pods when there are too many.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,14 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::json;
+use serde_json::{Value, json};
 use troupe_api::{
-    meta::ObjectKey,
+    meta::{ObjectKey, time::format_time},
     service::{DeleteOptions, PatchType},
 };
 
 use super::{
+    nodes::{is_out_of_service, is_ready},
     pod_digest::PodDigest,
     pods::{BY_NODE, index_by_node, is_finished, node_of},
 };
@@ -30,6 +32,8 @@ const QUARANTINE: Duration = Duration::from_secs(40);
 const PERIOD: Duration = Duration::from_secs(20);
 /// Files finished pods under "".
 const FINISHED: &str = "finished";
+/// Files nodes under "" that are out of service and not ready: nobody there lets pods go.
+const DOWN: &str = "down";
 
 /// See the module. Its only key is `all`.
 pub struct PodGcController {
@@ -44,7 +48,9 @@ impl PodGcController {
     pub fn new(caches: &Caches) -> Self {
         let pods = index_by_node(caches.cache());
         pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
-        PodGcController { digests: pods.digests(), pods, nodes: caches.cache(), missing: Default::default(), kept: FINISHED_KEPT }
+        let nodes: Cache<Node> = caches.cache();
+        nodes.add_index(DOWN, |node| (is_out_of_service(node) && !is_ready(node)).then(|| "".into()).into_iter().collect());
+        PodGcController { digests: pods.digests(), pods, nodes, missing: Default::default(), kept: FINISHED_KEPT }
     }
 
     /// The same where another number of finished pods is kept.
@@ -76,8 +82,9 @@ impl PodGcController {
     }
 
     /// Every pod that may have to go, once.
-    async fn candidates(&self, lost: &[Arc<str>], kept: usize) -> Vec<Arc<PodDigest>> {
+    async fn candidates(&self, lost: &[Arc<str>], down: &[Arc<str>], kept: usize) -> Vec<Arc<PodDigest>> {
         let mut pods = self.pods.by_index_stored(BY_NODE, "", |meta| meta.deletion_timestamp.is_some());
+        pods.extend(down.iter().flat_map(|node| self.pods.by_index_stored(BY_NODE, node, |meta| meta.deletion_timestamp.is_some())));
         pods.extend(lost.iter().flat_map(|node| self.pods.by_index_stored(BY_NODE, node, |_| true)));
         if self.pods.index_count(FINISHED, "") > kept {
             let known: BTreeSet<Arc<str>> = pods.iter().map(|pod| pod.meta().uid.clone()).collect();
@@ -91,16 +98,19 @@ impl PodGcController {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     NodeLost,
+    NodeDown,
     NeverScheduled,
     TooManyFinished,
 }
 
-fn plan(pods: &[Arc<PodDigest>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<PodDigest>, Why)> {
+fn plan(pods: &[Arc<PodDigest>], lost: &[Arc<str>], down: &[Arc<str>], kept: usize) -> Vec<(Arc<PodDigest>, Why)> {
     let mut doomed = Vec::new();
     for pod in pods {
+        let is_deleted = pod.standing.is_deleted;
         match pod.node() {
             Some(node) if lost.iter().any(|lost| **lost == *node) => doomed.push((pod.clone(), Why::NodeLost)),
-            None if pod.standing.is_deleted => doomed.push((pod.clone(), Why::NeverScheduled)),
+            Some(node) if is_deleted && down.iter().any(|down| **down == *node) => doomed.push((pod.clone(), Why::NodeDown)),
+            None if is_deleted => doomed.push((pod.clone(), Why::NeverScheduled)),
             _ => {}
         }
     }
@@ -110,6 +120,18 @@ fn plan(pods: &[Arc<PodDigest>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod
     let surplus = done.len().saturating_sub(kept);
     doomed.extend(done.into_iter().take(surplus).map(|pod| (pod.clone(), Why::TooManyFinished)));
     doomed
+}
+
+/// The status of a pod that had not ended: no kubelet says any more that it has.
+fn mark(why: Why, now: Timestamp) -> Value {
+    if why != Why::NodeLost {
+        return json!({"phase": "Failed"});
+    }
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
+        "lastTransitionTime": format_time(now),
+    });
+    json!({"phase": "Failed", "conditions": [condition]})
 }
 
 /// A pod that is deleted before it has a node: no kubelet lets it go.
@@ -131,14 +153,13 @@ impl Controller for PodGcController {
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let lost = self.lost_nodes(cx).await?;
-        let candidates = self.candidates(&lost, self.kept).await;
-        for (pod, why) in plan(&candidates, &lost, self.kept) {
+        let down: Vec<Arc<str>> = self.nodes.by_index_stored(DOWN, "", |_| true).iter().map(|node| node.key.name.clone()).collect();
+        let candidates = self.candidates(&lost, &down, self.kept).await;
+        for (pod, why) in plan(&candidates, &lost, &down, self.kept) {
             let (name, uid) = (&*pod.meta.name, &*pod.meta.uid);
             let api = cx.client().namespaced::<Pod>(pod.meta.namespace.clone());
-            if why == Why::NodeLost && !pod.standing.is_finished() {
-                let condition =
-                    json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"});
-                let patch = json!({"metadata": {"uid": uid}, "status": {"phase": "Failed", "conditions": [condition]}});
+            if !pod.standing.is_finished() {
+                let patch = json!({"metadata": {"uid": uid}, "status": mark(why, cx.now())});
                 // The pod is deleted next either way: the mark is for those who watch.
                 let _ = api.patch(name, "status", PatchType::StrategicMerge, &patch).await;
             }
@@ -187,12 +208,23 @@ mod tests {
         let pods =
             [pod("a", "lost", "Running", false), pod("b", "here", "Running", true), pod("c", "", "Pending", true), pod("d", "here", "Failed", false)];
         let digests: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of(&**pod)).collect();
-        let names = |kept| {
-            let doomed = plan(&digests, &[Arc::from("lost")], kept).into_iter();
+        let names_where = |down: &[Arc<str>], kept| {
+            let doomed = plan(&digests, &[Arc::from("lost")], down, kept).into_iter();
             doomed.map(|(pod, why)| (pod.meta.name.to_string(), why)).collect::<Vec<_>>()
         };
+        let names = |kept| names_where(&[], kept);
         assert_eq!(names(1), [("a".into(), Why::NodeLost), ("c".into(), Why::NeverScheduled)]);
         assert_eq!(names(0).last(), Some(&("d".into(), Why::TooManyFinished)));
+        // Those that were not told to go stay.
+        let of_down = names_where(&[Arc::from("here")], 1);
+        assert_eq!(of_down, [("a".into(), Why::NodeLost), ("b".into(), Why::NodeDown), ("c".into(), Why::NeverScheduled)]);
+    }
+
+    #[test]
+    fn what_no_kubelet_ends_has_failed() {
+        assert_eq!(mark(Why::NodeDown, Timestamp::UNIX_EPOCH), json!({"phase": "Failed"}));
+        let lost = mark(Why::NodeLost, Timestamp::UNIX_EPOCH);
+        assert_eq!((&lost["phase"], &lost["conditions"][0]["type"]), (&json!("Failed"), &json!("DisruptionTarget")));
     }
 
     /// Two that are finished, one of them on a node that is lost.
@@ -212,12 +244,12 @@ mod tests {
     #[actix::test]
     async fn finished_pods_are_decoded_once_however_often_they_are_counted() {
         let pods = finished_pods();
-        let controller = PodGcController { digests: pods.digests(), pods, nodes: Cache::default(), missing: Default::default() };
-        assert_eq!(controller.candidates(&[], 1).await.len(), 2);
+        let controller = PodGcController { digests: pods.digests(), pods, nodes: Cache::default(), missing: Default::default(), kept: FINISHED_KEPT };
+        assert_eq!(controller.candidates(&[], &[], 1).await.len(), 2);
         let before = decoded_here();
-        let found = controller.candidates(&[Arc::from("lost")], 1).await;
+        let found = controller.candidates(&[Arc::from("lost")], &[], 1).await;
         assert_eq!(found.iter().map(|pod| &*pod.meta.name).collect::<Vec<_>>(), ["d", "a"], "each once, though d is lost and finished");
         assert_eq!(decoded_here(), before);
-        assert_eq!(controller.candidates(&[], 2).await.len(), 0, "there is room for them");
+        assert_eq!(controller.candidates(&[], &[], 2).await.len(), 0, "there is room for them");
     }
 }

@@ -1,8 +1,8 @@
 //! What controllers ask about pods: active, ready, available, and which to delete first.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use troupe_api::meta::time::passed;
 
@@ -118,16 +118,23 @@ impl PodStanding {
     }
 
     /// Orders pods for deletion, first to go first (`controller.ActivePodsWithRanks`): unassigned, then pending, then
-    /// unready, then by `pod-deletion-cost`, then ready for the shorter time, restarted more often, younger.
-    pub fn rank_for_deletion(&self, now: Timestamp) -> (bool, u8, bool, i64, i64, i64, i64) {
+    /// unready, then by `pod-deletion-cost`, then from the node with the most of their kind (`crowd`), ready for the shorter time,
+    /// restarted more often, younger. Times count by their order of magnitude.
+    pub fn rank_for_deletion(&self, crowd: usize, now: Timestamp) -> (bool, u8, bool, i64, Reverse<usize>, i64, i64, i64) {
         let phase = match self.phase {
             "Pending" => 0,
             "" | "Unknown" => 1,
             _ => 2,
         };
-        let age = |since: Option<Timestamp>| since.map_or(0, |since| now.duration_since(since).as_secs());
-        (self.is_assigned, phase, self.is_ready, self.deletion_cost, age(self.ready_since), -i64::from(self.restarts), age(self.created))
+        let age = |since: Option<Timestamp>| since.map_or(-2, |since| magnitude(now.duration_since(since)));
+        let restarts = -i64::from(self.restarts);
+        (self.is_assigned, phase, self.is_ready, self.deletion_cost, Reverse(crowd), age(self.ready_since), restarts, age(self.created))
     }
+}
+
+/// The binary logarithm of a time in nanoseconds, rounded down; -1 where there is none.
+fn magnitude(time: SignedDuration) -> i64 {
+    u128::try_from(time.as_nanos()).ok().and_then(u128::checked_ilog2).map_or(-1, i64::from)
 }
 
 fn known_phase(phase: &str) -> &'static str {
@@ -184,9 +191,15 @@ mod tests {
             pod(made("2026-01-01T00:20:00Z"), on_node(), ready(since)),
             pod(cost("7"), on_node(), ready("2026-01-01T00:59:00Z")),
         ];
-        let ranks: Vec<_> = in_order.iter().map(|pod| PodStanding::of(pod).rank_for_deletion(now)).collect();
+        let ranks: Vec<_> = in_order.iter().map(|pod| PodStanding::of(pod).rank_for_deletion(0, now)).collect();
         assert!(ranks.is_sorted(), "{ranks:?}");
         assert!(ranks.windows(2).all(|pair| pair[0] != pair[1]), "{ranks:?}");
+        // A crowd weighs more than age and less than cost.
+        let rank = |pod: usize, crowd| PodStanding::of(&in_order[pod]).rank_for_deletion(crowd, now);
+        assert!(rank(7, 2) < rank(5, 1) && rank(4, 1) < rank(7, 2));
+        // Half a minute is much at the beginning and little later.
+        let ready_for = |seconds: i64| magnitude(SignedDuration::from_secs(seconds));
+        assert!(ready_for(1) < ready_for(30) && ready_for(1800) == ready_for(1830) && ready_for(0) == -1);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{core::v1::Node, storage::v1::VolumeAttachment};
 
+use crate::controllers::nodes::{is_out_of_service, is_ready};
+
 /// After so long a node that is not ready loses a volume that it still names as in use; upstream's `maxWaitForUnmountDuration`.
 pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(6);
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// How a node stands to a volume that no pod on it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +26,8 @@ pub fn hold(node: Option<&Node>, volume: &str, since: Timestamp, now: Timestamp)
     // A node that is gone uses nothing.
     let Some(node) = node else { return Hold::Free };
     let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.as_ref());
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     let is_used = in_use.is_some_and(|names| names.iter().any(|name| name == volume));
-    if !is_used || taints.is_some_and(|taints| taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)) {
+    if !is_used || is_out_of_service(node) {
         return Hold::Free;
     }
     if is_ready(node) {
@@ -35,11 +35,6 @@ pub fn hold(node: Option<&Node>, volume: &str, since: Timestamp, now: Timestamp)
     }
     let until = since.saturating_add(LONGEST_WAIT).unwrap_or(since);
     if now > until { Hold::Free } else { Hold::Until(until) }
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether a node's status says that a volume is attached.
@@ -119,6 +114,7 @@ mod tests {
     use serde_json::{Value, from_value, json};
 
     use super::*;
+    use crate::controllers::nodes::OUT_OF_SERVICE;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")

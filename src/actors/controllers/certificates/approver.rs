@@ -16,9 +16,12 @@ use troupe_api::{
 };
 
 use super::{is_pending, parse, put, usages, with_condition};
-use crate::runtime::{
-    cache::{Cache, Caches},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+use crate::{
+    controllers::nodes::is_ready,
+    runtime::{
+        cache::{Cache, Caches},
+        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    },
 };
 
 /// Whoever asks for the identity of a node that is well is heard again after this time.
@@ -42,11 +45,6 @@ impl CsrApprovingController {
         let node = self.nodes.get(&ObjectKey::cluster(name)).filter(|_| !own);
         node.is_some_and(|node| is_ready(&node.object))
     }
-}
-
-fn is_ready(node: &Node) -> bool {
-    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether a node can have the name for which an identity is asked. Upstream asks for no more than the prefix; but what follows it stands

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Api;
 
-use super::{history::REVISION, model::wanted, plan::Action, template::same_template};
+use super::{history::REVISION, model::wanted, plan::Action, status::with_create_error, template::same_template};
 use crate::{
     controllers::{
         owners::{Adopter, controller_of},
@@ -45,9 +45,9 @@ pub async fn apply(
                 cx.deleted(sets, ObjectKey::new(namespace.as_str(), name), uid);
             }
             Action::Annotate { revision } => {
-                // Its role may update Deployments, not patch them.
+                // A write of the status takes annotations along, and leaves the generation as it is.
                 current.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
-                let written = own.update(&current).await?;
+                let written = own.update_status(&current).await?;
                 cx.wrote(deployments, &*written);
                 current = (*written).clone();
             }
@@ -78,11 +78,12 @@ async fn create(
         Err(status) if status.is_already_exists() => collision(deployment, set, api, own).await,
         Err(status) if is_namespace_terminating(&status) => Ok(()),
         Err(status) => {
-            cx.events().warning(
-                &ReconcileContext::reference(deployment),
-                "ReplicaSetCreateError",
-                format!("Failed to create new replica set: {status}"),
-            );
+            let message = format!("Failed to create new replica set \"{}\": {status}", set.metadata.name.as_deref().unwrap_or_default());
+            if let Some(failed) = with_create_error(deployment, &message, cx.now()) {
+                // It is tried again with the set; that this one failed is what has to be told.
+                let _ = own.update_status(&Deployment { status: Some(failed), ..deployment.clone() }).await;
+            }
+            cx.events().warning(&ReconcileContext::reference(deployment), "ReplicaSetCreateError", message);
             Err(status.into())
         }
     }

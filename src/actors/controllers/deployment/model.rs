@@ -54,11 +54,17 @@ pub(super) fn replicas(deployment: &Deployment) -> i32 {
     deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
-fn bounds(deployment: &Deployment) -> (i32, i32) {
+/// Its old pods go before new ones come.
+pub fn is_recreated(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
-    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate") {
+    strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate")
+}
+
+fn bounds(deployment: &Deployment) -> (i32, i32) {
+    if is_recreated(deployment) {
         return (0, 0);
     }
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let total = replicas(deployment);
     let surge = share(rolling.and_then(|rolling| rolling.max_surge.as_ref()), total, Rounding::Up);

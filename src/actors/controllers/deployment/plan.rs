@@ -8,8 +8,9 @@ use troupe_api::meta::LabelSelector;
 
 use super::{
     history::{self, REVISION},
-    model::{Sets, wanted},
-    rolling, status,
+    model::{Sets, existing, is_recreated, wanted},
+    rolling,
+    status::{self, Estimate},
     template::{HASH_LABEL, template_hash},
 };
 use crate::controllers::owners::{self, Named, controller_reference};
@@ -74,14 +75,23 @@ pub fn plan(snapshot: Snapshot<'_>, now: Timestamp) -> Plan {
     let mut owned: Vec<Arc<ReplicaSet>> = claimed.ours.into_iter().cloned().collect();
     owned.sort_by_key(|set| (set.metadata.creation_timestamp.clone().map(|time| time.0), set.metadata.name.clone()));
     let sets = Sets::of(deployment, &owned);
-    if deployment.metadata.deletion_timestamp.is_none() {
+    let deleted = deployment.metadata.deletion_timestamp.is_some();
+    if !deleted {
         plan.actions = steps(deployment, &sets, snapshot.old_pods_exist);
     }
-    finish(plan, deployment, &sets, now)
+    let makes_one = plan.actions.iter().any(|action| matches!(action, Action::CreateReplicaSet(_)));
+    let estimate = match spec.paused {
+        _ if deleted => Estimate::None,
+        Some(true) => Estimate::Paused,
+        _ if makes_one => Estimate::Created,
+        _ if rolling::is_resized(deployment, &sets) => Estimate::None,
+        _ => Estimate::Progress,
+    };
+    finish(plan, deployment, &sets, estimate, now)
 }
 
-fn finish(mut plan: Plan, deployment: &Deployment, sets: &Sets, now: Timestamp) -> Plan {
-    let status = status::compute(deployment, sets, now);
+fn finish(mut plan: Plan, deployment: &Deployment, sets: &Sets, estimate: Estimate, now: Timestamp) -> Plan {
+    let status = status::compute(deployment, sets, estimate, now);
     plan.again_after = status::next_look(deployment, &status, now);
     if deployment.status.as_ref() != Some(&status) {
         plan.actions.push(Action::UpdateStatus(Box::new(status)));
@@ -93,16 +103,25 @@ fn steps(deployment: &Deployment, sets: &Sets, old_pods_exist: bool) -> Vec<Acti
     let Some(spec) = &deployment.spec else { return Vec::new() };
     let revision = history::revision_of_new(sets);
     if spec.paused == Some(true) {
-        return with_annotations(deployment, sets, &revision, rolling::proportional(deployment, sets));
+        let mut actions = with_annotations(deployment, sets, &revision, rolling::resized(deployment, sets));
+        if actions.is_empty() {
+            actions = cleaned_up(deployment, sets);
+        }
+        return actions;
     }
-    let recreate = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
+    // Scaling goes before rolling: also where both were asked for at once.
+    if rolling::is_resized(deployment, sets) {
+        return with_annotations(deployment, sets, &revision, rolling::resized(deployment, sets));
+    }
+    let recreate = is_recreated(deployment);
+    let old_pods_exist = old_pods_exist || sets.old.iter().any(|set| existing(set) > 0);
     let mut actions = Vec::new();
     match &sets.new {
         None if recreate && (old_pods_exist || sets.old.iter().any(|set| wanted(set) > 0)) => return scale_all(&sets.old, 0),
         None => {
             let replicas = if recreate { spec.replicas.unwrap_or(1) } else { rolling::initial_new_replicas(deployment, sets) };
-            actions.extend(annotate_deployment(deployment, &revision));
             actions.push(Action::CreateReplicaSet(Box::new(new_replica_set(deployment, sets, replicas, &revision))));
+            actions.extend(annotate_deployment(deployment, &revision));
             return actions;
         }
         Some(_) => {}
@@ -110,12 +129,18 @@ fn steps(deployment: &Deployment, sets: &Sets, old_pods_exist: bool) -> Vec<Acti
     let targets = if recreate { recreate_targets(deployment, sets, old_pods_exist) } else { rolling::targets(deployment, sets) };
     actions.extend(with_annotations(deployment, sets, &revision, targets));
     if actions.is_empty() && status::is_complete(deployment, sets) {
-        actions.extend(history::surplus(deployment, sets).map(|set| Action::DeleteReplicaSet {
-            name: set.metadata.name.clone().unwrap_or_default(),
-            uid: set.metadata.uid.clone().unwrap_or_default(),
-        }));
+        actions = cleaned_up(deployment, sets);
     }
     actions
+}
+
+/// Deletes the sets that no rollback needs.
+fn cleaned_up(deployment: &Deployment, sets: &Sets) -> Vec<Action> {
+    let doomed = history::surplus(deployment, sets).map(|set| Action::DeleteReplicaSet {
+        name: set.metadata.name.clone().unwrap_or_default(),
+        uid: set.metadata.uid.clone().unwrap_or_default(),
+    });
+    doomed.collect()
 }
 
 /// Recreate: first the old sets go to 0, and when their pods are gone the new one comes up.

@@ -1,12 +1,12 @@
 //! Sizes during a rolling update, and proportional scaling in its middle. Pure arithmetic.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::{
     history,
-    model::{Sets, available, max_surge, max_unavailable, replicas, sum, wanted},
+    model::{Sets, available, is_recreated, max_surge, max_unavailable, replicas, sum, wanted},
 };
 
 /// The size that a newly made ReplicaSet begins with.
@@ -24,9 +24,6 @@ fn grown(deployment: &Deployment, own: i32, total: i32) -> i32 {
 
 /// Target sizes of sets that should change in this step.
 pub fn targets(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i32)> {
-    if is_resized(deployment, sets) {
-        return proportional(deployment, sets);
-    }
     let Some(new) = &sets.new else { return Vec::new() };
     let total = sum(sets.all(), wanted);
     let (own, size) = (wanted(new), replicas(deployment));
@@ -41,7 +38,7 @@ pub fn targets(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i3
 }
 
 /// The Deployment's size changed since the active sets were last scaled.
-fn is_resized(deployment: &Deployment, sets: &Sets) -> bool {
+pub fn is_resized(deployment: &Deployment, sets: &Sets) -> bool {
     let active = sets.all().filter(|set| wanted(set) > 0);
     active.into_iter().any(|set| history::desired_replicas(set).is_some_and(|desired| desired != replicas(deployment)))
 }
@@ -74,24 +71,39 @@ fn shrink_old(deployment: &Deployment, sets: &Sets, new: &ReplicaSet, total: i32
     sizes
 }
 
-/// Sizes after the Deployment was scaled while several of its sets have pods: each gets its share.
-pub fn proportional(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i32)> {
+/// Sizes after the Deployment was scaled, or while it is paused: the only set with pods has all of them, of several each gets its share.
+pub fn resized(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i32)> {
     let active: Vec<&Arc<ReplicaSet>> = sets.all().filter(|set| wanted(set) > 0).collect();
     let size = replicas(deployment);
-    match active[..] {
-        [] => return sets.new.iter().filter(|set| wanted(set) != size).map(|set| (set.clone(), size)).collect(),
-        [only] => return if wanted(only) == size { Vec::new() } else { vec![(only.clone(), size)] },
-        _ => {}
-    }
+    let only = match active[..] {
+        // The newest of the old ones, where none of the current template is made yet.
+        [] => sets.new.as_ref().or(sets.old.last()),
+        [only] => Some(only),
+        _ if is_saturated(deployment, sets) => return sets.old.iter().filter(|set| wanted(set) > 0).map(|set| (set.clone(), 0)).collect(),
+        _ if is_recreated(deployment) => return Vec::new(),
+        _ => return proportional(deployment, &active),
+    };
+    only.filter(|set| wanted(set) != size).map(|set| (set.clone(), size)).into_iter().collect()
+}
+
+/// The set of the current template has all pods, and all of them are available.
+fn is_saturated(deployment: &Deployment, sets: &Sets) -> bool {
+    let size = replicas(deployment);
+    sets.new.as_ref().is_some_and(|new| history::desired_replicas(new) == Some(size) && [wanted(new), available(new)] == [size; 2])
+}
+
+fn proportional(deployment: &Deployment, active: &[&Arc<ReplicaSet>]) -> Vec<(Arc<ReplicaSet>, i32)> {
+    let size = replicas(deployment);
     let total = sum(active.iter().copied(), wanted);
     let allowed = if size > 0 { size.saturating_add(max_surge(deployment)) } else { 0 };
     let mut left = allowed.saturating_sub(total);
-    // Growing begins with the newest and largest sets, shrinking with the oldest.
-    let mut order = active.clone();
-    order.sort_by_key(|set| (wanted(set), set.metadata.creation_timestamp.clone().map(|time| time.0)));
+    // The largest sets come first; of equals the newest where the Deployment grows, else the oldest.
+    let mut order = active.to_vec();
+    order.sort_by_key(|set| (set.metadata.creation_timestamp.clone().map(|time| time.0), set.metadata.name.clone()));
     if left > 0 {
         order.reverse();
     }
+    order.sort_by_key(|set| Reverse(wanted(set)));
     let change = left;
     let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = Vec::new();
     for set in &order {
@@ -110,8 +122,16 @@ pub fn proportional(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet
 /// A set's part of the change, in proportion to its part of the Deployment before.
 fn share_of(set: &ReplicaSet, deployment: &Deployment, change: i32, left: i32) -> i32 {
     let own = wanted(set);
+    if replicas(deployment) == 0 {
+        return own.saturating_neg().clamp(left.min(0), 0);
+    }
     let after = replicas(deployment).saturating_add(max_surge(deployment));
-    let before = history::max_replicas(set).filter(|before| *before > 0).unwrap_or(after);
+    // Where somebody took the annotation away, the pods that there are tell what it said, more or less.
+    let existing = || deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0);
+    let before = history::max_replicas(set).filter(|before| *before > 0).unwrap_or_else(existing);
+    if before <= 0 {
+        return 0;
+    }
     let target = (f64::from(own) * f64::from(after) / f64::from(before)).round() as i32;
     let share = target.saturating_sub(own);
     if change > 0 { share.clamp(0, left) } else { share.clamp(left, 0) }

@@ -197,6 +197,124 @@ fn scaling_in_the_middle_of_a_rollout_gives_each_set_its_share() {
     assert_eq!(world.sizes(), [11, 7]);
 }
 
+/// A Deployment that runs 8 pods of `a` and 5 of `b`, all of them of sets that were scaled for 10 and a surge of 3.
+fn in_the_middle(surge: i32) -> World {
+    let mut world = World::new(deployment(10, "a", rolling(json!(surge), json!(2))));
+    world.roll_out();
+    world.set_image("b");
+    for _ in 0..3 {
+        let plan = world.plan();
+        world.apply(plan);
+        world.settle_pods(|at, size| if at == 0 { size } else { 0 });
+    }
+    world
+}
+
+#[test]
+fn shrinking_takes_most_from_the_largest_set_and_all_where_nothing_is_wanted() {
+    let resized = |replicas| {
+        let mut world = in_the_middle(3);
+        assert_eq!(world.sizes(), [8, 5]);
+        world.deployment.spec.as_mut().expect("set").replicas = Some(replicas);
+        let plan = world.plan();
+        world.apply(plan);
+        world.sizes()
+    };
+    // Of 13 pods 6 are left: 8 × 6 ÷ 13 is 3.7, and 5 × 6 ÷ 13 is 2.3.
+    assert_eq!(resized(3), [4, 2]);
+    assert_eq!(resized(0), [0, 0]);
+}
+
+#[test]
+fn a_change_of_size_and_template_at_once_scales_the_old_pods_first() {
+    let mut world = World::new(deployment(3, "a", rolling(json!(1), json!(0))));
+    world.roll_out();
+    world.set_image("b");
+    world.deployment.spec.as_mut().expect("set").replicas = Some(5);
+    let plan = world.plan();
+    world.apply(plan);
+    assert_eq!(world.sizes(), [5]);
+    world.roll_out();
+    assert_eq!(world.sizes(), [0, 5]);
+}
+
+#[test]
+fn a_paused_deployment_without_pods_gets_those_of_its_newest_template_that_ran() {
+    let mut world = World::new(deployment(0, "a", rolling(json!(1), json!(0))));
+    for image in ["a", "b"] {
+        world.set_image(image);
+        world.roll_out();
+    }
+    world.deployment.spec.as_mut().expect("set").paused = Some(true);
+    world.set_image("c");
+    world.deployment.spec.as_mut().expect("set").replicas = Some(2);
+    world.roll_out();
+    assert_eq!(world.sizes(), [0, 2]);
+}
+
+#[test]
+fn a_paused_deployment_keeps_no_more_history_than_its_limit() {
+    let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));
+    for image in ["a", "b", "c"] {
+        world.set_image(image);
+        world.roll_out();
+    }
+    let spec = world.deployment.spec.as_mut().expect("set");
+    (spec.paused, spec.revision_history_limit) = (Some(true), Some(1));
+    world.roll_out();
+    assert_eq!(world.sizes(), [0, 1]);
+}
+
+fn progressing(world: &World) -> (String, String) {
+    let conditions = world.deployment.status.clone().expect("set").conditions.expect("set");
+    let condition = conditions.into_iter().find(|condition| condition.type_ == "Progressing").expect("there");
+    (condition.status, condition.reason.expect("set"))
+}
+
+#[test]
+fn pods_lost_after_a_rollout_are_no_lack_of_progress() {
+    let mut world = World::new(deployment(3, "a", rolling(json!(1), json!(0))));
+    world.roll_out();
+    world.settle_pods(|_, _| 1);
+    let plan = world.plan();
+    world.apply(plan);
+    assert_eq!(progressing(&world), ("True".into(), "NewReplicaSetAvailable".into()));
+    assert_eq!(world.deployment.status.as_ref().and_then(|status| status.unavailable_replicas), Some(2));
+    assert_eq!(world.plan().again_after, None);
+    // Nor is being scaled.
+    world.deployment.spec.as_mut().expect("set").replicas = Some(4);
+    for _ in 0..3 {
+        let plan = world.plan();
+        world.apply(plan);
+        world.settle_pods(|_, _| 1);
+    }
+    assert_eq!(progressing(&world), ("True".into(), "NewReplicaSetAvailable".into()));
+}
+
+#[test]
+fn a_rollout_that_timed_out_says_so_while_it_is_paused() {
+    let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));
+    let pause = |world: &mut World, paused| {
+        world.deployment.spec.as_mut().expect("set").paused = Some(paused);
+        let plan = world.plan();
+        world.apply(plan);
+        progressing(world)
+    };
+    let plan = world.plan();
+    world.apply(plan);
+    assert_eq!(pause(&mut world, true), ("Unknown".into(), "DeploymentPaused".into()));
+    assert_eq!(pause(&mut world, false), ("Unknown".into(), "DeploymentResumed".into()));
+    let status = super::status::with_create_error(&world.deployment, "no", Timestamp::UNIX_EPOCH).expect("it is news");
+    world.deployment.status = Some(status);
+    assert_eq!(progressing(&world), ("False".into(), "ReplicaSetCreateError".into()));
+    assert_eq!(super::status::with_create_error(&world.deployment, "no", Timestamp::UNIX_EPOCH), None);
+    let conditions = world.deployment.status.as_mut().and_then(|status| status.conditions.as_mut()).expect("set");
+    for condition in conditions.iter_mut().filter(|condition| condition.type_ == "Progressing") {
+        condition.reason = Some("ProgressDeadlineExceeded".into());
+    }
+    assert_eq!(pause(&mut world, true), ("False".into(), "ProgressDeadlineExceeded".into()));
+}
+
 #[test]
 fn a_rollout_that_stands_still_passes_its_deadline() {
     let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));

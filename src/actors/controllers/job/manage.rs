@@ -102,7 +102,7 @@ fn pending(view: &View<'_>, count: usize) -> Vec<i32> {
 /// Active pods to take away: at least so many; with indexes, doubles and strangers in any case.
 fn for_removal<'a>(view: &View<'a>, at_least: usize) -> Vec<&'a Arc<JobPod>> {
     let ranked = |mut pods: Vec<&'a Arc<JobPod>>| {
-        pods.sort_by_cached_key(|pod| (pod.standing.rank_for_deletion(view.now), pod.meta.name.clone()));
+        pods.sort_by_cached_key(|pod| (pod.standing.rank_for_deletion(0, view.now), pod.meta.name.clone()));
         pods
     };
     let (mut doomed, mut left) = (Vec::new(), Vec::new());

@@ -11,9 +11,12 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{ReplicaSet, ReplicaSetStatus},
-    core::v1::{Pod, PodTemplateSpec},
+use k8s_openapi::{
+    api::{
+        apps::v1::{ReplicaSet, ReplicaSetStatus},
+        core::v1::{Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use troupe_api::{
     meta::{LabelSelector, ObjectKey},
@@ -21,7 +24,12 @@ use troupe_api::{
 };
 
 use self::plan::Plan;
-use super::{by_controller, by_selector, owners::orphaned, pace, pod_digest::PodDigest};
+use super::{
+    by_controller, by_selector,
+    owners::{controller_of, orphaned},
+    pace,
+    pod_digest::PodDigest,
+};
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -38,8 +46,11 @@ pub trait Replicated: KubeObject {
 
     fn template(&self) -> PodTemplateSpec;
 
+    /// How many pods it wants.
+    fn wanted(&self) -> usize;
+
     /// Plans for the object; see [`plan::plan`].
-    fn plan(&self, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan;
+    fn plan(&self, pods: &[Arc<PodDigest>], related: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan;
 
     /// The object with this status.
     fn with_status(&self, status: ReplicaSetStatus) -> Self;
@@ -56,8 +67,12 @@ impl Replicated for ReplicaSet {
         self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
     }
 
-    fn plan(&self, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
-        plan::plan(self, pods, failure, now)
+    fn wanted(&self) -> usize {
+        self.spec.as_ref().map_or(0, |spec| usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0))
+    }
+
+    fn plan(&self, pods: &[Arc<PodDigest>], related: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
+        plan::plan(self, pods, related, failure, now)
     }
 
     fn with_status(&self, status: ReplicaSetStatus) -> Self {
@@ -78,7 +93,18 @@ pub struct ReplicasController<K: Replicated> {
 impl<K: Replicated> ReplicasController<K> {
     pub fn new(caches: &Caches) -> Self {
         let pods = by_controller::index(caches.cache::<Pod>());
-        ReplicasController { owners: by_selector::index(caches.cache(), K::selector), digests: pods.digests(), pods }
+        let owners = by_controller::index(by_selector::index(caches.cache(), K::selector));
+        ReplicasController { owners, digests: pods.digests(), pods }
+    }
+
+    /// The pods of all owners that have the same controller as this one, as those of all revisions of a Deployment: they crowd nodes together.
+    /// An owner without controller is related to nothing.
+    async fn related(&self, owner: &K) -> Vec<Arc<PodDigest>> {
+        let Some(controller) = controller_of(owner.metadata()) else { return Vec::new() };
+        let of = |uid: &str| ObjectMeta { uid: Some(uid.to_owned()), ..ObjectMeta::default() };
+        let siblings = by_controller::owned_stored(&self.owners, &of(&controller.uid));
+        let pods: Vec<_> = siblings.iter().flat_map(|sibling| by_controller::owned_stored(&self.pods, &of(&sibling.meta().uid))).collect();
+        self.digests.read(&pods).await
     }
 }
 
@@ -102,11 +128,13 @@ impl<K: Replicated> Controller for ReplicasController<K> {
         let owner = owner.object;
         let pods = owner.selector().map(|selector| by_controller::related_stored(&self.pods, owner.metadata(), &selector)).unwrap_or_default();
         let pods = self.digests.read(&pods).await;
-        let planned = owner.plan(&pods, None, cx.now());
+        // They matter where pods go.
+        let related = if pods.len() > owner.wanted() { self.related(&owner).await } else { Vec::new() };
+        let planned = owner.plan(&pods, &related, None, cx.now());
         let failure = apply::apply(&*owner, &planned.actions, &self.owners, &self.pods, cx).await?;
         if let Some(status) = failure {
             // What went wrong belongs in the status before the next attempt.
-            let again = owner.plan(&pods, Some(&status.message), cx.now());
+            let again = owner.plan(&pods, &related, Some(&status.message), cx.now());
             apply::write_status(&*owner, &again.actions, &self.owners, cx).await?;
             return Err(status.into());
         }

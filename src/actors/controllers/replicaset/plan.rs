@@ -1,6 +1,6 @@
 //! What a ReplicaSet needs: pods to adopt, release, create or delete, and its status. Pure.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -47,9 +47,9 @@ pub struct Plan {
     pub held_back: bool,
 }
 
-/// Plans for `set`, given the pods of its namespace that it owns or could own, and what the last attempt to
-/// create pods failed with, if it did.
-pub fn plan(set: &ReplicaSet, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
+/// Plans for `set`, given the pods of its namespace that it owns or could own, those of all sets with the same controller (they crowd
+/// nodes), and what the last attempt to create pods failed with, if it did.
+pub fn plan(set: &ReplicaSet, pods: &[Arc<PodDigest>], related: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
     let Some(spec) = &set.spec else { return Plan::default() };
     let selector = LabelSelector::from(&spec.selector);
     let terminating = set.metadata.deletion_timestamp.is_some();
@@ -77,7 +77,7 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<PodDigest>], failure: Option<&str>, no
         let lacks = active.len() < wanted;
         let room = if lacks { pace::room(owned.iter().map(|pod| pod.standing), &spec.template, now) } else { 0 };
         plan.held_back = room == 0 && lacks;
-        plan.actions.extend(scale(wanted, room, &active, pods, now));
+        plan.actions.extend(scale(wanted, room, &active, related, now));
     }
     let leaving = owned.iter().filter(|pod| pod.standing.is_terminating()).count();
     let status = status(set, &active, leaving, failure, now);
@@ -89,7 +89,7 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<PodDigest>], failure: Option<&str>, no
     plan
 }
 
-fn scale(wanted: usize, room: usize, active: &[&Arc<PodDigest>], all: &[Arc<PodDigest>], now: Timestamp) -> Vec<Action> {
+fn scale(wanted: usize, room: usize, active: &[&Arc<PodDigest>], related: &[Arc<PodDigest>], now: Timestamp) -> Vec<Action> {
     if active.len() < wanted {
         let count = (wanted - active.len()).min(room);
         return if count > 0 { vec![Action::Create { count }] } else { Vec::new() };
@@ -99,13 +99,13 @@ fn scale(wanted: usize, room: usize, active: &[&Arc<PodDigest>], all: &[Arc<PodD
         return Vec::new();
     }
     let mut ranked = active.to_vec();
-    // Pods of one owner that crowd a node go first: the more on its node, the sooner.
+    // Of pods that crowd a node some go first: the more on its node, the sooner.
     let mut crowds: HashMap<Option<&str>, usize> = HashMap::new();
-    for pod in all.iter().filter(|pod| pod.standing.is_active()) {
+    for pod in related.iter().filter(|pod| pod.standing.is_active()) {
         *crowds.entry(pod.node()).or_default() += 1;
     }
     let crowd = |pod: &PodDigest| crowds.get(&pod.node()).copied().unwrap_or(0);
-    ranked.sort_by_cached_key(|pod| (pod.standing.rank_for_deletion(now), Reverse(crowd(pod)), pod.meta.name.clone()));
+    ranked.sort_by_cached_key(|pod| (pod.standing.rank_for_deletion(crowd(pod), now), pod.meta.uid.clone()));
     let doomed = ranked.into_iter().take(excess).map(|pod| Named::by_meta(&pod.meta));
     doomed.map(|Named { name, uid }| Action::Delete { pod: name, uid }).collect()
 }

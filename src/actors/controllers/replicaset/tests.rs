@@ -28,7 +28,7 @@ fn pod(name: &str, owner: Option<&str>, label: &str, ready: bool) -> Arc<Pod> {
 
 fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
     let pods: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
-    super::plan::plan(set, &pods, failure, now)
+    super::plan::plan(set, &pods, &pods, failure, now)
 }
 
 fn steps(set: &ReplicaSet, pods: &[Arc<Pod>]) -> Vec<Action> {
@@ -73,6 +73,15 @@ fn pods_that_crowd_a_node_are_deleted_before_others() {
     };
     let pods = [on("a", "one"), on("b", "two"), on("c", "two"), on("d", "three")];
     assert_eq!(steps(&set(3, 0), &pods), [Action::Delete { pod: "b".into(), uid: "b".into() }]);
+    // Those of another set with the same controller crowd it, too.
+    let digest = |pod: &Arc<Pod>| digest_of::<Pod, PodDigest>(pod);
+    let own: Vec<Arc<PodDigest>> = [on("a", "one"), on("d", "three")].iter().map(digest).collect();
+    let related: Vec<Arc<PodDigest>> = [on("a", "one"), on("d", "three"), on("x", "three")].iter().map(digest).collect();
+    let planned = super::plan::plan(&set(1, 0), &own, &related, None, Timestamp::UNIX_EPOCH);
+    assert!(planned.actions.contains(&Action::Delete { pod: "d".into(), uid: "d".into() }), "{planned:?}");
+    // Of pods that are alike their UIDs say.
+    let planned = super::plan::plan(&set(1, 0), &own, &[], None, Timestamp::UNIX_EPOCH);
+    assert!(planned.actions.contains(&Action::Delete { pod: "a".into(), uid: "a".into() }), "{planned:?}");
 }
 
 #[test]
@@ -80,7 +89,7 @@ fn thousands_of_pods_are_planned_on_without_decoding_them() {
     let pods: Vec<Arc<Pod>> = (0..1000).map(|n| pod(&format!("p{n:04}"), Some("s"), "web", true)).collect();
     let digests: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
     let before = decoded_here();
-    let planned = super::plan::plan(&set(990, 0), &digests, None, Timestamp::UNIX_EPOCH);
+    let planned = super::plan::plan(&set(990, 0), &digests, &digests, None, Timestamp::UNIX_EPOCH);
     assert_eq!(planned.actions.iter().filter(|action| matches!(action, Action::Delete { .. })).count(), 10);
     let status = planned.actions.iter().find_map(|action| if let Action::UpdateStatus(status) = action { Some(status) } else { None });
     assert_eq!(status.map(|status| (status.replicas, status.ready_replicas, status.fully_labeled_replicas)), Some((1000, Some(1000), Some(1000))));

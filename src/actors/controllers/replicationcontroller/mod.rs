@@ -36,8 +36,12 @@ impl Replicated for ReplicationController {
         self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
     }
 
-    fn plan(&self, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
-        plan::plan(self, pods, failure, now)
+    fn wanted(&self) -> usize {
+        self.spec.as_ref().map_or(0, |spec| usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0))
+    }
+
+    fn plan(&self, pods: &[Arc<PodDigest>], related: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
+        plan::plan(self, pods, related, failure, now)
     }
 
     fn with_status(&self, status: ReplicaSetStatus) -> Self {

@@ -17,12 +17,12 @@ use crate::controllers::{
 };
 
 /// Plans as for a ReplicaSet. What its status has and this kind's has not is no reason to write.
-pub fn plan(controller: &ReplicationController, pods: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
+pub fn plan(controller: &ReplicationController, pods: &[Arc<PodDigest>], related: &[Arc<PodDigest>], failure: Option<&str>, now: Timestamp) -> Plan {
     let selects = controller.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|labels| !labels.is_empty());
     if !selects {
         return Plan::default();
     }
-    let mut plan = replicaset::plan(&to_set(controller), pods, failure, now);
+    let mut plan = replicaset::plan(&to_set(controller), pods, related, failure, now);
     plan.actions.retain(|action| match action {
         Action::UpdateStatus(status) => controller.status.as_ref() != Some(&from_set_status((**status).clone())),
         _ => true,

@@ -18,7 +18,7 @@ use crate::{
 
 fn plan(controller: &ReplicationController, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
     let pods: Vec<Arc<PodDigest>> = pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
-    super::plan::plan(controller, &pods, failure, now)
+    super::plan::plan(controller, &pods, &[], failure, now)
 }
 
 fn controller(replicas: i32) -> ReplicationController {
