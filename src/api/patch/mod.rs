@@ -129,7 +129,8 @@ fn shown(patch_type: PatchType, patch: &[u8], patched: &Value) -> String {
 
 /// The 422 of a patch that cannot be carried out; upstream hides why.
 fn rejected() -> Status {
-    Status::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
+    let status = Status::new(422, Reason::Invalid, "the server rejected our request due to an error in our request");
+    Status { details: Some(Box::default()), ..status }
 }
 
 /// A merge patch as JSON, with its duplicate fields. `refused` is what a refusal begins with.
