@@ -286,8 +286,11 @@ impl Status {
         Status::new(406, Reason::NotAcceptable, message)
     }
 
+    /// 500, with the error as its cause.
     pub fn internal(error: impl fmt::Display) -> Self {
-        Status::new(500, Reason::InternalError, format!("Internal error occurred: {error}"))
+        let message = error.to_string();
+        let status = Status::new(500, Reason::InternalError, format!("Internal error occurred: {message}"));
+        status.with_causes(vec![StatusCause { message, ..StatusCause::default() }])
     }
 
     pub fn unavailable(message: impl Into<String>) -> Self {
@@ -442,6 +445,9 @@ mod tests {
             "Pod \"p\" is invalid: [spec.x: Invalid value: \"v\": bad, spec.y: Unsupported value: \"z\": supported values: \"A\", \"B\"]"
         );
         assert_eq!(both.to_json()["details"]["causes"][0]["reason"], "FieldValueInvalid");
+        let internal = Status::internal("no way");
+        assert_eq!(internal.message, "Internal error occurred: no way");
+        assert_eq!(internal.to_json()["details"], serde_json::json!({"causes": [{"message": "no way"}]}));
     }
 
     #[test]

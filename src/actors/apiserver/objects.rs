@@ -4,14 +4,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::{GroupVersionKind, Object},
+    meta::{GroupVersion, GroupVersionKind, Object},
     patch::ownership::{self, Unconverted, Versions},
     protobuf,
     resources::{
         SchemaSource,
         forms::{self, schema_of},
     },
-    schema::{Format, Schema, strict},
+    schema::{Format, Schema, Schemas, error::unrecognized, strict},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
     status::{FieldError, Status, quoted},
 };
@@ -57,24 +57,114 @@ pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Resul
         Body::Tree(object) => schema.normalise(object),
     };
     let decoded = decoded.map_err(|error| error.into_status(schema, &shown))?;
-    check_kind(gvk, &decoded.object)?;
+    if !shown.is_empty() && schema.root_struct().lenient {
+        check_named(gvk, &decoded.object, &shown)?;
+    }
+    check_kind(schema, &decoded.object)?;
     let (mut object, warnings) = decoded.checked(validation, schema)?;
     object.set_gvk(gvk);
     Ok(Decoded { object, warnings })
 }
 
-/// 400 when the body names another kind or version than the URL.
-fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
-    let (kind, api_version) = (object.kind(), object.api_version());
-    if !api_version.is_empty() && api_version != gvk.api_version() {
-        let (expected, api_version) = (gvk.api_version(), quoted(api_version));
-        return Err(Status::bad_request(format!("the API version in the data ({api_version}) does not match the expected API version ({expected})")));
+/// 400 when the body of a custom resource does not say its kind and version: nothing stands in for them.
+fn check_named(gvk: &GroupVersionKind, object: &Object, body: &[u8]) -> Result<(), Status> {
+    if object.kind().is_empty() {
+        let body_text = String::from_utf8_lossy(body);
+        return Err(unrecognized(&gvk.kind, &format!("Object 'Kind' is missing in '{}'", quoted(&body_text)), body));
     }
-    if !kind.is_empty() && *kind != *gvk.kind {
-        let (version, kind) = (&gvk.version, quoted(kind));
-        return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: unknown conversion", gvk.kind)));
+    if object.api_version().is_empty() { Err(of_another_version(gvk, object)) } else { Ok(()) }
+}
+
+/// 400 when the body names another kind or version than the URL; 422 where it is a custom resource of another kind.
+fn check_kind(schema: &Schema, object: &Object) -> Result<(), Status> {
+    let gvk = &schema.gvk;
+    if schema.root_struct().lenient {
+        return match (object.api_version(), object.kind()) {
+            (api_version, _) if !api_version.is_empty() && api_version != gvk.api_version() => Err(of_another_version(gvk, object)),
+            (_, kind) if !kind.is_empty() && *kind != *gvk.kind => Err(wrong(gvk, object, "kind", kind, &gvk.kind)),
+            _ => Ok(()),
+        };
     }
-    Ok(())
+    if let Some(why) = unconvertible(gvk, object) {
+        let (version, kind) = (GroupVersion::parse(sent(object.api_version(), &gvk.api_version())).version, sent(object.kind(), &gvk.kind));
+        let (version, kind) = (quoted(&version), quoted(kind));
+        return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", gvk.kind)));
+    }
+    let api_version = object.api_version();
+    if api_version.is_empty() || api_version == gvk.api_version() { Ok(()) } else { Err(of_another_version(gvk, object)) }
+}
+
+/// What a body says, or what stands in for it.
+fn sent<'a>(said: &'a str, expected: &'a str) -> &'a str {
+    if said.is_empty() { expected } else { said }
+}
+
+/// Why an object of a built-in kind is none of the kind that is expected, in whatever version.
+fn unconvertible(gvk: &GroupVersionKind, object: &Object) -> Option<String> {
+    let expected = gvk.api_version();
+    let (api_version, kind) = (sent(object.api_version(), &expected), sent(object.kind(), &gvk.kind));
+    let GroupVersion { group, version } = GroupVersion::parse(api_version);
+    let is_same = *kind == *gvk.kind && group == gvk.group;
+    if is_same && version == gvk.version {
+        return None;
+    }
+    match Schemas::builtin().get(&GroupVersionKind::new(group, version.clone(), kind)) {
+        Some(_) if is_same => None,
+        Some(_) => Some(format!("converting ({version}.{kind}) to ({}.{}): unknown conversion", internal_package(&gvk.group), gvk.kind)),
+        None => {
+            let (kind, api_version) = (quoted(kind), quoted(api_version));
+            Some(format!("no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""))
+        }
+    }
+}
+
+/// The package of upstream's internal types of a group.
+fn internal_package(group: &str) -> &str {
+    match group.split('.').next().unwrap_or_default() {
+        "" | "events" => "core",
+        first => first,
+    }
+}
+
+fn of_another_version(gvk: &GroupVersionKind, object: &Object) -> Status {
+    let (expected, api_version) = (gvk.api_version(), quoted(object.api_version()));
+    Status::bad_request(format!("the API version in the data ({api_version}) does not match the expected API version ({expected})"))
+}
+
+/// The 422 of a custom resource whose `field` says something else than its definition.
+fn wrong(gvk: &GroupVersionKind, object: &Object, field: &str, value: &str, expected: &str) -> Status {
+    let error = FieldError::invalid(field, value, format!("must be {expected}"));
+    Status::invalid(&gvk.group, &quoted(sent(object.kind(), &gvk.kind)), object.name(), vec![error])
+}
+
+/// What a patch made of an object's kind and version: a strategic one changes neither, whatever it says.
+fn check_patched(schema: &Schema, patch_type: PatchType, object: &Object) -> Result<(), Status> {
+    let gvk = &schema.gvk;
+    let api_version = object.api_version();
+    if patch_type == PatchType::StrategicMerge {
+        return Ok(());
+    }
+    if schema.root_struct().lenient && !api_version.is_empty() && api_version != gvk.api_version() {
+        return Err(wrong(gvk, object, "apiVersion", api_version, &gvk.api_version()));
+    }
+    match unconvertible(gvk, object).filter(|_| !schema.root_struct().lenient) {
+        Some(why) => {
+            let patched = object.clone().into_value().to_string();
+            Err(Status::invalid("", "", "", vec![FieldError::invalid("patch", patched, why)]))
+        }
+        None => check_kind(schema, object),
+    }
+}
+
+/// 400 unless an applied configuration names the kind and version of the URL.
+fn check_applied(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
+    let (api_version, kind) = (object.api_version(), object.kind());
+    if api_version == gvk.api_version() && *kind == *gvk.kind {
+        return Ok(());
+    }
+    let GroupVersion { group, version } = GroupVersion::parse(api_version);
+    let (group, version, kind) = (quoted(&group), quoted(&version), quoted(kind));
+    Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={kind}")))
 }
 
 /// Brings a decoded object into the form that writes work on, with all defaults.
@@ -100,8 +190,10 @@ pub fn missing_fields(target: &Target, object: &Object, found: &[FieldError]) ->
 pub fn patch(target: &Target, patch_type: PatchType, current: &Object, patch: &Bytes, options: &WriteOptions) -> Result<Decoded, Status> {
     let schema = schema(target)?;
     let patched = troupe_api::patch::apply_checked(patch_type, patch, &served_form(target, current), &schema, options.field_validation)?;
-    check_kind(&schema.gvk, &patched.object)?;
-    Ok(Decoded { object: patched.object, warnings: patched.warnings })
+    check_patched(&schema, patch_type, &patched.object)?;
+    let mut object = patched.object;
+    object.set_gvk(&schema.gvk);
+    Ok(Decoded { object, warnings: patched.warnings })
 }
 
 /// Records in `managedFields` who owns what changed between `old` and `new`, which is as it will be stored.
@@ -131,7 +223,7 @@ pub fn apply(
 ) -> Result<Decoded, Unconverted> {
     let schema = schema(&writer.target)?;
     let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
-    check_kind(&schema.gvk, &decoded.object)?;
+    check_applied(&schema.gvk, &decoded.object)?;
     let current = current.map(|current| served_form(&writer.target, current));
     let object = ownership::apply_across(current.as_ref(), &decoded.object, manager(writer), writer.options.force, (&*schema, versions), now)?;
     let warnings = strict::check_applied(&decoded.problems, writer.options.field_validation)?;

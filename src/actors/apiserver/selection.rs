@@ -29,10 +29,15 @@ pub fn selection(target: &Target, labels: &LabelSelector, fields: &FieldSelector
 /// 400 when a field selector names a field that the kind cannot be selected by.
 pub fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Status> {
     let (namespaced, own) = (target.resource.namespaced, &target.served().selectable);
-    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && namespaced) || own.iter().any(|known| **known == *path);
+    let generic = own.is_empty() && !target.resource.is_custom();
+    let known = |path: &str| match path {
+        "metadata.name" => true,
+        "metadata.namespace" => namespaced || generic,
+        path => own.iter().any(|known| **known == *path),
+    };
     match fields.terms.iter().find(|(path, _, _)| !known(path)) {
         None => Ok(()),
-        Some((path, _, _)) if own.is_empty() => {
+        Some((path, _, _)) if generic => {
             Err(Status::bad_request(format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")))
         }
         Some((path, _, _)) => Err(Status::bad_request(format!("field label not supported: {path}"))),

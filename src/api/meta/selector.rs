@@ -250,19 +250,15 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
         return Ok(requirement);
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(value)?].into()));
+        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(key, 0, value)?].into()));
     }
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok(Requirement::In(checked_key(key)?, vec![checked_value(value)?].into()));
+        return Ok(Requirement::In(checked_key(key)?, vec![checked_value(key, 0, value)?].into()));
     }
     for (sign, make) in [('>', Requirement::GreaterThan as fn(String, i64) -> Requirement), ('<', Requirement::LessThan)] {
         if let Some((key, bound)) = part.split_once(sign) {
             let bound = bound.trim().parse().map_err(|_| {
-                SelectorError(format!(
-                    "values[0][{}]: Invalid value: \"{}\": for 'Gt', 'Lt' operators, the value must be an integer",
-                    key.trim(),
-                    bound.trim()
-                ))
+                SelectorError(format!("values[0]: Invalid value: \"{}\": for 'Gt', 'Lt' operators, the value must be an integer", bound.trim()))
             })?;
             return Ok(make(checked_key(key)?, bound));
         }
@@ -273,10 +269,10 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
 fn parse_set(part: &str) -> Result<Option<Requirement>, SelectorError> {
     let Some((head, values)) = part.split_once('(') else { return Ok(None) };
     let values = values.strip_suffix(')').ok_or_else(|| SelectorError(format!("unable to parse requirement: found '{part}', expected: ')'")))?;
-    let values = values.split(',').map(checked_value).collect::<Result<Vec<_>, _>>()?;
+    let checked = |key: &str| values.split(',').enumerate().map(|(index, value)| checked_value(key, index, value)).collect::<Result<Vec<_>, _>>();
     match head.split_whitespace().collect::<Vec<_>>()[..] {
-        [key, "in"] => Ok(Some(Requirement::In(checked_key(key)?, values.into()))),
-        [key, "notin"] => Ok(Some(Requirement::NotIn(checked_key(key)?, values.into()))),
+        [key, "in"] => Ok(Some(Requirement::In(checked_key(key)?, checked(key)?.into()))),
+        [key, "notin"] => Ok(Some(Requirement::NotIn(checked_key(key)?, checked(key)?.into()))),
         _ => Err(SelectorError(format!("unable to parse requirement: found '{head}', expected: in, notin"))),
     }
 }
@@ -289,13 +285,13 @@ fn checked_key(key: &str) -> Result<String, SelectorError> {
     }
 }
 
-fn checked_value(value: &str) -> Result<String, SelectorError> {
-    let value = value.trim();
+fn checked_value(key: &str, index: usize, value: &str) -> Result<String, SelectorError> {
+    let (key, value) = (key.trim(), value.trim());
     if value.is_empty() || is_qualified_name_part(value) {
         return Ok(value.to_owned());
     }
     Err(SelectorError(format!(
-        "unable to parse requirement: values[0]: Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+        "unable to parse requirement: values[{index}][{key}]: Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
     )))
 }
 
@@ -439,6 +435,8 @@ mod tests {
         assert!(LabelSelector::parse("a in (b").is_err());
         assert!(LabelSelector::parse("=x/y==z").is_err(), "the prefix of a key is a domain");
         assert!(LabelSelector::parse("a>b").is_err());
+        let wrong = LabelSelector::parse("a in (b, -c)").expect_err("no label value");
+        assert!(wrong.0.starts_with("unable to parse requirement: values[1][a]: Invalid value: \"-c\": a valid label"), "{wrong}");
         assert!(!LabelSelector::nothing().matches(&web));
     }
 

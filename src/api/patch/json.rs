@@ -1,7 +1,7 @@
 //! JSON patch (RFC 6902), within upstream's limits and some of our own: what one operation costs depends on the object, so a
 //! short patch could cost without end.
 
-use std::io;
+use std::{fmt, io};
 
 use json_patch::{PatchErrorKind, PatchOperation};
 use serde_json::Value;
@@ -28,28 +28,22 @@ const MAX_COPIED_COST: usize = 16 << 20;
 const MAX_WORK: usize = 16_000_000;
 
 /// The patched object and the strict problems of the patch itself.
-pub fn apply(patch: &[u8], mut object: Value) -> Result<(Value, Vec<String>), Status> {
-    let bad = |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {error}"));
+pub fn apply(patch: &[u8], object: Value) -> Result<(Value, Vec<String>), Status> {
+    let bad = |error: &dyn fmt::Display| Status::bad_request(format!("error decoding patch: {error}"));
     let raw = parse(patch, Format::Json).map_err(|error| error.into_bad_request("error decoding patch: "))?;
     let mut problems = duplicates(&raw);
     unknown_fields(&raw, &mut problems);
-    let Value::Array(operations) = raw.into_value() else {
-        return Err(bad(&"json: cannot unmarshal object into Go value of type jsonpatch.Patch"));
+    let Raw::List(operations) = &raw else {
+        return Err(bad(&format!("json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", raw.describe(false))));
     };
+    if let Some(odd) = operations.iter().find(|operation| !matches!(operation, Raw::Object(_))) {
+        return Err(bad(&format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", odd.describe(false))));
+    }
     if operations.len() > MAX_OPERATIONS {
         return Err(Status::too_large(format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", operations.len())));
     }
-    let mut spent = Spent::default();
-    for mut operation in operations {
-        let places = resolve(&mut operation, &object);
-        if wants_nothing(&operation, &object) {
-            continue;
-        }
-        let operation: PatchOperation = serde_json::from_value(operation).map_err(|error| Status::bad_request(error.to_string()))?;
-        spent.afford(&operation, &places, &object).ok_or_else(rejected)?;
-        // Nobody sees the object of a patch that fails half-way.
-        json_patch::patch_unsafe(&mut object, &[operation]).map_err(|_| rejected())?;
-    }
+    let Value::Array(operations) = raw.into_value() else { return Err(rejected()) };
+    let object = apply_operations(operations, object).map_err(|_| rejected())?;
     let problems = problems.iter().map(|problem| format!("json patch {problem}")).collect();
     Ok((object, problems))
 }
@@ -71,10 +65,19 @@ fn unknown_fields(patch: &Raw, problems: &mut Vec<StrictProblem>) {
 /// Why operations were not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unapplied {
-    /// A `test` does not hold.
-    Test,
+    /// The `test` of this path does not hold.
+    Test(String),
     /// What went wrong.
     Failed(String),
+}
+
+impl fmt::Display for Unapplied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unapplied::Test(path) => write!(f, "testing value {path} failed: test failed"),
+            Unapplied::Failed(why) => f.write_str(why),
+        }
+    }
 }
 
 /// The object after operations that are JSON already.
@@ -87,24 +90,69 @@ pub fn apply_operations(operations: Vec<Value>, mut object: Value) -> Result<Val
     }
     let mut spent = Spent::default();
     for mut operation in operations {
-        let (op, path) = (operation["op"].as_str().unwrap_or_default().to_owned(), operation["path"].as_str().unwrap_or_default().to_owned());
+        let [op, path, from] = ["op", "path", "from"].map(|field| operation[field].as_str().unwrap_or_default().to_owned());
         if !OPERATIONS.contains(&&*op) {
             return Err(Unapplied::Failed(format!("Unexpected kind: {op}")));
         }
         let places = resolve(&mut operation, &object);
+        complete(&mut operation, &object);
         if wants_nothing(&operation, &object) {
             continue;
         }
         let operation: PatchOperation = serde_json::from_value(operation).map_err(|error| Unapplied::Failed(error.to_string()))?;
         spent.afford(&operation, &places, &object).ok_or_else(|| Unapplied::Failed("the patch goes too far".to_owned()))?;
+        // Nobody sees the object of a patch that fails half-way.
         if let Err(error) = json_patch::patch_unsafe(&mut object, &[operation]) {
             return Err(match error.kind {
-                PatchErrorKind::TestFailed => Unapplied::Test,
-                _ => Unapplied::Failed(format!("{op} operation does not apply: doc is missing path: {path:?}: missing value")),
+                PatchErrorKind::TestFailed => Unapplied::Test(path),
+                _ if op == "test" && is_absent_field(&path, &object) => Unapplied::Test(path),
+                _ => Unapplied::Failed(reason(&op, &path, &from, &object)),
             });
         }
     }
     Ok(object)
+}
+
+/// Makes an operation one of RFC 6902 that does what upstream's does: `replace` sets a field that its object does not have yet, `copy` finds null
+/// there, and a `value` that is left out is null.
+fn complete(operation: &mut Value, object: &Value) {
+    let lacks = |path: Option<&Value>| path.and_then(Value::as_str).is_some_and(|path| is_absent_field(path, object));
+    let (of_path, of_from) = (lacks(operation.get("path")), lacks(operation.get("from")));
+    let Some(fields) = operation.as_object_mut() else { return };
+    let op = fields.get("op").and_then(Value::as_str).unwrap_or_default();
+    let sets = matches!(op, "add" | "replace" | "test");
+    let becomes_add = (op == "replace" && of_path) || (op == "copy" && of_from);
+    if sets || becomes_add {
+        fields.entry("value").or_insert(Value::Null);
+    }
+    if becomes_add {
+        fields.insert("op".to_owned(), "add".into());
+    }
+}
+
+/// Whether a path leads to an object that has no field of its last name.
+fn is_absent_field(path: &str, object: &Value) -> bool {
+    path.rsplit_once('/').is_some_and(|(parent, _)| object.pointer(parent).is_some_and(Value::is_object)) && object.pointer(path).is_none()
+}
+
+/// Why an operation was not applied, in the words of upstream's library.
+fn reason(op: &str, path: &str, from: &str, object: &Value) -> String {
+    let (parent, key) = path.rsplit_once('/').unwrap_or_default();
+    let holder =
+        |path: &str| path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent)).filter(|parent| parent.is_array() || parent.is_object());
+    let missing = |what: &str, path: &str| format!("{op} operation does not apply: {what}: {path}: missing value");
+    match op {
+        "copy" | "move" if holder(from).is_none() => missing("doc is missing from path", from),
+        "copy" | "move" if holder(path).is_none() => missing("doc is missing destination path", path),
+        "test" if holder(path).is_none() => missing("is missing path", path),
+        "replace" if holder(path).is_none() => missing("doc is missing path", path),
+        "replace" => missing("doc is missing key", path),
+        _ if holder(path).is_none() => missing("doc is missing path", &format!("\"{path}\"")),
+        "remove" if object.pointer(parent).is_some_and(Value::is_object) => {
+            format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
+        }
+        _ => format!("error in {op} for path: '{path}': Unable to access invalid index: {key}: invalid index referenced"),
+    }
 }
 
 const FIELDS: [&str; 4] = ["op", "path", "from", "value"];

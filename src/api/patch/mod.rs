@@ -8,8 +8,6 @@ mod merge;
 pub mod ownership;
 pub mod strategic;
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
 use crate::{
@@ -20,8 +18,8 @@ use crate::{
     schema::{
         Decoded, Format, Schema, StrictProblem, conversion,
         decode::{parse, parse_either, parse_noting},
+        duplicates,
         raw::Raw,
-        strict::{self, FieldPath},
     },
     status::{FieldError, Reason, Status, quoted},
 };
@@ -129,7 +127,8 @@ fn shown(patch_type: PatchType, patch: &[u8], patched: &Value) -> String {
 
 /// The 422 of a patch that cannot be carried out; upstream hides why.
 fn rejected() -> Status {
-    Status::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
+    let status = Status::new(422, Reason::Invalid, "the server rejected our request due to an error in our request");
+    Status { details: Some(Box::default()), ..status }
 }
 
 /// A merge patch as JSON, with its duplicate fields. `refused` is what a refusal begins with.
@@ -145,48 +144,9 @@ fn parse_patch(patch: &[u8], refused: &str) -> Result<(Value, Vec<String>), Stat
 
 /// Finds duplicate fields where no schema says what the fields are.
 fn duplicates(raw: &Raw) -> Vec<StrictProblem> {
-    let mut search = Duplicates { path: String::new(), problems: Vec::new() };
-    search.visit(raw);
-    search.problems
-}
-
-struct Duplicates {
-    path: String,
-    problems: Vec<StrictProblem>,
-}
-
-impl Duplicates {
-    fn visit(&mut self, raw: &Raw) {
-        match raw {
-            Raw::Object(fields) => {
-                let mut seen = HashSet::with_capacity(fields.len());
-                for (name, value) in fields {
-                    let dot = if self.path.is_empty() { "" } else { "." };
-                    let mark = self.enter(&[dot, name]);
-                    if !seen.insert(&**name) && self.problems.len() < strict::PROBLEM_LIMIT {
-                        self.problems.push(StrictProblem::Duplicate(FieldPath::shown(&self.path)));
-                    }
-                    self.visit(value);
-                    self.path.truncate(mark);
-                }
-            }
-            Raw::List(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let mark = self.enter(&["[", &index.to_string(), "]"]);
-                    self.visit(item);
-                    self.path.truncate(mark);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Extends the path; returns the length to cut back to.
-    fn enter(&mut self, parts: &[&str]) -> usize {
-        let mark = self.path.len();
-        parts.iter().for_each(|part| self.path.push_str(part));
-        mark
-    }
+    let mut problems = Vec::new();
+    duplicates::find("", raw, &mut problems);
+    problems
 }
 
 #[cfg(test)]

@@ -143,6 +143,48 @@ fn a_json_patch_may_test_that_a_field_is_not_there() {
 }
 
 #[test]
+fn a_json_patch_may_replace_a_field_that_is_not_there_yet() {
+    let labels = json!({"op": "replace", "path": "/metadata/labels/new", "value": "1"});
+    let last = json!({"op": "replace", "path": "/spec/template/spec/containers/-1/workingDir", "value": "/x"});
+    let value = patched(PatchType::Json, json!([labels, last, {"op": "copy", "from": "/metadata/labels/nowhere", "path": "/metadata/annotations"}]));
+    assert_eq!((&value["metadata"]["labels"]["new"], &value["metadata"]["annotations"]), (&json!("1"), &json!(null)));
+    let schema = schema("apps", "Deployment");
+    for gone in ["/nowhere/name", "/metadata/finalizers/9"] {
+        let patch = json!([{"op": "replace", "path": gone, "value": "x"}]).to_string();
+        let refused = apply(PatchType::Json, patch.as_bytes(), &deployment(), &schema).expect_err(gone);
+        assert_eq!((refused.code, refused.to_json()["details"].clone()), (422, json!({})));
+    }
+}
+
+#[test]
+fn why_an_operation_is_not_applied_reads_as_upstreams() {
+    let object = json!({"metadata": {"name": "a", "finalizers": ["x/a"]}});
+    for (operation, why) in [
+        (json!({"op": "replace", "path": "/nope/x", "value": 1}), "replace operation does not apply: doc is missing path: /nope/x: missing value"),
+        (json!({"op": "add", "path": "/nope/x", "value": 1}), "add operation does not apply: doc is missing path: \"/nope/x\": missing value"),
+        (
+            json!({"op": "replace", "path": "/metadata/finalizers/4", "value": "x"}),
+            "replace operation does not apply: doc is missing key: /metadata/finalizers/4: missing value",
+        ),
+        (
+            json!({"op": "remove", "path": "/metadata/nope"}),
+            "error in remove for path: '/metadata/nope': Unable to remove nonexistent key: nope: missing value",
+        ),
+        (
+            json!({"op": "add", "path": "/metadata/finalizers/4", "value": "x"}),
+            "error in add for path: '/metadata/finalizers/4': Unable to access invalid index: 4: invalid index referenced",
+        ),
+        (json!({"op": "test", "path": "/metadata/name", "value": "b"}), "testing value /metadata/name failed: test failed"),
+        (json!({"op": "test", "path": "/metadata/nope", "value": "b"}), "testing value /metadata/nope failed: test failed"),
+        (json!({"op": "move", "from": "/nope/x", "path": "/y"}), "move operation does not apply: doc is missing from path: /nope/x: missing value"),
+        (json!({"op": "turn", "path": "/metadata"}), "Unexpected kind: turn"),
+    ] {
+        let refused = json::apply_operations(vec![operation], object.clone()).expect_err(why);
+        assert_eq!(refused.to_string(), why);
+    }
+}
+
+#[test]
 fn unknown_fields_of_an_operation_are_told() {
     let schema = schema("apps", "Deployment");
     let patch = br#"[{"op":"test","path":"/spec/replicas","value":3},{"op":"add","path":"/metadata/labels/c","value":"3","zoo":1}]"#;
@@ -160,6 +202,8 @@ fn bad_patches_get_upstreams_codes() {
     let run = |kind, patch: &str| apply(kind, patch.as_bytes(), &deployment(), &schema).expect_err(patch);
     assert_eq!(run(PatchType::Json, r#"[{"op":"test","path":"/spec/replicas","value":4}]"#).code, 422);
     assert_eq!(run(PatchType::Json, "{}").code, 400);
+    assert_eq!(run(PatchType::Json, "[1]").code, 400);
+    assert_eq!(run(PatchType::Json, r#"[{"op":"turn","path":"/spec"}]"#).code, 422);
     assert_eq!(run(PatchType::Merge, "[]").code, 400);
     assert_eq!(run(PatchType::Merge, "{").code, 400);
     let typed = run(PatchType::Merge, r#"{"spec":{"replicas":"x"}}"#);

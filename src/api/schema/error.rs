@@ -58,7 +58,8 @@ impl DecodeError {
     }
 }
 
-fn unrecognized(kind: &str, why: &str, body: &[u8]) -> Status {
+/// The 400 of a body that is no object at all, which is shown as far as upstream shows it.
+pub fn unrecognized(kind: &str, why: &str, body: &[u8]) -> Status {
     Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", beginning(body)))
 }
 

@@ -8,6 +8,7 @@ pub mod builtin;
 pub mod conversion;
 pub mod decode;
 pub mod defaults;
+pub mod duplicates;
 pub mod error;
 pub mod node;
 pub mod raw;

@@ -126,6 +126,14 @@ mod tests {
         assert!(widget().decode(br#"{"metadata": "x"}"#, Format::Json).is_err());
     }
     #[test]
+    fn fields_that_stand_twice_are_told_where_nothing_is_known_of_them() {
+        let body = br#"{"kind": "Widget", "spec": {"extra": {"a": 1, "a": 2, "l": [{"q": 1, "q": 2}]}}}"#;
+        let decoded = widget().decode(body, Format::Json).expect("decodes");
+        let problems: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems, ["duplicate field \"spec.extra.a\"", "duplicate field \"spec.extra.l[0].q\""]);
+    }
+
+    #[test]
     fn defaults_take_no_more_than_an_object_may() {
         let items = json!({"type": "object", "properties": {"d": {"type": "string", "default": "x".repeat(10_000)}}});
         let root = json!({"type": "object", "properties": {"l": {"type": "array", "items": items}}});

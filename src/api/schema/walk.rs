@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
 use super::{
-    conversion,
+    conversion, duplicates,
     error::DecodeError,
     node::{Field, Kind, Node, Struct},
     raw::Raw,
@@ -72,7 +72,7 @@ impl Walk {
                     }
                 }
                 None if keeps_any => {
-                    object.insert(name.clone(), value.into_value());
+                    object.insert(name.clone(), self.free(value));
                 }
                 None => self.report(StrictProblem::Unknown),
             }
@@ -114,13 +114,20 @@ impl Walk {
     fn value(&mut self, node: &Node, raw: Raw, holder: Holder<'_>) -> Result<Value, DecodeError> {
         match (&node.kind, raw) {
             (_, Raw::Null) => Ok(Value::Null),
+            (Kind::Any, raw) if holder.holder.lenient => Ok(self.free(raw)),
             (Kind::Any, raw) => Ok(raw.into_value()),
             (Kind::Struct(reference), Raw::Object(fields)) => Ok(Value::Object(self.object(reference.get(), fields)?)),
             (Kind::List(item), Raw::List(items)) => self.list(item, items, holder),
             (Kind::Map(value), Raw::Object(entries)) => self.map(value, entries, holder),
-            (_, raw) if holder.holder.lenient && is_lenient(node) => Ok(raw.into_value()),
+            (_, raw) if holder.holder.lenient && is_lenient(node) => Ok(self.free(raw)),
             (_, raw) => self.scalar(node, raw, holder),
         }
+    }
+
+    /// A value of a custom resource that no schema describes.
+    fn free(&mut self, raw: Raw) -> Value {
+        duplicates::find(&self.path, &raw, &mut self.problems);
+        raw.into_value()
     }
 
     fn list(&mut self, item: &Node, items: Vec<Raw>, holder: Holder<'_>) -> Result<Value, DecodeError> {

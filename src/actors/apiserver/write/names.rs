@@ -29,16 +29,20 @@ pub fn settle_namespace(target: &Target, object: &mut Object) -> Result<(), Stat
         return Ok(());
     }
     if object.namespace() != &*target.namespace {
-        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(other_namespace());
     }
     Ok(())
+}
+
+fn other_namespace() -> Status {
+    Status::bad_request("the namespace of the provided object does not match the namespace sent on the request")
 }
 
 /// 400 unless the body's name (and namespace, if it has one) is the URL's.
 pub fn check_update(target: &Target, object: &Object) -> Result<(), Status> {
     let (name, wanted) = (object.name(), &*target.name);
     if name.is_empty() {
-        let why = "resource name may not be empty";
+        let why = "name must be provided";
         return Err(Status::bad_request(format!("the name of the object ({wanted} based on URL) was undeterminable: {why}")));
     }
     if name != wanted {
@@ -46,7 +50,7 @@ pub fn check_update(target: &Target, object: &Object) -> Result<(), Status> {
     }
     let (namespace, wanted) = (object.namespace(), &*target.namespace);
     if !wanted.is_empty() && !namespace.is_empty() && namespace != wanted {
-        return Err(Status::bad_request(format!("the namespace of the object ({namespace}) does not match the namespace on the request ({wanted})")));
+        return Err(other_namespace());
     }
     Ok(())
 }

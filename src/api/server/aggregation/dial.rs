@@ -20,7 +20,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::backends::may_reach;
+use crate::{backends::may_reach, webhook_client::words};
 
 /// A server has this long to accept and to shake hands.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,11 +62,11 @@ impl Dialer {
         if allowed.is_empty() {
             return Err(failed(&"address not allowed"));
         }
-        let tcp = TcpStream::connect(&*allowed).await.map_err(|error| failed(&format!("connect: {error}")))?;
+        let tcp = TcpStream::connect(&*allowed).await.map_err(|error| failed(&format!("connect: {}", words::of_socket(&error))))?;
         // A failure costs latency only.
         let _ = tcp.set_nodelay(true);
         let connecting = TlsConnector::from(self.tls.clone()).connect(self.server_name.clone(), tcp).await;
-        connecting.map(|stream| Stream(TokioIo::new(stream))).map_err(|error| io::Error::other(format!("tls: {error}")))
+        connecting.map(|stream| Stream(TokioIo::new(stream))).map_err(|error| io::Error::other(words::of_tls(&error)))
     }
 }
 

@@ -16,6 +16,7 @@ const NOT_OLDER_THAN: &str = "NotOlderThan";
 pub fn list_options(query: &Query, target: &Target) -> Result<ListOptions, Status> {
     let (labels, fields) = selectors(query, target)?;
     let limit = query.integer("limit")?.unwrap_or(0);
+    query.integer("timeoutSeconds")?;
     let version_match = query.text("resourceVersionMatch");
     let version = query.text("resourceVersion");
     let errors = list_errors(query, version_match, version);
@@ -90,10 +91,15 @@ fn selectors(query: &Query, target: &Target) -> Result<(LabelSelector, FieldSele
 
 fn check_selectable(target: &Target, path: &str, label: &str) -> Result<(), Status> {
     let own = &target.served().selectable;
-    if matches!(path, "metadata.name" | "metadata.namespace") || own.iter().any(|known| **known == *path) {
+    // Kinds with labels of their own know no namespace where they have none; all others take the word.
+    let generic = own.is_empty() && !target.resource.is_custom();
+    if path == "metadata.name" || own.iter().any(|known| **known == *path) {
         return Ok(());
     }
-    Err(Status::bad_request(if own.is_empty() {
+    if path == "metadata.namespace" && (generic || target.resource.namespaced) {
+        return Ok(());
+    }
+    Err(Status::bad_request(if generic {
         format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     } else {
         format!("field label not supported: {label}")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::http::Method;
 use troupe_api::{
     auth::{Attributes, Selection},
+    meta::names,
     resources::{Registry, Resource},
     service::Target,
     status::Status,
@@ -69,7 +70,7 @@ pub fn attributes<'a>(info: &'a RequestInfo<'_>, verb: &'a str) -> Attributes<'a
 /// Finds the row and the action.
 ///
 /// # Errors
-/// 404 when nothing is served at the path, 405 when it does not take the method.
+/// 404 when nothing is served at the path, 405 when it does not take the method, 400 when no object can have the name.
 pub fn route(registry: &Registry, info: &RequestInfo<'_>, method: &Method, query: &Query) -> Result<Route, Status> {
     let resource = registry.by_resource(&info.group, &info.resource).ok_or_else(Status::page_not_found)?;
     let version = resource.served.iter().find(|served| *served.version == *info.version).map(|served| served.version.clone());
@@ -80,8 +81,20 @@ pub fn route(registry: &Registry, info: &RequestInfo<'_>, method: &Method, query
     } else {
         subresource_action(&resource, &version, info, method)?
     };
+    check_name(&info.name)?;
     let target = Target { resource, version, namespace, name: info.name.as_ref().into(), subresource: info.subresource.as_ref().into() };
     Ok(Route { target, action })
+}
+
+/// Refuses a name that is no part of a path: upstream's storage does, and reads a slash as the beginning of a subresource.
+fn check_name(name: &str) -> Result<(), Status> {
+    if name.contains('/') {
+        return Err(Status::page_not_found());
+    }
+    match names::path_segment(name, false)[..] {
+        [] => Ok(()),
+        ref wrong => Err(Status::bad_request(format!("Name parameter invalid: {name:?}: {}", wrong.join(";")))),
+    }
 }
 
 /// The target's namespace; a path of the wrong scope serves nothing.
@@ -117,7 +130,7 @@ fn object_action(resource: &Resource, info: &RequestInfo<'_>, method: &Method, q
 }
 
 fn subresource_action(resource: &Resource, version: &str, info: &RequestInfo<'_>, method: &Method) -> Result<Action, Status> {
-    let subresource = resource.version(version).subresource(&info.subresource).ok_or_else(Status::page_not_found)?;
+    let subresource = resource.version(version).subresource(&info.subresource).ok_or_else(|| missing_subresource(resource, info))?;
     if connect::is_connect(subresource.name) {
         let known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS");
         let fits = subresource.name == "proxy" || info.rest.is_empty() && matches!(method.as_str(), "GET" | "POST");
@@ -135,6 +148,11 @@ fn subresource_action(resource: &Resource, version: &str, info: &RequestInfo<'_>
         _ => return Err(method_not_allowed()),
     };
     if subresource.verbs.contains(&verb) { Ok(action) } else { Err(method_not_allowed()) }
+}
+
+/// 404 for a subresource that a kind does not have; of custom resources it tells the object.
+fn missing_subresource(resource: &Resource, info: &RequestInfo<'_>) -> Status {
+    if resource.is_custom() { Status::not_found(&resource.group_resource(), &info.name) } else { Status::page_not_found() }
 }
 
 /// 405 in upstream's words.

@@ -19,6 +19,8 @@ use rustls::{ClientConfig as TlsConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::words;
+
 /// How long a connection is kept that nobody uses, and how many.
 const IDLE: Duration = Duration::from_secs(90);
 const MOST_IDLE: usize = 25;
@@ -109,7 +111,7 @@ pub async fn connect(addresses: &[SocketAddr], tls: Option<(String, Arc<TlsConfi
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(tcp) => return speak(tcp, tls).await,
-            Err(error) => why = format!("dial tcp {address}: connect: {error}"),
+            Err(error) => why = format!("dial tcp {address}: connect: {}", words::of_socket(&error)),
         }
     }
     Err(why)
@@ -120,7 +122,7 @@ async fn speak(tcp: TcpStream, tls: Option<(String, Arc<TlsConfig>)>) -> Result<
     let _ = tcp.set_nodelay(true);
     let Some((name, tls)) = tls else { return begin(TokioIo::new(tcp)).await };
     let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?;
-    let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| format!("tls: {error}"))?;
+    let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| words::of_tls(&error))?;
     begin(TokioIo::new(stream)).await
 }
 

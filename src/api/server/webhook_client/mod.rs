@@ -12,6 +12,7 @@ mod review_version;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod words;
 
 pub use answers::Answers;
 pub use client::Client;

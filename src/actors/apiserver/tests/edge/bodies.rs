@@ -1,5 +1,7 @@
 //! Bodies as they are written: YAML's scalars, fields that stand twice, nulls.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::door::Door;
@@ -98,5 +100,66 @@ async fn a_null_is_as_absent() {
         let made = door.post(path, &body).await;
         assert_eq!(made.status, 201, "{path}: {:?}", made.body);
     }
+    door.close().await;
+}
+
+#[actix::test]
+async fn a_body_of_another_kind_is_refused_as_upstream_does() {
+    let mut door = Door::open().await;
+    assert_eq!(door.post(MAPS, &json!({"metadata": {"name": "m"}})).await.status, 201);
+    let (unknown, foreign) = (json!({"kind": "Zoo", "apiVersion": "v1"}), json!({"kind": "Deployment", "apiVersion": "apps/v1"}));
+    let scheme = "in scheme \"pkg/api/legacyscheme/scheme.go:30\"";
+    let cannot = "cannot be handled as a ConfigMap";
+    for (body, why) in [
+        (&unknown, format!("Zoo in version \"v1\" {cannot}: no kind \"Zoo\" is registered for version \"v1\" {scheme}")),
+        (&foreign, format!("Deployment in version \"v1\" {cannot}: converting (v1.Deployment) to (core.ConfigMap): unknown conversion")),
+    ] {
+        assert_eq!(door.post(MAPS, body).await.refusal(), (400, why));
+    }
+    let one = format!("{MAPS}/m");
+    let (code, why) = door.send("PATCH", &one, &[("content-type", "application/merge-patch+json")], unknown.to_string()).await.refusal();
+    assert!(code == 422 && why.starts_with(" \"\" is invalid: patch: Invalid value: ") && why.ends_with(scheme), "{why}");
+    let strategic = door.send("PATCH", &one, &[("content-type", "application/strategic-merge-patch+json")], unknown.to_string()).await;
+    assert_eq!((strategic.status.as_u16(), &strategic.json()["kind"]), (200, &json!("ConfigMap")));
+    let apply = door.send("PATCH", &format!("{one}?fieldManager=m"), &[("content-type", "application/apply-patch+yaml")], foreign.to_string()).await;
+    assert_eq!(apply.refusal(), (400, "invalid object type: apps/v1, Kind=Deployment".to_owned()));
+    door.close().await;
+}
+
+#[actix::test]
+async fn a_custom_resource_says_its_kind_and_version() {
+    let mut door = Door::open().await;
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let spec = json!({
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "sites", "kind": "Site"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+    });
+    let definition = json!({"metadata": {"name": "sites.example.com"}, "spec": spec});
+    assert_eq!(door.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.status, 201);
+    let path = "/apis/example.com/v1/namespaces/default/sites";
+    for _ in 0..100 {
+        if door.get(path).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let nameless = r#"{"metadata":{"name":"s"}}"#;
+    let missing = format!("the object provided is unrecognized (must be of type Site): Object 'Kind' is missing in '{nameless}' ({nameless})");
+    let other = "the API version in the data () does not match the expected API version (example.com/v1)".to_owned();
+    for (body, refusal) in [
+        (nameless, (400, missing)),
+        (r#"{"kind":"Site","metadata":{"name":"s"}}"#, (400, other)),
+        (
+            r#"{"kind":"Zoo","apiVersion":"example.com/v1","metadata":{"name":"s"}}"#,
+            (422, "Zoo.example.com \"s\" is invalid: kind: Invalid value: \"Zoo\": must be Site".to_owned()),
+        ),
+    ] {
+        assert_eq!(door.send("POST", path, &[], body).await.refusal(), refusal);
+    }
+    let twice = r#"{"kind":"Site","apiVersion":"example.com/v1","metadata":{"name":"s"},"spec":{"a":1,"a":2}}"#;
+    let why = "Site in version \"v1\" cannot be handled as a Site: strict decoding error: duplicate field \"spec.a\"";
+    assert_eq!(door.send("POST", &format!("{path}?fieldValidation=Strict"), &[], twice).await.refusal(), (400, why.to_owned()));
+    let made = door.send("POST", path, &[], twice).await;
+    assert_eq!((made.status.as_u16(), made.warnings()), (201, vec!["duplicate field \"spec.a\"".to_owned()]));
     door.close().await;
 }

@@ -109,7 +109,7 @@ async fn what_cannot_be_applied_is_told_as_upstream_tells_it() {
             of_deployments(),
             403,
             Reason::Invalid,
-            "JSON Patch: replace operation does not apply: doc is missing path: \"/spec/gone/x\": missing value",
+            "JSON Patch: replace operation does not apply: doc is missing path: /spec/gone/x: missing value",
         ),
     ] {
         let api = boot().await;

@@ -61,7 +61,7 @@ async fn a_webhook_behind_a_service_shows_the_name_of_the_service() {
         (
             "other",
             format!(
-                "Internal error occurred: failed calling webhook \"a.example.com\": failed to call webhook: Post \"https://other.default.svc:{}/x?timeout=10s\": tls: ",
+                "Internal error occurred: failed calling webhook \"a.example.com\": failed to call webhook: Post \"https://other.default.svc:{}/x?timeout=10s\": tls: failed to verify certificate: x509: certificate is valid for ",
                 hook.port
             ),
         ),

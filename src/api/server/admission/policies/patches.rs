@@ -61,7 +61,7 @@ pub fn patched(
             let operations = evaluated(expression, around, inputs, meter, operations)?;
             match json::apply_operations(operations, shown()) {
                 Ok(changed) => taken_strictly(matched, target, object, changed).map_err(|status| Failure::Status(Box::new(status))),
-                Err(Unapplied::Test) => Ok(object.clone()),
+                Err(Unapplied::Test(_)) => Ok(object.clone()),
                 Err(Unapplied::Failed(why)) => Err(Failure::Message(format!("JSON Patch: {why}"))),
             }
         }

@@ -25,7 +25,7 @@ struct Mutation<'a> {
 struct Patched<'a> {
     configuration: &'a str,
     webhook: &'a str,
-    patch: &'a Value,
+    patch: &'a [Value],
     patch_type: &'static str,
 }
 
@@ -33,6 +33,6 @@ pub fn mutation(hook: &Hook, mutated: bool) -> String {
     go_json::text(&Mutation { configuration: &hook.configuration, webhook: &hook.name, mutated })
 }
 
-pub fn patch(hook: &Hook, patch: &Value) -> String {
+pub fn patch(hook: &Hook, patch: &[Value]) -> String {
     go_json::text(&Patched { configuration: &hook.configuration, webhook: &hook.name, patch, patch_type: "JSONPatch" })
 }

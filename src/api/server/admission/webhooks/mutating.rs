@@ -104,7 +104,8 @@ impl Webhooks {
         let computed = aside::compute(patch.len(), move || {
             let Some(operations) = operations(&patch)? else { return Ok(None) };
             let told = is_told.then(|| annotations::patch(&invocation.hook, &operations));
-            let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
+            let applied = json_patch::apply_operations(operations, shown.into_value());
+            let changed = applied.map_err(|why| Failure::Server(Status::internal(why)))?;
             let taken = matching::taken(&invocation.matched, &target, &object, changed).map_err(Failure::Server)?;
             Ok(Some((taken, object, told)))
         });
@@ -123,10 +124,10 @@ impl Webhooks {
 }
 
 /// The operations of a patch; `None` where it does nothing at all.
-fn operations(patch: &[u8]) -> Result<Option<Value>, Failure> {
+fn operations(patch: &[u8]) -> Result<Option<Vec<Value>>, Failure> {
     let undecodable = |why: String| Failure::calling(format!("received undecodable patch in webhook response: {why}"));
     match parse_value(patch, Format::Json).map_err(|error| undecodable(error.to_string()))? {
-        Value::Array(operations) => Ok(Some(operations).filter(|operations| !operations.is_empty()).map(Value::Array)),
+        Value::Array(operations) => Ok(Some(operations).filter(|operations| !operations.is_empty())),
         Value::Null => Ok(None),
         _ => Err(undecodable("json: cannot unmarshal object into Go value of type jsonpatch.Patch".into())),
     }

@@ -106,6 +106,9 @@ async fn paths_and_methods_that_are_not_served_are_refused_as_upstream_does() {
         ("POST", "/api/v1/namespaces/default/configmaps/a", 405, "the server does not allow this method on the requested resource"),
         ("GET", "/apis/authentication.k8s.io/v1/tokenreviews", 405, "the server does not allow this method on the requested resource"),
         ("GET", "/nonsense", 404, "the server could not find the requested resource"),
+        ("GET", "/api/v1/namespaces/default/configmaps/%2e%2e", 400, "Name parameter invalid: \"..\": may not be '..'"),
+        ("PATCH", "/api/v1/namespaces/default/configmaps/a%25b", 400, "Name parameter invalid: \"a%b\": may not contain '%'"),
+        ("GET", "/api/v1/namespaces/default/configmaps/a%2Fb", 404, "the server could not find the requested resource"),
     ];
     for (method, path, code, message) in cases {
         let reply = admin.send(method, path, &[], "").await;
@@ -125,6 +128,12 @@ async fn bad_options_are_named_in_upstreams_words() {
             "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
         ),
         ("fieldSelector=spec.x%3Dy", 400, "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+        ("timeoutSeconds=abc", 400, "strconv.ParseInt: parsing \"abc\": invalid syntax"),
+        (
+            "labelSelector=a%3Eb",
+            400,
+            "unable to parse requirement: values[0]: Invalid value: \"b\": for 'Gt', 'Lt' operators, the value must be an integer",
+        ),
         ("timeout=nonsense", 400, "invalid timeout specified in the request URL - time: invalid duration \"nonsense\""),
         ("timeout=5", 400, "invalid timeout specified in the request URL - time: missing unit in duration \"5\""),
         ("timeout=5d", 400, "invalid timeout specified in the request URL - time: unknown unit \"d\" in duration \"5d\""),
