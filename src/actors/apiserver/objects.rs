@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::{GroupVersionKind, Object},
+    meta::{GroupVersion, GroupVersionKind, Object},
     patch::ownership::{self, Unconverted, Versions},
     protobuf,
     resources::{
@@ -63,18 +63,52 @@ pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Resul
     Ok(Decoded { object, warnings })
 }
 
+/// Older versions of kinds, which are not served any more, and whose bodies are taken: they look the same. Kind, version, older version.
+const OLDER: [(&str, &str, &str); 1] = [("Eviction", "policy/v1", "policy/v1beta1")];
+
 /// 400 when the body names another kind or version than the URL.
 fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
-    let (kind, api_version) = (object.kind(), object.api_version());
-    if !api_version.is_empty() && api_version != gvk.api_version() {
-        let (expected, api_version) = (gvk.api_version(), quoted(api_version));
+    let (kind, api_version, expected) = (object.kind(), object.api_version(), gvk.api_version());
+    let is_older = OLDER.iter().any(|(kind, version, older)| **kind == *gvk.kind && *version == expected && *older == api_version);
+    let other_version = !api_version.is_empty() && api_version != expected && !is_older;
+    let other_kind = !kind.is_empty() && *kind != *gvk.kind;
+    if (other_version || other_kind) && is_builtin(gvk.clone()) {
+        let given_version = if api_version.is_empty() { expected.as_str() } else { api_version };
+        check_registered(gvk, given_version, if kind.is_empty() { &*gvk.kind } else { kind })?;
+    }
+    if other_version {
+        let api_version = quoted(api_version);
         return Err(Status::bad_request(format!("the API version in the data ({api_version}) does not match the expected API version ({expected})")));
     }
-    if !kind.is_empty() && *kind != *gvk.kind {
-        let (version, kind) = (&gvk.version, quoted(kind));
-        return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: unknown conversion", gvk.kind)));
+    if other_kind {
+        return Err(unhandled(gvk, kind, &gvk.version, "unknown conversion"));
     }
     Ok(())
+}
+
+/// What upstream says of a body for a built-in kind: that nobody knows its kind, or that this is no such object.
+fn check_registered(gvk: &GroupVersionKind, api_version: &str, kind: &str) -> Result<(), Status> {
+    let GroupVersion { group, version } = GroupVersion::parse(api_version);
+    if !is_builtin(GroupVersionKind::new(group, version.clone(), kind)) {
+        let (kind, api_version) = (quoted(kind), quoted(api_version));
+        let why = format!("no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"");
+        return Err(unhandled(gvk, &kind, &version, &why));
+    }
+    if *kind != *gvk.kind {
+        let package = if gvk.group.is_empty() { "core" } else { gvk.group.split('.').next().unwrap_or_default() };
+        let why = format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", gvk.kind);
+        return Err(unhandled(gvk, kind, &version, &why));
+    }
+    Ok(())
+}
+
+fn is_builtin(gvk: GroupVersionKind) -> bool {
+    SchemaSource::Builtin(gvk).get().is_some()
+}
+
+fn unhandled(gvk: &GroupVersionKind, kind: &str, version: &str, why: &str) -> Status {
+    let (kind, version) = (quoted(kind), quoted(version));
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", gvk.kind))
 }
 
 /// Brings a decoded object into the form that writes work on, with all defaults.
@@ -141,4 +175,42 @@ pub fn apply(
 /// Whether two trees are the same object, whatever the order of their fields.
 pub fn same_content(left: &Object, right: &Object) -> bool {
     left == right
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(gvk: (&str, &str, &str), api_version: &str, kind: &str) -> Option<String> {
+        let object = Object::from_value(json!({"apiVersion": api_version, "kind": kind})).expect("an object");
+        check_kind(&GroupVersionKind::new(gvk.0, gvk.1, gvk.2), &object).err().map(|status| status.message)
+    }
+
+    #[test]
+    fn a_body_of_another_kind_is_refused_in_upstreams_words() {
+        let config_map = ("", "v1", "ConfigMap");
+        let nobody = "in scheme \"pkg/api/legacyscheme/scheme.go:30\"";
+        let unregistered = |kind: &str, short: &str, version: &str| {
+            format!("{kind} in version {short:?} cannot be handled as a ConfigMap: no kind {kind:?} is registered for version {version:?} {nobody}")
+        };
+        assert_eq!(said(config_map, "v1", "ConfigMap"), None);
+        assert_eq!(said(config_map, "", ""), None);
+        assert_eq!(said(config_map, "v2", "ConfigMap"), Some(unregistered("ConfigMap", "v2", "v2")));
+        assert_eq!(said(config_map, "apps/v1", "ConfigMap"), Some(unregistered("ConfigMap", "v1", "apps/v1")));
+        assert_eq!(said(config_map, "v1", "configmap"), Some(unregistered("configmap", "v1", "v1")));
+        let secret = "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion";
+        assert_eq!(said(config_map, "v1", "Secret"), Some(secret.to_owned()));
+        let scaler = ("autoscaling", "v1", "HorizontalPodAutoscaler");
+        let version = "the API version in the data (autoscaling/v2) does not match the expected API version (autoscaling/v1)";
+        assert_eq!(said(scaler, "autoscaling/v2", "HorizontalPodAutoscaler"), Some(version.to_owned()));
+        let custom = "Other in version \"v1\" cannot be handled as a Widget: unknown conversion";
+        assert_eq!(said(("example.com", "v1", "Widget"), "example.com/v1", "Other"), Some(custom.to_owned()));
+    }
+
+    #[test]
+    fn an_eviction_of_the_older_version_is_one() {
+        assert_eq!(said(("policy", "v1", "Eviction"), "policy/v1beta1", "Eviction"), None);
+    }
 }

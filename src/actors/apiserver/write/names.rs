@@ -7,6 +7,8 @@ use troupe_api::{meta::Object, service::Target, status::Status};
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX: usize = 5;
 const MAX_BASE: usize = 63 - SUFFIX;
+/// What is said to a body in another namespace than the URL.
+const OTHER_NAMESPACE: &str = "the namespace of the provided object does not match the namespace sent on the request";
 
 /// `base` with five characters from `random` behind it, at most 63 long.
 pub fn generate(base: &str, random: &mut impl Rng) -> String {
@@ -29,7 +31,7 @@ pub fn settle_namespace(target: &Target, object: &mut Object) -> Result<(), Stat
         return Ok(());
     }
     if object.namespace() != &*target.namespace {
-        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(Status::bad_request(OTHER_NAMESPACE));
     }
     Ok(())
 }
@@ -38,7 +40,7 @@ pub fn settle_namespace(target: &Target, object: &mut Object) -> Result<(), Stat
 pub fn check_update(target: &Target, object: &Object) -> Result<(), Status> {
     let (name, wanted) = (object.name(), &*target.name);
     if name.is_empty() {
-        let why = "resource name may not be empty";
+        let why = "name must be provided";
         return Err(Status::bad_request(format!("the name of the object ({wanted} based on URL) was undeterminable: {why}")));
     }
     if name != wanted {
@@ -46,7 +48,7 @@ pub fn check_update(target: &Target, object: &Object) -> Result<(), Status> {
     }
     let (namespace, wanted) = (object.namespace(), &*target.namespace);
     if !wanted.is_empty() && !namespace.is_empty() && namespace != wanted {
-        return Err(Status::bad_request(format!("the namespace of the object ({namespace}) does not match the namespace on the request ({wanted})")));
+        return Err(Status::bad_request(OTHER_NAMESPACE));
     }
     Ok(())
 }
