@@ -156,6 +156,7 @@ fn a_job_selects_its_pods_by_its_uid() {
     let job = created("batch", "jobs", json!({"metadata": {"name": "j", "uid": "u1"}, "spec": {"template": {"spec": {}}}}));
     assert_eq!(job.get(&["spec", "selector"]), Some(&json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}})));
     assert_eq!(job.str(&["spec", "template", "metadata", "labels", "job-name"]), "j");
+    assert_eq!(job.get(&["metadata", "labels"]), job.get(&["spec", "template", "metadata", "labels"]), "which are its own, too");
 }
 
 #[test]
@@ -192,6 +193,10 @@ fn a_daemon_set_counts_the_generations_of_its_template() {
     assert_eq!(old.annotation(KEY), Some("1"));
     let changed = updated("apps", "daemonsets", json!({"spec": {"template": {"spec": {"containers": []}}}}), &old, "");
     assert_eq!(changed.annotation(KEY), Some("2"));
+    let status = updated("apps", "daemonsets", json!({"status": {"numberReady": 1}}), &changed, "status");
+    assert_eq!(status.annotation(KEY), Some("2"));
+    let defaulted = defaulted("apps", "daemonsets", json!({"spec": {"template": {"spec": {}}}}));
+    assert_eq!(defaulted["metadata"]["annotations"][KEY], "0", "its creator owns it");
 }
 
 #[test]
