@@ -126,8 +126,13 @@ pub fn missing_fields(target: &Target, object: &Object, found: &[FieldError]) ->
     let schema = working_schema(target)?;
     let mut missing = troupe_api::schema::validate(&schema, object);
     let found: HashSet<&str> = found.iter().map(|error| &*error.field).collect();
-    missing.retain(|error| !found.contains(&*error.field));
+    missing.retain(|error| !found.contains(&*error.field) && !is_below(&found, &error.field));
     Ok(missing)
+}
+
+/// Whether something is wrong with what holds a field: upstream does not look into it then.
+fn is_below(found: &HashSet<&str>, field: &str) -> bool {
+    field.match_indices(['.', '[']).any(|(at, _)| found.contains(&field[..at]))
 }
 
 /// Applies a JSON, merge or strategic patch to the current object, in the version that the client speaks.
@@ -207,6 +212,13 @@ mod tests {
         assert_eq!(said(scaler, "autoscaling/v2", "HorizontalPodAutoscaler"), Some(version.to_owned()));
         let custom = "Other in version \"v1\" cannot be handled as a Widget: unknown conversion";
         assert_eq!(said(("example.com", "v1", "Widget"), "example.com/v1", "Other"), Some(custom.to_owned()));
+    }
+
+    #[test]
+    fn what_stands_in_a_wrong_place_is_not_looked_into() {
+        let found = HashSet::from(["spec.volumes[0].csi"]);
+        assert!(is_below(&found, "spec.volumes[0].csi.driver"));
+        assert!(!is_below(&found, "spec.volumes[0].csi") && !is_below(&found, "spec.volumes[0].csiOther.driver"));
     }
 
     #[test]

@@ -241,6 +241,28 @@ fn invalid_objects_are_rejected_in_upstreams_words() {
 }
 
 #[test]
+fn templates_are_held_to_selectors_as_upstream_does() {
+    let of = |plural: &str, selector: Value| {
+        let pods = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container()]}});
+        let new = created("apps", plural, json!({"metadata": {"name": "x", "namespace": "n"}, "spec": {"selector": selector, "template": pods}}));
+        let errors = row("apps", plural).validate_create(&row("apps", plural).storage, &new);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let mismatch = "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`";
+    let required = "spec.selector: Required value";
+    for plural in ["deployments", "replicasets", "statefulsets"] {
+        assert_eq!(of(plural, Value::Null), [required, mismatch], "{plural}");
+    }
+    assert_eq!(of("daemonsets", Value::Null), [mismatch]);
+    let odd = json!({"matchExpressions": [{"key": "a", "operator": "Near"}]});
+    let operator = "spec.selector.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator".to_owned();
+    let unreadable = format!("spec.selector: Invalid value: {odd}: invalid label selector");
+    assert_eq!(of("deployments", odd.clone()), [operator.clone(), unreadable]);
+    assert_eq!(of("statefulsets", odd.clone()), [operator.clone(), format!("spec.selector: Invalid value: {odd}")]);
+    assert_eq!(of("daemonsets", odd), [operator]);
+}
+
+#[test]
 fn valid_objects_of_the_main_kinds_pass() {
     let meta = json!({"name": "x", "namespace": "n", "uid": "u"});
     let workload =
