@@ -75,6 +75,9 @@ fn check_named(gvk: &GroupVersionKind, object: &Object, body: &[u8]) -> Result<(
     if object.api_version().is_empty() { Err(of_another_version(gvk, object)) } else { Ok(()) }
 }
 
+/// Older versions of kinds, which are not served any more, and whose bodies are taken: they look the same. Kind, version, older version.
+const OLDER: [(&str, &str, &str); 1] = [("Eviction", "policy/v1", "policy/v1beta1")];
+
 /// 400 when the body names another kind or version than the URL; 422 where it is a custom resource of another kind.
 fn check_kind(schema: &Schema, object: &Object) -> Result<(), Status> {
     let gvk = &schema.gvk;
@@ -84,6 +87,9 @@ fn check_kind(schema: &Schema, object: &Object) -> Result<(), Status> {
             (_, kind) if !kind.is_empty() && *kind != *gvk.kind => Err(wrong(gvk, object, "kind", kind, &gvk.kind)),
             _ => Ok(()),
         };
+    }
+    if OLDER.iter().any(|older| older == &(object.kind(), &*gvk.api_version(), object.api_version())) {
+        return Ok(());
     }
     if let Some(why) = unconvertible(gvk, object) {
         let (version, kind) = (GroupVersion::parse(sent(object.api_version(), &gvk.api_version())).version, sent(object.kind(), &gvk.kind));
@@ -182,8 +188,13 @@ pub fn missing_fields(target: &Target, object: &Object, found: &[FieldError]) ->
     let schema = working_schema(target)?;
     let mut missing = troupe_api::schema::validate(&schema, object);
     let found: HashSet<&str> = found.iter().map(|error| &*error.field).collect();
-    missing.retain(|error| !found.contains(&*error.field));
+    missing.retain(|error| !found.contains(&*error.field) && !is_below(&found, &error.field));
     Ok(missing)
+}
+
+/// Whether something is wrong with what holds a field: upstream does not look into it then.
+fn is_below(found: &HashSet<&str>, field: &str) -> bool {
+    field.match_indices(['.', '[']).any(|(at, _)| found.contains(&field[..at]))
 }
 
 /// Applies a JSON, merge or strategic patch to the current object, in the version that the client speaks.
@@ -233,4 +244,48 @@ pub fn apply(
 /// Whether two trees are the same object, whatever the order of their fields.
 pub fn same_content(left: &Object, right: &Object) -> bool {
     left == right
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(gvk: (&str, &str, &str), api_version: &str, kind: &str) -> Option<String> {
+        let object = Object::from_value(json!({"apiVersion": api_version, "kind": kind})).expect("an object");
+        let schema = Schemas::builtin().get(&GroupVersionKind::new(gvk.0, gvk.1, gvk.2)).expect("a built-in kind");
+        check_kind(&schema, &object).err().map(|status| status.message)
+    }
+
+    #[test]
+    fn a_body_of_another_kind_is_refused_in_upstreams_words() {
+        let config_map = ("", "v1", "ConfigMap");
+        let nobody = "in scheme \"pkg/api/legacyscheme/scheme.go:30\"";
+        let unregistered = |kind: &str, short: &str, version: &str| {
+            format!("{kind} in version {short:?} cannot be handled as a ConfigMap: no kind {kind:?} is registered for version {version:?} {nobody}")
+        };
+        assert_eq!(said(config_map, "v1", "ConfigMap"), None);
+        assert_eq!(said(config_map, "", ""), None);
+        assert_eq!(said(config_map, "v2", "ConfigMap"), Some(unregistered("ConfigMap", "v2", "v2")));
+        assert_eq!(said(config_map, "apps/v1", "ConfigMap"), Some(unregistered("ConfigMap", "v1", "apps/v1")));
+        assert_eq!(said(config_map, "v1", "configmap"), Some(unregistered("configmap", "v1", "v1")));
+        let secret = "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion";
+        assert_eq!(said(config_map, "v1", "Secret"), Some(secret.to_owned()));
+        let scaler = ("autoscaling", "v1", "HorizontalPodAutoscaler");
+        let version = "the API version in the data (autoscaling/v2) does not match the expected API version (autoscaling/v1)";
+        assert_eq!(said(scaler, "autoscaling/v2", "HorizontalPodAutoscaler"), Some(version.to_owned()));
+    }
+
+    #[test]
+    fn what_stands_in_a_wrong_place_is_not_looked_into() {
+        let found = HashSet::from(["spec.volumes[0].csi"]);
+        assert!(is_below(&found, "spec.volumes[0].csi.driver"));
+        assert!(!is_below(&found, "spec.volumes[0].csi") && !is_below(&found, "spec.volumes[0].csiOther.driver"));
+    }
+
+    #[test]
+    fn an_eviction_of_the_older_version_is_one() {
+        assert_eq!(said(("policy", "v1", "Eviction"), "policy/v1beta1", "Eviction"), None);
+    }
 }

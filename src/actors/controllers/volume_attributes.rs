@@ -8,13 +8,13 @@ use k8s_openapi::api::{
     storage::v1::VolumeAttributesClass,
 };
 use troupe_api::{meta::ObjectKey, service::ListOptions};
+use troupe_api_server::admission::VAC_FINALIZER;
 
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-const FINALIZER: &str = "kubernetes.io/vac-protection";
 /// Files claims and volumes under the classes that they name.
 const BY_CLASS: &str = "volume attributes class";
 
@@ -73,16 +73,16 @@ impl Controller for VolumeAttributesProtection {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(class) = self.classes.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
-        let has = class.metadata.finalizers.iter().flatten().any(|held| held == FINALIZER);
+        let has = class.metadata.finalizers.iter().flatten().any(|held| held == VAC_FINALIZER);
         let is_deleted = class.metadata.deletion_timestamp.is_some();
         if is_deleted != has || (has && self.is_used(&key.name, cx).await?) {
             return Ok(Outcome::Done);
         }
         let mut changed = (*class).clone();
         let finalizers = changed.metadata.finalizers.get_or_insert_default();
-        finalizers.retain(|held| held != FINALIZER);
+        finalizers.retain(|held| held != VAC_FINALIZER);
         if !has {
-            finalizers.push(FINALIZER.to_owned());
+            finalizers.push(VAC_FINALIZER.to_owned());
         }
         match cx.client().all::<VolumeAttributesClass>().update(&changed).await {
             Ok(written) => cx.wrote(&self.classes, &*written),

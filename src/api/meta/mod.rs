@@ -5,6 +5,7 @@ pub mod cause;
 pub mod floats;
 pub mod gvk;
 pub mod key;
+mod label_query;
 pub mod limits;
 pub mod matcher;
 pub mod names;

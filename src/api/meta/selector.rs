@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{meta::names, projection::Labels};
+use super::label_query::{self, Operator, Parsed};
+use crate::projection::Labels;
 
 /// Why a selector does not parse.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -83,14 +84,8 @@ impl LabelSelector {
 
     /// Parses the query form: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1,m<2`.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut requirements = Vec::new();
-        for part in split_outside_parentheses(text) {
-            let part = part.trim();
-            if !part.is_empty() {
-                check_length(requirements.len())?;
-                requirements.push(parse_requirement(part)?);
-            }
-        }
+        let parsed = label_query::parse(text, MAX_REQUIREMENTS).map_err(SelectorError)?;
+        let requirements = parsed.into_iter().map(Requirement::from).collect();
         Ok(LabelSelector { requirements, nothing: false })
     }
 
@@ -163,6 +158,22 @@ impl From<Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>
     }
 }
 
+impl From<Parsed> for Requirement {
+    fn from(parsed: Parsed) -> Self {
+        let Parsed { key, operator, values } = parsed;
+        // Bounds were read as numbers before.
+        let bound = values.first().and_then(|value| value.parse().ok()).unwrap_or_default();
+        match operator {
+            Operator::In => Requirement::In(key, values.into()),
+            Operator::NotIn => Requirement::NotIn(key, values.into()),
+            Operator::Exists => Requirement::Exists(key),
+            Operator::DoesNotExist => Requirement::DoesNotExist(key),
+            Operator::GreaterThan => Requirement::GreaterThan(key, bound),
+            Operator::LessThan => Requirement::LessThan(key, bound),
+        }
+    }
+}
+
 impl Requirement {
     /// The label that it is about.
     pub(super) fn key(&self) -> &str {
@@ -216,89 +227,12 @@ impl fmt::Display for Requirement {
     }
 }
 
-fn split_outside_parentheses(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut depth, mut start) = (0_u32, 0);
-    for (at, character) in text.char_indices() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
 /// Refuses one more requirement than there may be.
 fn check_length(so_far: usize) -> Result<(), SelectorError> {
     if so_far < MAX_REQUIREMENTS {
         return Ok(());
     }
     Err(SelectorError(format!("unable to parse requirement: a selector has at most {MAX_REQUIREMENTS} requirements")))
-}
-
-fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
-    if let Some(key) = part.strip_prefix('!') {
-        return Ok(Requirement::DoesNotExist(checked_key(key)?));
-    }
-    if let Some(requirement) = parse_set(part)? {
-        return Ok(requirement);
-    }
-    if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(key, 0, value)?].into()));
-    }
-    if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok(Requirement::In(checked_key(key)?, vec![checked_value(key, 0, value)?].into()));
-    }
-    for (sign, make) in [('>', Requirement::GreaterThan as fn(String, i64) -> Requirement), ('<', Requirement::LessThan)] {
-        if let Some((key, bound)) = part.split_once(sign) {
-            let bound = bound.trim().parse().map_err(|_| {
-                SelectorError(format!("values[0]: Invalid value: \"{}\": for 'Gt', 'Lt' operators, the value must be an integer", bound.trim()))
-            })?;
-            return Ok(make(checked_key(key)?, bound));
-        }
-    }
-    Ok(Requirement::Exists(checked_key(part)?))
-}
-
-fn parse_set(part: &str) -> Result<Option<Requirement>, SelectorError> {
-    let Some((head, values)) = part.split_once('(') else { return Ok(None) };
-    let values = values.strip_suffix(')').ok_or_else(|| SelectorError(format!("unable to parse requirement: found '{part}', expected: ')'")))?;
-    let checked = |key: &str| values.split(',').enumerate().map(|(index, value)| checked_value(key, index, value)).collect::<Result<Vec<_>, _>>();
-    match head.split_whitespace().collect::<Vec<_>>()[..] {
-        [key, "in"] => Ok(Some(Requirement::In(checked_key(key)?, checked(key)?.into()))),
-        [key, "notin"] => Ok(Some(Requirement::NotIn(checked_key(key)?, checked(key)?.into()))),
-        _ => Err(SelectorError(format!("unable to parse requirement: found '{head}', expected: in, notin"))),
-    }
-}
-
-fn checked_key(key: &str) -> Result<String, SelectorError> {
-    let key = key.trim();
-    match names::qualified(key)[..] {
-        [] => Ok(key.to_owned()),
-        ref wrong => Err(SelectorError(format!("unable to parse requirement: <nil>: Invalid value: \"{key}\": {}", wrong.join("; ")))),
-    }
-}
-
-fn checked_value(key: &str, index: usize, value: &str) -> Result<String, SelectorError> {
-    let (key, value) = (key.trim(), value.trim());
-    if value.is_empty() || is_qualified_name_part(value) {
-        return Ok(value.to_owned());
-    }
-    Err(SelectorError(format!(
-        "unable to parse requirement: values[{index}][{key}]: Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-    )))
-}
-
-fn is_qualified_name_part(text: &str) -> bool {
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 /// A field selector: `path=value` and `path!=value`, all of which must hold.

@@ -163,6 +163,16 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Why the object of this name may not be deleted by a request for it, whoever asks.
+    fn undeletable(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// What is told to who deletes without saying what becomes of the dependents.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The grace period in seconds for a deletion of `object`; `None` deletes at once (all kinds but pods).
     fn graceful_deletion(&self, _object: &Object, _requested: Option<i64>) -> Option<i64> {
         None

@@ -132,6 +132,15 @@ fn required_fields_are_missed_where_their_parents_stand() {
 }
 
 #[test]
+fn what_upstream_takes_although_openapi_requires_it_is_not_missed() {
+    let pod = schema("", "v1", "Pod");
+    let header = r#"{"name":"c","livenessProbe":{"httpGet":{"port":80,"httpHeaders":[{"name":"X-A"}]}}}"#;
+    let text = format!(r#"{{"metadata":{{"name":"x"}},"spec":{{"securityContext":{{"sysctls":[{{"name":"a.b"}}]}},"containers":[{header}]}}}}"#);
+    let object = pod.decode(text.as_bytes(), Format::Json).expect("decodes").object;
+    assert!(validate(&pod, &object).is_empty());
+}
+
+#[test]
 fn json_that_costs_too_much_or_is_too_deep_is_refused() {
     let schema = schema("apps", "v1", "ControllerRevision");
     let dense = |item: &str| format!(r#"{{"data":[{}0]}}"#, item.repeat((2 << 20) / item.len()));

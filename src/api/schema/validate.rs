@@ -5,6 +5,26 @@ use serde_json::{Map, Value};
 use super::node::{Field, Kind, Node, Schema, Struct};
 use crate::{meta::Object, status::FieldError};
 
+/// Fields that OpenAPI calls required and whose absence upstream takes, or tells of by a rule of the kind, at another path. By struct.
+const UNASKED: [(&str, &[&str]); 16] = [
+    ("DaemonSetSpec", &["selector"]),
+    ("DownwardAPIVolumeFile", &["path"]),
+    ("ForZone", &["name"]),
+    ("GCEPersistentDiskVolumeSource", &["pdName"]),
+    ("HTTPHeader", &["value"]),
+    ("LabelSelectorRequirement", &["key", "operator"]),
+    ("ObjectFieldSelector", &["fieldPath"]),
+    ("OwnerReference", &["apiVersion", "kind", "name", "uid"]),
+    ("ResourceFieldSelector", &["resource"]),
+    ("ScaleIOPersistentVolumeSource", &["secretRef"]),
+    ("ScaleIOVolumeSource", &["secretRef"]),
+    ("ScopedResourceSelectorRequirement", &["operator", "scopeName"]),
+    ("ServiceAccountTokenProjection", &["path"]),
+    ("Sysctl", &["value"]),
+    ("Taint", &["effect", "key"]),
+    ("TokenRequest", &["audience"]),
+];
+
 /// Required fields that are missing or empty, in field order. Status is left out: it is written by units, not by people.
 /// Lists are left to the rules of their kind: Go writes an empty required list as null, and some kinds take that.
 pub fn validate(schema: &Schema, object: &Object) -> Vec<FieldError> {
@@ -27,7 +47,7 @@ impl Search {
             }
             let value = fields.get(&*field.name);
             let mark = self.enter(&[if is_root { "" } else { "." }, &field.name]);
-            if is_missing(field, value) {
+            if is_missing(field, value) && !is_unasked(holder, field) {
                 self.errors.push(FieldError::required(self.path.clone(), ""));
             } else if let Some(value) = value {
                 self.descend(&field.node, value);
@@ -65,6 +85,10 @@ impl Search {
         parts.iter().for_each(|part| self.path.push_str(part));
         mark
     }
+}
+
+fn is_unasked(holder: &Struct, field: &Field) -> bool {
+    UNASKED.iter().any(|(name, fields)| **name == *holder.name && fields.contains(&&*field.name))
 }
 
 fn is_missing(field: &Field, value: Option<&Value>) -> bool {

@@ -27,7 +27,7 @@ use super::{
     objects,
     options::VirtualResources,
     read::Reader,
-    write::{Change, WritePath},
+    write::{Change, WritePath, settle_namespace},
     writer::Writer,
 };
 
@@ -82,10 +82,11 @@ impl Subresources {
         }
     }
 
-    /// Decodes the body of a subresource or an unstored resource, and lets admission see it.
+    /// Decodes the body of a subresource or an unstored resource, puts it in the namespace of the URL, and lets admission see it.
     async fn admitted_body(&self, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
         let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
         let mut object = decoded.object;
+        settle_namespace(&writer.target, &mut object)?;
         let attributes = self.admission.attributes(writer, OperationOptions::Create(&writer.options));
         self.admission.admit(attributes.with_object(&mut object)).await?;
         Ok((object, decoded.warnings))

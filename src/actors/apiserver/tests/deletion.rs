@@ -31,7 +31,40 @@ async fn preconditions_protect_another_object_of_the_same_name() {
     let options = DeleteOptions { precondition_uid: Some("other".into()), ..DeleteOptions::default() };
     let status = api.delete("configmaps", "default", "a", options).await.expect_err("is refused");
     assert!(status.is_conflict());
-    assert!(status.message.contains("the UID in the precondition (other) does not match the UID in record"), "{}", status.message);
+    let wanted = "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (other) does not match the UID in record";
+    assert!(status.message.starts_with(wanted), "{}", status.message);
+}
+
+#[actix::test]
+async fn a_priority_class_of_the_system_stays() {
+    let api = boot().await;
+    let metadata = json!({"name": "system-node-critical"});
+    api.ensure(json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": metadata, "value": 2_000_001_000})).await;
+    let refused = api.delete("priorityclasses.scheduling.k8s.io", "", "system-node-critical", DeleteOptions::default()).await;
+    let wanted = "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be deleted";
+    assert_eq!(refused.expect_err("is refused").message, wanted);
+}
+
+#[actix::test]
+async fn who_deletes_a_job_hears_of_its_pods() {
+    let api = boot().await;
+    let pods = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+    let spec = json!({"template": {"spec": pods}});
+    api.create(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "default"}, "spec": spec})).await;
+    let mut options = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    let warned = api.delete("jobs.batch", "default", "j", options.clone()).await.expect("would delete").warnings;
+    assert!(matches!(warned.as_slice(), [text] if text.starts_with("child pods are preserved by default")), "{warned:?}");
+    options.propagation = Some(Propagation::Background);
+    assert_eq!(api.delete("jobs.batch", "default", "j", options).await.expect("would delete").warnings, Vec::<String>::new());
+}
+
+#[actix::test]
+async fn what_volumes_use_is_born_with_a_finalizer() {
+    let api = boot().await;
+    let metadata = json!({"name": "fast"});
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass", "metadata": metadata, "driverName": "d.example.com", "parameters": {"a": "b"}});
+    let made = api.create(class).await;
+    assert_eq!(made.get(&["metadata", "finalizers"]), Some(&json!(["kubernetes.io/vac-protection"])));
 }
 
 #[actix::test]

@@ -21,6 +21,10 @@ fn binding(name: &str, node: &str) -> Value {
 async fn a_pod_is_bound_once() {
     let api = boot().await;
     pod(&api, "p").await;
+    let mut elsewhere = binding("p", "n1");
+    elsewhere["metadata"]["namespace"] = "other".into();
+    let status = post(&api, "binding", "p", elsewhere).await.expect_err("is in another namespace");
+    assert_eq!(status.message, "the namespace of the provided object does not match the namespace sent on the request");
     let reply = post(&api, "binding", "p", binding("p", "n1")).await.expect("binds");
     assert_eq!(reply.code, 201);
     let bound = api.get("pods", "default", "p").await.expect("is there");

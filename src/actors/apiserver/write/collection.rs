@@ -9,7 +9,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::WritePath;
+use super::{WritePath, delete::deletion_warning};
 use crate::apiserver::writer::Writer;
 
 /// Deletions in flight at one time.
@@ -28,12 +28,14 @@ impl WritePath {
             }
         }
         drop(deletions);
-        Ok(ApiReply::ok(ReplyBody::List(listed)))
+        let mut reply = ApiReply::ok(ReplyBody::List(listed));
+        reply.warnings.extend(deletion_warning(&writer.target.resource, delete));
+        Ok(reply)
     }
 
     async fn delete_one(&self, writer: &Writer, options: &DeleteOptions, object: Arc<StoredObject>) -> Result<(), Status> {
         let target = Target { namespace: object.key.namespace.clone(), name: object.key.name.clone(), ..writer.target.clone() };
         let writer = Writer { target, ..writer.clone() };
-        self.delete(&writer, options).await.map(drop)
+        self.delete_selected(&writer, options).await.map(drop)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use troupe_api::{
     meta::{
-        Object, Revision,
+        GroupResource, Object, Revision,
         time::{format_time, parse_time, shifted_by_seconds},
     },
     resources::{Feature, Resource},
@@ -44,6 +44,17 @@ enum Admission {
 impl WritePath {
     /// DELETE of one object.
     pub async fn delete(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
+        let strategy = &writer.target.resource.strategy;
+        if let Some(why) = strategy.undeletable(&writer.target.name) {
+            return Err(Status::forbidden(&writer.target.group_resource(), &writer.target.name, why));
+        }
+        let mut reply = self.delete_selected(writer, options).await?;
+        reply.warnings.extend(deletion_warning(&writer.target.resource, options));
+        Ok(reply)
+    }
+
+    /// The deletion of an object that a request for its collection selects.
+    pub(super) async fn delete_selected(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
         self.delete_when(writer, options, Admission::IsAsked).await
     }
 
@@ -100,8 +111,15 @@ impl WritePath {
     }
 }
 
+/// What the client is told beside the reply.
+pub(super) fn deletion_warning(resource: &Resource, options: &DeleteOptions) -> Option<String> {
+    resource.strategy.deletion_warning().filter(|_| options.propagation.is_none()).map(str::to_owned)
+}
+
 fn check_preconditions(resource: &Resource, options: &DeleteOptions, current: &StoredObject) -> Result<(), Status> {
-    let conflict = |why: String| Err(Status::conflict(&resource.group_resource(), &current.key.name, why));
+    // Upstream names the kind here where it names the resource elsewhere.
+    let named = GroupResource::new(resource.group.clone(), resource.kind.clone());
+    let conflict = |why: String| Err(Status::conflict(&named, &current.key.name, why));
     if let Some(uid) = options.precondition_uid.as_deref().filter(|uid| **uid != *current.meta().uid) {
         let found = &current.meta().uid;
         return conflict(format!(

@@ -36,7 +36,7 @@ use troupe_api::{features::FeatureGates, meta::Clock};
 use super::{admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator};
 use crate::runtime::system::System;
 
-pub use names::check_update;
+pub use names::{check_update, settle_namespace};
 pub use room::Room;
 pub use update::{Change, Transform};
 

@@ -7,6 +7,8 @@ use troupe_api::{meta::Object, service::Target, status::Status};
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX: usize = 5;
 const MAX_BASE: usize = 63 - SUFFIX;
+/// What is said to a body in another namespace than the URL.
+const OTHER_NAMESPACE: &str = "the namespace of the provided object does not match the namespace sent on the request";
 
 /// `base` with five characters from `random` behind it, at most 63 long.
 pub fn generate(base: &str, random: &mut impl Rng) -> String {
@@ -29,13 +31,9 @@ pub fn settle_namespace(target: &Target, object: &mut Object) -> Result<(), Stat
         return Ok(());
     }
     if object.namespace() != &*target.namespace {
-        return Err(other_namespace());
+        return Err(Status::bad_request(OTHER_NAMESPACE));
     }
     Ok(())
-}
-
-fn other_namespace() -> Status {
-    Status::bad_request("the namespace of the provided object does not match the namespace sent on the request")
 }
 
 /// 400 unless the body's name (and namespace, if it has one) is the URL's.
@@ -50,7 +48,7 @@ pub fn check_update(target: &Target, object: &Object) -> Result<(), Status> {
     }
     let (namespace, wanted) = (object.namespace(), &*target.namespace);
     if !wanted.is_empty() && !namespace.is_empty() && namespace != wanted {
-        return Err(other_namespace());
+        return Err(Status::bad_request(OTHER_NAMESPACE));
     }
     Ok(())
 }

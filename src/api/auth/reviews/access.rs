@@ -50,7 +50,8 @@ pub fn local(object: Object, authorizer: &dyn Authorizer) -> Result<Object, Stat
 
 fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authorizer: &dyn Authorizer) -> Result<Object, Status> {
     if !errors.is_empty() {
-        return Err(Status::invalid(GROUP, object.kind(), "", errors));
+        // Upstream names the group alone.
+        return Err(Status::invalid(GROUP, "", "", errors));
     }
     let resource = |field: &str| object.str(&["spec", "resourceAttributes", field]);
     let (fields, labels) = (field_selector(&object), label_selector(&object));

@@ -86,6 +86,7 @@ fn badly_put_questions_are_invalid() {
         let status = ask(kind, question).expect_err(want);
         assert_eq!(status.code, 422);
         assert!(status.message.contains(want), "{}", status.message);
+        assert!(status.message.starts_with(".authorization.k8s.io \"\" is invalid: "), "{}", status.message);
     }
     assert_eq!(ask("SelfSubjectRulesReview", json!({"spec": {}})).expect_err("no namespace").code, 400);
     assert_eq!(ask("TokenReview", json!({"spec": {}})).expect_err("no token").code, 400);

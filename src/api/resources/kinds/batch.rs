@@ -34,14 +34,14 @@ impl Strategy for Job {
         fill(spec, "podReplacementPolicy", replacement);
         fill(spec, "manualSelector", false);
         default_failure_policy(spec);
-        if let Some(labels) = object.get(&["spec", "template", "metadata", "labels"]).cloned() {
-            object.set_default(&["metadata", "labels"], labels);
-        }
+        label_as_template(object);
         default_template(object, &["spec", "template"]);
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         generate_selector(object);
+        // Upstream defaults what it reads from its store once more, and finds the labels that it has just put into the template.
+        label_as_template(object);
         empty_status(object);
     }
 
@@ -51,6 +51,12 @@ impl Strategy for Job {
 
     fn orphans_by_default(&self) -> bool {
         true
+    }
+
+    fn deletion_warning(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        )
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
@@ -112,6 +118,13 @@ fn default_failure_policy(spec: &mut crate::resources::tree::Fields) {
         each(policy, "rules", |rule| {
             each(rule, "onPodConditions", |condition| fill(condition, "status", "True"));
         });
+    }
+}
+
+/// A job without labels has those of its pods.
+fn label_as_template(object: &mut Object) {
+    if let Some(labels) = object.get(&["spec", "template", "metadata", "labels"]).cloned() {
+        object.set_default(&["metadata", "labels"], labels);
     }
 }
 

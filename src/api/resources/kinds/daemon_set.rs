@@ -38,6 +38,8 @@ impl Strategy for DaemonSet {
             }
         }
         default_template(object, &["spec", "template"]);
+        // Whoever creates one owns the annotation; what it is the server says.
+        object.set_default(&TEMPLATE_GENERATION, "0");
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
@@ -47,11 +49,8 @@ impl Strategy for DaemonSet {
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         split_update(new, old, context);
-        if context.subresource == "status" {
-            return;
-        }
         let generation: i64 = old.str(&TEMPLATE_GENERATION).parse().unwrap_or(0);
-        let changed = new.get(&["spec", "template"]) != old.get(&["spec", "template"]);
+        let changed = context.subresource != "status" && new.get(&["spec", "template"]) != old.get(&["spec", "template"]);
         new.set(&TEMPLATE_GENERATION, (generation + i64::from(changed)).to_string());
     }
 

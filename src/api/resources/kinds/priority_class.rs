@@ -41,6 +41,10 @@ impl Strategy for PriorityClass {
         priority_class::class_update(new, old)
     }
 
+    fn undeletable(&self, name: &str) -> Option<&'static str> {
+        priority_class::is_system(name).then_some("this is a system priority class and cannot be deleted")
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             name(),

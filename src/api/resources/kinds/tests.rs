@@ -156,6 +156,7 @@ fn a_job_selects_its_pods_by_its_uid() {
     let job = created("batch", "jobs", json!({"metadata": {"name": "j", "uid": "u1"}, "spec": {"template": {"spec": {}}}}));
     assert_eq!(job.get(&["spec", "selector"]), Some(&json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}})));
     assert_eq!(job.str(&["spec", "template", "metadata", "labels", "job-name"]), "j");
+    assert_eq!(job.get(&["metadata", "labels"]), job.get(&["spec", "template", "metadata", "labels"]), "which are its own, too");
 }
 
 #[test]
@@ -192,6 +193,10 @@ fn a_daemon_set_counts_the_generations_of_its_template() {
     assert_eq!(old.annotation(KEY), Some("1"));
     let changed = updated("apps", "daemonsets", json!({"spec": {"template": {"spec": {"containers": []}}}}), &old, "");
     assert_eq!(changed.annotation(KEY), Some("2"));
+    let status = updated("apps", "daemonsets", json!({"status": {"numberReady": 1}}), &changed, "status");
+    assert_eq!(status.annotation(KEY), Some("2"));
+    let defaulted = defaulted("apps", "daemonsets", json!({"spec": {"template": {"spec": {}}}}));
+    assert_eq!(defaulted["metadata"]["annotations"][KEY], "0", "its creator owns it");
 }
 
 #[test]
@@ -233,6 +238,28 @@ fn invalid_objects_are_rejected_in_upstreams_words() {
         let errors: Vec<String> = row(group, plural).validate_create(&row(group, plural).storage, &new).iter().map(ToString::to_string).collect();
         assert_eq!(errors, [want], "{plural}");
     }
+}
+
+#[test]
+fn templates_are_held_to_selectors_as_upstream_does() {
+    let of = |plural: &str, selector: Value| {
+        let pods = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container()]}});
+        let new = created("apps", plural, json!({"metadata": {"name": "x", "namespace": "n"}, "spec": {"selector": selector, "template": pods}}));
+        let errors = row("apps", plural).validate_create(&row("apps", plural).storage, &new);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let mismatch = "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`";
+    let required = "spec.selector: Required value";
+    for plural in ["deployments", "replicasets", "statefulsets"] {
+        assert_eq!(of(plural, Value::Null), [required, mismatch], "{plural}");
+    }
+    assert_eq!(of("daemonsets", Value::Null), [mismatch]);
+    let odd = json!({"matchExpressions": [{"key": "a", "operator": "Near"}]});
+    let operator = "spec.selector.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator".to_owned();
+    let unreadable = format!("spec.selector: Invalid value: {odd}: invalid label selector");
+    assert_eq!(of("deployments", odd.clone()), [operator.clone(), unreadable]);
+    assert_eq!(of("statefulsets", odd.clone()), [operator.clone(), format!("spec.selector: Invalid value: {odd}")]);
+    assert_eq!(of("daemonsets", odd), [operator]);
 }
 
 #[test]

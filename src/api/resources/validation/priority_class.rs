@@ -43,6 +43,11 @@ fn known(object: &Object, value: i64) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a name is that of one of the system's own classes.
+pub fn is_system(name: &str) -> bool {
+    SYSTEM.iter().any(|(known, _)| *known == name)
+}
+
 /// Checks the update of a class.
 pub fn class_update(new: &Object, old: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     non_negative, volume_claim,
-    workload::{amount, at_most_all, available_are_ready, collisions, counts, int_or_percent, not_above, selector, template},
+    workload::{amount, at_most_all, available_are_ready, collisions, counts, int_or_percent, not_above, selector_and_template},
 };
 use crate::{
     meta::{Object, names},
@@ -50,8 +50,7 @@ fn stateful_spec(spec: &Value) -> Vec<FieldError> {
         non_negative(&mut errors, spec, "spec", field);
     }
     non_negative(&mut errors, at(spec, &["ordinals"]), "spec.ordinals", "start");
-    selector(&mut errors, spec, "statefulset");
-    template(&mut errors, &as_controlled(spec), "StatefulSet");
+    selector_and_template(&mut errors, &as_controlled(spec), ["statefulset", "StatefulSet"], "");
     errors
 }
 

@@ -12,6 +12,7 @@ use crate::{
     status::FieldError,
 };
 
+const UNREADABLE: &str = "invalid label selector";
 const MISMATCH: &str = "`selector` does not match template `labels`";
 
 fn spec(object: &Object) -> &Value {
@@ -24,30 +25,42 @@ pub fn immutable(new: &Object, old: &Object, path: &[&str]) -> Option<FieldError
     changed.then(|| FieldError::invalid(path.join("."), new.get(path).cloned().unwrap_or_default(), IMMUTABLE))
 }
 
-/// The selector of a workload: required, well formed, not empty.
-pub(super) fn selector(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
-    match at(spec, &["selector"]) {
-        Value::Null => errors.push(FieldError::required("spec.selector", "")),
-        selector => {
-            labels::selector(errors, "spec.selector", selector);
-            if labels::is_empty(selector) {
-                let detail = format!("empty selector is invalid for {kind}");
-                errors.push(FieldError::invalid("spec.selector", selector.clone(), detail));
-            }
-        }
+/// A workload's selector, which is required, and its template, which is held to it where the selector can be read: otherwise `unreadable`
+/// says so. `kind` and `controller` are what messages call the workload and who makes its pods.
+pub(super) fn selector_and_template(errors: &mut Vec<FieldError>, spec: &Value, [kind, controller]: [&str; 2], unreadable: &str) {
+    let selector = at(spec, &["selector"]);
+    if selector.is_null() {
+        errors.push(FieldError::required("spec.selector", ""));
     }
+    if !is_readable(errors, selector, kind) {
+        errors.push(FieldError::invalid("spec.selector", selector.clone(), unreadable));
+        return;
+    }
+    matching(errors, spec);
+    let template = at(spec, &["template"]);
+    pod_template(errors, template, "spec.template");
+    long_running(errors, template, controller);
 }
 
-/// A template whose pods live on: they match the selector and always restart.
-pub(super) fn template(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
-    let selector = at(spec, &["selector"]);
-    let template = at(spec, &["template"]);
-    let template_labels = at(template, &["metadata", "labels"]);
-    if !labels::is_empty(selector) && !labels::matches(selector, template_labels) {
-        errors.push(FieldError::invalid("spec.template.metadata.labels", as_map(template_labels), MISMATCH));
+/// Tells what is wrong with a selector. Whether labels can be held to it.
+fn is_readable(errors: &mut Vec<FieldError>, selector: &Value, kind: &str) -> bool {
+    let before = errors.len();
+    labels::selector(errors, "spec.selector", selector);
+    let is_readable = errors.len() == before;
+    if !selector.is_null() && labels::is_empty(selector) {
+        let detail = format!("empty selector is invalid for {kind}");
+        errors.push(FieldError::invalid("spec.selector", selector.clone(), detail));
     }
-    pod_template(errors, template, "spec.template");
-    long_running(errors, template, kind);
+    is_readable
+}
+
+/// The pods of the template match the selector; none do where there is no selector.
+fn matching(errors: &mut Vec<FieldError>, spec: &Value) {
+    let (selector, labels) = (at(spec, &["selector"]), at(spec, &["template", "metadata", "labels"]));
+    let selects = if selector.is_null() { false } else { labels::matches(selector, labels) };
+    if !selects {
+        errors.push(FieldError::invalid("spec.template.metadata.labels", labels.clone(), MISMATCH));
+    }
 }
 
 fn long_running(errors: &mut Vec<FieldError>, template: &Value, kind: &str) {
@@ -59,10 +72,6 @@ fn long_running(errors: &mut Vec<FieldError>, template: &Value, kind: &str) {
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
         errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", detail));
     }
-}
-
-fn as_map(labels: &Value) -> Value {
-    if labels.is_null() { json!({}) } else { labels.clone() }
 }
 
 /// A pod template: labels, annotations and spec.
@@ -85,8 +94,7 @@ pub fn pod_template(errors: &mut Vec<FieldError>, template: &Value, field: &str)
 pub fn deployment(object: &Object) -> Vec<FieldError> {
     let (spec, mut errors) = (spec(object), Vec::new());
     non_negative(&mut errors, spec, "spec", "replicas");
-    selector(&mut errors, spec, "deployment");
-    template(&mut errors, spec, "ReplicaSet");
+    selector_and_template(&mut errors, spec, ["deployment", "ReplicaSet"], UNREADABLE);
     strategy(&mut errors, at(spec, &["strategy"]));
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         non_negative(&mut errors, spec, "spec", field);
@@ -196,8 +204,7 @@ pub fn replica_set(object: &Object) -> Vec<FieldError> {
     let (spec, mut errors) = (spec(object), Vec::new());
     non_negative(&mut errors, spec, "spec", "replicas");
     non_negative(&mut errors, spec, "spec", "minReadySeconds");
-    selector(&mut errors, spec, "deployment");
-    template(&mut errors, spec, "ReplicaSet");
+    selector_and_template(&mut errors, spec, ["deployment", "ReplicaSet"], UNREADABLE);
     errors
 }
 
@@ -227,7 +234,7 @@ pub fn replication_controller(object: &Object) -> Vec<FieldError> {
     }
     let template_labels = at(template, &["metadata", "labels"]);
     if !labels::matches(&json!({"matchLabels": selector}), template_labels) {
-        errors.push(FieldError::invalid("spec.template.metadata.labels", as_map(template_labels), MISMATCH));
+        errors.push(FieldError::invalid("spec.template.metadata.labels", template_labels.clone(), MISMATCH));
     }
     pod_template(&mut errors, template, "spec.template");
     long_running(&mut errors, template, "ReplicationController");
@@ -237,8 +244,14 @@ pub fn replication_controller(object: &Object) -> Vec<FieldError> {
 /// Checks a daemon set.
 pub fn daemon_set(object: &Object) -> Vec<FieldError> {
     let (spec, mut errors) = (spec(object), Vec::new());
-    selector(&mut errors, spec, "daemonset");
-    template(&mut errors, spec, "DaemonSet");
+    let mut found = Vec::new();
+    if is_readable(&mut found, at(spec, &["selector"]), "daemonset") {
+        matching(&mut errors, spec);
+    }
+    errors.append(&mut found);
+    let template = at(spec, &["template"]);
+    pod_template(&mut errors, template, "spec.template");
+    long_running(&mut errors, template, "DaemonSet");
     non_negative(&mut errors, spec, "spec", "minReadySeconds");
     let strategy = at(spec, &["updateStrategy"]);
     match text(strategy, &["type"]) {

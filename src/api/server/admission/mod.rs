@@ -84,7 +84,7 @@ pub use reinvocation::{Asked, Reinvocation};
 pub use runtime_class::RuntimeClass;
 pub use selection::{Selection, SelectionError};
 pub use service_account::ServiceAccount;
-pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProtection};
+pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProtection, VAC_FINALIZER};
 pub use tolerations::DefaultTolerationSeconds;
 pub use troupe_api::meta::operation::Operation;
 #[doc(hidden)]

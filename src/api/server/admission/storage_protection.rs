@@ -1,5 +1,5 @@
-//! `StorageObjectInUseProtection`: volumes and claims are born with the finalizer that keeps them while they are used.
-//! The controllers `pvc-protection` and `pv-protection` take it away.
+//! `StorageObjectInUseProtection`: volumes, claims and their classes of attributes are born with the finalizer that keeps them while they
+//! are used. The controllers `pvc-protection`, `pv-protection` and `volumeattributesclass-protection-controller` take it away.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -11,6 +11,8 @@ use super::{Attributes, MutatingPlugin, Operation, Plugin};
 pub const PVC_FINALIZER: &str = "kubernetes.io/pvc-protection";
 /// Keeps a volume while it is bound.
 pub const PV_FINALIZER: &str = "kubernetes.io/pv-protection";
+/// Keeps a class of attributes while a claim or volume names it.
+pub const VAC_FINALIZER: &str = "kubernetes.io/vac-protection";
 
 /// The plugin.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +33,7 @@ impl MutatingPlugin for StorageObjectInUseProtection {
         let finalizer = match () {
             () if request.is_main("", "persistentvolumeclaims") => PVC_FINALIZER,
             () if request.is_main("", "persistentvolumes") => PV_FINALIZER,
+            () if request.is_main("storage.k8s.io", "volumeattributesclasses") => VAC_FINALIZER,
             () => return Ok(()),
         };
         let Some(object) = request.object_mut() else { return Ok(()) };

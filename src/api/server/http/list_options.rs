@@ -72,13 +72,7 @@ pub fn revision(query: &Query) -> Result<Option<Revision>, Status> {
 
 fn selectors(query: &Query, target: &Target) -> Result<(LabelSelector, FieldSelector), Status> {
     let labels = query.text("labelSelector").map(LabelSelector::parse).transpose();
-    let labels = labels.map_err(|error| {
-        Status::bad_request(format!("unable to parse requirement: {error}").replacen(
-            "unable to parse requirement: unable to parse requirement",
-            "unable to parse requirement",
-            1,
-        ))
-    })?;
+    let labels = labels.map_err(|error| Status::bad_request(error.to_string()))?;
     let fields = query.text("fieldSelector").map(FieldSelector::parse).transpose();
     let mut fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
     for (label, _, _) in &mut fields.terms {
