@@ -34,6 +34,17 @@ impl CriError {
         matches!(self, CriError::NotFound(_))
     }
 
+    /// What the runtime says, without the name of its code: what events and statuses of containers tell.
+    pub fn message(&self) -> &str {
+        match self {
+            CriError::Unavailable(message)
+            | CriError::NotFound(message)
+            | CriError::Unimplemented(message)
+            | CriError::DeadlineExceeded(message)
+            | CriError::Failed { message, .. } => message,
+        }
+    }
+
     /// The answer would be longer than the runtime, or this client, takes.
     pub fn is_too_large(&self) -> bool {
         matches!(self, CriError::Failed { code: "ResourceExhausted" | "OutOfRange", .. })

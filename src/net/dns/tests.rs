@@ -114,6 +114,23 @@ fn srv_records_name_ports_and_bring_addresses_along() {
 }
 
 #[test]
+fn a_headless_service_without_ports_has_no_srv_records_but_a_name() {
+    let mut zone = zone();
+    let bare = json!({"metadata": {"name": "bare", "namespace": "default"}, "spec": {"type": "ClusterIP", "clusterIP": "None"}});
+    zone.index.add_service(serde_json::from_value(bare).expect("a service"));
+    let asked = |zone: &Zone, kind| {
+        let reply = ask(zone, "bare.default.svc.cluster.local.", kind);
+        (reply.metadata.response_code, data(&reply))
+    };
+    assert_eq!(asked(&zone, RecordType::SRV), (ResponseCode::NXDomain, Vec::new()), "nobody is there");
+    let ends = json!({"metadata": {"name": "bare-abc", "namespace": "default", "labels": {"kubernetes.io/service-name": "bare"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.244.0.5"]}]});
+    zone.index.add_slice(serde_json::from_value(ends).expect("a slice"));
+    assert_eq!(asked(&zone, RecordType::A), (ResponseCode::NoError, vec!["10.244.0.5".to_owned()]));
+    assert_eq!(asked(&zone, RecordType::SRV), (ResponseCode::NoError, Vec::new()));
+}
+
+#[test]
 fn names_that_only_have_children_exist_without_data() {
     let zone = zone();
     for name in ["cluster.local.", "svc.cluster.local.", "default.svc.cluster.local.", "_tcp.web.default.svc.cluster.local."] {
@@ -144,6 +161,14 @@ fn aliases_are_followed_inside_and_left_to_upstream_outside() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn an_address_is_no_name_that_an_alias_could_lead_to() {
+    let mut zone = zone();
+    let numbers = json!({"metadata": {"name": "numbers", "namespace": "default"}, "spec": {"type": "ExternalName", "externalName": "192.0.2.1"}});
+    zone.index.add_service(serde_json::from_value(numbers).expect("a service"));
+    assert_eq!(ask(&zone, "numbers.default.svc.cluster.local.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
 }
 
 #[test]

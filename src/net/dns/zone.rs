@@ -157,7 +157,11 @@ impl Zone {
             return alias(name, target);
         }
         if kind == RecordType::SRV {
-            return self.ports(question, object, |_, _| true);
+            return match self.ports(question, object, |_, _| true) {
+                // One without ports has addresses all the same: its name must not be taken for none.
+                Lookup::NoName if self.index.slices(namespace, service).any(|slice| ends(slice).next().is_some()) => Lookup::NoData,
+                other => other,
+            };
         }
         if !object.is_headless() {
             return addresses(name, kind, TTL, object.addresses());
@@ -281,7 +285,11 @@ fn addresses(name: &Name, kind: RecordType, ttl: u32, ips: impl IntoIterator<Ite
     found(name, ttl, ips.into_iter().filter(fits).map(address))
 }
 
+/// Another name for `target`. An address is no name: what is called so stands for nothing, as with CoreDNS.
 fn alias(name: &Name, target: &str) -> Lookup {
+    if target.trim_end_matches('.').parse::<IpAddr>().is_ok() {
+        return Lookup::NoName;
+    }
     let Ok(mut target) = Name::from_ascii(target) else { return Lookup::NoData };
     target.set_fqdn(true);
     Lookup::Alias { alias: Box::new(Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())))), target }

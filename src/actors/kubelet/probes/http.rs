@@ -173,8 +173,17 @@ async fn exchange(target: &Target, tls: &Arc<ClientConfig>, most: usize) -> Resu
         return send(stream, target, most).await;
     }
     let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
-    let tls = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(|error| error.to_string())?;
+    let tls = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(|error| handshake_error(&error))?;
     send(tls, target, most).await
+}
+
+/// A failed handshake, in the words that users know where a server speaks HTTP without TLS.
+fn handshake_error(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => "http: server gave HTTP response to HTTPS client".into(),
+        _ => error.to_string(),
+    }
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target, most: usize) -> Result<Raw, String> {
@@ -262,6 +271,13 @@ mod tests {
         assert_eq!((out.status, out.body.as_str()), (302, "there"));
         let lost = follow(&Target { path: "/loop".into(), ..target }).await;
         assert_eq!(lost, Err("stopped after 10 redirects".into()));
+    }
+
+    #[actix::test]
+    async fn a_server_without_tls_is_told_as_one() {
+        let plain = serve(|_| "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".into()).await;
+        let refused = follow(&Target { tls: true, ..plain }).await;
+        assert_eq!(refused, Err("http: server gave HTTP response to HTTPS client".into()));
     }
 
     #[actix::test]

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, PodStatus, Probe};
 use troupe_api::meta::time::{not_beyond, shifted};
 
 use super::worker::{
+    backoff,
     observed::ContainerView,
     plan::{StopReason, Verdict, find_container},
 };
@@ -57,6 +58,11 @@ pub enum ProbeOutcome {
     Failure(String),
     /// The probe itself could not be run; this counts for nothing.
     Unknown(String),
+}
+
+/// A probe's limit as Go prints it.
+fn go_duration(limit: Duration) -> String {
+    backoff::go_duration(SignedDuration::from_secs(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)))
 }
 
 /// A probe to be run now.

@@ -47,6 +47,11 @@ impl RestartBackoff {
         })
     }
 
+    /// Whether it follows the first restart, which nobody waits for.
+    pub fn is_first(&self, policy: BackoffPolicy) -> bool {
+        self.delay == policy.first
+    }
+
     /// When a container that ended at `finished` may start again.
     pub fn until(&self, finished: Timestamp, now: Timestamp) -> Timestamp {
         if finished.duration_since(self.updated) > FORGET {

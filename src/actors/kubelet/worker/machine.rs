@@ -3,6 +3,7 @@
 
 mod ending;
 mod resizing;
+mod waits;
 mod waking;
 
 use std::{
@@ -26,7 +27,7 @@ use super::{
     resize::{SUBJECT, is_replaced},
 };
 use crate::kubelet::{
-    events::{ContainerField, Note},
+    events::Note,
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
     resize::PodAllocation,
     status::{PodFailure, StatusInputs, Surroundings, is_own, pod_status},
@@ -75,7 +76,8 @@ pub struct PodMachine {
     refresh_at: Option<Timestamp>,
     refreshing: bool,
     wake_at: Option<Timestamp>,
-    crashing: BTreeMap<String, String>,
+    /// Of which wait of each container was told.
+    waits: BTreeMap<String, String>,
     allocation: Option<Arc<PodAllocation>>,
     told: Told,
     surroundings: Surroundings,
@@ -105,7 +107,7 @@ impl PodMachine {
             refresh_at: None,
             refreshing: false,
             wake_at: None,
-            crashing: BTreeMap::new(),
+            waits: BTreeMap::new(),
             allocation: None,
             told: Told::default(),
             surroundings: Surroundings::default(),
@@ -337,7 +339,7 @@ impl PodMachine {
         }
         let waiting = std::mem::take(&mut next.waiting);
         self.publish(pod, &observed, &waiting, &mut effects, now);
-        self.note_crashes(&waiting, &observed, &mut effects);
+        self.note_waits(&waiting, &observed, &mut effects);
         if !unsettled {
             self.take(next.actions, &observed, &mut effects, now);
         }
@@ -399,20 +401,6 @@ impl PodMachine {
         let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let unknown = self.memory.starting.is_some() || self.observing || self.stale;
         self.failure.as_ref().is_none_or(PodFailure::has_time) && unknown && ended(status) && !before.is_some_and(ended)
-    }
-
-    /// One event when a container begins to wait after a crash.
-    fn note_crashes(&mut self, waiting: &BTreeMap<String, Waiting>, observed: &Observed, effects: &mut Vec<Effect>) {
-        for (name, _) in waiting.iter().filter(|(_, waiting)| waiting.reason == "CrashLoopBackOff") {
-            let Some(seen) = observed.newest(name) else { continue };
-            if self.crashing.insert(name.clone(), seen.id.clone()).as_ref() != Some(&seen.id) {
-                let PodIdentity { namespace, name: pod, uid } = &self.id;
-                let text = format!("Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})");
-                let spec = self.pod.as_ref().and_then(|pod| pod.spec.as_ref());
-                let field = spec.map(|spec| ContainerField::of(spec, name));
-                effects.push(Effect::Note(Note::warning("BackOff", text).about(field)));
-            }
-        }
     }
 
     fn take(&mut self, actions: Vec<Action>, observed: &Observed, effects: &mut Vec<Effect>, now: Timestamp) {

@@ -169,6 +169,11 @@ impl Memory {
         let hook = || find_container(spec, &seen.name)?.lifecycle.as_ref()?.post_start.as_ref();
         starts && hook().is_some()
     }
+
+    /// Whether the container that comes after this one, which ended, is being started.
+    fn is_starting(&self, ended: &ContainerView) -> bool {
+        self.starting.as_ref().is_some_and(|(name, attempt)| *name == ended.name && *attempt > ended.attempt)
+    }
 }
 
 /// All a plan sees.
@@ -347,7 +352,9 @@ pub(super) fn restart(situation: &Situation<'_>, container: &Container, seen: &C
     let known = situation.memory.backoffs.get(&container.name).copied();
     let backoff = known.or_else(|| RestartBackoff::resumed(situation.memory.backoff_policy, seen.attempt, seen.started(), seen.finished()));
     let until = backoff.map_or(seen.finished(), |backoff| backoff.until(seen.finished(), situation.now));
-    if let Some(backoff) = backoff.filter(|_| until > situation.now) {
+    // What is started after a wait reads as waiting until it runs. Of the first restart there is only the end to tell.
+    let begins = situation.memory.is_starting(seen) && backoff.is_some_and(|backoff| backoff.is_first(situation.memory.backoff_policy));
+    if let Some(backoff) = backoff.filter(|_| until > seen.finished() && !begins) {
         let id = troupe_cri::names::PodIdentity::of(situation.pod);
         let message = format!(
             "back-off {} restarting failed container={} pod={}_{}({})",
@@ -358,6 +365,8 @@ pub(super) fn restart(situation: &Situation<'_>, container: &Container, seen: &C
             id.uid
         );
         plan.waiting.insert(container.name.clone(), Waiting { reason: "CrashLoopBackOff".into(), message });
+    }
+    if until > situation.now {
         plan.wake(until);
         return;
     }

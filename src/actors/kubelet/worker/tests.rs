@@ -171,6 +171,25 @@ fn a_crashed_container_restarts_at_once_and_then_backs_off() {
 }
 
 #[test]
+fn the_first_restart_reads_as_an_end_and_later_ones_as_waiting_until_they_run() {
+    let mut world = World::new(pod(json!({"containers": [{"name": "a"}]})));
+    world.settle();
+    world.exit("a-0", 1);
+    world.observed.containers[0].finished_at = 100_000_000_000;
+    assert!(world.plan(101).waiting.is_empty());
+    (world.memory.busy, world.memory.starting) = (true, Some(("a".to_owned(), 1)));
+    let backoff = |seconds| super::backoff::RestartBackoff { delay: SignedDuration::from_secs(seconds), updated: at(101) };
+    world.memory.backoffs.insert("a".into(), backoff(10));
+    assert!(world.plan(101).waiting.is_empty(), "it is being started");
+    world.memory.backoffs.insert("a".into(), backoff(20));
+    assert_eq!(world.plan(101).waiting["a"].reason, "CrashLoopBackOff");
+    (world.memory.busy, world.memory.starting) = (false, None);
+    let due = world.plan(120);
+    assert_eq!(due.waiting["a"].reason, "CrashLoopBackOff");
+    assert_eq!(due.actions, [start("a", 1)]);
+}
+
+#[test]
 fn restart_policies_decide_what_comes_back() {
     for (policy, code, comes_back) in [("Always", 0, true), ("OnFailure", 0, false), ("OnFailure", 1, true), ("Never", 1, false)] {
         let mut world = World::new(pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]})));
@@ -292,6 +311,37 @@ fn a_failed_pull_reads_err_image_pull_and_then_back_off() {
     assert_eq!((reason(1), reason(3)), ("ErrImagePull".into(), "ImagePullBackOff".into()));
     assert_eq!(world.plan(3).waiting["a"].message, "Back-off pulling image \"x\": ErrImagePull: no");
     assert_eq!(world.plan(10).actions, [start("a", 0)]);
+}
+
+#[test]
+fn a_pull_that_waits_is_told_of_once_each_time() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    machine.spec(Arc::new(pod(json!({"containers": [{"name": "a", "image": "x"}]}))));
+    let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+    let seen = Observed { sandboxes, containers: Vec::new() };
+    let mut notes = |second| {
+        let mut told = Vec::new();
+        for _ in 0..8 {
+            for effect in machine.advance(at(second)) {
+                match effect {
+                    Effect::Observe => machine.observed(Some(seen.clone()), BTreeMap::new(), at(second)),
+                    Effect::Take(action @ Action::StartContainer { .. }) => {
+                        machine.done(&action, Err(StepFailure::new("ErrImagePull", "no")), at(second));
+                    }
+                    Effect::Take(action) => machine.done(&action, Ok(()), at(second)),
+                    Effect::Note(note) => told.push(format!("{}: {}", note.reason, note.message)),
+                    _ => {}
+                }
+            }
+        }
+        told
+    };
+    let waits = ["BackOff: Back-off pulling image \"x\"", "Failed: Error: ImagePullBackOff"];
+    assert!(notes(1).is_empty());
+    assert_eq!(notes(4), waits);
+    assert!(notes(6).is_empty());
+    assert!(notes(12).is_empty(), "it is tried again and fails");
+    assert_eq!(notes(15), waits);
 }
 
 #[test]

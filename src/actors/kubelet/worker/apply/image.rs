@@ -81,7 +81,12 @@ impl Wish<'_> {
     }
 
     fn fail(&self, reason: &str, message: String) -> StepFailure {
-        self.note(Note::warning(if reason == "ErrImageNeverPull" { reason } else { "Failed" }, message.clone()));
+        let event = match reason {
+            "ErrImageNeverPull" => reason,
+            "ImageInspectError" => "InspectFailed",
+            _ => "Failed",
+        };
+        self.note(Note::warning(event, message.clone()));
         StepFailure::new(reason, message)
     }
 
@@ -141,7 +146,6 @@ impl Wish<'_> {
             Err(error) => {
                 intent.failed().await;
                 self.note(Note::warning("Failed", format!("Failed to pull image \"{wanted}\": {error}")));
-                self.note(Note::warning("Failed", "Error: ErrImagePull"));
                 return Err(StepFailure::new("ErrImagePull", error));
             }
         };

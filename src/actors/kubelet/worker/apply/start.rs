@@ -105,7 +105,11 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     let sandbox = step.observed.ready_sandbox().ok_or_else(|| StepFailure::new("CreateContainerError", "the sandbox is not ready"))?.clone();
     let refused = |status: troupe_api::Status| StepFailure::new("CreateContainerConfigError", status.message);
     let references = material::references(&*step.context.cluster, &step.pod, Some(name)).await.map_err(refused)?;
-    let image = image::ensure(step, &container, &references, sandbox.attempt).await?;
+    let image = image::ensure(step, &container, &references, sandbox.attempt).await.inspect_err(|failure| {
+        if !step.cancel.is_cancelled() {
+            step.note_container(name, Note::warning("Failed", format!("Error: {}", failure.reason)));
+        }
+    })?;
     if step.cancel.is_cancelled() {
         return Err(StepFailure::new("ContainerCreating", "the pod stops"));
     }
@@ -127,14 +131,14 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     let sandbox_config = step.sandbox_config(sandbox.attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
     let created = step.cri("CreateContainer", runtime.create_container(&sandbox.id, config, sandbox_config)).await;
     let id = created.map_err(|error| {
-        step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
-        StepFailure::new("CreateContainerError", error)
+        step.note_container(name, Note::warning("Failed", format!("Error: {}", error.message())));
+        StepFailure::new("CreateContainerError", error.message())
     })?;
     step.note_container(name, Note::normal("Created", "Container created"));
     super::resize::started(step, name).await;
     if let Err(error) = step.cri("StartContainer", runtime.start_container(&id)).await {
-        step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
-        return Err(StepFailure::new("RunContainerError", error));
+        step.note_container(name, Note::warning("Failed", format!("Error: {}", error.message())));
+        return Err(StepFailure::new("RunContainerError", error.message()));
     }
     step.note_container(name, Note::normal("Started", "Container started"));
     step.context.container_manager.started(&step.id.uid, name, placed.as_deref().unwrap_or_default());
