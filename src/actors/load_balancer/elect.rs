@@ -7,11 +7,27 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use sha2::{Digest, Sha256};
+use troupe_api::projection::MetaProjection;
+
+use crate::runtime::cache;
 
 /// Upstream's: a node with it gets no traffic of load balancers.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The cluster autoscaler's, before it removes a node.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// What is asked about each node, of which there may be thousands.
+#[derive(Debug)]
+pub struct Announcing {
+    /// See [`may_announce`].
+    pub is_allowed: bool,
+}
+
+impl cache::Digest<Node> for Announcing {
+    fn of(_: &Arc<MetaProjection>, node: &Node) -> Self {
+        Announcing { is_allowed: may_announce(node) }
+    }
+}
 
 /// Whether a node may announce addresses: it is Ready, stays, and nobody excluded it.
 pub fn may_announce(node: &Node) -> bool {
@@ -91,7 +107,10 @@ mod tests {
             for (name, value) in more.as_object().into_iter().flatten() {
                 all[name] = value.clone();
             }
-            may_announce(&serde_json::from_value(all).expect("a node"))
+            let node: Node = serde_json::from_value(all).expect("a node");
+            let kept: Arc<Announcing> = cache::digest_of(&node);
+            assert_eq!(kept.is_allowed, may_announce(&node), "what is kept says the same");
+            kept.is_allowed
         };
         assert!(node(json!({})));
         assert!(!node(json!({"metadata": {"labels": {EXCLUDED: ""}}})));

@@ -20,16 +20,18 @@ use troupe_api::{
     load_balancing::{FINALIZER, assigned_here},
     meta::ObjectKey,
     projection::MetaProjection,
+    stored::StoredObject,
 };
 use troupe_net::{
     announce::{Change, LinkAddresses, plan},
     netlink::NetlinkError,
 };
 
+use self::elect::Announcing;
 use crate::{
     proxy::index::SliceIndex,
     runtime::{
-        cache::{Lister, Subscription},
+        cache::{Digests, Lister, Subscription},
         envelope::Reply,
         host::{On, Unit, UnitAddr, UnitContext},
         system::System,
@@ -67,6 +69,7 @@ struct Look;
 /// See the module.
 pub struct Announcer {
     options: AnnouncerOptions,
+    announcing: Digests<Node, Announcing>,
     index: Option<Arc<SliceIndex>>,
     subscriptions: Option<(Subscription<Service>, Subscription<Node>)>,
     /// Nothing is withdrawn before all is known.
@@ -88,6 +91,7 @@ impl Announcer {
 
     fn new(options: AnnouncerOptions) -> Self {
         Announcer {
+            announcing: options.nodes.digests(),
             options,
             index: None,
             subscriptions: None,
@@ -101,9 +105,9 @@ impl Announcer {
 
     /// The addresses that this node is to announce, and whether others could.
     fn wanted(&self) -> (Vec<IpAddr>, bool) {
-        let nodes = self.options.nodes.list("");
-        let named = |node: &Arc<Node>| node.metadata.name.clone();
-        let ready: BTreeSet<String> = nodes.iter().filter(|node| elect::may_announce(node)).filter_map(named).collect();
+        let nodes = self.options.nodes.select_stored("", |_| true);
+        let may = |node: &&Arc<StoredObject>| self.announcing.of(node).is_some_and(|node| node.is_allowed);
+        let ready: BTreeSet<String> = nodes.iter().filter(may).map(|node| node.key.name.to_string()).collect();
         let balanced = self.options.services.select("", is_held);
         let mut wanted = BTreeSet::new();
         for service in &balanced {

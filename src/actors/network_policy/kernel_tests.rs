@@ -9,7 +9,7 @@ use troupe_net::{
         announce::{HostPodAddresses, PodAddresses},
     },
     conntrack::{Conntrack, FlowDestination, HostConntrack, StaleFlows},
-    iptables::{Family, IpSets, Iptables, Observed, Patch},
+    iptables::{Family, HostIptables, IpSets, Iptables, Observed, Patch},
     neighbours::Neighbours,
     netlink::Netlink,
     netns,
@@ -377,6 +377,26 @@ async fn a_stream_to_whoever_had_an_address_is_judged_anew() {
         stream(socket).expect_err("is judged anew");
     }
     conntrack.forget_addresses(&ips).await.expect("has nothing to forget");
+}
+
+#[tokio::test]
+async fn the_kernel_tells_that_somebody_changed_rules_or_sets() {
+    let node = Namespace::new();
+    let filter = HostIptables::within(node.path());
+    let version = node.run(|| Command::new("iptables").arg("--version").output().expect("tells").stdout);
+    let counts = String::from_utf8_lossy(&version).contains("nf_tables");
+    let first = filter.generation().await;
+    assert_eq!(first.is_some(), counts, "the older packet filter counts nothing");
+    assert_eq!(filter.fingerprint(Some("s")).await, None, "there is no such set");
+    node.run(|| sh("ipset create s hash:net,iface && iptables -t raw -N A"));
+    let (second, empty) = (filter.generation().await, filter.fingerprint(Some("s")).await);
+    assert!(empty.is_some() && (!counts || second != first));
+    observe(&filter).await;
+    assert_eq!((filter.generation().await, filter.fingerprint(Some("s")).await), (second, empty), "who reads changes nothing");
+    let all = filter.fingerprint(None).await;
+    node.run(|| sh("ipset add s 10.0.0.1,lo && ip6tables -t raw -N A"));
+    assert!(filter.fingerprint(Some("s")).await != empty && filter.fingerprint(None).await != all);
+    assert!(!counts || filter.generation().await != second, "of whatever family");
 }
 
 #[tokio::test]

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use troupe_net::{
     iptables::Family,
     netlink::NetlinkError,
-    overlay::{Routing, plan},
+    overlay::{Place, Routing, plan},
 };
 
-pub use self::places::place;
 use self::places::places;
+pub use self::places::{NodePlaces, is_ready, place};
 use crate::runtime::{
-    cache::{Lister, Subscription},
+    cache::{Digests, Lister, Subscription},
     envelope::Reply,
     host::{On, Unit, UnitAddr, UnitContext},
     system::System,
@@ -48,6 +48,7 @@ pub struct Look;
 /// See the module.
 pub struct Overlay {
     options: OverlayOptions,
+    places: Digests<Node, NodePlaces>,
     subscription: Option<Subscription<Node>>,
     busy: bool,
     again: bool,
@@ -68,7 +69,7 @@ impl Overlay {
     }
 
     fn new(options: OverlayOptions) -> Self {
-        Overlay { options, subscription: None, busy: false, again: false, peers: 0, last: "not looked yet".into() }
+        Overlay { places: options.nodes.digests(), options, subscription: None, busy: false, again: false, peers: 0, last: "not looked yet".into() }
     }
 
     /// Starts the unit. It waits by itself for the nodes to be known.
@@ -84,30 +85,30 @@ impl Overlay {
         if !self.options.nodes.is_synced() {
             return;
         }
-        let (me, others) = places(&self.options.nodes.list(""), &self.options.node_name, self.options.family);
-        self.peers = others.len();
-        let Some(me) = me else {
-            self.last = "this node has no address or no pod range yet".into();
-            return;
-        };
         self.busy = true;
-        let routing = self.options.routing.clone();
+        let (options, known) = (self.options.clone(), self.places.clone());
         let work = async move {
-            let steps = plan(me, &others, &routing.observe().await?);
-            for step in &steps {
-                routing.apply(step).await?;
-                tracing::info!(?step, "way to other nodes changed");
-            }
-            Ok(steps.len())
+            let nodes = known.read(&options.nodes.select_stored("", |_| true)).await;
+            let (me, others) = places(&nodes, &options.node_name, options.family);
+            let taken = match me {
+                Some(me) => take_steps(me, &others, &*options.routing).await.map(Some),
+                None => Ok(None),
+            };
+            (others.len(), taken)
         };
-        cx.spawn_then(work, |unit, outcome: Result<usize, NetlinkError>, cx| unit.looked(&outcome, cx));
+        cx.spawn_then(work, |unit, (peers, taken), cx| {
+            unit.peers = peers;
+            unit.looked(&taken, cx);
+        });
     }
 
-    fn looked(&mut self, outcome: &Result<usize, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
+    /// `taken` is how many steps were; `None` where this node has no place.
+    fn looked(&mut self, taken: &Result<Option<usize>, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
-        match outcome {
-            Ok(0) => self.last = "all routes stand".into(),
-            Ok(count) => self.last = format!("{count} steps taken"),
+        match taken {
+            Ok(None) => self.last = "this node has no address or no pod range yet".into(),
+            Ok(Some(0)) => self.last = "all routes stand".into(),
+            Ok(Some(count)) => self.last = format!("{count} steps taken"),
             Err(error) => {
                 let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(%error, source, "the way to other nodes is not right, will retry");
@@ -119,6 +120,16 @@ impl Overlay {
             self.look(cx);
         }
     }
+}
+
+/// Brings the kernel's routes to what they should be; gives in how many steps.
+async fn take_steps(me: Place, others: &[Place], routing: &dyn Routing) -> Result<usize, NetlinkError> {
+    let steps = plan(me, others, &routing.observe().await?);
+    for step in &steps {
+        routing.apply(step).await?;
+        tracing::info!(?step, "way to other nodes changed");
+    }
+    Ok(steps.len())
 }
 
 impl Unit for Overlay {

@@ -43,13 +43,16 @@ use self::{
     peers::{Peer, Sight},
     plan::{Note, Verdict, condition, judge, note_of},
 };
-use crate::runtime::{
-    cache::{Lister, Subscription},
-    envelope::Reply,
-    events::EventRecorder,
-    host::{On, Unit, UnitAddr, UnitContext},
-    system::System,
-    unit::Policy,
+use crate::{
+    overlay::{self, NodePlaces},
+    runtime::{
+        cache::{Digests, Lister, Subscription},
+        envelope::Reply,
+        events::EventRecorder,
+        host::{On, Unit, UnitAddr, UnitContext},
+        system::System,
+        unit::Policy,
+    },
 };
 
 /// So many other nodes are asked.
@@ -91,6 +94,7 @@ struct Found {
 /// See the module.
 pub struct Reachability {
     options: ReachabilityOptions,
+    places: Digests<Node, NodePlaces>,
     subscription: Option<Subscription<Node>>,
     /// The nodes have changed since they were looked at.
     stale: bool,
@@ -108,6 +112,7 @@ impl Reachability {
 
     fn new(options: ReachabilityOptions) -> Self {
         Reachability {
+            places: options.nodes.digests(),
             options,
             subscription: None,
             stale: true,
@@ -140,7 +145,9 @@ impl Reachability {
         }
         if std::mem::take(&mut self.stale) {
             let families: Vec<Family> = self.options.families.iter().map(|(family, _)| *family).collect();
-            self.sight = peers::sight(&self.options.nodes.list(""), &self.options.node_name, &families, MOST);
+            let nodes = self.options.nodes.select_stored("", |_| true);
+            let nodes: Vec<Arc<NodePlaces>> = nodes.iter().filter_map(|stored| self.places.of(stored)).collect();
+            self.sight = peers::sight(&nodes, &self.options.node_name, &families, MOST);
             self.rounds = 0;
         }
         let looks = !self.sight.peers.is_empty() && self.rounds.is_multiple_of(LOOK);
@@ -252,7 +259,7 @@ impl Unit for Reachability {
         let address = cx.address();
         let families: Vec<Family> = self.options.families.iter().map(|(family, _)| *family).collect();
         let subscription = self.options.nodes.subscribe(move |change| {
-            let seen = |node: Option<&Arc<Node>>| node.map(|node| (peers::is_ready(node), peers::places(node, &families)));
+            let seen = |node: Option<&Arc<Node>>| node.map(|node| (overlay::is_ready(node), peers::places(node, &families)));
             if seen(change.before()) != seen(change.after()) {
                 address.wake(Look, change.cause.clone());
             }

@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::core::v1::Node;
 use troupe_net::{cni::gateway, iptables::Family, overlay::Place};
 
-use crate::overlay::place;
+use crate::overlay::{NodePlaces, place};
 
 /// Another node, by one family of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,27 +43,20 @@ impl Sight {
     }
 }
 
-/// Whether a node says that it is Ready.
-pub fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 /// Where a node is by each of these families.
 pub fn places(node: &Node, families: &[Family]) -> Vec<Option<Place>> {
     families.iter().map(|family| place(node, *family)).collect()
 }
 
 /// Whom the node `own` asks: up to `most` nodes of those that are Ready, by each family that both have.
-pub fn sight(nodes: &[Arc<Node>], own: &str, families: &[Family], most: usize) -> Sight {
-    let name = |node: &Arc<Node>| node.metadata.name.clone().unwrap_or_default();
-    let Some(me) = nodes.iter().find(|node| node.metadata.name.as_deref() == Some(own)) else { return Sight::default() };
-    let sources = families.iter().filter_map(|family| gateway(place(me, *family)?.pods)).collect();
-    let has_part = |node: &&Arc<Node>| name(node) != own && families.iter().any(|family| place(node, *family).is_some());
-    let others: Vec<&Arc<Node>> = nodes.iter().filter(has_part).collect();
-    let mut ready: Vec<&Arc<Node>> = others.iter().copied().filter(|node| is_ready(node)).collect();
+pub fn sight(nodes: &[Arc<NodePlaces>], own: &str, families: &[Family], most: usize) -> Sight {
+    let Some(me) = nodes.iter().find(|node| *node.name == *own) else { return Sight::default() };
+    let sources = families.iter().filter_map(|family| gateway(me.place(*family)?.pods)).collect();
+    let has_part = |node: &&Arc<NodePlaces>| *node.name != *own && families.iter().any(|family| node.place(*family).is_some());
+    let others: Vec<&Arc<NodePlaces>> = nodes.iter().filter(has_part).collect();
+    let mut ready: Vec<&Arc<NodePlaces>> = others.iter().copied().filter(|node| node.is_ready).collect();
     if ready.len() > most {
-        ready.sort_by_cached_key(|node| Reverse(weight(own, &name(node))));
+        ready.sort_by_cached_key(|node| Reverse(weight(own, &node.name)));
         ready.truncate(most);
     }
     let mut peers: Vec<Peer> = ready.iter().copied().flat_map(|node| families.iter().filter_map(move |family| peer(node, *family))).collect();
@@ -71,9 +64,9 @@ pub fn sight(nodes: &[Arc<Node>], own: &str, families: &[Family], most: usize) -
     Sight { others: others.len(), sources, peers }
 }
 
-fn peer(node: &Node, family: Family) -> Option<Peer> {
-    let place = place(node, family)?;
-    Some(Peer { name: node.metadata.name.as_deref()?.into(), family, place, target: gateway(place.pods)? })
+fn peer(node: &NodePlaces, family: Family) -> Option<Peer> {
+    let place = node.place(family)?;
+    Some(Peer { name: node.name.clone(), family, place, target: gateway(place.pods)? })
 }
 
 /// By which weight a node chooses others: differently for each, so that all are chosen by some, and the same while nodes come and go.
@@ -88,14 +81,15 @@ pub mod testing {
     use serde_json::json;
 
     use super::*;
+    use crate::runtime::cache::digest_of;
 
     /// A node whose pods have addresses of 10.244.NUMBER.0/24.
-    pub fn node(number: u8, ready: &str) -> Arc<Node> {
+    pub fn node(number: u8, ready: &str) -> Arc<NodePlaces> {
         let object = json!({
             "metadata": {"name": format!("n{number}")}, "spec": {"podCIDR": format!("10.244.{number}.0/24")},
             "status": {"addresses": [{"type": "InternalIP", "address": format!("192.0.2.{number}")}], "conditions": [{"type": "Ready", "status": ready}]},
         });
-        Arc::new(serde_json::from_value(object).expect("a node"))
+        digest_of(&serde_json::from_value::<Node>(object).expect("a node"))
     }
 
     /// What the first of so many nodes that are Ready sees.
@@ -135,12 +129,9 @@ mod tests {
         }
         assert_eq!(asked.len(), 256);
         // Whom it asks stays when somebody else goes.
-        let asked_by = |nodes: &[Arc<Node>]| sight(nodes, "n0", &[Family::V4], 16).peers;
+        let asked_by = |nodes: &[Arc<NodePlaces>]| sight(nodes, "n0", &[Family::V4], 16).peers;
         let before = asked_by(&nodes);
-        let matters = |node: &Arc<Node>| {
-            let name = node.metadata.name.as_deref();
-            name == Some("n0") || before.iter().any(|peer| Some(&*peer.name) == name)
-        };
+        let matters = |node: &Arc<NodePlaces>| *node.name == *"n0" || before.iter().any(|peer| peer.name == node.name);
         let fewer: Vec<_> =
             nodes.iter().enumerate().filter(|(at, node)| at.is_multiple_of(2) || matters(node)).map(|(_, node)| node.clone()).collect();
         assert!(fewer.len() < 150);
