@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{growth::assert_linear, meta::GroupVersionKind, meta::limits::MAX_DEPTH, schema::Schemas};
+use crate::{
+    growth::assert_linear,
+    meta::{GroupVersionKind, limits::MAX_DEPTH},
+    schema::{Schemas, strict},
+};
 
 fn schema(group: &str, kind: &str) -> std::sync::Arc<Schema> {
     Schemas::builtin().get(&GroupVersionKind::new(group, "v1", kind)).expect("a built-in kind")
