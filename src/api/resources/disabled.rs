@@ -163,8 +163,8 @@ mod tests {
         assert_eq!(of(&["NodeDeclaredFeatures"]), all);
         assert_eq!(of(&["GenericWorkload"]).get(&["spec", "schedulingGroup"]), None);
         assert_eq!(of(&["HostnameOverride"]).get(&["spec", "hostnameOverride"]), None);
-        let variables = &of(&["EnvFiles"]).list(&["spec", "containers"])[0]["env"];
-        assert_eq!(*variables, json!([{"name": "A", "valueFrom": {}}, {"name": "B", "value": "b"}]));
+        let variables = of(&["EnvFiles"]).list(&["spec", "containers"])[0]["env"].clone();
+        assert_eq!(variables, json!([{"name": "A", "valueFrom": {}}, {"name": "B", "value": "b"}]));
         let sources = |pod: &Object| pod.list(&["spec", "volumes"])[0]["projected"]["sources"].clone();
         assert_eq!(sources(&of(&["ClusterTrustBundleProjection"])), json!([{}, {"podCertificate": {"keyType": "ED25519"}}]));
         assert_eq!(sources(&of(&["PodCertificateRequest"])), json!([{"clusterTrustBundle": {"path": "t"}}, {}]));
