@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     meta::{
-        GroupVersionKind, Object,
+        GroupVersion, GroupVersionKind, Object,
         request::{FieldValidation, PatchType},
     },
     schema::{
@@ -92,8 +92,12 @@ fn carry_out(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Sch
 pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     let (raw, mut repeated) = parse_either(patch).map_err(|error| error.into_bad_request("error decoding YAML: "))?;
     if !matches!(raw, Raw::Object(_)) {
-        return Err(Status::bad_request("error decoding YAML: the patch is no object"));
+        let found = raw.describe(false);
+        return Err(Status::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
     }
+    check_type(&raw, &schema.gvk)?;
     let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema, patch))?;
     let mut wrong: Vec<String> = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect();
     wrong.extend(ownership::repeated(decoded.object.root(), &schema.root));
@@ -112,6 +116,17 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     let GroupVersionKind { group, version, kind } = &schema.gvk;
     let object = format!("{namespace}/{name}; {group}/{version}, Kind={kind}");
     Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}")))
+}
+
+/// 400 unless a configuration names the kind and version that it is applied to.
+fn check_type(raw: &Raw, gvk: &GroupVersionKind) -> Result<(), Status> {
+    let text = |name: &str| raw.get(name).and_then(Raw::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if api_version == gvk.api_version() && *kind == *gvk.kind {
+        return Ok(());
+    }
+    let GroupVersion { group, version } = GroupVersion::parse(api_version);
+    Err(Status::bad_request(format!("invalid object type: {}/{}, Kind={}", quoted(&group), quoted(&version), quoted(kind))))
 }
 
 /// The 422 of a patch whose result is no object of its kind.

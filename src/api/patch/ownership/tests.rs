@@ -45,6 +45,26 @@ fn applied(current: Option<&Object>, patch: &Value, manager: &str, force: bool, 
     Ok(object)
 }
 
+#[test]
+fn a_configuration_names_the_kind_that_it_is_applied_to() {
+    let schema = schema("apps", "Deployment");
+    let said = |patch: Value| decode_apply(patch.to_string().as_bytes(), &schema).expect_err("is refused").message;
+    for (patch, wanted) in [
+        (json!({"apiVersion": "apps/v1"}), "invalid object type: apps/v1, Kind="),
+        (json!({"kind": "Deployment"}), "invalid object type: /, Kind=Deployment"),
+        (json!({"apiVersion": "v1", "kind": "Deployment"}), "invalid object type: /v1, Kind=Deployment"),
+        (json!({"apiVersion": "apps/v1", "kind": "Pod", "data": {}}), "invalid object type: apps/v1, Kind=Pod"),
+    ] {
+        assert_eq!(said(patch), wanted);
+    }
+    let list = "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type map[string]interface {}";
+    assert_eq!(said(json!([])), list);
+    for managed in [json!([]), json!([{}])] {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "managedFields": managed}});
+        assert_eq!(applied(None, &patch, "a", false, 0).expect_err("is refused").message, "metadata.managedFields must be nil");
+    }
+}
+
 fn fields_of(object: &Object, manager: &str) -> Value {
     let entries = object.list(&["metadata", "managedFields"]);
     entries.iter().find(|entry| entry["manager"] == manager).map_or(Value::Null, |entry| entry["fieldsV1"].clone())
