@@ -29,7 +29,9 @@ pub fn selection(target: &Target, labels: &LabelSelector, fields: &FieldSelector
 /// 400 when a field selector names a field that the kind cannot be selected by.
 pub fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Status> {
     let (namespaced, own) = (target.resource.namespaced, &target.served().selectable);
-    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && namespaced) || own.iter().any(|known| **known == *path);
+    // Kinds without fields of their own are selected by both, as upstream, although those of the cluster are in no namespace.
+    let by_namespace = namespaced || own.is_empty();
+    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && by_namespace) || own.iter().any(|known| **known == *path);
     match fields.terms.iter().find(|(path, _, _)| !known(path)) {
         None => Ok(()),
         Some((path, _, _)) if own.is_empty() => {
