@@ -92,6 +92,25 @@ fn a_create_owns_what_it_set_in_upstreams_form() {
 }
 
 #[test]
+fn a_create_owns_its_defaults_but_no_empty_times() {
+    let owned = |group: &str, kind: &str, manifest: Value| {
+        let schema = schema(group, kind);
+        let mut new = object(manifest);
+        schema.apply_defaults(&mut new);
+        track_update(None, &mut new, by("one"), &schema, at(0));
+        fields_of(&new, "one")
+    };
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "a"}, "spec": {"selector": {"a": "b"}}});
+    assert_eq!(owned("", "ReplicationController", controller)["f:spec"]["f:replicas"], json!({}));
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "reason": "R", "eventTime": null, "firstTimestamp": null});
+    assert_eq!(owned("", "Event", event), json!({"f:reason": {}}));
+    let claim = json!({"namespace": "n", "name": "c"});
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "a"}, "spec": {"claimRef": claim}});
+    let wanted = json!({".": {}, "f:name": {}, "f:namespace": {}});
+    assert_eq!(owned("", "PersistentVolume", volume)["f:spec"]["f:claimRef"], wanted);
+}
+
+#[test]
 fn an_update_takes_over_what_it_changes_and_forgets_what_it_removes() {
     let schema = schema("apps", "Deployment");
     let mut old = object(deployment("web:1"));
