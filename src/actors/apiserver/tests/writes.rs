@@ -1,5 +1,10 @@
 use serde_json::json;
-use troupe_api::service::{Body, DeleteOptions, Operation, PatchType, WriteOptions};
+use troupe_api::{
+    ApiService,
+    meta::Cause,
+    notices::Notices,
+    service::{ApiCall, Body, DeleteOptions, FieldValidation, Operation, PatchType, WriteOptions},
+};
 
 use crate::apiserver::testing::{TestApi, boot};
 
@@ -187,4 +192,26 @@ async fn fields_of_features_that_are_off_are_dropped() {
     deployment.list_mut(&containers).expect("has some")[0]["lifecycle"] = lifecycle;
     let updated = api.try_update(deployment.into_value()).await.expect("changes nothing");
     assert_eq!((updated.list(&containers)[0].get("lifecycle"), updated.int(&["metadata", "generation"])), (None, Some(1)));
+}
+
+#[actix::test]
+async fn warnings_of_refused_writes_reach_the_client() {
+    let api = boot().await;
+    let warned = async |name: &str, operation: Operation| {
+        let (target, notices) = (api.target("configmaps", "default", name), Notices::default());
+        let call = ApiCall { user: api.user.clone(), target, operation, cause: Cause::root(), notices: notices.clone() };
+        api.server.call(call).await.expect_err("is refused");
+        notices.warnings()
+    };
+    let options = WriteOptions { field_validation: FieldValidation::Warn, ..WriteOptions::default() };
+    let body = |metadata: serde_json::Value| {
+        let text = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "foo": 1}).to_string();
+        Body::Json(text.into())
+    };
+    let invalid = Operation::Create { body: body(json!({"name": "A_"})), options: options.clone() };
+    assert_eq!(warned("", invalid).await, ["unknown field \"foo\""]);
+    let nameless = Operation::Update { body: body(json!({})), options: options.clone() };
+    assert_eq!(warned("a", nameless).await, ["unknown field \"foo\""]);
+    let missing = Operation::Update { body: body(json!({"name": "a"})), options };
+    assert_eq!(warned("a", missing).await, ["unknown field \"foo\""]);
 }
