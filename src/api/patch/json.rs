@@ -45,7 +45,8 @@ pub fn apply(patch: &[u8], mut object: Value) -> Result<(Value, Vec<String>), St
         if wants_nothing(&operation, &object) {
             continue;
         }
-        let operation: PatchOperation = serde_json::from_value(operation).map_err(|error| Status::bad_request(error.to_string()))?;
+        complete(&mut operation, &object);
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|_| rejected())?;
         spent.afford(&operation, &places, &object).ok_or_else(rejected)?;
         // Nobody sees the object of a patch that fails half-way.
         json_patch::patch_unsafe(&mut object, &[operation]).map_err(|_| rejected())?;
@@ -116,6 +117,26 @@ fn wants_nothing(operation: &Value, object: &Value) -> bool {
     let Some((parent, _)) = operation["path"].as_str().and_then(|path| path.rsplit_once('/')) else { return false };
     let absent = || operation["path"].as_str().is_some_and(|path| object.pointer(path).is_none());
     operation["op"] == "test" && operation["value"].is_null() && object.pointer(parent).is_some_and(Value::is_object) && absent()
+}
+
+/// Brings an operation into the form of RFC 6902 where upstream takes more: a field that is not there may be replaced, and a value that is left
+/// out is null.
+fn complete(operation: &mut Value, object: &Value) {
+    let op = operation["op"].as_str().unwrap_or_default().to_owned();
+    let is_absent = operation["path"].as_str().is_some_and(|path| is_absent_field(path, object));
+    let Value::Object(fields) = operation else { return };
+    if op == "replace" && is_absent {
+        fields.insert("op".to_owned(), "add".into());
+    }
+    if matches!(op.as_str(), "add" | "replace" | "test") {
+        fields.entry("value").or_insert(Value::Null);
+    }
+}
+
+/// Whether a path leads to a field that an object lacks.
+fn is_absent_field(path: &str, object: &Value) -> bool {
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    parent.is_some_and(Value::is_object) && object.pointer(path).is_none()
 }
 
 /// What the operations so far came to.

@@ -143,6 +143,17 @@ fn a_json_patch_may_test_that_a_field_is_not_there() {
 }
 
 #[test]
+fn a_json_patch_may_replace_a_field_that_is_not_there() {
+    let replace = |path: &str| json!([{"op": "replace", "path": path, "value": "x"}]);
+    assert_eq!(patched(PatchType::Json, replace("/metadata/labels/c"))["metadata"]["labels"]["c"], "x");
+    let schema = schema("apps", "Deployment");
+    for elsewhere in ["/metadata/nowhere/c", "/metadata/finalizers/9"] {
+        let refused = apply(PatchType::Json, replace(elsewhere).to_string().as_bytes(), &deployment(), &schema);
+        assert_eq!(refused.expect_err(elsewhere).code, 422);
+    }
+}
+
+#[test]
 fn unknown_fields_of_an_operation_are_told() {
     let schema = schema("apps", "Deployment");
     let patch = br#"[{"op":"test","path":"/spec/replicas","value":3},{"op":"add","path":"/metadata/labels/c","value":"3","zoo":1}]"#;
@@ -160,6 +171,10 @@ fn bad_patches_get_upstreams_codes() {
     let run = |kind, patch: &str| apply(kind, patch.as_bytes(), &deployment(), &schema).expect_err(patch);
     assert_eq!(run(PatchType::Json, r#"[{"op":"test","path":"/spec/replicas","value":4}]"#).code, 422);
     assert_eq!(run(PatchType::Json, "{}").code, 400);
+    for operation in [json!({}), json!({"op": "x", "path": "/a"}), json!({"op": "add"}), json!({"op": "remove", "path": "/metadata/labels/nope"})] {
+        let status = run(PatchType::Json, &json!([operation]).to_string());
+        assert_eq!((status.code, &*status.message), (422, "the server rejected our request due to an error in our request"), "{operation}");
+    }
     assert_eq!(run(PatchType::Merge, "[]").code, 400);
     assert_eq!(run(PatchType::Merge, "{").code, 400);
     let typed = run(PatchType::Merge, r#"{"spec":{"replicas":"x"}}"#);
