@@ -215,3 +215,23 @@ async fn warnings_of_refused_writes_reach_the_client() {
     let missing = Operation::Update { body: body(json!({"name": "a"})), options };
     assert_eq!(warned("a", missing).await, ["unknown field \"foo\""]);
 }
+
+#[actix::test]
+async fn only_a_deletion_begins_one() {
+    let api = boot().await;
+    config_map(&api, "a").await;
+    for (field, value) in [("deletionTimestamp", json!("2026-01-01T00:00:00Z")), ("deletionGracePeriodSeconds", json!(5))] {
+        let patch = json!({"metadata": {field: value.clone()}});
+        let refused = api.patch(api.target("configmaps", "default", "a"), PatchType::Merge, patch).await.expect_err("is refused");
+        assert_eq!(refused.message, format!("ConfigMap \"a\" is invalid: metadata.{field}: Invalid value: {value}: field is immutable"));
+    }
+}
+
+#[actix::test]
+async fn a_generation_that_is_not_counted_stays_as_it_was_sent() {
+    let api = boot().await;
+    let of = |generation: i64| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "g", "namespace": "default", "generation": generation}});
+    let refused = api.try_create(of(-1)).await.expect_err("is refused").message;
+    assert_eq!(refused, "ConfigMap \"g\" is invalid: metadata.generation: Invalid value: -1: must be greater than or equal to 0");
+    assert_eq!(api.create(of(7)).await.int(&["metadata", "generation"]), Some(7));
+}
