@@ -98,24 +98,37 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
         )));
     }
     check_type(&raw, &schema.gvk)?;
-    let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema, patch))?;
+    let decoded = schema.decode_applied(raw).map_err(|error| wrong_types(patch, schema).unwrap_or_else(|| error.into_status(schema, patch)))?;
     let mut wrong: Vec<String> = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect();
     wrong.extend(ownership::repeated(decoded.object.root(), &schema.root));
-    let listed = match wrong.as_slice() {
-        [] => {
-            if decoded.duplicate().next().is_some() {
-                // Its JSON is YAML, and upstream reads it so.
-                repeated = parse_noting(patch, Format::Yaml).map_or(decoded.problems, |(_, repeated)| repeated);
-            }
-            return Ok(Decoded { object: decoded.object, problems: repeated });
+    if wrong.is_empty() {
+        if decoded.duplicate().next().is_some() {
+            // Its JSON is YAML, and upstream reads it so.
+            repeated = parse_noting(patch, Format::Yaml).map_or(decoded.problems, |(_, repeated)| repeated);
         }
+        return Ok(Decoded { object: decoded.object, problems: repeated });
+    }
+    Err(untyped(&decoded.object, schema, &wrong))
+}
+
+/// The 500 of a configuration with values of wrong types; `None` where it is wrong otherwise.
+fn wrong_types(patch: &[u8], schema: &Schema) -> Option<Status> {
+    let (raw, _) = parse_either(patch).ok()?;
+    let object = raw.into_value();
+    let wrong = ownership::mistyped(&object, &schema.root);
+    (!wrong.is_empty()).then(|| untyped(&Object::from_value(object).unwrap_or_default(), schema, &wrong))
+}
+
+/// Upstream's answer to a configuration that is no object of its kind.
+fn untyped(object: &Object, schema: &Schema, wrong: &[String]) -> Status {
+    let listed = match wrong {
         [one] => one.clone(),
         several => format!("errors:\n  {}", several.join("\n  ")),
     };
-    let (namespace, name) = (quoted(decoded.object.namespace()), quoted(decoded.object.name()));
+    let (namespace, name) = (quoted(object.namespace()), quoted(object.name()));
     let GroupVersionKind { group, version, kind } = &schema.gvk;
     let object = format!("{namespace}/{name}; {group}/{version}, Kind={kind}");
-    Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}")))
+    Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}"))
 }
 
 /// 400 unless a configuration names the kind and version that it is applied to.

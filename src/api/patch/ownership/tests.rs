@@ -65,6 +65,43 @@ fn a_configuration_names_the_kind_that_it_is_applied_to() {
     }
 }
 
+#[test]
+fn values_of_wrong_types_are_told_as_typed_objects_do() {
+    let schema = schema("apps", "Deployment");
+    let said = |spec: Value| {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "t"}, "spec": spec});
+        let status = decode_apply(patch.to_string().as_bytes(), &schema).expect_err("is refused");
+        assert_eq!(status.code, 500);
+        let head = "failed to create typed patch object (/t; apps/v1, Kind=Deployment): ";
+        status.message.strip_prefix(head).expect("begins so").to_owned()
+    };
+    let container = |field: &str, value: Value| json!({"template": {"spec": {"containers": [{"name": "a", field: value}]}}});
+    let a = ".spec.template.spec.containers[name=\"a\"]";
+    for (spec, wanted) in [
+        (json!({"replicas": "x"}), ".spec.replicas: expected numeric (int or float), got string".to_owned()),
+        (json!({"replicas": {"a": 1}}), ".spec.replicas: expected numeric (int or float), got map[string]interface {}".to_owned()),
+        (json!({"paused": "x"}), ".spec.paused: expected boolean, got &{x}".to_owned()),
+        (json!({"template": {"spec": []}}), ".spec.template.spec: expected map, got &{[]}".to_owned()),
+        (container("image", json!(5)), format!("{a}.image: expected string, got &value.valueUnstructured{{Value:5}}")),
+        (
+            container("image", json!({"b": "c"})),
+            format!("{a}.image: expected string, got &value.valueUnstructured{{Value:map[string]interface {{}}{{\"b\":\"c\"}}}}"),
+        ),
+        (container("command", json!("x")), format!("{a}.command: expected list, got &{{x}}")),
+        (container("command", json!([5])), format!("{a}.command[0]: expected string, got &value.valueUnstructured{{Value:5}}")),
+        (
+            json!({"template": {"spec": {"containers": [5]}}}),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have non-map elements".to_owned(),
+        ),
+        (
+            json!({"paused": 1, "replicas": true}),
+            "errors:\n  .spec.paused: expected boolean, got &{1}\n  .spec.replicas: expected numeric (int or float), got bool".to_owned(),
+        ),
+    ] {
+        assert_eq!(said(spec), wanted);
+    }
+}
+
 fn fields_of(object: &Object, manager: &str) -> Value {
     let entries = object.list(&["metadata", "managedFields"]);
     entries.iter().find(|entry| entry["manager"] == manager).map_or(Value::Null, |entry| entry["fieldsV1"].clone())
