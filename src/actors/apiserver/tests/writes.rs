@@ -235,3 +235,11 @@ async fn a_generation_that_is_not_counted_stays_as_it_was_sent() {
     assert_eq!(refused, "ConfigMap \"g\" is invalid: metadata.generation: Invalid value: -1: must be greater than or equal to 0");
     assert_eq!(api.create(of(7)).await.int(&["metadata", "generation"]), Some(7));
 }
+
+#[actix::test]
+async fn owners_that_cannot_be_read_are_none() {
+    let api = boot().await;
+    let metadata = json!({"name": "o", "namespace": "default", "managedFields": [{"manager": "m", "operation": "Guess"}]});
+    let made = api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).await;
+    assert_eq!(made.get(&["metadata", "managedFields"]), None);
+}
