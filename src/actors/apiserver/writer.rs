@@ -37,6 +37,14 @@ impl Writer {
         WriteContext { user: &self.user, clock, subresource: &self.target.subresource }
     }
 
+    /// Has the client hear the warnings of a write that is refused; those of others come with their replies.
+    pub fn told<T>(&self, result: Result<T, Status>, warnings: &[String]) -> Result<T, Status> {
+        if result.is_err() {
+            warnings.iter().for_each(|text| self.notices.warn(text.as_str()));
+        }
+        result
+    }
+
     /// 422 about the object.
     pub fn invalid(&self, name: &str, errors: Vec<FieldError>) -> Status {
         Status::invalid(&self.target.resource.group, &self.target.resource.kind, name, errors)

@@ -16,6 +16,11 @@ const HTTP_HEADER: &str =
     "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
 fn too_long(limit: usize) -> String {
+    format!("must be no more than {limit} characters")
+}
+
+/// What upstream says of keys and values of labels.
+fn too_long_label(limit: usize) -> String {
     format!("must be no more than {limit} bytes")
 }
 
@@ -126,7 +131,9 @@ pub fn qualified(name: &str) -> Vec<String> {
             if domain.is_empty() {
                 messages.push("prefix part must be non-empty".to_owned());
             } else {
-                messages.extend(subdomain(domain, false).into_iter().map(|message| format!("prefix part {message}")));
+                let too_long = (domain.len() > 253).then(|| too_long_label(253));
+                let malformed = (!is_subdomain(domain)).then(|| SUBDOMAIN.to_owned());
+                messages.extend([too_long, malformed].into_iter().flatten().map(|message| format!("prefix part {message}")));
             }
             part
         }
@@ -135,7 +142,7 @@ pub fn qualified(name: &str) -> Vec<String> {
     if part.is_empty() {
         messages.push("name part must be non-empty".to_owned());
     } else if part.len() > 63 {
-        messages.push(format!("name part {}", too_long(63)));
+        messages.push(format!("name part {}", too_long_label(63)));
     }
     if !is_qualified_part(part) {
         messages.push(format!("name part {QUALIFIED}"));
@@ -147,7 +154,7 @@ pub fn qualified(name: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut messages = Vec::new();
     if value.len() > 63 {
-        messages.push(too_long(63));
+        messages.push(too_long_label(63));
     }
     if !value.is_empty() && !is_qualified_part(value) {
         messages.push(LABEL_VALUE.to_owned());
@@ -217,4 +224,20 @@ pub fn env_var(name: &str) -> Vec<String> {
         return Vec::new();
     }
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_too_long_in_characters_and_labels_in_bytes() {
+        let long = "a".repeat(254);
+        assert_eq!(config_key(&long), ["must be no more than 253 characters"]);
+        assert_eq!(label(&long, false), ["must be no more than 63 characters"]);
+        assert_eq!(subdomain(&format!("{}a", "a.".repeat(200)), false), ["must be no more than 253 characters"]);
+        assert_eq!(label_value(&long), ["must be no more than 63 bytes"]);
+        assert_eq!(qualified(&long), ["name part must be no more than 63 bytes"]);
+        assert_eq!(qualified(&format!("{}a/b", "a.".repeat(200))), ["prefix part must be no more than 253 bytes"]);
+    }
 }

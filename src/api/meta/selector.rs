@@ -258,13 +258,14 @@ impl FieldSelector {
             if part.is_empty() {
                 continue;
             }
-            let (path, value, equal) = match (part.split_once("!="), part.split_once('=')) {
-                (Some((path, value)), Some((before, _))) if path.len() < before.len() + 1 => (path, value, false),
-                (_, Some((path, value))) => (path, value.strip_prefix('=').unwrap_or(value), true),
-                _ => return Err(SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'"))),
+            let Some((path, value, equal)) = split_term(part) else {
+                return Err(SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'")));
             };
             check_length(terms.len())?;
-            terms.push((path.trim().to_owned(), unescape(value), equal));
+            let term = (path.trim().to_owned(), unescape(value)?, equal);
+            if !term.0.is_empty() || !term.1.is_empty() {
+                terms.push(term);
+            }
         }
         Ok(FieldSelector { terms })
     }
@@ -314,16 +315,36 @@ fn split_unescaped_commas(text: &str) -> Vec<&str> {
     parts
 }
 
-fn unescape(value: &str) -> String {
+/// The two sides of a term at its first operator, and whether they must be equal.
+fn split_term(term: &str) -> Option<(&str, &str, bool)> {
+    let (path, value) = term.split_once('=')?;
+    Some(match path.strip_suffix('!') {
+        Some(path) => (path, value, false),
+        None => (path, value.strip_prefix('=').unwrap_or(value), true),
+    })
+}
+
+/// A value without its escapes. Only `,`, `=` and `\` are escaped, and they have to be.
+fn unescape(value: &str) -> Result<String, SelectorError> {
     let mut result = String::with_capacity(value.len());
     let mut characters = value.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => result.extend(characters.next()),
+            '\\' => match characters.next() {
+                Some(escaped @ (',' | '=' | '\\')) => result.push(escaped),
+                other => {
+                    let sequence = other.map(String::from).unwrap_or_default();
+                    return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{sequence}")));
+                }
+            },
+            ',' | '=' => {
+                let code = u32::from(character);
+                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {code}")));
+            }
             other => result.push(other),
         }
     }
-    result
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -405,6 +426,13 @@ mod tests {
         assert_eq!(selector.required_value("metadata.name"), Some("a,b"));
         assert!(selector.matches_with(|path| if path == "metadata.name" { "a,b".into() } else { String::new() }));
         assert!(FieldSelector::parse("nonsense").is_err());
+        for (text, wanted) in [
+            (r"a=c\x", r"invalid field selector: invalid escape sequence: \x"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+        ] {
+            assert_eq!(FieldSelector::parse(text), Err(SelectorError(wanted.to_owned())));
+        }
+        assert!(FieldSelector::parse("=").expect("parses").is_everything());
         assert_eq!(FieldSelector::parse("a==b").expect("parses").terms, vec![("a".into(), "b".into(), true)]);
     }
 }

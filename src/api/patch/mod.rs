@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     meta::{
-        GroupVersionKind, Object,
+        GroupVersion, GroupVersionKind, Object,
         request::{FieldValidation, PatchType},
     },
     schema::{
@@ -90,26 +90,54 @@ fn carry_out(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Sch
 pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     let (raw, mut repeated) = parse_either(patch).map_err(|error| error.into_bad_request("error decoding YAML: "))?;
     if !matches!(raw, Raw::Object(_)) {
-        return Err(Status::bad_request("error decoding YAML: the patch is no object"));
+        let found = raw.describe(false);
+        return Err(Status::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
     }
-    let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema, patch))?;
+    check_type(&raw, &schema.gvk)?;
+    let decoded = schema.decode_applied(raw).map_err(|error| wrong_types(patch, schema).unwrap_or_else(|| error.into_status(schema, patch)))?;
     let mut wrong: Vec<String> = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect();
     wrong.extend(ownership::repeated(decoded.object.root(), &schema.root));
-    let listed = match wrong.as_slice() {
-        [] => {
-            if decoded.duplicate().next().is_some() {
-                // Its JSON is YAML, and upstream reads it so.
-                repeated = parse_noting(patch, Format::Yaml).map_or(decoded.problems, |(_, repeated)| repeated);
-            }
-            return Ok(Decoded { object: decoded.object, problems: repeated });
+    if wrong.is_empty() {
+        if decoded.duplicate().next().is_some() {
+            // Its JSON is YAML, and upstream reads it so.
+            repeated = parse_noting(patch, Format::Yaml).map_or(decoded.problems, |(_, repeated)| repeated);
         }
+        return Ok(Decoded { object: decoded.object, problems: repeated });
+    }
+    Err(untyped(&decoded.object, schema, &wrong))
+}
+
+/// The 500 of a configuration with values of wrong types; `None` where it is wrong otherwise.
+fn wrong_types(patch: &[u8], schema: &Schema) -> Option<Status> {
+    let (raw, _) = parse_either(patch).ok()?;
+    let object = raw.into_value();
+    let wrong = ownership::mistyped(&object, &schema.root);
+    (!wrong.is_empty()).then(|| untyped(&Object::from_value(object).unwrap_or_default(), schema, &wrong))
+}
+
+/// Upstream's answer to a configuration that is no object of its kind.
+fn untyped(object: &Object, schema: &Schema, wrong: &[String]) -> Status {
+    let listed = match wrong {
         [one] => one.clone(),
         several => format!("errors:\n  {}", several.join("\n  ")),
     };
-    let (namespace, name) = (quoted(decoded.object.namespace()), quoted(decoded.object.name()));
+    let (namespace, name) = (quoted(object.namespace()), quoted(object.name()));
     let GroupVersionKind { group, version, kind } = &schema.gvk;
     let object = format!("{namespace}/{name}; {group}/{version}, Kind={kind}");
-    Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}")))
+    Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}"))
+}
+
+/// 400 unless a configuration names the kind and version that it is applied to.
+fn check_type(raw: &Raw, gvk: &GroupVersionKind) -> Result<(), Status> {
+    let text = |name: &str| raw.get(name).and_then(Raw::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if api_version == gvk.api_version() && *kind == *gvk.kind {
+        return Ok(());
+    }
+    let GroupVersion { group, version } = GroupVersion::parse(api_version);
+    Err(Status::bad_request(format!("invalid object type: {}/{}, Kind={}", quoted(&group), quoted(&version), quoted(kind))))
 }
 
 /// The 422 of a patch whose result is no object of its kind.

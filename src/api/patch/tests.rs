@@ -204,6 +204,10 @@ fn bad_patches_get_upstreams_codes() {
     assert_eq!(run(PatchType::Json, "{}").code, 400);
     assert_eq!(run(PatchType::Json, "[1]").code, 400);
     assert_eq!(run(PatchType::Json, r#"[{"op":"turn","path":"/spec"}]"#).code, 422);
+    for operation in [json!({}), json!({"op": "x", "path": "/a"}), json!({"op": "add"}), json!({"op": "remove", "path": "/metadata/labels/nope"})] {
+        let status = run(PatchType::Json, &json!([operation]).to_string());
+        assert_eq!((status.code, &*status.message), (422, "the server rejected our request due to an error in our request"), "{operation}");
+    }
     assert_eq!(run(PatchType::Merge, "[]").code, 400);
     assert_eq!(run(PatchType::Merge, "{").code, 400);
     let typed = run(PatchType::Merge, r#"{"spec":{"replicas":"x"}}"#);

@@ -152,6 +152,7 @@ fn make_field(kind: Kind, line: &FieldLine) -> Field {
     let mut node = Node::new(kind);
     node.default = line.default.map(|text| serde_json::from_str(text).expect("a default in a table is JSON"));
     node.atomic |= line.map == Some("atomic");
+    node.granular = line.map == Some("granular");
     node.list = match line.list.map(|list| list.split_once(':').unwrap_or((list, ""))) {
         Some(("set", _)) => ListType::Set,
         Some(("map", keys)) => ListType::Map(keys.split(',').map(Box::from).collect()),

@@ -23,6 +23,8 @@ pub struct Node {
     pub list: ListType,
     /// A map or struct that is owned and replaced as a whole (`x-kubernetes-map-type: atomic`).
     pub atomic: bool,
+    /// A struct that is not, although its type is so elsewhere (`x-kubernetes-map-type: granular`).
+    pub granular: bool,
     pub patch: PatchStrategy,
     /// The key that strategic merge patches match list items by.
     pub merge_key: Option<Box<str>>,
@@ -175,7 +177,16 @@ impl Struct {
 impl Node {
     pub fn new(kind: Kind) -> Self {
         let atomic = matches!(kind, Kind::Any);
-        Node { kind, list: ListType::Atomic, atomic, patch: PatchStrategy::default(), merge_key: None, default: None, nullable: false }
+        Node {
+            kind,
+            list: ListType::Atomic,
+            atomic,
+            granular: false,
+            patch: PatchStrategy::default(),
+            merge_key: None,
+            default: None,
+            nullable: false,
+        }
     }
 
     /// A place of which nothing is known.
@@ -215,7 +226,7 @@ impl Node {
         match &self.kind {
             Kind::List(_) => self.list == ListType::Atomic,
             Kind::Map(_) => self.atomic,
-            Kind::Struct(reference) => self.atomic || reference.get().atomic,
+            Kind::Struct(reference) => self.atomic || !self.granular && reference.get().atomic,
             Kind::Any => self.atomic,
             _ => true,
         }
@@ -232,6 +243,7 @@ impl Schema {
         self.empty.get_or_init(|| {
             let mut object = Object::default();
             self.apply_defaults(&mut object);
+            forget_values(object.root_mut());
             fill_nulls(self.root_struct(), object.root_mut());
             object
         })
@@ -251,6 +263,21 @@ impl Schema {
             holder.child(name)
         })
     }
+}
+
+/// Without what is not Go's zero: a new object has none of its defaults.
+fn forget_values(fields: &mut Map<String, Value>) {
+    fields.retain(|_, value| match value {
+        Value::Object(inner) => {
+            forget_values(inner);
+            true
+        }
+        Value::Null => true,
+        Value::Bool(value) => !*value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+    });
 }
 
 fn fill_nulls(holder: &Struct, fields: &mut Map<String, Value>) {

@@ -113,6 +113,16 @@ fn type_errors_read_as_upstream_writes_them() {
         ),
         (("", "ConfigMap"), r#"{"data":{"a":true}}"#, "cannot unmarshal bool into Go struct field ConfigMap.data of type string"),
         (("", "Pod"), r#"{"spec":[]}"#, "cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
+        (
+            ("", "Pod"),
+            r#"{"spec":{"volumes":[{"emptyDir":"x"}]}}"#,
+            "cannot unmarshal string into Go struct field Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource",
+        ),
+        (
+            ("", "Pod"),
+            r#"{"spec":{"containers":[{"resources":{"limits":"x"}}]}}"#,
+            "cannot unmarshal string into Go struct field ResourceRequirements.spec.containers.resources.limits of type v1.ResourceList",
+        ),
     ];
     for ((group, kind), body, want) in cases {
         let schema = schema(group, "v1", kind);

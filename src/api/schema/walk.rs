@@ -89,6 +89,7 @@ impl Walk {
         if mark > 0 {
             self.fields.push('.');
         }
+        self.fields.push_str(embedded(&holder.name, field.numbers.len()));
         self.fields.push_str(&field.name);
         let decoded = self.value(&field.node, value, Holder { holder })?;
         self.fields.truncate(mark);
@@ -240,6 +241,24 @@ fn zero(node: &Node) -> Value {
     }
 }
 
+/// The Go structs that hold a field which stands in `holder` itself in JSON, as they begin its path in Go's messages. Such fields have
+/// several numbers.
+fn embedded(holder: &str, numbers: usize) -> &'static str {
+    match (holder, numbers) {
+        (_, 0 | 1) => "",
+        ("Volume", _) => "VolumeSource.",
+        ("PersistentVolumeSpec", _) => "PersistentVolumeSource.",
+        ("Probe", _) => "ProbeHandler.",
+        ("EphemeralContainer", _) => "EphemeralContainerCommon.",
+        ("IngressRule", _) => "IngressRuleValue.",
+        ("RuleWithOperations", _) => "Rule.",
+        ("NamedRuleWithOperations", 2) => "RuleWithOperations.",
+        ("NamedRuleWithOperations", _) => "RuleWithOperations.Rule.",
+        (holder, _) if holder.ends_with("Configuration") => "DeviceConfiguration.",
+        _ => "LocalObjectReference.",
+    }
+}
+
 /// The type as Go prints it.
 fn go_type(node: &Node) -> String {
     match &node.kind {
@@ -257,6 +276,7 @@ fn go_type(node: &Node) -> String {
         Kind::Any => "runtime.RawExtension".into(),
         Kind::Struct(reference) => reference.get().go_name(),
         Kind::List(item) => format!("[]{}", go_type(item)),
+        Kind::Map(value) if matches!(value.kind, Kind::Quantity) => "v1.ResourceList".into(),
         Kind::Map(value) => format!("map[string]{}", go_type(value)),
     }
 }

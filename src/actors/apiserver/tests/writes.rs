@@ -2,8 +2,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use troupe_api::{
+    ApiService,
     features::FeatureGates,
-    service::{Body, DeleteOptions, Operation, PatchType, WriteOptions},
+    meta::Cause,
+    notices::Notices,
+    service::{ApiCall, Body, DeleteOptions, FieldValidation, Operation, PatchType, WriteOptions},
 };
 use troupe_api_server::store::memory::MemoryStore;
 
@@ -215,4 +218,54 @@ async fn fields_are_kept_while_their_features_are_on() {
         let named = set.get(&["spec", "template", "spec", "schedulingGroup", "podGroupName"]).and_then(Value::as_str);
         assert_eq!(named, group);
     }
+}
+
+#[actix::test]
+async fn warnings_of_refused_writes_reach_the_client() {
+    let api = boot().await;
+    let warned = async |name: &str, operation: Operation| {
+        let (target, notices) = (api.target("configmaps", "default", name), Notices::default());
+        let call = ApiCall { user: api.user.clone(), target, operation, cause: Cause::root(), notices: notices.clone() };
+        api.server.call(call).await.expect_err("is refused");
+        notices.warnings()
+    };
+    let options = WriteOptions { field_validation: FieldValidation::Warn, ..WriteOptions::default() };
+    let body = |metadata: serde_json::Value| {
+        let text = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "foo": 1}).to_string();
+        Body::Json(text.into())
+    };
+    let invalid = Operation::Create { body: body(json!({"name": "A_"})), options: options.clone() };
+    assert_eq!(warned("", invalid).await, ["unknown field \"foo\""]);
+    let nameless = Operation::Update { body: body(json!({})), options: options.clone() };
+    assert_eq!(warned("a", nameless).await, ["unknown field \"foo\""]);
+    let missing = Operation::Update { body: body(json!({"name": "a"})), options };
+    assert_eq!(warned("a", missing).await, ["unknown field \"foo\""]);
+}
+
+#[actix::test]
+async fn only_a_deletion_begins_one() {
+    let api = boot().await;
+    config_map(&api, "a").await;
+    for (field, value) in [("deletionTimestamp", json!("2026-01-01T00:00:00Z")), ("deletionGracePeriodSeconds", json!(5))] {
+        let patch = json!({"metadata": {field: value.clone()}});
+        let refused = api.patch(api.target("configmaps", "default", "a"), PatchType::Merge, patch).await.expect_err("is refused");
+        assert_eq!(refused.message, format!("ConfigMap \"a\" is invalid: metadata.{field}: Invalid value: {value}: field is immutable"));
+    }
+}
+
+#[actix::test]
+async fn a_generation_that_is_not_counted_stays_as_it_was_sent() {
+    let api = boot().await;
+    let of = |generation: i64| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "g", "namespace": "default", "generation": generation}});
+    let refused = api.try_create(of(-1)).await.expect_err("is refused").message;
+    assert_eq!(refused, "ConfigMap \"g\" is invalid: metadata.generation: Invalid value: -1: must be greater than or equal to 0");
+    assert_eq!(api.create(of(7)).await.int(&["metadata", "generation"]), Some(7));
+}
+
+#[actix::test]
+async fn owners_that_cannot_be_read_are_none() {
+    let api = boot().await;
+    let metadata = json!({"name": "o", "namespace": "default", "managedFields": [{"manager": "m", "operation": "Guess"}]});
+    let made = api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).await;
+    assert_eq!(made.get(&["metadata", "managedFields"]), None);
 }

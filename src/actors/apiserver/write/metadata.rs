@@ -10,9 +10,9 @@ use troupe_api::{
 };
 use uuid::Builder;
 
-/// Gives a new object its identity, its UID from `random`, whatever the client put there.
+/// Gives a new object its identity, its UID from `random`, whatever the client put there. A generation that the kind does not count stays.
 pub fn fill_system_fields(object: &mut Object, strategy: &dyn Strategy, clock: &dyn Clock, random: &mut impl Rng) {
-    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         object.remove(&["metadata", field]);
     }
     object.set(&["metadata", "uid"], Builder::from_random_bytes(random.random()).into_uuid().to_string());
@@ -40,10 +40,6 @@ pub fn prepare_update(new: &mut Object, old: &Object, strategy: &dyn Strategy, c
         if new.get(&["metadata", "deletionGracePeriodSeconds"]).is_none() {
             keep(new, old, "deletionGracePeriodSeconds");
         }
-    } else {
-        // Only a deletion sets these.
-        new.remove(&["metadata", "deletionTimestamp"]);
-        new.remove(&["metadata", "deletionGracePeriodSeconds"]);
     }
 }
 

@@ -30,16 +30,17 @@ impl WritePath {
         if ownership == Ownership::Track {
             self.own_new(writer, &mut new).await?;
         }
-        self.mutate(writer, &mut new, None).await?;
-        self.prepare_new(writer, &mut new, base, &mut warnings)?;
-        let allocation = self.allocator.allocate(writer, &mut new, None).await?;
+        writer.told(self.mutate(writer, &mut new, None).await, &warnings)?;
+        let prepared = self.prepare_new(writer, &mut new, base, &mut warnings);
+        writer.told(prepared, &warnings)?;
+        let allocation = writer.told(self.allocator.allocate(writer, &mut new, None).await, &warnings)?;
         let result = self.settle_new(writer, &new, &mut warnings).await;
         let revision = result.as_ref().map(|body| if let ReplyBody::Object(object) = body { Some(object.revision) } else { None });
         self.allocator.settle(allocation, Settlement::of(revision)).await;
         match result {
             Ok(body) => self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..ApiReply::created(body) }).await,
-            Err(CommitError::Lost(_)) => Err(self.occupied(writer, &new).await),
-            Err(CommitError::Failed(status) | CommitError::Unclear(status)) => Err(status),
+            Err(CommitError::Lost(_)) => writer.told(Err(self.occupied(writer, &new).await), &warnings),
+            Err(CommitError::Failed(status) | CommitError::Unclear(status)) => writer.told(Err(status), &warnings),
         }
     }
 

@@ -29,8 +29,10 @@ impl WritePath {
         let mut owned = new.clone();
         owned.remove(&["status"]);
         self.track(writer, None, &mut owned).await?;
-        if let Some(managed) = owned.remove(&["metadata", "managedFields"]) {
-            new.set(&["metadata", "managedFields"], managed);
+        match owned.remove(&["metadata", "managedFields"]) {
+            Some(managed) => new.set(&["metadata", "managedFields"], managed),
+            // What was sent counts for nothing where it cannot be read.
+            None => drop(new.remove(&["metadata", "managedFields"])),
         }
         Ok(())
     }

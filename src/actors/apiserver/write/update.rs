@@ -8,7 +8,7 @@ use troupe_api::{
     auth::Selection,
     meta::{Object, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, Body, PatchType},
+    service::{ApiReply, Body, PatchType, Target},
     status::{FieldError, Status},
     stored::StoredObject,
 };
@@ -56,6 +56,13 @@ impl fmt::Debug for Change {
     }
 }
 
+/// Brings an object into the form that writes work on, unless it has another name or namespace than the URL.
+fn finish_named(target: &Target, object: &mut Object) -> Result<(), Status> {
+    names::check_update(target, object)?;
+    names::settle_namespace(target, object)?;
+    objects::finish(target, object)
+}
+
 /// What came of trying an update on one version.
 pub(super) enum Attempt {
     Written(ApiReply),
@@ -69,9 +76,8 @@ impl WritePath {
         let target = &writer.target;
         let decoded = objects::decode(&*objects::schema(target)?, body, writer.options.field_validation)?;
         let mut object = decoded.object;
-        names::check_update(target, &object)?;
-        names::settle_namespace(target, &mut object)?;
-        objects::finish(target, &mut object)?;
+        let finished = finish_named(target, &mut object);
+        writer.told(finished, &decoded.warnings)?;
         self.update(writer, Change::Put(object), decoded.warnings).await
     }
 
@@ -101,12 +107,12 @@ impl WritePath {
                 Err(CommitError::Failed(status)) => Err(status),
             };
             if live {
-                return settled;
+                return writer.told(settled, &warnings);
             }
             // The cache may have been behind: judge by the newest version.
             let newest = self.reader.read_live(resource, &key).await?;
             if newest.as_ref().map(|object| object.revision) == current.as_ref().map(|object| object.revision) {
-                return settled;
+                return writer.told(settled, &warnings);
             }
             (current, live) = (newest, true);
         }
@@ -138,9 +144,7 @@ impl WritePath {
         warnings.clear();
         warnings.extend(decoded.warnings);
         let mut object = decoded.object;
-        names::check_update(target, &object)?;
-        names::settle_namespace(target, &mut object)?;
-        objects::finish(target, &mut object)?;
+        finish_named(target, &mut object)?;
         Ok(object)
     }
 

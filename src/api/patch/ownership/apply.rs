@@ -94,7 +94,7 @@ fn check_patch(patch: &Object, schema: &Schema) -> Result<(), Status> {
         let text = format!("Incorrect version specified in apply patch. Specified patch version: {}, expected: {expected}", patch.api_version());
         return Err(Status::bad_request(text));
     }
-    if !patch.list(&["metadata", "managedFields"]).is_empty() {
+    if patch.get(&["metadata", "managedFields"]).is_some_and(|managed| !managed.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     Ok(())

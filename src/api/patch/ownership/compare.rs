@@ -111,11 +111,18 @@ fn fields(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, no
         field(name, Some(left), new.and_then(|fields| fields.get(name)));
     }
     for (name, right) in new.into_iter().flatten() {
-        if old.is_none_or(|fields| !fields.contains_key(name)) {
+        let is_new = old.is_none_or(|fields| !fields.contains_key(name) && !is_unset_time(node, name, right));
+        if is_new {
             field(name, None, Some(right));
         }
     }
     found
+}
+
+/// A time that is not set, which Go writes as null: beside the other fields of an old object it is nothing new.
+fn is_unset_time(node: &Node, name: &str, value: &Value) -> bool {
+    let is_time = |child: &Node| matches!(child.kind, Kind::Time | Kind::MicroTime);
+    value.is_null() && element::child_node(node, &element::field(name)).is_some_and(is_time)
 }
 
 fn items(old: Option<&Value>, new: Option<&Value>, node: &Node, item: &Node) -> Found {

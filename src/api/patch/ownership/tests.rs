@@ -45,6 +45,63 @@ fn applied(current: Option<&Object>, patch: &Value, manager: &str, force: bool, 
     Ok(object)
 }
 
+#[test]
+fn a_configuration_names_the_kind_that_it_is_applied_to() {
+    let schema = schema("apps", "Deployment");
+    let said = |patch: Value| decode_apply(patch.to_string().as_bytes(), &schema).expect_err("is refused").message;
+    for (patch, wanted) in [
+        (json!({"apiVersion": "apps/v1"}), "invalid object type: apps/v1, Kind="),
+        (json!({"kind": "Deployment"}), "invalid object type: /, Kind=Deployment"),
+        (json!({"apiVersion": "v1", "kind": "Deployment"}), "invalid object type: /v1, Kind=Deployment"),
+        (json!({"apiVersion": "apps/v1", "kind": "Pod", "data": {}}), "invalid object type: apps/v1, Kind=Pod"),
+    ] {
+        assert_eq!(said(patch), wanted);
+    }
+    let list = "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type map[string]interface {}";
+    assert_eq!(said(json!([])), list);
+    for managed in [json!([]), json!([{}])] {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "managedFields": managed}});
+        assert_eq!(applied(None, &patch, "a", false, 0).expect_err("is refused").message, "metadata.managedFields must be nil");
+    }
+}
+
+#[test]
+fn values_of_wrong_types_are_told_as_typed_objects_do() {
+    let schema = schema("apps", "Deployment");
+    let said = |spec: Value| {
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "t"}, "spec": spec});
+        let status = decode_apply(patch.to_string().as_bytes(), &schema).expect_err("is refused");
+        assert_eq!(status.code, 500);
+        let head = "failed to create typed patch object (/t; apps/v1, Kind=Deployment): ";
+        status.message.strip_prefix(head).expect("begins so").to_owned()
+    };
+    let container = |field: &str, value: Value| json!({"template": {"spec": {"containers": [{"name": "a", field: value}]}}});
+    let a = ".spec.template.spec.containers[name=\"a\"]";
+    for (spec, wanted) in [
+        (json!({"replicas": "x"}), ".spec.replicas: expected numeric (int or float), got string".to_owned()),
+        (json!({"replicas": {"a": 1}}), ".spec.replicas: expected numeric (int or float), got map[string]interface {}".to_owned()),
+        (json!({"paused": "x"}), ".spec.paused: expected boolean, got &{x}".to_owned()),
+        (json!({"template": {"spec": []}}), ".spec.template.spec: expected map, got &{[]}".to_owned()),
+        (container("image", json!(5)), format!("{a}.image: expected string, got &value.valueUnstructured{{Value:5}}")),
+        (
+            container("image", json!({"b": "c"})),
+            format!("{a}.image: expected string, got &value.valueUnstructured{{Value:map[string]interface {{}}{{\"b\":\"c\"}}}}"),
+        ),
+        (container("command", json!("x")), format!("{a}.command: expected list, got &{{x}}")),
+        (container("command", json!([5])), format!("{a}.command[0]: expected string, got &value.valueUnstructured{{Value:5}}")),
+        (
+            json!({"template": {"spec": {"containers": [5]}}}),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have non-map elements".to_owned(),
+        ),
+        (
+            json!({"paused": 1, "replicas": true}),
+            "errors:\n  .spec.paused: expected boolean, got &{1}\n  .spec.replicas: expected numeric (int or float), got bool".to_owned(),
+        ),
+    ] {
+        assert_eq!(said(spec), wanted);
+    }
+}
+
 fn fields_of(object: &Object, manager: &str) -> Value {
     let entries = object.list(&["metadata", "managedFields"]);
     entries.iter().find(|entry| entry["manager"] == manager).map_or(Value::Null, |entry| entry["fieldsV1"].clone())
@@ -69,6 +126,25 @@ fn a_create_owns_what_it_set_in_upstreams_form() {
         }},
     });
     assert_eq!(entry["fieldsV1"], want);
+}
+
+#[test]
+fn a_create_owns_its_defaults_but_no_empty_times() {
+    let owned = |group: &str, kind: &str, manifest: Value| {
+        let schema = schema(group, kind);
+        let mut new = object(manifest);
+        schema.apply_defaults(&mut new);
+        track_update(None, &mut new, by("one"), &schema, at(0));
+        fields_of(&new, "one")
+    };
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "a"}, "spec": {"selector": {"a": "b"}}});
+    assert_eq!(owned("", "ReplicationController", controller)["f:spec"]["f:replicas"], json!({}));
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "reason": "R", "eventTime": null, "firstTimestamp": null});
+    assert_eq!(owned("", "Event", event), json!({"f:reason": {}}));
+    let claim = json!({"namespace": "n", "name": "c"});
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "a"}, "spec": {"claimRef": claim}});
+    let wanted = json!({".": {}, "f:name": {}, "f:namespace": {}});
+    assert_eq!(owned("", "PersistentVolume", volume)["f:spec"]["f:claimRef"], wanted);
 }
 
 #[test]

@@ -93,6 +93,11 @@ impl Strategy for Secret {
         errors
     }
 
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        let is_pair = object.str(&["type"]) == "kubernetes.io/tls";
+        is_pair.then(|| config::key_pair_warning(object)).flatten().into_iter().collect()
+    }
+
     fn selectable_paths(&self) -> &'static [&'static str] {
         &["type"]
     }

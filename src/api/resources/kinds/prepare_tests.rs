@@ -129,8 +129,9 @@ fn a_service_that_becomes_a_name_lets_go_of_its_addresses() {
     let mut named = spec;
     named["type"] = json!("ExternalName");
     named["externalName"] = json!("a.b");
+    named["internalTrafficPolicy"] = json!("Cluster");
     let named = updated("", "services", json!({"spec": named}), &old, "");
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
         assert_eq!(named.get(&["spec", field]), None, "{field}");
     }
 }

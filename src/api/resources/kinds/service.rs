@@ -237,7 +237,7 @@ fn drop_what_the_type_lacks(new: &mut Object, old: &Object) {
         for field in ["clusterIP", "clusterIPs"].into_iter().filter(|_| same_addresses) {
             new.remove(&["spec", field]);
         }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
+        for field in ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             drop_unchanged(new, old, field);
         }
     }

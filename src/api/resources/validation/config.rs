@@ -108,6 +108,17 @@ fn json_key(object: &Object, key: &str, errors: &mut Vec<FieldError>) {
     errors.push(FieldError::invalid(field, "<secret contents redacted>", why));
 }
 
+/// What Go says of a certificate or key without any PEM data. What else may be wrong with a pair is not looked for.
+pub fn key_pair_warning(secret: &Object) -> Option<String> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let lacks_pem = |key: &str| {
+        let data = STANDARD.decode(secret.str(&["data", key])).unwrap_or_default();
+        !data.windows(BEGIN.len()).any(|part| part == BEGIN)
+    };
+    let parts = [("tls.crt", "certificate"), ("tls.key", "key")];
+    parts.into_iter().find(|(key, _)| lacks_pem(key)).map(|(_, part)| format!("tls: failed to find any PEM data in {part} input"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -149,6 +160,18 @@ mod tests {
         );
         let account = "metadata.annotations[kubernetes.io/service-account.name]: Required value";
         assert_eq!(of("service-account-token", json!({})), [account]);
+    }
+
+    #[test]
+    fn a_key_pair_is_pem() {
+        let of = |certificate: &str, key: &str| {
+            let data = json!({"tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(key)});
+            key_pair_warning(&object(json!({"data": data})))
+        };
+        let pem = "-----BEGIN CERTIFICATE-----\n";
+        assert_eq!(of("x", pem), Some("tls: failed to find any PEM data in certificate input".to_owned()));
+        assert_eq!(of(pem, "x"), Some("tls: failed to find any PEM data in key input".to_owned()));
+        assert_eq!(of(pem, pem), None);
     }
 
     #[test]

@@ -57,8 +57,7 @@ fn is_readable(errors: &mut Vec<FieldError>, selector: &Value, kind: &str) -> bo
 /// The pods of the template match the selector; none do where there is no selector.
 fn matching(errors: &mut Vec<FieldError>, spec: &Value) {
     let (selector, labels) = (at(spec, &["selector"]), at(spec, &["template", "metadata", "labels"]));
-    let selects = if selector.is_null() { false } else { labels::matches(selector, labels) };
-    if !selects {
+    if selector.is_null() || !labels::matches(selector, labels) {
         errors.push(FieldError::invalid("spec.template.metadata.labels", labels.clone(), MISMATCH));
     }
 }

@@ -49,14 +49,25 @@ fn delete_options(eviction: &Object, dry_run: bool) -> Result<DeleteOptions, Sta
     let text = |path: &[&str]| Some(eviction.str(path).to_owned()).filter(|text| !text.is_empty());
     let revision = text(&["deleteOptions", "preconditions", "resourceVersion"]);
     let precondition_revision = revision.map(|revision| revision.parse::<Revision>()).transpose();
+    let (mut errors, dry_runs) = (Vec::new(), eviction.list(&["deleteOptions", "dryRun"]));
+    if dry_runs.iter().any(|text| text != "All") {
+        errors.push(FieldError::not_supported("dryRun", dry_runs.to_vec(), &["All"]));
+    }
     let propagation = match eviction.str(&["deleteOptions", "propagationPolicy"]) {
         "Orphan" => Some(Propagation::Orphan),
         "Background" => Some(Propagation::Background),
         "Foreground" => Some(Propagation::Foreground),
-        _ => None,
+        "" => None,
+        other => {
+            errors.push(FieldError::not_supported("propagationPolicy", other, &["Foreground", "Background", "Orphan", "nil"]));
+            None
+        }
     };
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors));
+    }
     Ok(DeleteOptions {
-        dry_run: dry_run || !eviction.list(&["deleteOptions", "dryRun"]).is_empty(),
+        dry_run: dry_run || !dry_runs.is_empty(),
         grace_period_seconds: eviction.int(&["deleteOptions", "gracePeriodSeconds"]),
         precondition_uid: text(&["deleteOptions", "preconditions", "uid"]),
         precondition_revision: precondition_revision.map_err(|error| Status::bad_request(error.to_string()))?,

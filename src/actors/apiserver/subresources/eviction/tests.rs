@@ -132,5 +132,9 @@ async fn a_dry_run_spends_nothing_and_preconditions_hold() {
     assert_eq!(untouched.int(&["status", "disruptionsAllowed"]), Some(1));
     let status = evict(&api, "p", json!({"preconditions": {"uid": "other"}})).await.expect_err("is another pod");
     assert!(status.is_conflict() && status.message.contains("the UID in the precondition (other)"), "{status}");
+    let wrong = evict(&api, "p", json!({"dryRun": ["Some"], "propagationPolicy": "Up"})).await.expect_err("are no options");
+    let dry_run = r#"dryRun: Unsupported value: ["Some"]: supported values: "All""#;
+    let policy = r#"propagationPolicy: Unsupported value: "Up": supported values: "Foreground", "Background", "Orphan", "nil""#;
+    assert_eq!(wrong.message, format!("DeleteOptions.meta.k8s.io \"\" is invalid: [{dry_run}, {policy}]"));
     assert!(!api.get("pods", "default", "p").await.expect("is there").is_terminating());
 }

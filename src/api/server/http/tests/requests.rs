@@ -137,7 +137,12 @@ async fn bad_options_are_named_in_upstreams_words() {
         ("timeout=nonsense", 400, "invalid timeout specified in the request URL - time: invalid duration \"nonsense\""),
         ("timeout=5", 400, "invalid timeout specified in the request URL - time: missing unit in duration \"5\""),
         ("timeout=5d", 400, "invalid timeout specified in the request URL - time: unknown unit \"d\" in duration \"5d\""),
-        ("resourceVersion=x", 400, "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"),
+        ("timeoutSeconds=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax"),
+        (
+            "resourceVersion=x",
+            400,
+            "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
+        ),
     ];
     for (query, code, message) in cases {
         let reply = admin.get(&format!("{MAPS}?{query}")).await;

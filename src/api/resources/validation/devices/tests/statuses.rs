@@ -93,7 +93,7 @@ fn a_new_allocation_names_what_there_is() {
             with("pool", json!("a".repeat(254))),
             &[
                 &format!("{at}.pool: Too long: may not be more than 253 bytes"),
-                &format!("{at}.pool: Invalid value: \"{}\": must be no more than 253 bytes", "a".repeat(254)),
+                &format!("{at}.pool: Invalid value: \"{}\": must be no more than 253 characters", "a".repeat(254)),
             ],
         ),
         (results, with("device", json!("../sda")), &[&format!("{at}.device: Invalid value: \"../sda\": a lowercase RFC 1123 label")]),

@@ -1,0 +1,116 @@
+//! Values of wrong types in an applied object, in the words of upstream's typed objects (structured-merge-diff). Quantities, times and what may
+//! be a number or a text it takes as any scalar.
+
+use serde_json::{Map, Value};
+
+use super::element;
+use crate::{
+    schema::{Kind, ListType, Node, conversion, strict::PROBLEM_LIMIT},
+    status::quoted,
+};
+
+/// More bytes than this are not told of.
+const MOST: usize = 8 << 10;
+
+/// What is wrong with the types of an object's values.
+pub(crate) fn mistyped(object: &Value, node: &Node) -> Vec<String> {
+    let mut search = Search::default();
+    search.visit(object, node);
+    search.found
+}
+
+#[derive(Default)]
+struct Search {
+    /// As messages show it, such as `.spec.containers[name="a"].env`.
+    path: String,
+    found: Vec<String>,
+    /// The bytes that were found.
+    told: usize,
+}
+
+impl Search {
+    fn visit(&mut self, value: &Value, node: &Node) {
+        match (&node.kind, value) {
+            (_, Value::Null) => {}
+            (Kind::Struct(_) | Kind::Map(_), Value::Object(fields)) => self.fields(fields, node),
+            (Kind::Struct(_) | Kind::Map(_), other) => self.tell(&format!("expected map, got {}", shown(other))),
+            (Kind::List(item), Value::Array(items)) => self.list(items, node, item),
+            (Kind::List(_), other) => self.tell(&format!("expected list, got {}", shown(other))),
+            (Kind::String | Kind::Bytes, other) if !other.is_string() => {
+                self.tell(&format!("expected string, got &value.valueUnstructured{{Value:{}}}", syntax(other)));
+            }
+            (Kind::Int32 | Kind::Int64 | Kind::Double, other) if !other.is_number() => {
+                self.tell(&format!("expected numeric (int or float), got {}", go_type(other)));
+            }
+            (Kind::Bool, other) if !other.is_boolean() => self.tell(&format!("expected boolean, got {}", shown(other))),
+            _ => {}
+        }
+    }
+
+    fn fields(&mut self, fields: &Map<String, Value>, node: &Node) {
+        for (name, value) in fields {
+            if let Some(child) = node.child(name) {
+                self.below(&format!(".{name}"), value, child);
+            }
+        }
+    }
+
+    fn list(&mut self, items: &[Value], node: &Node, item: &Node) {
+        for (at, value) in items.iter().enumerate() {
+            match node.list {
+                ListType::Atomic => self.below(&format!("[{at}]"), value, item),
+                ListType::Map(_) if !value.is_object() => {
+                    self.tell(&format!("element {at}: associative list with keys may not have non-map elements"));
+                }
+                _ => self.below(&element::display(&element::item(node, value)), value, item),
+            }
+        }
+    }
+
+    fn below(&mut self, step: &str, value: &Value, node: &Node) {
+        let mark = self.path.len();
+        self.path.push_str(step);
+        self.visit(value, node);
+        self.path.truncate(mark);
+    }
+
+    fn tell(&mut self, what: &str) {
+        if self.found.len() < PROBLEM_LIMIT && self.told < MOST {
+            let text = format!("{}: {}", quoted(&self.path), quoted(what));
+            self.told += text.len();
+            self.found.push(text);
+        }
+    }
+}
+
+/// A value behind a pointer, as Go prints it (`%v`).
+fn shown(value: &Value) -> String {
+    format!("&{{{}}}", conversion::printed(value))
+}
+
+/// A value in Go's syntax (`%#v`).
+fn syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Bool(_) | Value::Number(_) => conversion::printed(value),
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(items) => format!("[]interface {{}}{{{}}}", items.iter().map(syntax).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| format!("{name:?}:{}", syntax(value))).collect::<Vec<_>>();
+            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
+        }
+    }
+}
+
+/// The type of a value as Go has it (`%T`).
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
