@@ -15,6 +15,7 @@ const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower 
 const HTTP_HEADER: &str =
     "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
+/// What upstream says of names that are too long; of the keys and values of labels it says bytes.
 fn too_long(limit: usize) -> String {
     format!("must be no more than {limit} characters")
 }

@@ -20,7 +20,10 @@ pub async fn update(path: &Arc<WritePath>, writer: &Writer, body: Body) -> Resul
     check_update(&writer.target, &wanted)?;
     let transform: Transform = Arc::new(move |namespace| {
         let mut new = namespace.clone();
-        new.set(&["spec", "finalizers"], wanted.list(&["spec", "finalizers"]).to_vec());
+        match wanted.list(&["spec", "finalizers"]) {
+            [] => drop(new.remove(&["spec", "finalizers"])),
+            finalizers => new.set(&["spec", "finalizers"], finalizers.to_vec()),
+        }
         match wanted.resource_version() {
             "" => drop(new.remove(&["metadata", "resourceVersion"])),
             revision => new.set(&["metadata", "resourceVersion"], revision),

@@ -183,7 +183,7 @@ fn keep_allocations(new: &mut Object, old: &Object) {
                 restore(new, old, &["spec", field]);
             }
         }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
+        for field in ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             if new.get(&["spec", field]).is_none_or(Value::is_null) {
                 restore(new, old, &["spec", field]);
             }

@@ -38,7 +38,7 @@ pub fn config_map(object: &Object) -> Vec<FieldError> {
         size += decoded_size(value);
     }
     if size > SIZE_LIMIT {
-        errors.push(FieldError::too_long("", SIZE_LIMIT));
+        errors.push(FieldError::too_long("[]", SIZE_LIMIT));
     }
     errors
 }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn keys_become_files_and_their_content_is_bounded() {
         let big = "x".repeat(SIZE_LIMIT + 1);
-        assert_eq!(texts(config_map(&object(json!({"data": {"a": big}})))), [": Too long: may not be more than 1048576 bytes"]);
+        assert_eq!(texts(config_map(&object(json!({"data": {"a": big}})))), ["[]: Too long: may not be more than 1048576 bytes"]);
         assert_eq!(
             texts(config_map(&object(json!({"data": {"a": ""}, "binaryData": {"a": ""}})))),
             ["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]
