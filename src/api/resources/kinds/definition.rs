@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use super::{created_at_cells, created_at_columns, split_update};
 use crate::{
+    formats,
     meta::{Clock, Object, time::format_time},
     resources::{
         Column, Strategy, WriteContext,
-        tree::{child, descend, fill, flag, text},
+        tree::{at, child, descend, fill, flag, items, text},
         validation::definition,
     },
     status::FieldError,
@@ -82,6 +83,14 @@ impl Strategy for CustomResourceDefinition {
         object.set(&["status", "conditions"], conditions);
     }
 
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        let mut formats = Vec::new();
+        for version in object.list(&["spec", "versions"]) {
+            unknown_formats(at(version, &["schema", "openAPIV3Schema"]), &mut formats);
+        }
+        formats.iter().map(|format| format!("unrecognized format {format:?}")).collect()
+    }
+
     fn columns(&self) -> Vec<Column> {
         created_at_columns()
     }
@@ -89,6 +98,31 @@ impl Strategy for CustomResourceDefinition {
     fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
         created_at_cells(object)
     }
+}
+
+/// The formats in a schema that say nothing there, each once.
+fn unknown_formats<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+    if !schema.is_object() {
+        return;
+    }
+    let format = text(schema, &["format"]);
+    let is_known = match text(schema, &["type"]) {
+        // Any text is a password.
+        "" | "string" => format == "password" || formats::format(format).is_some(),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
+    };
+    if !format.is_empty() && !is_known && !found.contains(&format) {
+        found.push(format);
+    }
+    for name in ["items", "not", "additionalProperties"] {
+        unknown_formats(at(schema, &[name]), found);
+    }
+    for name in ["allOf", "oneOf", "anyOf"] {
+        items(schema, &[name]).iter().for_each(|one| unknown_formats(one, found));
+    }
+    at(schema, &["properties"]).as_object().into_iter().flatten().for_each(|(_, one)| unknown_formats(one, found));
 }
 
 /// Notes that objects are stored in the version that is for that.
@@ -101,5 +135,23 @@ fn store_in_storage_version(object: &mut Object) {
     if !stored.iter().any(|known| *known == version) {
         stored.push(version.into());
         object.set(&["status", "storedVersions"], stored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_that_say_nothing_are_told() {
+        let properties = json!({
+            "quantity": {"type": "string", "format": "quantity"}, "day": {"type": "string", "format": "date"}, "secret": {"format": "password"},
+            "list": {"type": "array", "items": {"type": "integer", "format": "int16"}}, "map": {"additionalProperties": {"format": "quantity"}},
+        });
+        let version = json!({"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}});
+        let object = Object::from_value(json!({"spec": {"versions": [version]}})).expect("an object");
+        let mut warnings = CustomResourceDefinition.warnings_on_create(&object);
+        warnings.sort();
+        assert_eq!(warnings, ["unrecognized format \"int16\"", "unrecognized format \"quantity\""]);
     }
 }

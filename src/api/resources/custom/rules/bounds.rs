@@ -116,25 +116,29 @@ impl Bounds {
     }
 
     fn text(&self, path: &str, text: &str, errors: &mut Vec<FieldError>) {
-        let length = || text.chars().count() as u64;
-        if let Some(most) = self.length.1.filter(|most| text.len() as u64 > *most && length() > *most) {
-            errors.push(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
-        }
-        if let Some(least) = self.length.0.filter(|least| length() < *least) {
-            errors.push(FieldError::invalid(path, text, format!("{path} in body should be at least {least} chars long")));
-        }
-        if let Some(pattern) = &self.pattern {
-            match pattern.matches(text) {
-                Some(true) => {}
-                Some(false) => errors.push(FieldError::invalid(path, text, format!("{path} in body should match '{}'", pattern.text))),
-                None => errors.push(FieldError::invalid(path, text, "the pattern for it is too large to be tried")),
-            }
-        }
+        errors.extend(self.length_or_pattern(path, text));
         if let Some((name, check)) = &self.format
             && !check(text)
         {
             let detail = format!("{path} in body must be of type {name}: {text:?}");
             errors.push(FieldError { kind: FieldErrorKind::TypeInvalid, ..FieldError::invalid(path, text, detail) });
+        }
+    }
+
+    /// What is wrong with a text's length, or else with the pattern that it should match.
+    fn length_or_pattern(&self, path: &str, text: &str) -> Option<FieldError> {
+        let length = || text.chars().count() as u64;
+        if let Some(most) = self.length.1.filter(|most| text.len() as u64 > *most && length() > *most) {
+            return Some(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
+        }
+        if let Some(least) = self.length.0.filter(|least| length() < *least) {
+            return Some(FieldError::invalid(path, text, format!("{path} in body should be at least {least} chars long")));
+        }
+        let pattern = self.pattern.as_ref()?;
+        match pattern.matches(text) {
+            Some(true) => None,
+            Some(false) => Some(FieldError::invalid(path, text, format!("{path} in body should match '{}'", pattern.text))),
+            None => Some(FieldError::invalid(path, text, "the pattern for it is too large to be tried")),
         }
     }
 

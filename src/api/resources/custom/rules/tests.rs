@@ -14,6 +14,11 @@ fn values_are_judged_in_upstreams_words() {
         (json!({"type": "string"}), json!(null), "v: Invalid value: \"null\": v in body must be of type string: \"null\""),
         (json!({"type": "integer"}), json!(1.5), "v: Invalid value: \"number\": v in body must be of type integer: \"number\""),
         (json!({"type": "string", "minLength": 3}), json!("ä"), "v: Invalid value: \"ä\": v in body should be at least 3 chars long"),
+        (
+            json!({"type": "string", "minLength": 3, "pattern": "^a"}),
+            json!("b"),
+            "v: Invalid value: \"b\": v in body should be at least 3 chars long",
+        ),
         (json!({"type": "string", "maxLength": 1}), json!("äö"), "v: Too long: may not be more than 1 bytes"),
         (json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}), json!(["a", "b"]), "v: Too many: 2: must have at most 1 items"),
         (
