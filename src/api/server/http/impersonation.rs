@@ -97,7 +97,10 @@ pub async fn impersonate(
     asked: &Attributes<'_>,
     authorizer: &dyn Authorizer,
 ) -> Result<Option<Impersonated>, Status> {
-    let mut headers = request.headers().iter().filter(|(name, _)| name.as_str().starts_with("impersonate-")).peekable();
+    // Names that are empty are as if they were not there.
+    let says =
+        |name: &str, value: &[u8]| name.starts_with("impersonate-") && !(value.is_empty() && matches!(name, "impersonate-user" | "impersonate-uid"));
+    let mut headers = request.headers().iter().filter(|(name, value)| says(name.as_str(), value.as_bytes())).peekable();
     if headers.peek().is_none() {
         return Ok(None);
     }

@@ -36,6 +36,20 @@ async fn evict(api: &TestApi, name: &str, options: Value) -> Result<(), Status> 
     api.call(api.subresource("pods", "default", name, "eviction"), operation).await.map(drop)
 }
 
+#[actix::test]
+async fn evictions_of_older_clients_are_taken() {
+    let api = boot().await;
+    for (api_version, code) in [("policy/v1beta1", None), ("policy/v2", Some(400))] {
+        pod(&api, "p", false).await;
+        let meta = json!({"name": "p", "namespace": "default"});
+        let options = json!({"gracePeriodSeconds": 0});
+        let body = json!({"apiVersion": api_version, "kind": "Eviction", "metadata": meta, "deleteOptions": options});
+        let operation = Operation::Create { body: Body::Json(body.to_string().into()), options: WriteOptions::default() };
+        let done = api.call(api.subresource("pods", "default", "p", "eviction"), operation).await;
+        assert_eq!(done.err().map(|status| status.code), code, "{api_version}");
+    }
+}
+
 fn counted(allowed: i32, current: i32, desired: i32) -> Value {
     json!({"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": current, "desiredHealthy": desired, "expectedPods": current})
 }

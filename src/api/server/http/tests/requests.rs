@@ -179,6 +179,8 @@ async fn only_those_who_may_impersonate_do() {
     let allowed = plain.send("GET", MAPS, &[("authorization", "Bearer admin"), ("impersonate-user", "alice")], "").await;
     assert_eq!(allowed.status, 200);
     assert_eq!(door.service.calls.lock().expect("no panic holds it")[0].user.name, "alice");
+    let nobody = plain.send("GET", MAPS, &[("authorization", "Bearer admin"), ("impersonate-user", "")], "").await;
+    assert_eq!(nobody.status, 200, "an empty name asks for nothing");
 }
 
 #[actix_web::test]

@@ -71,7 +71,9 @@ fn locate(places: &Places, target: &Target) -> Result<Backend, Status> {
                 Ok(number) => locate::port_name(&*read::<Service>(places, "services", target, wanted.name)?, number, wanted.name)?,
                 Err(_) => wanted.port.to_owned(),
             };
-            let endpoints = read::<Endpoints>(places, "endpoints", target, wanted.name)?;
+            // Whoever asks for a service is told of services.
+            let missing = |_| Status::not_found(&target.group_resource(), wanted.name);
+            let endpoints = read::<Endpoints>(places, "endpoints", target, wanted.name).map_err(missing)?;
             let is_pod = |name: &str, ip: &str| {
                 let found = read::<Pod>(places, "pods", target, name).ok();
                 found.is_some_and(|pod| locate::pod_ips(&pod).any(|known| known == ip))
