@@ -72,7 +72,7 @@ fn locate(places: &Places, target: &Target) -> Result<Backend, Status> {
                 Err(_) => wanted.port.to_owned(),
             };
             // Whoever asks for a service is told of services.
-            let missing = |_| Status::not_found(&target.group_resource(), wanted.name);
+            let missing = |status: Status| if status.is_not_found() { Status::not_found(&target.group_resource(), wanted.name) } else { status };
             let endpoints = read::<Endpoints>(places, "endpoints", target, wanted.name).map_err(missing)?;
             let is_pod = |name: &str, ip: &str| {
                 let found = read::<Pod>(places, "pods", target, name).ok();
