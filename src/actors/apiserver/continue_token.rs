@@ -4,6 +4,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use troupe_api::{
     meta::{ObjectKey, Revision},
+    schema::json_syntax,
     status::Status,
 };
 
@@ -36,7 +37,8 @@ impl ContinueToken {
     pub fn decode(text: &str) -> Result<Self, Status> {
         let invalid = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| invalid(&error.to_string()))?;
-        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
+        let why = |error: serde_json::Error| json_syntax::describe(&bytes).unwrap_or_else(|| error.to_string());
+        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| invalid(&why(error)))?;
         if wire.v != VERSION {
             return Err(invalid("server does not recognize this encoded version"));
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     error::DecodeError,
+    json_syntax,
     node::Schema,
     raw::{Metered, Raw},
     strict::{self, FieldPath, StrictProblem},
@@ -81,7 +82,8 @@ pub(crate) fn parse_noting(bytes: &[u8], format: Format) -> Result<(Raw, Vec<Str
 pub fn parse_json(bytes: &[u8], meter: &mut Meter) -> Result<Raw, DecodeError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = Metered(meter).deserialize(&mut deserializer).and_then(|raw| deserializer.end().map(|()| raw));
-    parsed.map_err(|error| meter.exceeded().map_or_else(|| DecodeError::Syntax(error.to_string()), DecodeError::from))
+    let syntax = |error: serde_json::Error| DecodeError::Syntax(json_syntax::describe(bytes).unwrap_or_else(|| error.to_string()));
+    parsed.map_err(|error| meter.exceeded().map_or_else(|| syntax(error), DecodeError::from))
 }
 
 /// Parses what is JSON most of the time and YAML else. Keys that stand twice are noted where it is YAML.

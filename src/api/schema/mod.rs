@@ -10,6 +10,7 @@ pub mod decode;
 pub mod defaults;
 pub mod duplicates;
 pub mod error;
+pub mod json_syntax;
 pub mod node;
 pub mod raw;
 pub mod strict;
