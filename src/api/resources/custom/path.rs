@@ -10,6 +10,10 @@ pub struct Path(Vec<Step>);
 enum Step {
     Field(Box<str>),
     Index(i64),
+    /// `[from:to:step]` of a list.
+    Slice(Slice),
+    /// `[0,1]`: where each of them leads.
+    Union(Vec<Step>),
     All,
     /// `..`: everything below.
     Descend,
@@ -17,6 +21,34 @@ enum Step {
         path: Path,
         condition: Option<(Operator, Value)>,
     },
+}
+
+/// A part of a list; negative places count from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slice {
+    from: Option<i64>,
+    to: Option<i64>,
+    step: Option<i64>,
+}
+
+impl Slice {
+    /// `-1:`, `0:2` or `::2`.
+    fn parse(text: &str) -> Option<Slice> {
+        let mut parts = text.split(':').map(|part| if part.is_empty() { Some(None) } else { part.parse().ok().map(Some) });
+        let (from, to, step) = (parts.next()??, parts.next()??, parts.next().unwrap_or(Some(None))?);
+        parts.next().is_none().then_some(Slice { from, to, step })
+    }
+
+    /// The items that it means; none where it reaches beyond the list, as upstream.
+    fn of<'a>(&self, list: &'a [Value]) -> impl Iterator<Item = &'a Value> + use<'a> {
+        let length = i64::try_from(list.len()).unwrap_or(i64::MAX);
+        let place = |place: i64| if place < 0 { place.saturating_add(length) } else { place };
+        let (from, to) = (place(self.from.unwrap_or(0)), place(self.to.unwrap_or(length)));
+        let within = usize::try_from(from).ok().zip(usize::try_from(to).ok()).and_then(|(from, to)| list.get(from..to));
+        let step = usize::try_from(self.step.unwrap_or(1)).unwrap_or(0);
+        let items = if step == 0 { None } else { within };
+        items.unwrap_or_default().iter().step_by(step.max(1))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +169,8 @@ impl Step {
                 let at = usize::try_from(*index).ok().or_else(|| list.len().checked_sub(usize::try_from(index.unsigned_abs()).ok()?));
                 next.extend(at.and_then(|at| list.get(at)));
             }
+            Step::Slice(slice) => next.extend(slice.of(value.as_array().map_or(&[][..], Vec::as_slice)).take(MOST_FOUND)),
+            Step::Union(steps) => steps.iter().for_each(|step| step.follow(value, next, budget)),
             Step::All => next.extend(each(value).take(MOST_FOUND)),
             Step::Descend => {
                 if next.len() < MOST_FOUND {
@@ -236,6 +270,12 @@ fn bracket(inner: &str, nesting: usize) -> Option<Step> {
     if let Some(condition) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
         return filter(condition, nesting.checked_sub(1)?);
     }
+    if inner.contains(',') {
+        return inner.split(',').map(|part| bracket(part, nesting)).collect::<Option<_>>().map(Step::Union);
+    }
+    if inner.contains(':') {
+        return Slice::parse(inner).map(Step::Slice);
+    }
     inner.parse().ok().map(Step::Index)
 }
 
@@ -273,6 +313,12 @@ mod tests {
             (".spec.ports[1].port", json!(443)),
             (".spec.ports[-1].port", json!(443)),
             (".spec.ports[*].port", json!(80)),
+            (".spec.ports[-1:].port", json!(443)),
+            (".spec.ports[:1].port", json!(80)),
+            (".spec.ports[1:2].port", json!(443)),
+            (".spec.ports[::1].port", json!(80)),
+            (".spec.ports[1,0].port", json!(443)),
+            (".status.conditions[-1:].type", json!("Ready")),
             (".metadata.annotations.a\\.b/c", json!("x")),
             (".metadata.annotations['a.b/c']", json!("x")),
             (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
@@ -282,8 +328,10 @@ mod tests {
         ] {
             assert_eq!(Path::parse(path).expect(path).first(&object), Some(&want), "{path}");
         }
-        assert_eq!(Path::parse(".spec.gone.deeper").expect("parses").first(&object), None);
-        for broken in [".spec[", "spec]", ".a[?(x)]", ".a[b]"] {
+        for nowhere in [".spec.gone.deeper", ".spec.ports[2:].port", ".spec.ports[0:3].port", ".spec.ports[1:1].port", ".spec.replicas[-1:]"] {
+            assert_eq!(Path::parse(nowhere).expect("parses").first(&object), None, "{nowhere}");
+        }
+        for broken in [".spec[", "spec]", ".a[?(x)]", ".a[b]", ".a[1:b]", ".a[1:2:3:4]", ".a[1,]"] {
             assert_eq!(Path::parse(broken), None, "{broken}");
         }
     }

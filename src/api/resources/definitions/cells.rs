@@ -61,8 +61,8 @@ pub(super) fn cells(printed: &[Printed], object: &Object, clock: &dyn Clock) -> 
     let root = object.clone().into_value();
     let mut budget = Budget::of_row();
     let cell = |printed: &Printed| {
-        let found = printed.path.as_ref().and_then(|path| path.first_within(&root, &mut budget)).unwrap_or(&Value::Null);
-        self::cell(printed.column.kind, found, clock)
+        let found = printed.path.as_ref().and_then(|path| path.first_within(&root, &mut budget));
+        found.map_or(Value::Null, |found| self::cell(printed.column.kind, found, clock))
     };
     std::iter::once(object.name().into()).chain(printed.iter().map(cell)).collect()
 }
@@ -70,6 +70,8 @@ pub(super) fn cells(printed: &[Printed], object: &Object, clock: &dyn Clock) -> 
 /// A value as a cell of its column; null where it is of another type.
 fn cell(kind: ColumnType, value: &Value, clock: &dyn Clock) -> Value {
     match (kind, value) {
+        // As Go prints a null that is there.
+        (ColumnType::String, Value::Null) => "<no value>".into(),
         (_, Value::Null) => Value::Null,
         (ColumnType::String, Value::String(text)) => text.as_str().into(),
         (ColumnType::String, other) => other.to_string().into(),
