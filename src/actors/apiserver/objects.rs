@@ -100,9 +100,6 @@ fn check_kind(schema: &Schema, object: &Object) -> Result<(), Status> {
     if api_version.is_empty() || api_version == gvk.api_version() { Ok(()) } else { Err(of_another_version(gvk, object)) }
 }
 
-/// Versions that are served no more and whose bodies are read as the newest: group, version and kind. Clients of their time send them.
-const OLDER_NAMES: [(&str, &str, &str); 1] = [("policy", "policy/v1beta1", "Eviction")];
-
 /// What a body says, or what stands in for it.
 fn sent<'a>(said: &'a str, expected: &'a str) -> &'a str {
     if said.is_empty() { expected } else { said }

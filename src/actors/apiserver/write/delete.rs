@@ -9,7 +9,7 @@ use troupe_api::{
         time::{format_time, parse_time, shifted_by_seconds},
     },
     resources::{Feature, Resource},
-    service::{ApiReply, DeleteOptions, Propagation, ReplyBody, Target},
+    service::{ApiReply, DeleteOptions, Propagation, ReplyBody},
     status::Status,
     stored::StoredObject,
 };
@@ -86,7 +86,7 @@ impl WritePath {
         admission: Admission,
     ) -> Result<ApiReply, CommitError> {
         let resource = &writer.target.resource;
-        check_preconditions(&writer.target, options, current).map_err(CommitError::Failed)?;
+        check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
         let old = self.reader.versions.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
         if admission == Admission::IsAsked {
             let attributes = self.admission.attributes(writer, OperationOptions::Delete(options)).with_old(Some(&old));
