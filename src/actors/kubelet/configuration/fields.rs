@@ -85,9 +85,9 @@ pub static FIELDS: &[Row] = &[
     row("eventBurst", Int32, "100", Honoured),
     pointer("enableDebuggingHandlers", Bool, "true", Fixed),
     row("enableContentionProfiling", Bool, "", Idle),
-    // Health is told at the kubelet's own port.
-    pointer("healthzPort", Int32, "0", Idle),
-    row("healthzBindAddress", Text, r#""127.0.0.1""#, Idle),
+    // Health is told at the kubelet's own port, where no other is named.
+    pointer("healthzPort", Int32, "0", Honoured),
+    row("healthzBindAddress", Text, r#""127.0.0.1""#, Honoured),
     pointer("oomScoreAdj", Int32, "-999", Idle),
     row("clusterDomain", Text, "", Honoured),
     row("clusterDNS", TEXTS, "", Honoured),

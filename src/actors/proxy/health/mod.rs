@@ -6,6 +6,7 @@
 
 mod checks;
 mod document;
+mod plain;
 mod proxy;
 mod server;
 mod status;
@@ -22,7 +23,7 @@ use k8s_openapi::api::{
 };
 use troupe_api::{meta::ObjectKey, metrics::Collect};
 
-pub use self::status::PATHS;
+pub use self::{plain::PlainHealth, status::PATHS};
 use self::{checks::HealthChecks, server::Server};
 use crate::{
     runtime::{

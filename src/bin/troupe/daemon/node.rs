@@ -20,7 +20,10 @@ use troupe_actors::{
     load_balancer::Announcer,
     network_policy::{EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate, cluster::ClusterNetworkPolicy},
     overlay::Overlay,
-    proxy::{Proxy, health::ProxyHealth},
+    proxy::{
+        Proxy,
+        health::{PlainHealth, ProxyHealth},
+    },
     reachability::Reachability,
     runtime::{
         cache::Caches,
@@ -284,6 +287,7 @@ type NodeProxy = (Proxy, ProxyHealth);
 /// A running node.
 pub struct Node {
     server: ServerHandle,
+    _health: Option<PlainHealth>,
     _kubelet: Kubelet,
     _proxy: Option<NodeProxy>,
     _network: TaskHandle,
@@ -330,9 +334,11 @@ impl Node {
         let links = links.map_or_else(|| Arc::new(NoPodLinks) as Arc<dyn PodLinks>, |links| links as Arc<dyn PodLinks>);
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, links, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
+        let health = node::start_kubelet_health(config)?;
         let caches = seat.api.map(|(_, caches)| caches);
         Ok(Node {
             server,
+            _health: health,
             _kubelet: kubelet,
             _proxy: proxy,
             _network: network,

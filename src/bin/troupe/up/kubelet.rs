@@ -1,6 +1,9 @@
 //! What the kubelet is started with beside its places and addresses: its own configuration.
 
-use std::num::NonZeroU32;
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+};
 
 use anyhow::{Context, Error, Result};
 use jiff::SignedDuration;
@@ -88,10 +91,22 @@ pub(super) fn check(config: &Config) -> Result<()> {
     kubelet.reserved().map(drop).map_err(Error::msg)?;
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
     tls_policy(kubelet)?;
+    health_address(kubelet)?;
     if let Some(files) = &config.image_credential_providers {
         check_files(files).context("image credential providers")?;
     }
     log_policy(kubelet).map(drop)
+}
+
+/// Where health is told without TLS, if it is.
+///
+/// # Errors
+/// When that is no address.
+pub(super) fn health_address(kubelet: &KubeletConfiguration) -> Result<Option<SocketAddr>> {
+    let Some(port) = u16::try_from(kubelet.number("healthzPort")).ok().filter(|port| *port > 0) else { return Ok(None) };
+    let address = kubelet.text("healthzBindAddress");
+    let ip: IpAddr = address.parse().with_context(|| format!("healthzBindAddress {address:?} is no address"))?;
+    Ok(Some(SocketAddr::new(ip, port)))
 }
 
 /// Which versions of TLS and which cipher suites the kubelet's server takes.
@@ -160,6 +175,15 @@ mod tests {
         assert_eq!((parallel(""), parallel("serializeImagePulls: true\n"), parallel("maxParallelImagePulls: 3\n")), (None, Some(1), Some(3)));
         let rate = |text: &str| pull_policy(&said(text)).rate.map(|rate| (rate.per_second.get(), rate.burst));
         assert_eq!((rate("registryPullQPS: 5\n"), rate("registryPullQPS: 5\nregistryBurst: 7\n"), rate("")), (Some((5, 10)), Some((5, 7)), None));
+    }
+
+    #[test]
+    fn health_is_told_without_tls_where_a_port_is_named() {
+        let address = |text: &str| health_address(&said(text)).map(|address| address.map(|address| address.to_string()));
+        assert_eq!(address("").expect("works"), None);
+        assert_eq!(address("healthzPort: 10248\n").expect("works"), Some("127.0.0.1:10248".into()));
+        assert_eq!(address("healthzPort: 1\nhealthzBindAddress: '::'\n").expect("works"), Some("[::]:1".into()));
+        assert!(address("healthzPort: 1\nhealthzBindAddress: here\n").is_err());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use troupe_actors::{
     network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
     proxy::{
         Proxy, ProxyOptions,
-        health::{self, HealthOptions, ProxyHealth},
+        health::{self, HealthOptions, PlainHealth, ProxyHealth},
     },
     runtime::{cache::Caches, events::EventRecorder, host::UnitAddr, system::System},
     serving::ServerHandle,
@@ -118,6 +118,12 @@ pub fn shown(certificate: &KeyedCertificate) -> Result<Arc<RenewableCertificate>
     let shown = RenewableCertificate::default();
     shown.show(certificate).context("the kubelet's certificate is unusable")?;
     Ok(Arc::new(shown))
+}
+
+/// Tells the kubelet's health without TLS, where its configuration names a port for that.
+pub fn start_kubelet_health(config: &Config) -> Result<Option<PlainHealth>> {
+    let Some(address) = kubelet::health_address(&config.kubelet)? else { return Ok(None) };
+    PlainHealth::start(address).map(Some).with_context(|| format!("cannot tell the kubelet's health at {address}"))
 }
 
 /// Serves the kubelet's own API: logs, exec, attach, port-forward.
