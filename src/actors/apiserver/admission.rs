@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use troupe_api::{
     auth::Authorizer,
     meta::{Clock, GroupResource, Object, ObjectKey},
+    quota::LimitedResource,
     resources::{Registry, Resource},
     service::Listers,
     status::Status,
@@ -47,6 +48,11 @@ impl Admission {
     /// Whether a plugin is chosen.
     pub fn runs(&self, plugin: &str) -> bool {
         self.pipeline.runs(plugin)
+    }
+
+    /// What nobody may consume without a quota for it.
+    pub fn limited_resources(&self) -> &[LimitedResource] {
+        self.pipeline.limited_resources()
     }
 
     /// How many bytes of other objects all plugins decode for a write.

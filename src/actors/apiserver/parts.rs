@@ -216,7 +216,7 @@ impl Core {
         // Requests wait for it.
         let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
         let (commits, kept) = (self.committer.clone(), self.listers.clone());
-        let admission_runs_quota = admission.runs("ResourceQuota");
+        let limited = admission.runs("ResourceQuota").then(|| admission.limited_resources().to_vec());
         let ledger = self.system.spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(commits.clone(), kept.clone()));
         Arc::new(WritePath {
             reader: self.reader.clone(),
@@ -224,7 +224,7 @@ impl Core {
             authorization: self.authorization.clone(),
             admission,
             allocator,
-            quota: Quota::new(self.listers.clone(), self.clock.clone(), ledger, admission_runs_quota),
+            quota: Quota::new(self.listers.clone(), self.clock.clone(), ledger, limited),
             room,
             features,
             clock: self.clock.clone(),

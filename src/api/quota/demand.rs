@@ -42,11 +42,11 @@ pub fn demands(quotas: &[Object], write: Write<'_>, now: jiff::Timestamp) -> Res
     Ok(demands.filter(|demand| !demand.amounts.is_empty()).collect())
 }
 
-fn in_scope(quota: &Object, evaluator: &Evaluator, object: &Object) -> bool {
+pub(super) fn in_scope(quota: &Object, evaluator: &Evaluator, object: &Object) -> bool {
     scopes::of(quota).iter().all(|scope| evaluator.in_scope(scope, object))
 }
 
-fn is_concerned(quota: &Object, write: Write<'_>) -> bool {
+pub(super) fn is_concerned(quota: &Object, write: Write<'_>) -> bool {
     hard(quota).names().any(|name| write.evaluator.tracks(name)) && in_scope(quota, write.evaluator, write.new)
 }
 

@@ -6,6 +6,7 @@
 mod demand;
 mod devices;
 mod evaluator;
+mod limited;
 pub mod pod_resources;
 mod pods;
 pub mod scopes;
@@ -16,6 +17,7 @@ mod usage;
 
 pub use demand::{Demand, Write, demands, exceeded};
 pub use evaluator::Evaluator;
+pub use limited::{LimitedResource, Uncovered, uncovered};
 pub use usage::{hard, is_tracked, usage, used};
 
 use crate::meta::GroupResource;

@@ -11,9 +11,9 @@ use std::{sync::Arc, time::Duration};
 
 use troupe_api::{
     meta::{Clock, GroupResource, Object},
-    quota::{self, Demand, Evaluator, Write},
+    quota::{self, Demand, Evaluator, LimitedResource, Uncovered, Write},
     service::Listers,
-    status::Status,
+    status::{Reason, Status},
 };
 use troupe_api_server::admission::Operation;
 
@@ -30,13 +30,13 @@ pub struct Quota {
     listers: Arc<CacheListers>,
     clock: Arc<dyn Clock>,
     ledger: UnitAddr<Ledger>,
-    /// The plugin of this name runs.
-    enabled: bool,
+    /// What nobody may consume without a quota for it; `None` where the plugin of this name does not run.
+    limited: Option<Vec<LimitedResource>>,
 }
 
 impl Quota {
-    pub fn new(listers: Arc<CacheListers>, clock: Arc<dyn Clock>, ledger: UnitAddr<Ledger>, enabled: bool) -> Self {
-        Quota { listers, clock, ledger, enabled }
+    pub fn new(listers: Arc<CacheListers>, clock: Arc<dyn Clock>, ledger: UnitAddr<Ledger>, limited: Option<Vec<LimitedResource>>) -> Self {
+        Quota { listers, clock, ledger, limited }
     }
 
     /// Charges a write to the quotas of its namespace. Keep the charged until the write is decided.
@@ -46,11 +46,11 @@ impl Quota {
     pub async fn charge(&self, writer: &Writer, operation: Operation, new: &Object, old: Option<&Object>) -> Result<Charged, Status> {
         let target = &writer.target;
         let resource = target.group_resource();
-        if !self.enabled || target.namespace.is_empty() || quota::is_ignored(&resource) {
+        let Some(limited) = self.limited.as_deref().filter(|_| !target.namespace.is_empty() && !quota::is_ignored(&resource)) else {
             return Ok(Charged::default());
-        }
+        };
         let quotas = self.quotas(&target.namespace)?;
-        if quotas.is_empty() {
+        if quotas.is_empty() && limited.is_empty() {
             return Ok(Charged::default());
         }
         let evaluator = Evaluator::of(&resource);
@@ -59,7 +59,16 @@ impl Quota {
         }
         let forbidden = |why: String| Status::forbidden(&resource, new.name(), why);
         let write = Write { evaluator: &evaluator, operation, new, old };
-        let demands = quota::demands(&quotas, write, self.clock.now()).map_err(forbidden)?;
+        let now = self.clock.now();
+        let demands = quota::demands(&quotas, write, now).map_err(forbidden)?;
+        match quota::uncovered(limited, &resource, &quotas, write, now) {
+            Some(Uncovered::Resources(names)) => return Err(forbidden(format!("insufficient quota to consume: {}", names.join(",")))),
+            // Upstream does not say that it is forbidden, either.
+            Some(Uncovered::Scopes(scopes)) => {
+                return Err(Status::new(500, Reason::Unknown, format!("insufficient quota to match these scopes: {scopes}")));
+            }
+            None => {}
+        }
         let enforce = &*target.subresource != "status";
         if demands.is_empty() {
             return Ok(Charged::default());

@@ -3,10 +3,14 @@ use std::sync::Arc;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use troupe_api::{
-    meta::Object,
+    meta::{GroupResource, Object},
+    quota::{LimitedResource, scopes::Scope},
     service::{Body, Operation, PatchType, WriteOptions},
 };
-use troupe_api_server::store::{Store, memory::MemoryStore};
+use troupe_api_server::{
+    admission::{ConfiguredPlugins, Pipeline, Selection},
+    store::{Store, memory::MemoryStore},
+};
 
 use crate::apiserver::{
     ApiServerOptions,
@@ -45,6 +49,30 @@ async fn becomes_used(api: &TestApi, name: &str, want: Value) {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(used(api, name).await, want);
+}
+
+#[actix::test]
+async fn what_is_limited_is_for_namespaces_that_have_a_quota_for_it() {
+    let critical = Scope { name: "PriorityClass".into(), operator: "In".into(), values: vec!["system-node-critical".into()] };
+    let resource = GroupResource::new("", "pods");
+    let limited_resources = vec![LimitedResource { resource, contains: vec!["pods".into()], scopes: vec![critical] }];
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.admission = Pipeline::configured(Selection::default(), ConfiguredPlugins { limited_resources, ..ConfiguredPlugins::default() });
+    let api = boot_with(options).await;
+    let refused = api.try_create(pod("a", json!({}))).await.expect_err("no quota has pods");
+    assert_eq!((refused.code, refused.message.as_str()), (403, "pods \"a\" is forbidden: insufficient quota to consume: count/pods,pods"));
+    quota(&api, "q", json!({"pods": "2", "count/pods": "2"}), json!({"pods": "0", "count/pods": "0"})).await;
+    api.create(pod("a", json!({}))).await;
+    let class =
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "system-node-critical"}, "value": 2_000_001_000});
+    api.ensure(class).await;
+    let mut urgent = pod("b", json!({}));
+    urgent["spec"]["priorityClassName"] = "system-node-critical".into();
+    let refused = api.try_create(urgent).await.expect_err("no quota is of that class");
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (500, "insufficient quota to match these scopes: [{PriorityClass In [system-node-critical]}]")
+    );
 }
 
 #[actix::test]

@@ -13,6 +13,7 @@ use super::{
     DefaultTolerationSeconds, EventRateLimit, Pipeline, PodNodeSelector, PodSecurity, PodTolerationRestriction, Selection,
     pipeline::ConfiguredPlugins,
     pod_security::{Configuration, ConfigurationError},
+    resource_quota::ResourceQuotaConfiguration,
 };
 
 /// Why a file is unusable.
@@ -91,7 +92,7 @@ impl Pipeline {
     }
 }
 
-const CONFIGURABLE: [&str; 4] = ["EventRateLimit", "PodNodeSelector", "PodSecurity", "PodTolerationRestriction"];
+const CONFIGURABLE: [&str; 5] = ["EventRateLimit", "PodNodeSelector", "PodSecurity", "PodTolerationRestriction", "ResourceQuota"];
 
 impl ConfiguredPlugins {
     fn configure(&mut self, name: &str, value: Value) -> Result<(), AdmissionConfigurationError> {
@@ -107,6 +108,10 @@ impl ConfiguredPlugins {
                 self.pod_node_selector = PodNodeSelector::new(configuration).map_err(unusable)?;
             }
             "PodTolerationRestriction" => self.pod_tolerations = PodTolerationRestriction::new(document::read(value)?),
+            "ResourceQuota" => {
+                let limited = document::read::<ResourceQuotaConfiguration>(value)?.limited();
+                self.limited_resources = limited.map_err(|why| AdmissionConfigurationError::Unusable("ResourceQuota", why))?;
+            }
             _ => self.pod_security = PodSecurity::new(Configuration::from_value(value)?),
         }
         Ok(())
@@ -143,6 +148,23 @@ mod tests {
     }
 
     #[test]
+    fn quotas_are_told_what_is_limited() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("admission.yaml");
+        let scopes = "[{scopeName: PriorityClass, operator: In, values: [critical]}]";
+        let limited = format!("[{{resource: pods, matchScopes: {scopes}}}, {{apiGroup: apps, resource: deployments, matchContains: [count]}}]");
+        let own = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: ResourceQuotaConfiguration, limitedResources: {limited}}}");
+        let text = format!(
+            "{{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{{name: ResourceQuota, configuration: {own}}}]}}"
+        );
+        std::fs::write(&file, text).expect("writes");
+        let pipeline = Pipeline::from_file(Selection::default(), DefaultTolerationSeconds::default(), Some(&file)).expect("works");
+        let [pods, deployments] = pipeline.limited_resources() else { panic!("two are limited") };
+        assert_eq!((&*pods.resource.resource, pods.scopes[0].values.as_slice()), ("pods", &["critical".to_owned()][..]));
+        assert_eq!((&*deployments.resource.group, deployments.contains.as_slice()), ("apps", &["count".to_owned()][..]));
+    }
+
+    #[test]
     fn a_limit_of_events_needs_its_configuration() {
         let chosen = || Selection::new(&["EventRateLimit".into(), "AlwaysPullImages".into()], &["PodSecurity".into()]).expect("known");
         let error = Pipeline::from_file(chosen(), DefaultTolerationSeconds::default(), None).err().expect("is refused");
@@ -164,6 +186,10 @@ mod tests {
             ("[{name: ImagePolicyWebhook, path: pod-security.yaml}]", "\"ImagePolicyWebhook\" is not there"),
             ("[{name: EventRateLimit, path: pod-security.yaml}]", "this server reads eventratelimit.admission.k8s.io/v1alpha1 Configuration"),
             ("[{name: PodNodeSelector, configuration: {podNodeSelectorPluginConfig: {a: b}}}]", "a: invalid selector: [b]"),
+            (
+                "[{name: ResourceQuota, configuration: {apiVersion: apiserver.config.k8s.io/v1, kind: ResourceQuotaConfiguration, limitedResources: [{}]}}]",
+                "limitedResources[0].resource: Required value",
+            ),
             ("[{name: PodSecurity}]", "must have a configuration"),
             ("[{name: PodSecurity, path: pod-security.yaml, configuration: {}}]", "and not both"),
             ("[{name: PodSecurity, path: pod-security.yaml}, {name: PodSecurity, path: pod-security.yaml}]", "configured twice"),

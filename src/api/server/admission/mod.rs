@@ -44,6 +44,7 @@ pub mod policies;
 mod priority;
 mod reinvocation;
 mod resource_name;
+mod resource_quota;
 mod runtime_class;
 mod selection;
 mod service_account;

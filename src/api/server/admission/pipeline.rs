@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use troupe_api::status::Status;
+use troupe_api::{quota::LimitedResource, status::Status};
 
 use super::{
     AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
@@ -22,6 +22,7 @@ pub struct Pipeline {
     names: Vec<&'static str>,
     /// Those that are not chosen are left out as they are added; without one, all are in.
     selection: Option<Selection>,
+    limited_resources: Vec<LimitedResource>,
 }
 
 /// The plugins that take a configuration, with it. One that needs a configuration and has none is left out.
@@ -32,6 +33,8 @@ pub struct ConfiguredPlugins {
     pub pod_tolerations: PodTolerationRestriction,
     pub event_rate_limit: Option<EventRateLimit>,
     pub default_tolerations: DefaultTolerationSeconds,
+    /// What nobody may consume without a quota for it.
+    pub limited_resources: Vec<LimitedResource>,
 }
 
 impl Pipeline {
@@ -43,7 +46,7 @@ impl Pipeline {
     /// The chosen plugins, some of which take a configuration. What reads the cluster's own configuration (webhooks, policies) comes
     /// behind them when the API server starts.
     pub fn configured(selection: Selection, plugins: ConfiguredPlugins) -> Self {
-        let begin = Pipeline { selection: Some(selection), ..Pipeline::default() };
+        let begin = Pipeline { selection: Some(selection), limited_resources: plugins.limited_resources, ..Pipeline::default() };
         let upper = begin
             .validating(AlwaysAdmit)
             .mutating(NamespaceLifecycle)
@@ -133,6 +136,11 @@ impl Pipeline {
     /// Whether a plugin is chosen, also where it works beside the pipeline (`ResourceQuota`).
     pub fn runs(&self, name: &str) -> bool {
         self.selection.as_ref().is_none_or(|selection| selection.has(name))
+    }
+
+    /// What nobody may consume without a quota for it, which who charges writes sees to.
+    pub fn limited_resources(&self) -> &[LimitedResource] {
+        &self.limited_resources
     }
 
     /// The names of the plugins, in order.
