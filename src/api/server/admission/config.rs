@@ -68,7 +68,7 @@ impl Pipeline {
     /// When the file, or one that it names, cannot be read, or says what this server does not do.
     pub fn from_file(selection: Selection, tolerations: DefaultTolerationSeconds, file: Option<&Path>) -> Result<Self, AdmissionConfigurationError> {
         let mut plugins = ConfiguredPlugins { default_tolerations: tolerations, ..ConfiguredPlugins::default() };
-        let configuration = file.map(|file| document::read::<File>(parse(file)?).map_err(AdmissionConfigurationError::from)).transpose()?;
+        let configuration = file.map(|file| document::read::<File>(renamed(parse(file)?)).map_err(AdmissionConfigurationError::from)).transpose()?;
         let mut seen = Vec::new();
         for PluginEntry { name, path, configuration } in configuration.map(|file| file.plugins).unwrap_or_default() {
             if seen.contains(&name) {
@@ -90,6 +90,16 @@ impl Pipeline {
         }
         Ok(Pipeline::configured(selection, plugins))
     }
+}
+
+/// The older version, which differs by its name alone.
+const OLDER: &str = "apiserver.k8s.io/v1alpha1";
+
+fn renamed(mut configuration: Value) -> Value {
+    if configuration.get("apiVersion").and_then(Value::as_str) == Some(OLDER) {
+        configuration["apiVersion"] = format!("{}/{}", File::GROUP, File::VERSIONS[0]).into();
+    }
+    configuration
 }
 
 const CONFIGURABLE: [&str; 5] = ["EventRateLimit", "PodNodeSelector", "PodSecurity", "PodTolerationRestriction", "ResourceQuota"];
@@ -154,8 +164,9 @@ mod tests {
         let scopes = "[{scopeName: PriorityClass, operator: In, values: [critical]}]";
         let limited = format!("[{{resource: pods, matchScopes: {scopes}}}, {{apiGroup: apps, resource: deployments, matchContains: [count]}}]");
         let own = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: ResourceQuotaConfiguration, limitedResources: {limited}}}");
+        // An older version is read, too.
         let text = format!(
-            "{{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{{name: ResourceQuota, configuration: {own}}}]}}"
+            "{{apiVersion: apiserver.k8s.io/v1alpha1, kind: AdmissionConfiguration, plugins: [{{name: ResourceQuota, configuration: {own}}}]}}"
         );
         std::fs::write(&file, text).expect("writes");
         let pipeline = Pipeline::from_file(Selection::default(), DefaultTolerationSeconds::default(), Some(&file)).expect("works");

@@ -39,7 +39,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "etcdServers" | "etcdCafile" | "etcdCertfile" | "etcdKeyfile" | "certSans" | "apiPort" => &[Part::ApiServer],
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" => &[Part::ApiServer],
-        "featureGates" => &[Part::ApiServer, Part::Controllers],
+        "featureGates" => &[Part::ApiServer, Part::Controllers, Part::Scheduler],
         "tlsMinVersion" | "tlsCipherSuites" => &[Part::ApiServer],
         "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],
         "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
@@ -131,6 +131,8 @@ mod tests {
         let flags = Settings { api_port: Some(1), bridge: Some("b".into()), node_monitor_grace_period: Some(6), ..Settings::default() };
         let refused = |parts: &[Part]| refuse_without_effect(&flags, &parts.iter().copied().collect()).map_err(|error| error.to_string());
         assert_eq!(refused(&Part::WHOLE), Ok(()));
+        let gates = Settings { feature_gates: Some(vec!["GangScheduling=true".into()]), ..Settings::default() };
+        assert!(refuse_without_effect(&gates, &[Part::Scheduler, Part::WithoutApiServer].into()).is_ok(), "schedulers know gangs");
         let node = refused(&[Part::Node, Part::RemoteNode]).expect_err("refused");
         assert!(node.contains("--api-port, --node-monitor-grace-period would") && !node.contains("--bridge"), "{node}");
         let control_plane = refused(&[Part::ApiServer, Part::Controllers]).expect_err("refused");

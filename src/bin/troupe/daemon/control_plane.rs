@@ -320,6 +320,7 @@ impl ControlPlane {
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
             let features = control_plane::features(&config)?;
+            features.publish();
             let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
             candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, client, services.controllers.clone(), start, system));
