@@ -39,6 +39,10 @@ use super::{
     node_shutdown::plan::{Period, periods},
 };
 
+/// Fields that name files.
+const FILES: [&str; 7] =
+    ["staticPodPath", "resolvConf", "volumePluginDir", "podLogsDir", "tlsCertFile", "tlsPrivateKeyFile", "authentication.x509.clientCAFile"];
+
 const GROUP_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 
@@ -272,7 +276,7 @@ impl KubeletConfiguration {
     /// Makes relative paths those of the file that they stand in.
     fn resolve_paths(&mut self, file: &Path) {
         let folder = file.parent().unwrap_or(Path::new("/"));
-        for path in ["staticPodPath", "resolvConf", "volumePluginDir", "podLogsDir"] {
+        for path in FILES {
             let relative = self.said.get(path).and_then(Value::as_str).filter(|text| !text.is_empty() && !text.starts_with('/')).map(PathBuf::from);
             if let Some(relative) = relative {
                 self.say(path, clean(&folder.join(relative)));

@@ -1,11 +1,13 @@
 //! What the kubelet is started with beside its places and addresses: its own configuration.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use jiff::SignedDuration;
 use troupe_actors::{
     kubelet::{
@@ -21,7 +23,10 @@ use troupe_actors::{
     },
     runtime::token_bucket::Rate,
 };
-use troupe_api::{auth::tls_policy::TlsPolicy, meta::Quantity};
+use troupe_api::{
+    auth::{pki::KeyedCertificate, tls_policy::TlsPolicy},
+    meta::Quantity,
+};
 use troupe_cri::resources::CpuTime;
 
 use crate::{
@@ -92,6 +97,10 @@ pub(super) fn check(config: &Config) -> Result<()> {
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
     tls_policy(kubelet)?;
     health_address(kubelet)?;
+    client_authorities(kubelet)?;
+    if let Some((certificate, key)) = serving_files(kubelet)? {
+        keyed(&certificate, &key)?;
+    }
     if let Some(files) = &config.image_credential_providers {
         check_files(files).context("image credential providers")?;
     }
@@ -107,6 +116,39 @@ pub(super) fn health_address(kubelet: &KubeletConfiguration) -> Result<Option<So
     let address = kubelet.text("healthzBindAddress");
     let ip: IpAddr = address.parse().with_context(|| format!("healthzBindAddress {address:?} is no address"))?;
     Ok(Some(SocketAddr::new(ip, port)))
+}
+
+/// The files of the certificate that the kubelet's server shows, and of its key, where they are named.
+///
+/// # Errors
+/// When one is named alone.
+pub(super) fn serving_files(kubelet: &KubeletConfiguration) -> Result<Option<(PathBuf, PathBuf)>> {
+    match (kubelet.text("tlsCertFile"), kubelet.text("tlsPrivateKeyFile")) {
+        ("", "") => Ok(None),
+        ("", _) | (_, "") => bail!("tlsCertFile and tlsPrivateKeyFile have no effect without each other"),
+        (certificate, key) => Ok(Some((certificate.into(), key.into()))),
+    }
+}
+
+/// A certificate and its key.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(super) fn keyed(certificate: &Path, key: &Path) -> Result<KeyedCertificate> {
+    let read = |file: &Path| fs::read_to_string(file).with_context(|| format!("{} is not readable", file.display()));
+    Ok(KeyedCertificate { certificate_pem: read(certificate)?, key_pem: read(key)? })
+}
+
+/// The authorities of the certificates that clients of the kubelet's server show, where a file of them is named.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Result<Option<String>> {
+    let file = kubelet.text("authentication.x509.clientCAFile");
+    if file.is_empty() {
+        return Ok(None);
+    }
+    fs::read_to_string(file).map(Some).with_context(|| format!("authentication.x509.clientCAFile {file} is not readable"))
 }
 
 /// Which versions of TLS and which cipher suites the kubelet's server takes.
@@ -175,6 +217,26 @@ mod tests {
         assert_eq!((parallel(""), parallel("serializeImagePulls: true\n"), parallel("maxParallelImagePulls: 3\n")), (None, Some(1), Some(3)));
         let rate = |text: &str| pull_policy(&said(text)).rate.map(|rate| (rate.per_second.get(), rate.burst));
         assert_eq!((rate("registryPullQPS: 5\n"), rate("registryPullQPS: 5\nregistryBurst: 7\n"), rate("")), (Some((5, 10)), Some((5, 7)), None));
+    }
+
+    #[test]
+    fn certificates_and_authorities_are_those_of_files_where_some_are_named() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| place.path().join(name).display().to_string();
+        fs::write(file("ca"), "CA").and_then(|()| fs::write(file("crt"), "C")).and_then(|()| fs::write(file("key"), "K")).expect("writes");
+        assert_eq!((serving_files(&said("")).expect("works"), client_authorities(&said("")).expect("works")), (None, None));
+        let named = said(&format!(
+            "tlsCertFile: {}\ntlsPrivateKeyFile: {}\nauthentication: {{x509: {{clientCAFile: {}}}}}\n",
+            file("crt"),
+            file("key"),
+            file("ca")
+        ));
+        let (certificate, key) = serving_files(&named).expect("works").expect("are named");
+        let keyed = keyed(&certificate, &key).expect("reads");
+        assert_eq!((keyed.certificate_pem.as_str(), keyed.key_pem.as_str()), ("C", "K"));
+        assert_eq!(client_authorities(&named).expect("works").as_deref(), Some("CA"));
+        assert!(serving_files(&said("tlsCertFile: /c\n")).is_err());
+        assert!(client_authorities(&said("authentication: {x509: {clientCAFile: /nowhere/ca}}\n")).is_err());
     }
 
     #[test]
