@@ -8,6 +8,7 @@ pub mod exchange;
 mod followed;
 pub mod groups;
 pub mod kubeconfig;
+pub mod named_certificates;
 pub mod node;
 pub mod peer;
 pub mod pki;

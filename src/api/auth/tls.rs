@@ -33,8 +33,8 @@ pub fn server_config(serving: &KeyedCertificate, client_ca_pem: &str) -> Result<
     renewable_server_config(Arc::new(shown), client_ca_pem, &TlsPolicy::default())
 }
 
-/// The same with a certificate that may change while the server runs; without one no handshake succeeds. It takes what `policy` says.
-pub fn renewable_server_config(serving: Arc<RenewableCertificate>, client_ca_pem: &str, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
+/// The same with certificates that may change while the server runs; without one no handshake succeeds. It takes what `policy` says.
+pub fn renewable_server_config(serving: Arc<dyn ResolvesServerCert>, client_ca_pem: &str, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(policy.provider());
     let roots = Arc::new(roots(client_ca_pem)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;

@@ -81,6 +81,10 @@ fn waits_for(settings: &Settings) -> Result<()> {
         }
         _ => {}
     }
+    ensure!(
+        settings.tls_cert_file.is_some() == settings.tls_private_key_file.is_some(),
+        "--tls-cert-file and --tls-private-key-file have no effect without each other"
+    );
     let reload = settings.encryption_provider_config_automatic_reload.is_some();
     ensure!(
         settings.encryption_provider_config.is_some() || !reload,
@@ -106,6 +110,11 @@ fn chosen(settings: &Settings) -> Result<()> {
     if let Some(range) = &settings.service_node_port_range {
         port_range(range)?;
     }
+    let in_flight = (settings.max_requests_inflight, settings.max_mutating_requests_inflight);
+    ensure!(
+        in_flight != (Some(0), Some(0)),
+        "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive"
+    );
     if let Some(tolerance) = &settings.horizontal_pod_autoscaler_tolerance {
         let number = tolerance.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
         ensure!(number.is_some(), "--horizontal-pod-autoscaler-tolerance {tolerance:?} is no number of 0 or more, such as 0.1");
@@ -152,6 +161,8 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--certificate-validity", settings.certificate_validity),
         ("--cluster-signing-duration", settings.cluster_signing_duration),
         ("--event-ttl", settings.event_ttl),
+        ("--request-timeout", settings.request_timeout),
+        ("--min-request-timeout", settings.min_request_timeout),
         ("--horizontal-pod-autoscaler-sync-period", settings.horizontal_pod_autoscaler_sync_period.map(u64::from)),
     ];
     match given.into_iter().find(|(_, number)| *number == Some(0)) {
@@ -291,6 +302,11 @@ mod tests {
         assert!(refused(keys).contains("requires https scheme"));
         let tolerance = Settings { horizontal_pod_autoscaler_tolerance: Some("-1".into()), ..Settings::default() };
         assert!(refused(tolerance).contains("--horizontal-pod-autoscaler-tolerance"));
+        let none = Settings { max_requests_inflight: Some(0), max_mutating_requests_inflight: Some(0), ..Settings::default() };
+        assert!(refused(none).contains("they must add up to something positive"));
+        assert!(combinations(&Settings { max_requests_inflight: Some(0), ..Settings::default() }).is_ok());
+        let alone = Settings { tls_cert_file: Some("/c".into()), ..Settings::default() };
+        assert!(refused(alone).contains("have no effect without each other"));
         let ports = |text: &str| port_range(text).map_err(|error| error.to_string());
         assert_eq!((ports("30000-30010"), ports("20000+5"), ports("80")), (Ok(30000..=30010), Ok(20000..=20005), Ok(80..=80)));
         for odd in ["", "0-5", "5-4", "a-b", "65535+1", "1-65536"] {

@@ -265,6 +265,27 @@ pub struct Settings {
     /// Cipher suites of TLS 1.2 that it takes, by their IANA names [default: those that are safe]
     #[arg(long, value_delimiter = ',')]
     pub tls_cipher_suites: Option<Vec<String>>,
+    /// A certificate that it shows in place of its own
+    #[arg(long)]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of --tls-cert-file
+    #[arg(long)]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// A certificate for those who call it by other names: certificate,key or certificate,key:name,… (any number of times)
+    #[arg(long)]
+    pub tls_sni_cert_key: Option<Vec<String>>,
+    /// Requests at once that flow control shares out, together with --max-mutating-requests-inflight [default: 400]
+    #[arg(long)]
+    pub max_requests_inflight: Option<u32>,
+    /// See --max-requests-inflight [default: 200]
+    #[arg(long)]
+    pub max_mutating_requests_inflight: Option<u32>,
+    /// Seconds that a request may take that is no watch [default: 60]
+    #[arg(long)]
+    pub request_timeout: Option<u64>,
+    /// Seconds that a watch lasts at least, and twice that at most, where it does not say itself [default: 1800]
+    #[arg(long)]
+    pub min_request_timeout: Option<u64>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
     #[arg(long)]
     pub service_node_port_range: Option<String>,

@@ -38,6 +38,7 @@ use troupe_api_server::{
 use super::{
     Doors, doors,
     identity::{self, Outside},
+    serving,
 };
 use crate::config::{Config, machine_addresses, port_range};
 
@@ -226,6 +227,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     resources(config)?;
     kubelet_authority(config)?;
     tls_policy(config)?;
+    serving::check(config)?;
     admission(config).map(drop)
 }
 
@@ -280,6 +282,12 @@ pub fn tls_policy(config: &Config) -> Result<TlsPolicy> {
     TlsPolicy::of(version, &suites).map_err(Error::msg).context("--tls-min-version and --tls-cipher-suites")
 }
 
+/// Requests at once: what upstream's two limits are together.
+fn most_in_flight(config: &Config) -> usize {
+    let said = [(config.api.max_requests_inflight, 400), (config.api.max_mutating_requests_inflight, 200)];
+    said.into_iter().map(|(said, usual)| usize::try_from(said.unwrap_or(usual)).unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
+}
+
 /// What this build calls itself.
 pub fn version() -> VersionInfo {
     let commit = option_env!("TROUPE_COMMIT").unwrap_or("unknown");
@@ -304,7 +312,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
-    let tls = tls::renewable_server_config(shown.serving.clone(), &authorities, &tls_policy(config)?);
+    let certificates = serving::certificates(config, shown.serving.clone())?;
+    let tls = tls::renewable_server_config(Arc::new(certificates), &authorities, &tls_policy(config)?);
     let tls = tls.context("the API server's certificate is unusable")?;
     let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
     let authenticator = identity::authenticator(issuer, outside, api.listers());
@@ -325,6 +334,13 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.connect = doors.connect;
     options.audit = doors.audit;
     options.memory = api.memory();
+    options.max_in_flight = most_in_flight(config);
+    if let Some(seconds) = config.api.request_timeout {
+        options.request_timeout = Duration::from_secs(seconds);
+    }
+    if let Some(seconds) = config.api.min_request_timeout {
+        options.min_watch_timeout = Duration::from_secs(seconds);
+    }
     let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
     options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
     // It ends with the process.

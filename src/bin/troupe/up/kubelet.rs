@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Error, Result, bail};
@@ -23,12 +23,10 @@ use troupe_actors::{
     },
     runtime::token_bucket::Rate,
 };
-use troupe_api::{
-    auth::{pki::KeyedCertificate, tls_policy::TlsPolicy},
-    meta::Quantity,
-};
+use troupe_api::{auth::tls_policy::TlsPolicy, meta::Quantity};
 use troupe_cri::resources::CpuTime;
 
+use super::serving::CertificateFiles;
 use crate::{
     config::Config,
     images::{DNS_IMAGE, PAUSE_IMAGE},
@@ -98,8 +96,8 @@ pub(super) fn check(config: &Config) -> Result<()> {
     tls_policy(kubelet)?;
     health_address(kubelet)?;
     client_authorities(kubelet)?;
-    if let Some((certificate, key)) = serving_files(kubelet)? {
-        keyed(&certificate, &key)?;
+    if let Some(files) = serving_files(kubelet)? {
+        files.show().context("the kubelet's certificate")?;
     }
     if let Some(files) = &config.image_credential_providers {
         check_files(files).context("image credential providers")?;
@@ -122,21 +120,12 @@ pub(super) fn health_address(kubelet: &KubeletConfiguration) -> Result<Option<So
 ///
 /// # Errors
 /// When one is named alone.
-pub(super) fn serving_files(kubelet: &KubeletConfiguration) -> Result<Option<(PathBuf, PathBuf)>> {
+pub(super) fn serving_files(kubelet: &KubeletConfiguration) -> Result<Option<CertificateFiles>> {
     match (kubelet.text("tlsCertFile"), kubelet.text("tlsPrivateKeyFile")) {
         ("", "") => Ok(None),
         ("", _) | (_, "") => bail!("tlsCertFile and tlsPrivateKeyFile have no effect without each other"),
-        (certificate, key) => Ok(Some((certificate.into(), key.into()))),
+        (certificate, key) => Ok(Some(CertificateFiles { certificate: certificate.into(), key: key.into() })),
     }
-}
-
-/// A certificate and its key.
-///
-/// # Errors
-/// When a file cannot be read.
-pub(super) fn keyed(certificate: &Path, key: &Path) -> Result<KeyedCertificate> {
-    let read = |file: &Path| fs::read_to_string(file).with_context(|| format!("{} is not readable", file.display()));
-    Ok(KeyedCertificate { certificate_pem: read(certificate)?, key_pem: read(key)? })
 }
 
 /// The authorities of the certificates that clients of the kubelet's server show, where a file of them is named.
@@ -223,7 +212,7 @@ mod tests {
     fn certificates_and_authorities_are_those_of_files_where_some_are_named() {
         let place = tempfile::tempdir().expect("a directory");
         let file = |name: &str| place.path().join(name).display().to_string();
-        fs::write(file("ca"), "CA").and_then(|()| fs::write(file("crt"), "C")).and_then(|()| fs::write(file("key"), "K")).expect("writes");
+        fs::write(file("ca"), "CA").expect("writes");
         assert_eq!((serving_files(&said("")).expect("works"), client_authorities(&said("")).expect("works")), (None, None));
         let named = said(&format!(
             "tlsCertFile: {}\ntlsPrivateKeyFile: {}\nauthentication: {{x509: {{clientCAFile: {}}}}}\n",
@@ -231,9 +220,8 @@ mod tests {
             file("key"),
             file("ca")
         ));
-        let (certificate, key) = serving_files(&named).expect("works").expect("are named");
-        let keyed = keyed(&certificate, &key).expect("reads");
-        assert_eq!((keyed.certificate_pem.as_str(), keyed.key_pem.as_str()), ("C", "K"));
+        let files = CertificateFiles { certificate: file("crt").into(), key: file("key").into() };
+        assert_eq!(serving_files(&named).expect("works"), Some(files));
         assert_eq!(client_authorities(&named).expect("works").as_deref(), Some("CA"));
         assert!(serving_files(&said("tlsCertFile: /c\n")).is_err());
         assert!(client_authorities(&said("authentication: {x509: {clientCAFile: /nowhere/ca}}\n")).is_err());

@@ -17,6 +17,7 @@ pub mod preflight;
 pub mod progress;
 mod ready;
 pub mod renewal;
+mod serving;
 pub mod sweep;
 pub mod zpages;
 

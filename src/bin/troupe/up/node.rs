@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -40,12 +40,9 @@ use troupe_api::{
     service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
 };
 use troupe_api_client::Client;
-use troupe_api_server::{
-    http::{
-        Connect,
-        streaming::{KubeletConnect, KubeletDialer},
-    },
-    reloading::LOOK_EVERY,
+use troupe_api_server::http::{
+    Connect,
+    streaming::{KubeletConnect, KubeletDialer},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{
@@ -123,30 +120,6 @@ pub fn shown(certificate: &KeyedCertificate) -> Result<Arc<RenewableCertificate>
     Ok(Arc::new(shown))
 }
 
-/// What lies in these files, and what lies there later. Must be called within a tokio runtime.
-fn shown_of_files(certificate: PathBuf, key: PathBuf) -> Result<Arc<RenewableCertificate>> {
-    let mut last = kubelet::keyed(&certificate, &key)?;
-    let shown = shown(&last)?;
-    let kept = shown.clone();
-    // It ends with the process.
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let (certificate, key) = (certificate.clone(), key.clone());
-            let read = tokio::task::spawn_blocking(move || kubelet::keyed(&certificate, &key)).await;
-            match read {
-                Ok(Ok(next)) if next != last => match kept.show(&next) {
-                    Ok(()) => last = next,
-                    Err(error) => tracing::warn!(%error, "the kubelet's new certificate is unusable, the one before it stays"),
-                },
-                Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "the kubelet's certificate is not there, what was shown stays"),
-                _ => {}
-            }
-        }
-    });
-    Ok(shown)
-}
-
 /// Tells the kubelet's health without TLS, where its configuration names a port for that.
 pub fn start_kubelet_health(config: &Config) -> Result<Option<PlainHealth>> {
     let Some(address) = kubelet::health_address(&config.kubelet)? else { return Ok(None) };
@@ -161,7 +134,7 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
     configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
     configuration.say("address", address.to_string());
     let serving = match kubelet::serving_files(&config.kubelet)? {
-        Some((certificate, key)) => shown_of_files(certificate, key)?,
+        Some(files) => files.follow().context("the kubelet's certificate")?.0,
         None => seat.serving.clone(),
     };
     let authorities = kubelet::client_authorities(&config.kubelet)?.unwrap_or_else(|| seat.ca_pem.clone());

@@ -1,0 +1,170 @@
+//! Certificates of servers that lie in files which somebody else looks after.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use troupe_api::auth::{
+    named_certificates::{NamedCertificates, server_names},
+    pki::KeyedCertificate,
+    tls::RenewableCertificate,
+};
+use troupe_api_server::reloading::LOOK_EVERY;
+
+use crate::config::Config;
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(&self) -> Result<KeyedCertificate> {
+        let read = |file: &Path| fs::read_to_string(file).with_context(|| format!("{} is not readable", file.display()));
+        Ok(KeyedCertificate { certificate_pem: read(&self.certificate)?, key_pem: read(&self.key)? })
+    }
+
+    /// Shows what lies there now.
+    ///
+    /// # Errors
+    /// When it is unusable.
+    pub fn show(&self) -> Result<(Arc<RenewableCertificate>, KeyedCertificate)> {
+        let (shown, read) = (RenewableCertificate::default(), self.read()?);
+        shown.show(&read).with_context(|| format!("{} and {} are unusable", self.certificate.display(), self.key.display()))?;
+        Ok((Arc::new(shown), read))
+    }
+
+    /// Shows what lies there, also when that changes. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When it is unusable.
+    pub fn follow(self) -> Result<(Arc<RenewableCertificate>, KeyedCertificate)> {
+        let (shown, first) = self.show()?;
+        let (kept, mut last) = (shown.clone(), first.clone());
+        // It ends with the process.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let files = self.clone();
+                let file = self.certificate.display();
+                match tokio::task::spawn_blocking(move || files.read()).await {
+                    Ok(Ok(next)) if next != last => match kept.show(&next) {
+                        Ok(()) => last = next,
+                        Err(error) => tracing::warn!(%error, %file, "the new certificate is unusable, the one before it stays"),
+                    },
+                    Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), %file, "the certificate is gone, what was shown stays"),
+                    _ => {}
+                }
+            }
+        });
+        Ok((shown, first))
+    }
+}
+
+/// A certificate for those who call the server by some names; by its own where none are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFiles {
+    files: CertificateFiles,
+    names: Vec<String>,
+}
+
+impl NamedFiles {
+    /// Reads `certificate,key` and `certificate,key:name,…`.
+    ///
+    /// # Errors
+    /// In upstream's words, when it is something else.
+    pub fn parse(given: &str) -> Result<Self> {
+        let (pair, names) = match given.split_once(':') {
+            Some((pair, names)) => {
+                ensure!(!names.trim().is_empty(), "empty names list is not allowed");
+                (pair, names.split(',').map(|name| name.trim().to_owned()).collect())
+            }
+            None => (given, Vec::new()),
+        };
+        let Some((certificate, key)) = pair.split_once(',').filter(|(_, key)| !key.contains(',')) else {
+            bail!("expected comma separated certificate and key file paths")
+        };
+        Ok(NamedFiles { files: CertificateFiles { certificate: certificate.trim().into(), key: key.trim().into() }, names })
+    }
+}
+
+/// The certificates of the API server that lie in files: one in place of its own, and those for other names.
+struct Chosen {
+    usual: Option<CertificateFiles>,
+    named: Vec<NamedFiles>,
+}
+
+fn chosen(config: &Config) -> Result<Chosen> {
+    let usual = config.api.tls_cert_file.clone().zip(config.api.tls_private_key_file.clone());
+    let named = config.api.tls_sni_cert_key.iter().flatten().map(|given| NamedFiles::parse(given));
+    let mut named: Vec<NamedFiles> = named.collect::<Result<Vec<_>>>().context("--tls-sni-cert-key")?;
+    // Names that are told go before those that certificates tell.
+    named.sort_by_key(|one| one.names.is_empty());
+    Ok(Chosen { usual: usual.map(|(certificate, key)| CertificateFiles { certificate, key }), named })
+}
+
+/// Whether what lies in those files is usable.
+///
+/// # Errors
+/// When it is not.
+pub fn check(config: &Config) -> Result<()> {
+    let chosen = chosen(config)?;
+    chosen.usual.iter().chain(chosen.named.iter().map(|one| &one.files)).try_for_each(|files| files.show().map(drop))
+}
+
+/// What the API server shows: `own` where no files say otherwise. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When what lies in a file is unusable.
+pub fn certificates(config: &Config, own: Arc<RenewableCertificate>) -> Result<NamedCertificates> {
+    let chosen = chosen(config)?;
+    let usual = match chosen.usual {
+        Some(files) => files.follow()?.0,
+        None => own,
+    };
+    let mut named = Vec::new();
+    for NamedFiles { files, names } in chosen.named {
+        let (shown, read) = files.follow()?;
+        named.push((if names.is_empty() { server_names(&read.certificate_pem) } else { names }, shown));
+    }
+    Ok(NamedCertificates::new(usual, named))
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_api::auth::pki::self_signed;
+
+    use super::*;
+
+    #[test]
+    fn files_are_named_as_upstream_names_them() {
+        let files = CertificateFiles { certificate: "/a.crt".into(), key: "/a.key".into() };
+        let parsed = |given: &str| NamedFiles::parse(given).map_err(|error| error.to_string());
+        assert_eq!(parsed("/a.crt,/a.key"), Ok(NamedFiles { files: files.clone(), names: Vec::new() }));
+        assert_eq!(parsed("/a.crt, /a.key:*.foo.com, foo.com"), Ok(NamedFiles { files, names: vec!["*.foo.com".into(), "foo.com".into()] }));
+        assert_eq!(parsed("/a.crt,/a.key:"), Err("empty names list is not allowed".into()));
+        for odd in ["", "/a.crt", "/a,/b,/c"] {
+            assert_eq!(parsed(odd), Err("expected comma separated certificate and key file paths".into()), "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_lies_in_files_is_shown_where_it_is_usable() {
+        let place = tempfile::tempdir().expect("a directory");
+        let files = CertificateFiles { certificate: place.path().join("crt"), key: place.path().join("key") };
+        let odd = |files: &CertificateFiles| files.show().map(drop).expect_err("unusable").to_string();
+        assert!(odd(&files).contains("is not readable"));
+        let made = self_signed("me.example").expect("makes");
+        fs::write(&files.certificate, &made.certificate_pem).and_then(|()| fs::write(&files.key, &made.key_pem)).expect("writes");
+        assert!(files.show().expect("is usable").1 == made);
+        fs::write(&files.key, "odd").expect("writes");
+        assert!(odd(&files).contains("are unusable"));
+    }
+}
