@@ -11,6 +11,7 @@ mod kubelet;
 mod machine;
 mod merge;
 mod resolve;
+mod seconds;
 mod settings;
 
 use std::{

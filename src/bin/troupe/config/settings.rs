@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_api::schema::from_yaml;
 
-use super::{Cni, PerFamily};
+use super::{Cni, PerFamily, seconds::seconds};
 
 /// The configuration file read when it exists and no other is named.
 pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
@@ -63,10 +63,12 @@ pub struct Settings {
     #[arg(long)]
     pub certificates_dir: Option<PathBuf>,
     /// Seconds that certificates made on this machine last; they are made again in time [default: a year]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub certificate_validity: Option<u64>,
     /// Seconds that certificates signed by the CSR API last at most [default: a year]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub cluster_signing_duration: Option<u64>,
     /// The address the API server listens on [default: all]
     #[arg(long)]
@@ -106,10 +108,12 @@ pub struct Settings {
     #[arg(long)]
     pub conntrack_min: Option<u64>,
     /// Seconds that a TCP connection without packets is followed; 0 leaves the machine's time [default: 86400]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub conntrack_tcp_timeout_established: Option<u64>,
     /// The same once one end has closed it [default: 3600]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub conntrack_tcp_timeout_close_wait: Option<u64>,
     /// The address other machines reach this one at, or one of IPv4 and one of IPv6 (A,B) [default: those of the default routes]
     #[arg(long)]
@@ -194,7 +198,8 @@ pub struct Settings {
     #[arg(long, value_delimiter = ',')]
     pub eviction_minimum_reclaim: Option<Vec<String>>,
     /// Seconds for which this node tells of pressure after its cause is gone [default: 300]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub eviction_pressure_transition_period: Option<u64>,
     /// Percent of its disk in use from which on this node removes images that nobody uses; 100 for never [default: 85]
     #[arg(long)]
@@ -203,7 +208,8 @@ pub struct Settings {
     #[arg(long)]
     pub image_gc_low_threshold: Option<u8>,
     /// Seconds that an image stays although nobody uses it [default: 120]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub minimum_image_ttl_duration: Option<u64>,
     /// Kernel parameters that pods of this node may set beside the safe ones: names, or beginnings with `*` behind
     #[arg(long, value_delimiter = ',')]
@@ -212,19 +218,23 @@ pub struct Settings {
     #[arg(long)]
     pub manifests_dir: Option<PathBuf>,
     /// Seconds between signs of life of this node [default: 10]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub node_heartbeat: Option<u64>,
     /// Seconds after which a silent node counts as lost [default: 50]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub node_monitor_grace_period: Option<u64>,
     /// Pods that have ended beyond this number go, the oldest first; 0 keeps all [default: 12500]
     #[arg(long)]
     pub terminated_pod_gc_threshold: Option<u32>,
     /// Seconds between looks at a horizontal pod autoscaler [default: 15]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub horizontal_pod_autoscaler_sync_period: Option<u32>,
     /// Seconds for which the highest recommendation holds where an autoscaler says nothing [default: 300]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub horizontal_pod_autoscaler_downscale_stabilization: Option<u32>,
     /// By how much the ratio of use and target may differ from 1 where an autoscaler says nothing [default: 0.1]
     #[arg(long)]
@@ -281,7 +291,8 @@ pub struct Settings {
     #[arg(long)]
     pub max_mutating_requests_inflight: Option<u32>,
     /// Seconds that a request may take that is no watch [default: 60]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub request_timeout: Option<u64>,
     /// Seconds that a watch lasts at least, and twice that at most, where it does not say itself [default: 1800]
     #[arg(long)]
@@ -290,7 +301,8 @@ pub struct Settings {
     #[arg(long)]
     pub service_node_port_range: Option<String>,
     /// Seconds that events are kept [default: 3600]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub event_ttl: Option<u64>,
     /// Whether requests without credentials are taken, as of system:anonymous [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -360,7 +372,8 @@ pub struct Settings {
     #[arg(long)]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
     /// Seconds that its answers count [default: 120]
-    #[arg(long)]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
     pub authentication_token_webhook_cache_ttl: Option<u64>,
     /// A kubeconfig of a webhook that is sent what is recorded
     #[arg(long)]
