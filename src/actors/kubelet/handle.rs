@@ -62,9 +62,11 @@ pub struct LogFile {
 pub struct KubeletHandle {
     context: Arc<NodeContext>,
     pods: AllPods,
-    /// What was counted last in volumes of pods, by uid.
-    counted: Arc<Mutex<BTreeMap<String, (Instant, Vec<VolumeUsage>)>>>,
+    counted: Arc<Mutex<Counted>>,
 }
+
+/// What was counted last in volumes of pods, by uid.
+type Counted = BTreeMap<String, (Instant, Vec<VolumeUsage>)>;
 
 /// How long what was counted stands for what is; upstream's `volumeStatsAggPeriod`.
 const FRESH: Duration = Duration::from_secs(60);
