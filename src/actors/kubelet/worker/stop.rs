@@ -88,11 +88,12 @@ fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
     let spent = now.duration_since(began).as_secs().max(0).unsigned_abs();
     let left = grace.saturating_sub(spent);
     // What is being started may be a main container, which would run without them.
-    let mut waits = !main.is_empty() || memory.starting.is_some();
+    let begins = memory.starting.is_some();
+    let mut waits = !main.is_empty();
     for sidecar in sidecars.iter().rev() {
         let Some(seen) = late.iter().find(|seen| seen.name == sidecar.name) else { continue };
         let is_hooked = runs_hook(situation, sidecar, seen, left, plan);
-        if left == 0 || !(waits || is_hooked) {
+        if !begins && (left == 0 || !(waits || is_hooked)) {
             stop_sidecar(situation, seen, grace, left, plan);
         }
         waits = true;
