@@ -89,6 +89,7 @@ async fn handle(request: Request<Incoming>, certificate: Option<&[u8]>, options:
 
 async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<KubeletServerOptions>) -> Response<Body> {
     let KubeletServerOptions { runtime, pods, node_name, version, .. } = &*options;
+    let says = |flag: &str| options.configuration[flag].as_bool();
     match route {
         Route::Logs { pod, container } => container_logs(&request, pods, &pod, &container).await,
         Route::Exec { pod, container } => streams::remote_command(request, runtime.clone(), pods.clone(), (pod, container), Purpose::Exec).await,
@@ -113,8 +114,12 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             let text = scrape(node_name, pods.pods().await.len(), &pods.volumes().await, &**runtime, version, options.insight.as_ref()).await;
             document(200, CONTENT_TYPE, text)
         }
+        Route::SystemLogs { .. } if says("enableSystemLogHandler") == Some(false) => text(405, "logs endpoint is disabled.\n"),
         Route::SystemLogs { .. } if request.method() != Method::GET => text(405, "405: Method Not Allowed"),
-        Route::SystemLogs { path } => system_logs::answer(&path).await,
+        Route::SystemLogs { path } => {
+            let takes_queries = says("enableSystemLogQuery") == Some(true);
+            system_logs::answer(&path, takes_queries.then(|| request.uri().query().unwrap_or_default())).await
+        }
         Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, &options).await,
     }
 }
