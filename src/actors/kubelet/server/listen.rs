@@ -128,7 +128,10 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
 async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> {
     let KubeletServerOptions { node_name, runtime, pods, cgroup_parent, .. } = options;
     match (Sample::take(&**runtime).await, route) {
-        (sample, Route::ResourceMetrics) => document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
+        (sample, Route::ResourceMetrics) => {
+            let swaps = stats::swaps(cgroup_parent).await;
+            document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok(), &swaps))
+        }
         (Err(error), _) => text(500, error.to_string()),
         (Ok(sample), Route::ContainerMetrics) => {
             let details = stats::details(&**runtime, cgroup_parent, &sample).await;

@@ -13,6 +13,7 @@ mod open_files;
 mod pressure;
 mod sample;
 mod summary;
+mod swaps;
 
 #[cfg(test)]
 mod tests;
@@ -24,4 +25,5 @@ pub use self::{
     file_systems::{PodLogs, of_images},
     sample::{ContainerUsage, NodeUsage, Sample},
     summary::{Known, PodVolume, PodVolumes, summary},
+    swaps::{Swaps, swaps},
 };

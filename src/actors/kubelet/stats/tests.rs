@@ -7,7 +7,7 @@ use troupe_api::metrics::parse::Samples;
 use troupe_cri::{FakeRuntime, names::PodIdentity};
 
 use super::{
-    cgroup::{CgroupUsage, DiskUsage},
+    cgroup::{CgroupUsage, DiskUsage, Swap},
     detail::Detail,
     interfaces::{Direction, Traffic},
     *,
@@ -36,16 +36,21 @@ fn parse(text: &[u8]) -> Samples {
 
 #[test]
 fn metrics_servers_read_containers_pods_and_the_node() {
-    let samples = parse(&resource(Some(&sample())));
+    let swap = Swap { used: 7, limit: Some(0) };
+    let swaps = Swaps { containers: BTreeMap::from([("id-a".to_owned(), swap)]), pods: BTreeMap::from([("u1".to_owned(), 8)]) };
+    let samples = parse(&resource(Some(&sample()), &swaps));
     let container = [("container", "a"), ("namespace", "ns"), ("pod", "web")];
     assert_eq!(samples.value("container_cpu_usage_seconds_total", &container), Some(1.5));
     assert_eq!(samples.value("container_memory_working_set_bytes", &container), Some(4096.0));
     assert_eq!(samples.value("container_start_time_seconds", &container), Some(1_700_000_000.0));
+    assert_eq!(samples.value("container_swap_usage_bytes", &container), Some(7.0));
+    assert_eq!(samples.value("container_swap_limit_bytes", &container), Some(0.0), "it must not swap");
+    assert_eq!(samples.value("pod_swap_usage_bytes", &[("pod", "web")]), Some(8.0));
     assert_eq!(samples.value("pod_cpu_usage_seconds_total", &[("pod", "web")]), Some(2.0));
     assert_eq!(samples.value("pod_memory_working_set_bytes", &[("pod", "web")]), Some(4096.0), "what is not known counts as nothing");
     assert_eq!(samples.value("node_cpu_usage_seconds_total", &[]), Some(7.0));
     assert_eq!(samples.value("resource_scrape_error", &[]), Some(0.0));
-    assert_eq!(parse(&resource(None)).value("resource_scrape_error", &[]), Some(1.0));
+    assert_eq!(parse(&resource(None, &Swaps::default())).value("resource_scrape_error", &[]), Some(1.0));
 }
 
 #[test]
@@ -114,7 +119,7 @@ fn the_summary_tells_what_cgroups_and_networks_do() {
         inactive_file: Some(200),
         memory_limit: Some(2000),
         swap: Some(11),
-        swap_limit: Some(0),
+        swap_limit: Some(u64::MAX),
         processes: 2,
         pressures: super::pressure::Pressures { io, ..Default::default() },
         ..CgroupUsage::default()
