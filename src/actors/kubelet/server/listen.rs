@@ -127,6 +127,7 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
 /// What containers and the node use.
 async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> {
     let KubeletServerOptions { node_name, runtime, pods, cgroup_parent, .. } = options;
+    let own = stats::own_group();
     match (Sample::take(&**runtime).await, route) {
         (sample, Route::ResourceMetrics) => {
             let swaps = stats::swaps(cgroup_parent).await;
@@ -134,13 +135,14 @@ async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> 
         }
         (Err(error), _) => text(500, error.to_string()),
         (Ok(sample), Route::ContainerMetrics) => {
-            let details = stats::details(&**runtime, cgroup_parent, &sample).await;
+            let details = stats::details(&**runtime, cgroup_parent, own.as_deref(), &sample).await;
             document(200, CONTENT_TYPE, stats::cadvisor(&sample, &details))
         }
         (Ok(sample), _) => {
-            let details = stats::details(&**runtime, cgroup_parent, &sample).await;
+            let details = stats::details(&**runtime, cgroup_parent, own.as_deref(), &sample).await;
             let (volumes, logs, images) = (pods.volumes().await, pods.logs().await, stats::of_images(&**runtime).await);
-            let known = stats::Known { volumes: &volumes, logs: &logs, details: &details, pods: cgroup_parent, images };
+            let (kubelet, rates) = (own.as_deref(), stats::rates());
+            let known = stats::Known { volumes: &volumes, logs: &logs, details: &details, pods: cgroup_parent, kubelet, rates, images };
             document(200, "application/json", stats::summary(node_name, &sample, known).to_string())
         }
     }

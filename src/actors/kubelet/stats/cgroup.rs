@@ -189,6 +189,23 @@ impl Cgroups {
     }
 }
 
+/// The cgroup of this process, unless it has none of its own.
+pub fn own_group() -> Option<String> {
+    group_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// The one cgroup that processor time and memory of a process are counted in. Pure.
+fn group_of(text: &str) -> Option<String> {
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
+    let of = |controller: &str| lines.iter().find(|(names, _)| names.split(',').any(|name| name == controller)).map(|(_, path)| *path);
+    let group = match (of("cpu"), of("memory")) {
+        (Some(cpu), Some(memory)) => Some(cpu).filter(|cpu| *cpu == memory),
+        _ => of(""),
+    };
+    // From within a container what lies above it is not seen.
+    group.filter(|path| *path != "/" && !path.contains("..")).map(str::to_owned)
+}
+
 /// The id in the name of a container's cgroup: runtimes with the systemd driver put words around it.
 fn container_of(name: &str) -> &str {
     let name = name.strip_suffix(".scope").unwrap_or(name);
@@ -318,6 +335,15 @@ mod tests {
 
     fn read(files: &[(&str, &str)]) -> CgroupUsage {
         usage(|name| files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned()))
+    }
+
+    #[test]
+    fn a_process_is_in_one_group_or_not_counted_by_itself() {
+        assert_eq!(group_of("0::/system.slice/troupe.service\n").as_deref(), Some("/system.slice/troupe.service"));
+        let v1 = "5:memory:/troupe\n4:cpu,cpuacct:/troupe\n1:name=systemd:/user.slice\n0::/user.slice\n";
+        assert_eq!(group_of(v1).as_deref(), Some("/troupe"));
+        assert_eq!(group_of(&v1.replace("memory:/troupe", "memory:/")), None, "there is no one group");
+        assert_eq!((group_of("0::/\n"), group_of("0::/../..\n"), group_of("")), (None, None, None));
     }
 
     #[test]

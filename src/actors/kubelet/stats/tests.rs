@@ -94,7 +94,8 @@ fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
     let usage = VolumeUsage { volume: "data".into(), used_bytes: Some(7), ..VolumeUsage::default() };
     let volumes = PodVolumes::from([("u1".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
     let logs = PodLogs::from([("u1".into(), BTreeMap::from([("a".into(), (100, 2))]))]);
-    let known = Known { volumes: &volumes, logs: &logs, details: &[], pods: "kubepods", images: None };
+    let rates = Rates::new();
+    let known = Known { volumes: &volumes, logs: &logs, details: &[], pods: "kubepods", kubelet: None, rates: &rates, images: None };
     let summary = summary("n1", &sample(), known);
     assert_eq!(summary["node"]["nodeName"], "n1");
     assert_eq!((&summary["pods"][0]["containers"][0]["logs"]["usedBytes"], summary["node"].get("systemContainers")), (&serde_json::json!(100), None));
@@ -136,14 +137,27 @@ fn the_summary_tells_what_cgroups_and_networks_do() {
     };
     let traffic = Traffic { received: Direction { bytes: 77, ..Direction::default() }, ..Traffic::default() };
     let details = [
+        Detail {
+            id: "/system.slice/troupe.service".into(),
+            usage: CgroupUsage { cpu: Some(1_500_000_000), ..CgroupUsage::default() },
+            ..Detail::default()
+        },
         detail("/kubepods", "", "", BTreeMap::new()),
         detail("/kubepods/podu1", "", "", BTreeMap::new()),
         detail("/kubepods/podu1/a", "id-a", "a", BTreeMap::new()),
         detail("/kubepods/podu1/box", "box", "", BTreeMap::from([("eth0".to_owned(), traffic)])),
     ];
-    let known = Known { volumes: &PodVolumes::new(), logs: &PodLogs::new(), details: &details, pods: "kubepods", images: None };
+    let (volumes, logs, rates) = (PodVolumes::new(), PodLogs::new(), Rates::new());
+    let kubelet = Some("/system.slice/troupe.service");
+    let known = Known { volumes: &volumes, logs: &logs, details: &details, pods: "kubepods", kubelet, rates: &rates, images: None };
+    let earlier = Timestamp::from_second(1_700_000_090).expect("a time");
+    rates.look("/", earlier, 5_000_000_000);
+    rates.look("/system.slice/troupe.service", earlier, 1_000_000_000);
     let summary = summary("n1", &sample(), known);
-    let (pod, system) = (&summary["pods"][0], &summary["node"]["systemContainers"][0]);
+    assert_eq!(summary["node"]["cpu"]["usageNanoCores"], 200_000_000);
+    let own = &summary["node"]["systemContainers"][0];
+    assert_eq!((&own["name"], &own["cpu"]["usageNanoCores"]), (&serde_json::json!("kubelet"), &serde_json::json!(50_000_000)));
+    let (pod, system) = (&summary["pods"][0], &summary["node"]["systemContainers"][1]);
     assert_eq!((&system["name"], &system["memory"]["availableBytes"]), (&serde_json::json!("pods"), &serde_json::json!(1200)));
     assert_eq!((&pod["network"]["name"], &pod["network"]["rxBytes"]), (&serde_json::json!("eth0"), &serde_json::json!(77)));
     assert_eq!(pod["network"]["interfaces"][0]["rxBytes"], 77);
