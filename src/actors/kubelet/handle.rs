@@ -6,9 +6,11 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use parking_lot::Mutex;
 use thiserror::Error;
 use troupe_cri::{
     CriError, Runtime,
@@ -18,6 +20,7 @@ use troupe_cri::{
 
 use super::{
     context::NodeContext,
+    csi::stats::VolumeUsage,
     pods::AllPods,
     stats::{PodLogs, PodVolume, PodVolumes},
     volumes,
@@ -59,11 +62,18 @@ pub struct LogFile {
 pub struct KubeletHandle {
     context: Arc<NodeContext>,
     pods: AllPods,
+    counted: Arc<Mutex<Counted>>,
 }
+
+/// What was counted last in volumes of pods, by uid.
+type Counted = BTreeMap<String, (Instant, Vec<VolumeUsage>)>;
+
+/// How long what was counted stands for what is; upstream's `volumeStatsAggPeriod`.
+const FRESH: Duration = Duration::from_secs(60);
 
 impl KubeletHandle {
     pub fn new(context: Arc<NodeContext>, pods: AllPods) -> Self {
-        KubeletHandle { context, pods }
+        KubeletHandle { context, pods, counted: Arc::default() }
     }
 
     /// The container runtime, for exec, attach and port-forward.
@@ -76,13 +86,30 @@ impl KubeletHandle {
         (self.pods)().unwrap_or_default()
     }
 
-    /// How full their volumes are, by the pods' uids, as far as drivers tell.
+    /// How full the volumes of a pod are that no driver makes, as of a minute ago at most.
+    async fn counted(&self, uid: &str, pod: &Pod) -> Vec<VolumeUsage> {
+        let known = self.counted.lock().get(uid).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, usages)| usages.clone());
+        if let Some(usages) = known {
+            return usages;
+        }
+        let usages = volumes::stats::of_pod(&self.context.paths(uid), pod).await;
+        self.counted.lock().insert(uid.to_owned(), (Instant::now(), usages.clone()));
+        usages
+    }
+
+    /// How full their volumes are, by the pods' uids, as far as drivers tell of those that are theirs.
     pub async fn volumes(&self) -> PodVolumes {
         let mut told = self.context.csi.stats().await;
         let mut all = PodVolumes::new();
-        for pod in self.pods() {
+        let pods = self.pods();
+        self.counted.lock().retain(|uid, _| pods.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid.as_str())));
+        for pod in pods {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
-            let Some(usages) = told.remove(&uid) else { continue };
+            let mut usages = told.remove(&uid).unwrap_or_default();
+            usages.extend(self.counted(&uid, &pod).await);
+            if usages.is_empty() {
+                continue;
+            }
             let namespace = pod.metadata.namespace.clone().unwrap_or_default();
             let claim = |name: &str| claim_of(&pod, volumes::volumes(&pod).iter().find(|volume| volume.name == name)?);
             let of = |name: &str| claim(name).map(|claim| (namespace.clone(), claim.name));

@@ -346,6 +346,7 @@ impl Unit for Pods {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.search(cx);
         self.watch_devices(cx);
+        self.watch_claims(cx);
     }
 
     fn observe(&self) -> Value {

@@ -79,6 +79,7 @@ fn nearest<'a>(mut candidates: Vec<Candidate<'a>>, mut missing: Vec<Requirement>
 }
 
 /// How much is missing when this one has gone: of each resource the part, so that all count alike.
+#[allow(clippy::cast_precision_loss, reason = "which is farther does not hang on the last digits")]
 fn distance(candidate: &Candidate<'_>, missing: &[Requirement]) -> f64 {
     let parts = missing.iter().map(|missing| {
         let left = missing.amount.saturating_sub(candidate.amount(&missing.resource)).max(0);

@@ -174,8 +174,9 @@ fn what_is_said_of_memory_is_taken() {
     let said = said("memorySwap: {swapBehavior: LimitedSwap}\nsingleProcessOOMKill: true\n");
     assert_eq!(said.check(Machine { cgroup_v1: true, swap: true }), Ok(()));
     assert_eq!((said.text("memorySwap.swapBehavior"), said.flag("singleProcessOOMKill")), ("LimitedSwap", true));
-    let query = refused("enableSystemLogQuery: true\n");
-    assert!(query.starts_with("enableSystemLogQuery: true is not supported"), "the gate is always on: {query}");
+    assert_eq!(said("enableSystemLogQuery: true\n").check(Machine::default()), Ok(()), "the gate is always on");
+    let query = refused("enableSystemLogQuery: true\nenableSystemLogHandler: false\n");
+    assert!(query.contains("enableSystemLogHandler is required for enableSystemLogQuery"), "{query}");
 }
 
 #[test]

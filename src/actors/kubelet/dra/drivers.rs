@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use troupe_unix_grpc::{Service, words};
 
 use super::{
     Dra,
+    health::Watch,
     proto::{PrepareRequest, PrepareResponse, SERVICES, UnprepareRequest, UnprepareResponse},
 };
 use crate::kubelet::{
@@ -34,6 +36,8 @@ pub struct Driver {
     endpoint: PathBuf,
     service: Service,
     is_v1: bool,
+    /// Listens how its devices are, if it tells.
+    _health: Arc<Watch>,
 }
 
 /// Drivers by name; one that is updated has two sockets for a while, the newest last.
@@ -131,12 +135,9 @@ impl Handler for Dra {
         if of_name.iter().any(|driver| driver.endpoint == plugin.endpoint) {
             return Err(format!("endpoint {} already registered for DRA driver plugin {}", plugin.endpoint.display(), plugin.name));
         }
-        of_name.push(Driver {
-            name: plugin.name.clone(),
-            endpoint: plugin.endpoint.clone(),
-            service: Service::new(&plugin.endpoint, PATIENCE),
-            is_v1,
-        });
+        let service = Service::new(&plugin.endpoint, PATIENCE);
+        let health = Arc::new(Watch::start(&self.health, &plugin.name, &service));
+        of_name.push(Driver { name: plugin.name.clone(), endpoint: plugin.endpoint.clone(), service, is_v1, _health: health });
         self.drivers.gone.lock().remove(&plugin.name);
         tracing::info!(driver = plugin.name, endpoint = %plugin.endpoint.display(), "DRA driver registered");
         Ok(())

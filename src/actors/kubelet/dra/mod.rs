@@ -7,6 +7,7 @@
 mod claim_info;
 mod containers;
 mod drivers;
+mod health;
 mod prepare;
 pub mod proto;
 mod reclaim;
@@ -28,6 +29,7 @@ pub use self::{
 use self::{
     claim_info::{ClaimInfos, Kept},
     drivers::Drivers,
+    health::Health,
 };
 use super::checkpoint::Checkpoint;
 
@@ -42,6 +44,8 @@ pub struct Dra {
     /// What is known of claims; on disk as it is here, but for pods that left a claim that others still use.
     claims: Mutex<ClaimInfos>,
     drivers: Drivers,
+    /// How devices are.
+    health: Arc<Health>,
     /// One at a time asks drivers: a claim that several pods use is prepared once.
     turn: tokio::sync::Mutex<()>,
 }
@@ -51,7 +55,8 @@ impl Dra {
     pub fn new(root: &Path, node: Arc<str>, client: Option<Client>) -> Self {
         let checkpoint = Checkpoint::new(root.join(FILE));
         let claims = checkpoint.read::<Kept>().map(ClaimInfos::from).unwrap_or_default();
-        Dra { node, client, checkpoint, claims: Mutex::new(claims), drivers: Drivers::default(), turn: tokio::sync::Mutex::default() }
+        let (drivers, health, turn) = (Drivers::default(), Arc::default(), tokio::sync::Mutex::default());
+        Dra { node, client, checkpoint, claims: Mutex::new(claims), drivers, health, turn }
     }
 
     /// The pods that use claims here, by their UIDs.

@@ -70,3 +70,35 @@ pub struct Unprepared {
     #[prost(string, tag = "1")]
     pub error: String,
 }
+
+/// Of the service by which drivers tell how their devices are.
+/// <https://github.com/kubernetes/kubelet/blob/master/pkg/apis/dra-health/v1alpha1/api.proto>
+#[derive(Clone, PartialEq, Message)]
+pub struct WatchHealthRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct HealthResponse {
+    /// All that the driver looks after.
+    #[prost(message, repeated, tag = "1")]
+    pub devices: Vec<DeviceHealth>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct DeviceHealth {
+    #[prost(message, optional, tag = "1")]
+    pub device: Option<DeviceIdentifier>,
+    /// 1 for healthy, 2 for unhealthy.
+    #[prost(int32, tag = "2")]
+    pub health: i32,
+    /// How long it counts; not above zero for upstream's default.
+    #[prost(int64, tag = "4")]
+    pub timeout_seconds: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct DeviceIdentifier {
+    #[prost(string, tag = "1")]
+    pub pool_name: String,
+    #[prost(string, tag = "2")]
+    pub device_name: String,
+}

@@ -25,7 +25,7 @@ use self::{
     facts::{MachineFacts, Usage},
     reserved::Reserved,
     sight::Sight,
-    status::{NodeInputs, annotations, labels, node, patch, same, shows},
+    status::{NodeInputs, annotations, labels, machine_labels, node, patch, same, shows},
 };
 use super::{context::NodeContext, events::Note, eviction::signals::Threshold};
 use crate::runtime::{
@@ -200,7 +200,7 @@ impl NodeReporter {
             let status = measure(&context, &facts, before.as_ref(), &sight);
             let due = since.is_none_or(|since| since.elapsed() >= report);
             let before = before.filter(|_| !due);
-            let written = write(&context, &client, before.as_ref(), &status).await;
+            let written = write(&context, &client, &facts, (before.as_ref(), &status)).await;
             (sight, status, written)
         };
         cx.spawn_then(work, |reporter, (sight, status, written), cx| {
@@ -256,11 +256,21 @@ fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>
 }
 
 /// Writes the status unless it is as it was `before`, and shown so; whether it was written.
-async fn write(context: &NodeContext, client: &Client, before: Option<&NodeStatus>, status: &NodeStatus) -> Result<bool, Status> {
+async fn write(
+    context: &NodeContext,
+    client: &Client,
+    facts: &NodeFacts,
+    (before, status): (Option<&NodeStatus>, &NodeStatus),
+) -> Result<bool, Status> {
     let api = client.all::<Node>();
     if before.is_some_and(|before| same(before, status)) {
         // Others change conditions too: of a node that was silent they become Unknown.
         let node = api.get(&context.node_name).await?;
+        let labels = machine_labels(&facts.machine.architecture);
+        if !has_all(node.metadata.labels.as_ref(), &labels) {
+            // What the machine is nobody else knows better.
+            api.patch(&context.node_name, "", PatchType::Merge, &json!({"metadata": {"labels": labels}})).await?;
+        }
         if shows(node.status.as_ref(), status) {
             return Ok(false);
         }

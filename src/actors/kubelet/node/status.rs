@@ -88,17 +88,17 @@ pub fn annotations(inputs: &NodeInputs<'_>) -> BTreeMap<String, String> {
 
 /// The labels that every node has, and its own.
 pub fn labels(inputs: &NodeInputs<'_>) -> BTreeMap<String, String> {
-    let (arch, os) = (inputs.facts.architecture.as_str(), "linux");
-    let well_known = [
-        ("kubernetes.io/hostname", inputs.name),
-        ("kubernetes.io/os", os),
-        ("kubernetes.io/arch", arch),
-        ("beta.kubernetes.io/os", os),
-        ("beta.kubernetes.io/arch", arch),
-    ];
-    let mut all: BTreeMap<_, _> = well_known.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let mut all = machine_labels(&inputs.facts.architecture);
+    all.insert("kubernetes.io/hostname".to_owned(), inputs.name.to_owned());
     all.extend(inputs.labels.clone());
     all
+}
+
+/// Those that say what kind of machine it is.
+pub fn machine_labels(architecture: &str) -> BTreeMap<String, String> {
+    let kinds = [("os", "linux"), ("arch", architecture)];
+    let keys = |(kind, value): (&str, &str)| ["kubernetes.io", "beta.kubernetes.io"].map(|group| (format!("{group}/{kind}"), value.to_owned()));
+    kinds.into_iter().flat_map(keys).collect()
 }
 
 /// The status; conditions keep the time of their last change from `before`.

@@ -43,6 +43,22 @@ impl Sources {
         ListResponse { pods: active.map(|pod| self.of_pod(&pod)).collect() }
     }
 
+    /// What all pods have, as the first version of the service (`v1alpha1`) tells it: the devices of main containers. Its messages are those of
+    /// the next version with less in them.
+    pub fn list_alpha(&self) -> ListResponse {
+        let of_container = |pod: &Pod, container: &Container| {
+            let devices = self.devices.of_container(pod.metadata.uid.as_deref().unwrap_or_default(), &container.name);
+            let devices = devices.into_iter().map(|device| Devices { resource_name: device.resource, ids: vec![device.id], topology: None });
+            ContainerResources { name: container.name.clone(), devices: devices.collect(), ..ContainerResources::default() }
+        };
+        let of_pod = |pod: Arc<Pod>| PodResources {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            containers: pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| of_container(&pod, container)).collect(),
+        };
+        ListResponse { pods: (self.pods)().into_iter().map(of_pod).collect() }
+    }
+
     /// What one pod has.
     ///
     /// # Errors

@@ -39,6 +39,11 @@ pub fn listed() {
     count(&LIST);
 }
 
+/// All pods were asked for by the first version of the service.
+pub fn listed_alpha() {
+    TOTAL.with(&["v1alpha1"]).increment();
+}
+
 /// What can be had was asked for.
 pub fn told_allocatable() {
     count(&ALLOCATABLE);

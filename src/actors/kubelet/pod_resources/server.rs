@@ -76,7 +76,8 @@ pub async fn serve(directory: &Path, sources: Sources) -> String {
         Some((accepted, listener))
     });
     let lister = Lister { sources, tokens: Arc::new(Mutex::new(TokenBucket::new(RATE, Instant::now()))) };
-    let served = tonic::transport::Server::builder().add_service(lister).serve_with_incoming(incoming).await;
+    let first = AlphaLister(lister.clone());
+    let served = tonic::transport::Server::builder().add_service(lister).add_service(first).serve_with_incoming(incoming).await;
     served.map_or_else(|error| error.to_string(), |()| "it ended".to_owned())
 }
 
@@ -139,6 +140,46 @@ impl Lister {
 }
 
 impl tower_service::Service<Request<Body>> for Lister {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let lister = self.clone();
+        Box::pin(async move { Ok(lister.answer(request).await) })
+    }
+}
+
+/// `v1alpha1.PodResourcesLister`, which upstream still serves.
+#[derive(Clone)]
+struct AlphaLister(Lister);
+
+impl NamedService for AlphaLister {
+    const NAME: &'static str = "v1alpha1.PodResourcesLister";
+}
+
+impl AlphaLister {
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let Lister { sources, tokens } = self.0;
+        if request.uri().path() != "/v1alpha1.PodResourcesLister/List" {
+            return Status::unimplemented("unknown method").into_http();
+        }
+        let list = move |_: ListRequest| {
+            if !tokens.lock().take(Instant::now()) {
+                return Err(Status::resource_exhausted("rejected by rate limit"));
+            }
+            metrics::listed_alpha();
+            Ok(sources.list_alpha())
+        };
+        unary(request, list).await
+    }
+}
+
+impl tower_service::Service<Request<Body>> for AlphaLister {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;

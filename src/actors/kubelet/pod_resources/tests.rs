@@ -122,6 +122,12 @@ async fn whoever_asks_on_the_node_hears_what_containers_have() {
     let gone = get(&service, "done").await.expect_err("it has ended");
     assert_eq!((gone.code(), gone.message()), (Code::Unknown, "pod done in namespace n not found"));
 
+    let first: ListResponse = service.ask("/v1alpha1.PodResourcesLister/List", ListRequest {}).await.expect("answers");
+    let names: Vec<&str> = first.pods.iter().map(|pod| pod.name.as_str()).collect();
+    assert_eq!(names, ["runs", "done", "waits"], "it tells of all pods");
+    let main = ContainerResources { name: "main".into(), devices: vec![gpu("g1", None), gpu("g2", None)], ..ContainerResources::default() };
+    assert_eq!(first.pods[0].containers, [main]);
+
     let all: AllocatableResponse = service.ask("/v1.PodResourcesLister/GetAllocatableResources", AllocatableRequest {}).await.expect("answers");
     assert_eq!(all.devices, [gpu("g0", on(&[0])), gpu("g1", on(&[0])), gpu("g1", on(&[1])), gpu("g2", None)], "whoever has them");
     assert_eq!(all.cpu_ids, [1, 2, 3]);

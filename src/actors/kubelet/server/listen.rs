@@ -89,6 +89,7 @@ async fn handle(request: Request<Incoming>, certificate: Option<&[u8]>, options:
 
 async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<KubeletServerOptions>) -> Response<Body> {
     let KubeletServerOptions { runtime, pods, node_name, version, .. } = &*options;
+    let says = |flag: &str| options.configuration[flag].as_bool();
     match route {
         Route::Logs { pod, container } => container_logs(&request, pods, &pod, &container).await,
         Route::Exec { pod, container } => streams::remote_command(request, runtime.clone(), pods.clone(), (pod, container), Purpose::Exec).await,
@@ -113,8 +114,12 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             let text = scrape(node_name, pods.pods().await.len(), &pods.volumes().await, &**runtime, version, options.insight.as_ref()).await;
             document(200, CONTENT_TYPE, text)
         }
+        Route::SystemLogs { .. } if says("enableSystemLogHandler") == Some(false) => text(405, "logs endpoint is disabled.\n"),
         Route::SystemLogs { .. } if request.method() != Method::GET => text(405, "405: Method Not Allowed"),
-        Route::SystemLogs { path } => system_logs::answer(&path).await,
+        Route::SystemLogs { path } => {
+            let takes_queries = says("enableSystemLogQuery") == Some(true);
+            system_logs::answer(&path, takes_queries.then(|| request.uri().query().unwrap_or_default())).await
+        }
         Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, &options).await,
     }
 }
@@ -122,17 +127,22 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
 /// What containers and the node use.
 async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> {
     let KubeletServerOptions { node_name, runtime, pods, cgroup_parent, .. } = options;
+    let own = stats::own_group();
     match (Sample::take(&**runtime).await, route) {
-        (sample, Route::ResourceMetrics) => document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
+        (sample, Route::ResourceMetrics) => {
+            let swaps = stats::swaps(cgroup_parent).await;
+            document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok(), &swaps))
+        }
         (Err(error), _) => text(500, error.to_string()),
         (Ok(sample), Route::ContainerMetrics) => {
-            let details = stats::details(&**runtime, cgroup_parent, &sample).await;
+            let details = stats::details(&**runtime, cgroup_parent, own.as_deref(), &sample).await;
             document(200, CONTENT_TYPE, stats::cadvisor(&sample, &details))
         }
         (Ok(sample), _) => {
-            let details = stats::details(&**runtime, cgroup_parent, &sample).await;
+            let details = stats::details(&**runtime, cgroup_parent, own.as_deref(), &sample).await;
             let (volumes, logs, images) = (pods.volumes().await, pods.logs().await, stats::of_images(&**runtime).await);
-            let known = stats::Known { volumes: &volumes, logs: &logs, details: &details, pods: cgroup_parent, images };
+            let (kubelet, rates) = (own.as_deref(), stats::rates());
+            let known = stats::Known { volumes: &volumes, logs: &logs, details: &details, pods: cgroup_parent, kubelet, rates, images };
             document(200, "application/json", stats::summary(node_name, &sample, known).to_string())
         }
     }

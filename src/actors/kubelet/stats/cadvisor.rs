@@ -4,7 +4,7 @@ use bytes::Bytes;
 use troupe_api::metrics::{Text, render};
 
 use super::{
-    cgroup::{self, CgroupUsage, DiskUsage},
+    cgroup::{self, CgroupUsage, DiskUsage, NO_LIMIT},
     detail::Detail,
     exposition::{float, seconds},
     interfaces::Traffic,
@@ -62,7 +62,9 @@ const FAMILIES: &[Family] = &[
     family("container_spec_memory_reservation_limit_bytes", "Memory reservation limit for the container.", GAUGE, |usage| {
         usage.reservation.map(float)
     }),
-    family("container_spec_memory_swap_limit_bytes", "Memory swap limit for the container.", GAUGE, |usage| usage.swap_limit.map(float)),
+    family("container_spec_memory_swap_limit_bytes", "Memory swap limit for the container.", GAUGE, |usage| {
+        usage.swap_limit.map(|limit| if limit < NO_LIMIT { float(limit) } else { 0.0 })
+    }),
     family("container_threads", "Number of threads running inside the container", GAUGE, |usage| usage.threads.map(float)),
     family("container_threads_max", "Maximum number of threads allowed inside the container, infinity if value is zero", GAUGE, |usage| {
         usage.threads_limit.map(float)

@@ -15,7 +15,7 @@ use crate::kubelet::cgroups;
 /// Ticks of a second, in nanoseconds.
 const TICK: u64 = 10_000_000;
 /// Limits from here on are none.
-const NO_LIMIT: u64 = 1 << 62;
+pub const NO_LIMIT: u64 = 1 << 62;
 
 /// Figures of one cgroup, with those below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct CgroupUsage {
     pub cache: Option<u64>,
     pub mapped_file: Option<u64>,
     pub swap: Option<u64>,
-    /// 0 where there is none; of version 1 for memory and swap together.
+    /// From [`NO_LIMIT`] on where there is none; of version 1 for memory and swap together.
     pub swap_limit: Option<u64>,
     /// What is kept for it when memory is short; 0 where nothing is.
     pub reservation: Option<u64>,
@@ -59,6 +59,13 @@ pub struct CgroupUsage {
     pub open_files: Option<OpenFiles>,
     /// By the device's numbers.
     pub disks: BTreeMap<String, DiskUsage>,
+}
+
+/// What a cgroup swaps, and how much it may where that has a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swap {
+    pub used: u64,
+    pub limit: Option<u64>,
 }
 
 /// What was read from and written to a device.
@@ -84,7 +91,7 @@ impl CgroupUsage {
 
     /// What it may swap more, where it has a limit.
     pub fn swap_available(&self) -> Option<u64> {
-        let limit = self.swap_limit.filter(|limit| *limit > 0)?;
+        let limit = self.swap_limit.filter(|limit| *limit < NO_LIMIT)?;
         Some(limit.saturating_sub(self.swap?))
     }
 }
@@ -149,12 +156,21 @@ impl Cgroups {
 
     /// The figures of one.
     pub fn usage(&self, group: &Group) -> CgroupUsage {
-        let of = |file: &str| {
-            let relative = group.path.trim_start_matches('/');
+        usage(self.files(group))
+    }
+
+    /// What one swaps, and how much it may.
+    pub fn swap(&self, group: &Group) -> Option<Swap> {
+        swap(self.files(group))
+    }
+
+    /// What lies in one's folders.
+    fn files(&self, group: &Group) -> impl Fn(&str) -> Option<String> {
+        let relative = group.path.trim_start_matches('/');
+        move |file: &str| {
             let mut hierarchies = self.hierarchies.iter().filter(|hierarchy| self.may_have(hierarchy, file));
             hierarchies.find_map(|hierarchy| fs::read_to_string(hierarchy.join(relative).join(file)).ok())
-        };
-        usage(of)
+        }
     }
 
     /// Whether a hierarchy may have such a file: of version 1 each has those of its controllers.
@@ -171,6 +187,23 @@ impl Cgroups {
         let found = lists.map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>());
         found.max_by_key(Vec::len).unwrap_or_default()
     }
+}
+
+/// The cgroup of this process, unless it has none of its own.
+pub fn own_group() -> Option<String> {
+    group_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// The one cgroup that processor time and memory of a process are counted in. Pure.
+fn group_of(text: &str) -> Option<String> {
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
+    let of = |controller: &str| lines.iter().find(|(names, _)| names.split(',').any(|name| name == controller)).map(|(_, path)| *path);
+    let group = match (of("cpu"), of("memory")) {
+        (Some(cpu), Some(memory)) => Some(cpu).filter(|cpu| *cpu == memory),
+        _ => of(""),
+    };
+    // From within a container what lies above it is not seen.
+    group.filter(|path| *path != "/" && !path.contains("..")).map(str::to_owned)
 }
 
 /// The id in the name of a container's cgroup: runtimes with the systemd driver put words around it.
@@ -216,7 +249,7 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
         cache: memory_of("total_cache", "file"),
         mapped_file: memory_of("total_mapped_file", "file_mapped"),
         swap: of(&memory, "total_swap").or_else(|| number("memory.swap.current")),
-        swap_limit: limit("memory.memsw.limit_in_bytes", "memory.swap.max"),
+        swap_limit: bound("memory.memsw.limit_in_bytes").or_else(|| bound("memory.swap.max")),
         reservation: limit("memory.soft_limit_in_bytes", "memory.low"),
         inactive_file: memory_of("total_inactive_file", "inactive_file"),
         page_faults: memory_of("total_pgfault", "pgfault"),
@@ -235,6 +268,15 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
             |text| disks_v2(&text),
         ),
     }
+}
+
+/// What its files tell of swap alone. Pure.
+fn swap(file: impl Fn(&str) -> Option<String>) -> Option<Swap> {
+    let current = file("memory.swap.current").and_then(|text| text.trim().parse::<u64>().ok());
+    let used = current.or_else(|| fields(&file("memory.stat")?).get("total_swap").copied())?;
+    let limit = file("memory.swap.max").or_else(|| file("memory.memsw.limit_in_bytes"));
+    let limit = limit.and_then(|text| text.trim().parse::<u64>().ok()).filter(|limit| *limit < NO_LIMIT);
+    Some(Swap { used, limit })
 }
 
 /// Lines of a name and a number.
@@ -293,6 +335,31 @@ mod tests {
 
     fn read(files: &[(&str, &str)]) -> CgroupUsage {
         usage(|name| files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned()))
+    }
+
+    #[test]
+    fn a_process_is_in_one_group_or_not_counted_by_itself() {
+        assert_eq!(group_of("0::/system.slice/troupe.service\n").as_deref(), Some("/system.slice/troupe.service"));
+        let v1 = "5:memory:/troupe\n4:cpu,cpuacct:/troupe\n1:name=systemd:/user.slice\n0::/user.slice\n";
+        assert_eq!(group_of(v1).as_deref(), Some("/troupe"));
+        assert_eq!(group_of(&v1.replace("memory:/troupe", "memory:/")), None, "there is no one group");
+        assert_eq!((group_of("0::/\n"), group_of("0::/../..\n"), group_of("")), (None, None, None));
+    }
+
+    #[test]
+    fn no_swap_is_a_limit_too() {
+        let told = |files: &'static [(&'static str, &'static str)]| {
+            let of = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, text)| (*text).to_owned());
+            (swap(of), usage(of).swap_available())
+        };
+        let none = told(&[("memory.swap.current", "0\n"), ("memory.swap.max", "0\n")]);
+        assert_eq!(none, (Some(Swap { used: 0, limit: Some(0) }), Some(0)));
+        let any = told(&[("memory.swap.current", "7\n"), ("memory.swap.max", "max\n")]);
+        assert_eq!(any, (Some(Swap { used: 7, limit: None }), None));
+        let both = told(&[("memory.stat", "total_swap 7\n"), ("memory.memsw.limit_in_bytes", "100\n")]);
+        assert_eq!(both, (Some(Swap { used: 7, limit: Some(100) }), Some(93)));
+        assert_eq!(told(&[("memory.memsw.limit_in_bytes", "9223372036854771712\n"), ("memory.stat", "total_swap 0\n")]).1, None);
+        assert_eq!(told(&[("memory.current", "1\n")]), (None, None));
     }
 
     #[test]

@@ -35,17 +35,20 @@ pub struct Detail {
     pub interfaces: Interfaces,
 }
 
-/// Those of everything that `sample` and the cgroups below `parent` tell of.
-pub async fn details(runtime: &dyn Runtime, parent: &str, sample: &Sample) -> Vec<Detail> {
+/// Those of everything that `sample`, the cgroups below `parent` and the kubelet's `own` tell of.
+pub async fn details(runtime: &dyn Runtime, parent: &str, own: Option<&str>, sample: &Sample) -> Vec<Detail> {
     let sandboxes = runtime.list_pod_sandboxes(PodSandboxFilter::default()).await.unwrap_or_default();
     let ready = sandboxes.into_iter().filter(|sandbox| sandbox.state == i32::from(PodSandboxState::SandboxReady));
     let identity = |sandbox: &troupe_cri::proto::PodSandbox| PodIdentity::from_labels(|name| sandbox.labels.get(name));
     let sandboxes: BTreeMap<String, PodIdentity> = ready.filter_map(|sandbox| Some((sandbox.id.clone(), identity(&sandbox)?))).collect();
-    let (parent, sample) = (parent.to_owned(), sample.clone());
+    let (parent, own, sample) = (parent.to_owned(), own.map(str::to_owned), sample.clone());
     blocking(move || {
         let Ok(cgroups) = Cgroups::of(&parent) else { return Vec::new() };
+        let mut groups = cgroups.list();
+        let own = own.filter(|own| groups.iter().all(|group| group.path != *own));
+        groups.extend(own.map(|path| Group { path, pod: None, container: None }));
         gather(
-            cgroups.list(),
+            groups,
             &sandboxes,
             &sample,
             |group| {

@@ -4,10 +4,13 @@ use bytes::Bytes;
 use troupe_api::metrics::{Text, render};
 use troupe_cri::names::PodIdentity;
 
-use super::sample::{ContainerUsage, Sample};
+use super::{
+    sample::{ContainerUsage, Sample},
+    swaps::Swaps,
+};
 
 /// The few figures that autoscaling and `kubectl top` need. Without a sample it only tells that there was an error.
-pub fn resource(sample: Option<&Sample>) -> Bytes {
+pub fn resource(sample: Option<&Sample>, swaps: &Swaps) -> Bytes {
     let write = |text: &mut Text| {
         if let Some(sample) = sample {
             per_container(
@@ -23,6 +26,11 @@ pub fn resource(sample: Option<&Sample>) -> Bytes {
             });
             let started = |c: &ContainerUsage| u64::try_from(c.created_at).ok().map(seconds);
             per_container(text, sample, "container_start_time_seconds", "Start time of the container since unix epoch in seconds", "gauge", started);
+            let of = |c: &ContainerUsage| swaps.containers.get(&c.id).copied();
+            let help = "Current amount of the container swap usage in bytes. Reported only on non-windows systems";
+            per_container(text, sample, "container_swap_usage_bytes", help, "gauge", |c| of(c).map(|swap| float(swap.used)));
+            let help = "Current amount of the container swap limit in bytes. Reported only on non-windows systems";
+            per_container(text, sample, "container_swap_limit_bytes", help, "gauge", |c| of(c)?.limit.map(float));
             text.single(
                 "node_cpu_usage_seconds_total",
                 "Cumulative cpu time consumed by the node in core-seconds",
@@ -37,6 +45,11 @@ pub fn resource(sample: Option<&Sample>) -> Bytes {
                 c.cpu_nanoseconds.map(seconds)
             });
             per_pod(text, sample, "pod_memory_working_set_bytes", "Current working set of the pod in bytes", "gauge", |c| c.working_set.map(float));
+            let help = "Current amount of the pod swap usage in bytes. Reported only on non-windows systems";
+            text.family("pod_swap_usage_bytes", help, "gauge");
+            for (pod, used) in sample.pods.keys().filter_map(|pod| Some((pod, *swaps.pods.get(&pod.uid)?))) {
+                text.sample("pod_swap_usage_bytes", &[("namespace", &pod.namespace), ("pod", &pod.name)], float(used));
+            }
         }
         let failed = f64::from(u8::from(sample.is_none()));
         text.single("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise", "gauge", failed);

@@ -11,17 +11,22 @@ mod file_systems;
 mod interfaces;
 mod open_files;
 mod pressure;
+mod rates;
 mod sample;
 mod summary;
+mod swaps;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     cadvisor::cadvisor,
+    cgroup::own_group,
     detail::details,
     exposition::resource,
     file_systems::{PodLogs, of_images},
+    rates::{Rates, rates},
     sample::{ContainerUsage, NodeUsage, Sample},
     summary::{Known, PodVolume, PodVolumes, summary},
+    swaps::{Swaps, swaps},
 };

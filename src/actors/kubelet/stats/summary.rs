@@ -13,6 +13,7 @@ use super::{
     file_systems::{FileSystem, ImageFileSystem, PodLogs},
     interfaces::{Interfaces, Traffic},
     pressure::Pressure,
+    rates::Rates,
     sample::{ContainerUsage, NodeUsage, Sample},
 };
 use crate::kubelet::csi::stats::VolumeUsage;
@@ -37,6 +38,9 @@ pub struct Known<'a> {
     pub details: &'a [Detail],
     /// The cgroup of all pods.
     pub pods: &'a str,
+    /// The kubelet's, where it has one of its own.
+    pub kubelet: Option<&'a str>,
+    pub rates: &'a Rates,
     pub images: Option<ImageFileSystem>,
 }
 
@@ -56,27 +60,25 @@ impl<'a> Known<'a> {
 pub fn summary(node: &str, sample: &Sample, known: Known<'_>) -> Value {
     let taken = format_time(sample.taken);
     let pods: Vec<Value> = sample.pods.iter().map(|(id, containers)| pod(id, containers, &known, (&sample.node, &taken))).collect();
-    json!({"node": node_stats(node, &sample.node, &known, &taken), "pods": pods})
+    json!({"node": node_stats(node, sample, &known, &taken), "pods": pods})
 }
 
-fn node_stats(name: &str, node: &NodeUsage, known: &Known<'_>, taken: &str) -> Value {
+fn node_stats(name: &str, Sample { node, taken: sampled, .. }: &Sample, known: &Known<'_>, taken: &str) -> Value {
+    let sampled = *sampled;
     let now = &node.now;
     let machine = known.of_group("/");
     let usage = machine.map(|machine| machine.usage.clone()).unwrap_or_default();
     let images = known.images.map(|images| images.file_system.told(taken, (images.used, images.inodes_used))).map(present);
-    let pods = known.of_group(known.pods).map(|detail| {
-        let started = detail.created_at.and_then(|created| i64::try_from(created).ok());
-        let started = started.map_or_else(|| format_time(Timestamp::from_second(node.booted).unwrap_or_default()), time);
-        let mut stats = of_cgroup(&detail.usage, taken);
-        stats["name"] = "pods".into();
-        stats["startTime"] = started.into();
-        stats
-    });
+    let systems = [("kubelet", known.kubelet), ("pods", Some(known.pods))];
+    let systems = systems.into_iter().filter_map(|(name, group)| Some(system(name, known.of_group(group?)?, known.rates, (node, sampled))));
+    let systems: Vec<Value> = systems.collect();
+    let nano_cores = known.rates.look("/", sampled, node.cpu_nanoseconds);
     present(json!({
         "nodeName": name,
-        "systemContainers": pods.map(|pods| [pods]),
+        "systemContainers": (!systems.is_empty()).then_some(systems),
         "startTime": format_time(Timestamp::from_second(node.booted).unwrap_or_default()),
-        "cpu": present(json!({"time": taken, "usageCoreNanoSeconds": node.cpu_nanoseconds, "psi": usage.pressures.cpu.map(Pressure::told)})),
+        "cpu": present(json!({"time": taken, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": node.cpu_nanoseconds,
+            "psi": usage.pressures.cpu.map(Pressure::told)})),
         "memory": present(json!({"time": taken, "availableBytes": now.memory_available, "usageBytes": node.working_set(),
             "workingSetBytes": node.working_set(), "rssBytes": usage.rss, "pageFaults": usage.page_faults, "majorPageFaults": usage.major_page_faults,
             "psi": usage.pressures.memory.map(Pressure::told)})),
@@ -91,6 +93,19 @@ fn node_stats(name: &str, node: &NodeUsage, known: &Known<'_>, taken: &str) -> V
         "runtime": images.map(|images| json!({"imageFs": images, "containerFs": images})),
         "rlimit": {"time": taken, "maxpid": now.pids_limit, "curproc": now.pids},
     }))
+}
+
+/// A cgroup that is no container's.
+fn system(name: &str, detail: &Detail, rates: &Rates, (node, sampled): (&NodeUsage, Timestamp)) -> Value {
+    let started = detail.created_at.and_then(|created| i64::try_from(created).ok());
+    let started = started.map_or_else(|| format_time(Timestamp::from_second(node.booted).unwrap_or_default()), time);
+    let mut stats = of_cgroup(&detail.usage, &format_time(sampled));
+    stats["name"] = name.into();
+    stats["startTime"] = started.into();
+    if let Some(rate) = detail.usage.cpu.and_then(|cpu| rates.look(&detail.id, sampled, cpu)) {
+        stats["cpu"]["usageNanoCores"] = rate.into();
+    }
+    stats
 }
 
 /// Processor time, memory and what lies between, of a cgroup.

@@ -7,7 +7,7 @@ use troupe_api::metrics::parse::Samples;
 use troupe_cri::{FakeRuntime, names::PodIdentity};
 
 use super::{
-    cgroup::{CgroupUsage, DiskUsage},
+    cgroup::{CgroupUsage, DiskUsage, Swap},
     detail::Detail,
     interfaces::{Direction, Traffic},
     *,
@@ -36,16 +36,21 @@ fn parse(text: &[u8]) -> Samples {
 
 #[test]
 fn metrics_servers_read_containers_pods_and_the_node() {
-    let samples = parse(&resource(Some(&sample())));
+    let swap = Swap { used: 7, limit: Some(0) };
+    let swaps = Swaps { containers: BTreeMap::from([("id-a".to_owned(), swap)]), pods: BTreeMap::from([("u1".to_owned(), 8)]) };
+    let samples = parse(&resource(Some(&sample()), &swaps));
     let container = [("container", "a"), ("namespace", "ns"), ("pod", "web")];
     assert_eq!(samples.value("container_cpu_usage_seconds_total", &container), Some(1.5));
     assert_eq!(samples.value("container_memory_working_set_bytes", &container), Some(4096.0));
     assert_eq!(samples.value("container_start_time_seconds", &container), Some(1_700_000_000.0));
+    assert_eq!(samples.value("container_swap_usage_bytes", &container), Some(7.0));
+    assert_eq!(samples.value("container_swap_limit_bytes", &container), Some(0.0), "it must not swap");
+    assert_eq!(samples.value("pod_swap_usage_bytes", &[("pod", "web")]), Some(8.0));
     assert_eq!(samples.value("pod_cpu_usage_seconds_total", &[("pod", "web")]), Some(2.0));
     assert_eq!(samples.value("pod_memory_working_set_bytes", &[("pod", "web")]), Some(4096.0), "what is not known counts as nothing");
     assert_eq!(samples.value("node_cpu_usage_seconds_total", &[]), Some(7.0));
     assert_eq!(samples.value("resource_scrape_error", &[]), Some(0.0));
-    assert_eq!(parse(&resource(None)).value("resource_scrape_error", &[]), Some(1.0));
+    assert_eq!(parse(&resource(None, &Swaps::default())).value("resource_scrape_error", &[]), Some(1.0));
 }
 
 #[test]
@@ -89,7 +94,8 @@ fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
     let usage = VolumeUsage { volume: "data".into(), used_bytes: Some(7), ..VolumeUsage::default() };
     let volumes = PodVolumes::from([("u1".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
     let logs = PodLogs::from([("u1".into(), BTreeMap::from([("a".into(), (100, 2))]))]);
-    let known = Known { volumes: &volumes, logs: &logs, details: &[], pods: "kubepods", images: None };
+    let rates = Rates::new();
+    let known = Known { volumes: &volumes, logs: &logs, details: &[], pods: "kubepods", kubelet: None, rates: &rates, images: None };
     let summary = summary("n1", &sample(), known);
     assert_eq!(summary["node"]["nodeName"], "n1");
     assert_eq!((&summary["pods"][0]["containers"][0]["logs"]["usedBytes"], summary["node"].get("systemContainers")), (&serde_json::json!(100), None));
@@ -114,7 +120,7 @@ fn the_summary_tells_what_cgroups_and_networks_do() {
         inactive_file: Some(200),
         memory_limit: Some(2000),
         swap: Some(11),
-        swap_limit: Some(0),
+        swap_limit: Some(u64::MAX),
         processes: 2,
         pressures: super::pressure::Pressures { io, ..Default::default() },
         ..CgroupUsage::default()
@@ -131,14 +137,27 @@ fn the_summary_tells_what_cgroups_and_networks_do() {
     };
     let traffic = Traffic { received: Direction { bytes: 77, ..Direction::default() }, ..Traffic::default() };
     let details = [
+        Detail {
+            id: "/system.slice/troupe.service".into(),
+            usage: CgroupUsage { cpu: Some(1_500_000_000), ..CgroupUsage::default() },
+            ..Detail::default()
+        },
         detail("/kubepods", "", "", BTreeMap::new()),
         detail("/kubepods/podu1", "", "", BTreeMap::new()),
         detail("/kubepods/podu1/a", "id-a", "a", BTreeMap::new()),
         detail("/kubepods/podu1/box", "box", "", BTreeMap::from([("eth0".to_owned(), traffic)])),
     ];
-    let known = Known { volumes: &PodVolumes::new(), logs: &PodLogs::new(), details: &details, pods: "kubepods", images: None };
+    let (volumes, logs, rates) = (PodVolumes::new(), PodLogs::new(), Rates::new());
+    let kubelet = Some("/system.slice/troupe.service");
+    let known = Known { volumes: &volumes, logs: &logs, details: &details, pods: "kubepods", kubelet, rates: &rates, images: None };
+    let earlier = Timestamp::from_second(1_700_000_090).expect("a time");
+    rates.look("/", earlier, 5_000_000_000);
+    rates.look("/system.slice/troupe.service", earlier, 1_000_000_000);
     let summary = summary("n1", &sample(), known);
-    let (pod, system) = (&summary["pods"][0], &summary["node"]["systemContainers"][0]);
+    assert_eq!(summary["node"]["cpu"]["usageNanoCores"], 200_000_000);
+    let own = &summary["node"]["systemContainers"][0];
+    assert_eq!((&own["name"], &own["cpu"]["usageNanoCores"]), (&serde_json::json!("kubelet"), &serde_json::json!(50_000_000)));
+    let (pod, system) = (&summary["pods"][0], &summary["node"]["systemContainers"][1]);
     assert_eq!((&system["name"], &system["memory"]["availableBytes"]), (&serde_json::json!("pods"), &serde_json::json!(1200)));
     assert_eq!((&pod["network"]["name"], &pod["network"]["rxBytes"]), (&serde_json::json!("eth0"), &serde_json::json!(77)));
     assert_eq!(pod["network"]["interfaces"][0]["rxBytes"], 77);

@@ -11,6 +11,7 @@ pub mod nfs;
 pub mod ownership;
 pub mod payload;
 pub mod room;
+pub mod stats;
 pub mod subpath;
 #[cfg(test)]
 mod tests;

@@ -230,10 +230,11 @@ impl PodWorker {
     fn surroundings(&self) -> Surroundings {
         let spec = self.machine.pod().and_then(|pod| pod.spec.as_ref());
         let is_usual = spec.is_none_or(|spec| spec.runtime_class_name.is_none());
-        Surroundings {
-            recursive_read_only: is_usual && self.context.features.load().recursive_read_only(""),
-            devices: self.context.device_plugins.health(&self.machine.id.uid),
+        let mut devices = self.context.device_plugins.health(&self.machine.id.uid);
+        for (container, statuses) in self.machine.pod().map(|pod| self.context.dra.health(pod)).unwrap_or_default() {
+            devices.entry(container).or_default().extend(statuses);
         }
+        Surroundings { recursive_read_only: is_usual && self.context.features.load().recursive_read_only(""), devices }
     }
 
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {

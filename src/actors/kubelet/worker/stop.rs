@@ -81,14 +81,14 @@ fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
     for container in &main {
         stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);
     }
-    if late.is_empty() {
+    // What is being started may be a main container, which would run without them.
+    if late.is_empty() || memory.starting.is_some() {
         return;
     }
     let began = memory.stop_began.unwrap_or(now);
     let spent = now.duration_since(began).as_secs().max(0).unsigned_abs();
     let left = grace.saturating_sub(spent);
-    // What is being started may be a main container, which would run without them.
-    let mut waits = !main.is_empty() || memory.starting.is_some();
+    let mut waits = !main.is_empty();
     for sidecar in sidecars.iter().rev() {
         let Some(seen) = late.iter().find(|seen| seen.name == sidecar.name) else { continue };
         let is_hooked = runs_hook(situation, sidecar, seen, left, plan);

@@ -1,11 +1,16 @@
 //! What must hold at each step, whatever gets lost: looked at when a container is started or stopped, when a pod's phase is told, and when a
 //! pod leaves the API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use parking_lot::Mutex;
 use troupe_cri::proto::ContainerState;
+
+use crate::kubelet::worker::plan::LEAST_GRACE;
 
 /// A container as the runtime has it.
 #[derive(Clone, Debug)]
@@ -83,14 +88,15 @@ impl Judge {
         notes.wrong.extend(wrong.into_iter().map(|why| format!("{} {} of {uid} is started, but {why}", starting.name, starting.attempt)));
     }
 
-    /// The kubelet ends a container of a pod whose `ready` sandboxes are these.
-    pub fn stops(&self, uid: &str, id: &str, all: &[Seen], ready: &[String]) {
+    /// The kubelet ends a container of a pod whose `ready` sandboxes are these, within some time.
+    pub fn stops(&self, uid: &str, id: &str, all: &[Seen], ready: &[String], within: Duration) {
         let Some(stopping) = all.iter().find(|seen| seen.id == id && seen.runs()) else { return };
         let mut notes = self.0.lock();
         let Some(spec) = notes.specs.get(uid) else { return };
         let is_sidecar = spec.init_containers.iter().flatten().any(|container| container.name == stopping.name && is_sidecar(container));
-        // Where the sandbox is replaced all of it goes at once.
-        if !is_sidecar || ready != std::slice::from_ref(&stopping.sandbox) {
+        // Where the sandbox is replaced all of it goes at once, and when the pod's time is over nobody waits for others.
+        let is_over = within <= Duration::from_secs(LEAST_GRACE);
+        if !is_sidecar || is_over || ready != std::slice::from_ref(&stopping.sandbox) {
             return;
         }
         let main = |seen: &&Seen| seen.runs() && spec.containers.iter().any(|container| container.name == seen.name);
@@ -226,7 +232,8 @@ mod tests {
         assert_eq!(judge.wrong(), Vec::<String>::new());
         judge.starts("u", "main-2", &[init, seen("main", 1, EXITED, 0), seen("main", 2, CREATED, 0)]);
         let running = [Seen { state: RUNNING, ..side }, seen("main", 2, RUNNING, 0)];
-        judge.stops("u", "side-0", &running, &["s".to_owned()]);
+        judge.stops("u", "side-0", &running, &["s".to_owned()], Duration::from_secs(LEAST_GRACE));
+        judge.stops("u", "side-0", &running, &["s".to_owned()], Duration::from_secs(3));
         judge.told("u", "Succeeded", &running);
         judge.told("u", "Running", &running);
         judge.leaves("u", &running);

@@ -261,7 +261,7 @@ async fn start(inner: &FakeRuntime, judge: &Judge, id: &str) -> CriResult<()> {
 /// Stops a container and has that judged.
 async fn stop(inner: &FakeRuntime, judge: &Judge, id: &str, timeout: Duration) -> CriResult<()> {
     let uid = uid_of(inner, id).await.unwrap_or_default();
-    judge.stops(&uid, id, &seen(inner, &uid).await, &ready(inner, &uid).await);
+    judge.stops(&uid, id, &seen(inner, &uid).await, &ready(inner, &uid).await, timeout);
     inner.stop_container(id, timeout).await
 }
 

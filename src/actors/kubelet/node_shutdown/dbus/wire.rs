@@ -160,13 +160,13 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<u32, Malformed> {
         self.align(4)?;
-        let bytes = self.take(4)?.try_into().map_err(|_| Malformed("it ends too early"))?;
+        let bytes: [u8; 4] = self.take(4)?.try_into().map_err(|_| Malformed("it ends too early"))?;
         Ok(if self.is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
     }
 
     fn long(&mut self) -> Result<u64, Malformed> {
         self.align(8)?;
-        let bytes = self.take(8)?.try_into().map_err(|_| Malformed("it ends too early"))?;
+        let bytes: [u8; 8] = self.take(8)?.try_into().map_err(|_| Malformed("it ends too early"))?;
         Ok(if self.is_big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) })
     }
 

@@ -26,6 +26,7 @@ impl PodMachine {
         let follow = |moment: Timestamp, longest: SignedDuration| not_beyond(moment, now, longest.unsigned_abs());
         self.observe_at = self.observe_at.map(|at| follow(at, OBSERVE_AGAIN));
         self.refresh_at = self.refresh_at.map(|at| follow(at, LONGEST_REFRESH));
+        self.memory.stop_began = self.memory.stop_began.map(|began| began.min(now));
         for failure in self.memory.failures.values_mut() {
             failure.retry_at = follow(failure.retry_at, LONGEST_RETRY);
             failure.since = failure.since.min(now);

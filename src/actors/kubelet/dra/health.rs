@@ -1,0 +1,211 @@
+//! How devices of claims are, as their drivers tell, and as statuses of containers do (KEP-4680).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{Pod, ResourceHealth, ResourceStatus};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tonic::{Code, Status};
+use troupe_unix_grpc::{Service, words};
+
+use super::{
+    Dra,
+    claim_info::{ClaimInfo, Device},
+    proto::{HealthResponse, WatchHealthRequest},
+};
+use crate::devices::{claim_name, claims_of};
+
+/// How long a driver's word counts where it says nothing else.
+const COUNTS: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(5);
+
+const HEALTHY: &str = "Healthy";
+const UNHEALTHY: &str = "Unhealthy";
+const UNKNOWN: &str = "Unknown";
+
+/// What a driver said of a device.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    health: &'static str,
+    until: Instant,
+}
+
+/// What drivers say.
+#[derive(Default)]
+pub struct Health {
+    /// By driver, pool and device.
+    devices: Mutex<BTreeMap<String, BTreeMap<(String, String), Told>>>,
+    changed: Notify,
+}
+
+impl Health {
+    /// Takes in what a driver says. What it does not speak of any more counts until its time is over.
+    fn take(&self, driver: &str, response: &HealthResponse, now: Instant) {
+        let mut devices = self.devices.lock();
+        let known = devices.entry(driver.to_owned()).or_default();
+        for told in &response.devices {
+            let Some(device) = &told.device else { continue };
+            let health = match told.health {
+                1 => HEALTHY,
+                2 => UNHEALTHY,
+                _ => UNKNOWN,
+            };
+            let counts = u64::try_from(told.timeout_seconds).ok().filter(|seconds| *seconds > 0).map_or(COUNTS, Duration::from_secs);
+            let until = now.checked_add(counts).unwrap_or(now + COUNTS);
+            known.insert((device.pool_name.clone(), device.device_name.clone()), Told { health, until });
+        }
+        self.changed.notify_one();
+    }
+
+    fn forget(&self, driver: &str) {
+        if self.devices.lock().remove(driver).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    fn of(&self, driver: &str, device: &Device, now: Instant) -> &'static str {
+        let devices = self.devices.lock();
+        let told = devices.get(driver).and_then(|known| known.get(&(device.pool_name.clone(), device.device_name.clone())));
+        told.filter(|told| told.until > now).map_or(UNKNOWN, |told| told.health)
+    }
+}
+
+/// Listens to a driver for as long as this lives.
+pub struct Watch(tokio::task::AbortHandle);
+
+impl Watch {
+    pub fn start(health: &Arc<Health>, driver: &str, service: &Service) -> Self {
+        let (health, driver, service) = (health.clone(), driver.to_owned(), service.clone());
+        Watch(tokio::spawn(async move { listen(&health, &driver, &service).await }).abort_handle())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn listen(health: &Health, driver: &str, service: &Service) {
+    loop {
+        let ended = follow(health, driver, service).await;
+        health.forget(driver);
+        match ended {
+            Err(status) if status.code() == Code::Unimplemented => return,
+            Err(status) => tracing::debug!(driver, error = words(&status), "a driver does not tell how its devices are, will retry"),
+            Ok(()) => tracing::debug!(driver, "a driver has ended to tell how its devices are"),
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn follow(health: &Health, driver: &str, service: &Service) -> Result<(), Status> {
+    let mut answers: tonic::Streaming<HealthResponse> =
+        service.watch("/v1alpha1.DRAResourceHealth/NodeWatchResources", WatchHealthRequest {}).await?;
+    while let Some(answer) = answers.message().await? {
+        health.take(driver, &answer, Instant::now());
+    }
+    Ok(())
+}
+
+impl Dra {
+    /// How the devices of a pod's claims are, by container.
+    pub fn health(&self, pod: &Pod) -> BTreeMap<String, Vec<ResourceStatus>> {
+        let mut all: BTreeMap<String, Vec<ResourceStatus>> = BTreeMap::new();
+        if claims_of(pod).is_empty() {
+            return all;
+        }
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let (known, now) = (self.claims.lock(), Instant::now());
+        for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+            for wanted in container.resources.iter().flat_map(|resources| resources.claims.iter().flatten()) {
+                let asked = claims_of(pod).iter().find(|claim| claim.name == wanted.name);
+                // One that has no name yet has no devices.
+                let name = asked.and_then(|asked| claim_name(pod, asked).ok().flatten()).map(|(name, _)| name);
+                let Some(claim) = name.and_then(|name| known.get(namespace, name)) else { continue };
+                let request = wanted.request.as_deref().unwrap_or_default();
+                let devices = self.health_of(claim, request, now);
+                if devices.is_empty() {
+                    continue;
+                }
+                let name = if request.is_empty() { format!("claim:{}", wanted.name) } else { format!("claim:{}/{request}", wanted.name) };
+                all.entry(container.name.clone()).or_default().push(ResourceStatus { name, resources: Some(devices) });
+            }
+        }
+        all
+    }
+
+    /// The devices of a claim for one of its requests, or for all; each once.
+    fn health_of(&self, claim: &ClaimInfo, request: &str, now: Instant) -> Vec<ResourceHealth> {
+        let main = request.split('/').next().unwrap_or_default();
+        let mut all: Vec<ResourceHealth> = Vec::new();
+        for (driver, state) in &claim.driver_state {
+            for device in state.devices.iter().flatten() {
+                let requests = device.request_names.as_deref().unwrap_or_default();
+                if !main.is_empty() && !requests.is_empty() && !requests.iter().any(|name| name == main) {
+                    continue;
+                }
+                let named = device.cdi_device_ids.iter().flatten().next().cloned();
+                let resource_id = named.unwrap_or_else(|| format!("{driver}/{}/{}", device.pool_name, device.device_name));
+                if !all.iter().any(|known| known.resource_id == resource_id) {
+                    let health = Some(self.health.of(driver, device, now).to_owned());
+                    all.push(ResourceHealth { resource_id, health, message: None });
+                }
+            }
+        }
+        all
+    }
+
+    /// Waits until a driver says something of its devices, and gives the uids of the pods that use claims. For one who waits.
+    pub async fn changed(&self) -> BTreeSet<String> {
+        self.health.changed.notified().await;
+        self.users().into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubelet::dra::{
+        proto::{DeviceHealth, DeviceIdentifier},
+        testing::{claim, with_claims},
+    };
+
+    fn told(device: &str, health: i32, timeout_seconds: i64) -> DeviceHealth {
+        let device = Some(DeviceIdentifier { pool_name: "pool".into(), device_name: device.into() });
+        DeviceHealth { device, health, timeout_seconds }
+    }
+
+    #[tokio::test]
+    async fn devices_of_claims_are_as_their_drivers_say_for_as_long_as_that_counts() {
+        let place = tempfile::tempdir().expect("a directory");
+        let known = claim("n", "gpus", "gpu.example", &[("pool", "d0", &["vendor/gpu=0"]), ("pool", "d1", &[]), ("pool", "d2", &["vendor/gpu=2"])]);
+        let dra = with_claims(place.path(), vec![known]);
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
+        dra.health.take("gpu.example", &HealthResponse { devices: vec![told("d2", 1, 10)] }, long_ago);
+        dra.health.take("gpu.example", &HealthResponse { devices: vec![told("d0", 1, 0), told("d1", 2, 600)] }, now);
+        assert_eq!(dra.changed().await, BTreeSet::new(), "no pod uses it");
+        let spec = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpus"}],
+            "containers": [{"name": "c", "resources": {"claims": [{"name": "gpu"}]}}, {"name": "other"}]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec})).expect("a pod");
+        let shown = |dra: &Dra| {
+            let health = dra.health(&pod);
+            assert_eq!((health.len(), health["c"][0].name.as_str()), (1, "claim:gpu"));
+            let devices = health["c"][0].resources.clone().unwrap_or_default();
+            devices.into_iter().map(|device| format!("{} {}", device.resource_id, device.health.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&dra), ["vendor/gpu=0 Healthy", "gpu.example/pool/d1 Unhealthy", "vendor/gpu=2 Unknown"]);
+        dra.health.forget("gpu.example");
+        assert_eq!(shown(&dra), ["vendor/gpu=0 Unknown", "gpu.example/pool/d1 Unknown", "vendor/gpu=2 Unknown"]);
+    }
+}
