@@ -40,7 +40,7 @@ async fn a_pod_that_fits_nowhere_says_why_and_is_bound_when_a_node_comes() {
     eventually_async("the event is there", async || world.events("default", "big").await.iter().any(|(reason, _)| reason == "FailedScheduling"))
         .await;
     let (_, message) = world.events("default", "big").await.into_iter().find(|(reason, _)| reason == "FailedScheduling").expect("just seen");
-    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu."), "{message} against {why}");
+    assert_eq!(message, why);
     world.settles().await;
     world.node("n2", 4).await;
     eventually_async("the pod is bound", async || node_of(&world, "big").await == "n2").await;
@@ -189,7 +189,7 @@ async fn a_pod_that_must_not_preempt_waits() {
     world.api.create(with_priority("low", "2", 1)).await;
     eventually_async("the pod is bound", async || node_of(&world, "low").await == "n1").await;
     world.api.create(with_priority("high", "2", 10)).await;
-    let why = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.";
+    let why = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never.";
     let told = ("FailedScheduling".to_owned(), why.to_owned());
     eventually_async("it says so", async || world.events("default", "high").await.contains(&told)).await;
     world.settles().await;
@@ -224,8 +224,8 @@ async fn pods_of_a_gate_wait_and_then_keep_apart_by_their_affinity() {
     eventually_async("it is bound, too", async || !node_of(&world, "a").await.is_empty()).await;
     assert_ne!(node_of(&world, "a").await, node_of(&world, "b").await);
     world.api.create(apart("c")).await;
-    let why = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules. preemption: 0/2 nodes are available: 2 No preemption \
-               victims found for incoming pod.";
+    let why = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules. no new claims to deallocate, preemption: 0/2 nodes are \
+               available: 2 No preemption victims found for incoming pod.";
     let told = ("FailedScheduling".to_owned(), why.to_owned());
     eventually_async("it says why not", async || world.events("default", "c").await.contains(&told)).await;
     world.client().namespaced::<k8s_openapi::api::core::v1::Pod>("default").delete("b", Default::default()).await.expect("deleted");

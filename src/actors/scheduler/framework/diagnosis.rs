@@ -55,6 +55,11 @@ impl Diagnosis {
         self.plugins.entry(plugin).or_default();
     }
 
+    /// Another plugin said that no node will do, before this one could begin to filter.
+    pub fn was_rejected_before(&self, plugin: &str) -> bool {
+        self.pre_filter.is_some() && !self.plugins.contains_key(plugin)
+    }
+
     /// Plugins that rejected some node.
     pub fn rejected_by(&self) -> Vec<&'static str> {
         self.plugins.keys().copied().collect()
