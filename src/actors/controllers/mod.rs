@@ -26,6 +26,7 @@ pub mod namespace;
 pub mod network_policy;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_ttl;
 mod nodes;
 pub mod owners;
 mod pace;
