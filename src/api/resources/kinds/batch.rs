@@ -34,14 +34,13 @@ impl Strategy for Job {
         fill(spec, "podReplacementPolicy", replacement);
         fill(spec, "manualSelector", false);
         default_failure_policy(spec);
-        if let Some(labels) = object.get(&["spec", "template", "metadata", "labels"]).cloned() {
-            object.set_default(&["metadata", "labels"], labels);
-        }
+        default_labels(object);
         default_template(object, &["spec", "template"]);
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         generate_selector(object);
+        default_labels(object);
         empty_status(object);
     }
 
@@ -117,6 +116,13 @@ fn default_failure_policy(spec: &mut crate::resources::tree::Fields) {
 
 /// Pods of a job carry its uid, so that its selector never meets another's pods. The uid is given before.
 /// What the user wrote stays, for validation to judge.
+/// A job without labels of its own has those of its pods, also those that they get when it is made.
+fn default_labels(object: &mut Object) {
+    if let Some(labels) = object.get(&["spec", "template", "metadata", "labels"]).cloned() {
+        object.set_default(&["metadata", "labels"], labels);
+    }
+}
+
 fn generate_selector(object: &mut Object) {
     if object.get(&["spec", "manualSelector"]).and_then(Value::as_bool) == Some(true) {
         return;

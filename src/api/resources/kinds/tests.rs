@@ -156,6 +156,7 @@ fn a_job_selects_its_pods_by_its_uid() {
     let job = created("batch", "jobs", json!({"metadata": {"name": "j", "uid": "u1"}, "spec": {"template": {"spec": {}}}}));
     assert_eq!(job.get(&["spec", "selector"]), Some(&json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}})));
     assert_eq!(job.str(&["spec", "template", "metadata", "labels", "job-name"]), "j");
+    assert_eq!(job.str(&["metadata", "labels", "job-name"]), "j");
 }
 
 #[test]
