@@ -1,9 +1,10 @@
 //! Defaults of pods beyond those of templates.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    meta::{Object, quantity},
+    meta::{Object, quantity, time::format_time},
     resources::{
         kinds::pod_spec::default_pod_spec,
         pod_amounts,
@@ -104,13 +105,13 @@ pub fn qos_class(pod: &Object) -> &'static str {
     }
 }
 
-/// The status of a new pod.
-pub fn initial_status(pod: &Object) -> Value {
+/// The status of a pod that is made at this time.
+pub fn initial_status(pod: &Object, now: Timestamp) -> Value {
     let mut status = json!({"phase": "Pending", "qosClass": qos_class(pod)});
     if !pod.list(&["spec", "schedulingGates"]).is_empty() {
         status["conditions"] = json!([{
-            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null, "reason": "SchedulingGated",
-            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": format_time(now),
+            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
         }]);
     }
     status

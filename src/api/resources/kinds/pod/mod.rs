@@ -36,10 +36,10 @@ impl Strategy for Pod {
         defaulting::default_pod(object);
     }
 
-    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+    fn prepare_create(&self, object: &mut Object, context: &WriteContext<'_>) {
         mirror_service_account(object.map_mut(&["spec"]));
         label_keys::merge(object);
-        let status = defaulting::initial_status(object);
+        let status = defaulting::initial_status(object, context.clock.now());
         object.set(&["status"], status);
     }
 

@@ -93,9 +93,10 @@ fn quality_of_service_follows_requests_and_limits() {
 fn a_gated_pod_starts_unscheduled() {
     let mut spec = one_container(json!({}));
     spec["schedulingGates"] = json!([{"name": "a.b/c"}]);
-    let status = defaulting::initial_status(&pod(spec));
+    let status = defaulting::initial_status(&pod(spec), jiff::Timestamp::UNIX_EPOCH);
     assert_eq!(status["phase"], "Pending");
     assert_eq!(status["conditions"][0]["reason"], "SchedulingGated");
+    assert_eq!(status["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
 }
 
 #[test]
