@@ -44,6 +44,7 @@ pub mod resourceclaim;
 pub mod resourcequota;
 mod revisions;
 pub mod root_ca;
+mod selector_text;
 pub mod service_cidr;
 pub mod service_lb;
 pub mod serviceaccount;

@@ -5,17 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
-    apimachinery::pkg::{
-        apis::meta::v1::{LabelSelector, Time},
-        util::intstr::IntOrString,
-    },
+    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 use troupe_api::resources::{
     budget::{INSUFFICIENT_PODS, SUFFICIENT_PODS, SYNC_FAILED, allowed, condition, set_condition, update_condition},
     int_or_string::{Rounding, scaled},
 };
 
-use crate::controllers::pod_digest::PodDigest;
+use crate::controllers::{pod_digest::PodDigest, selector_text::selector_text};
 
 /// An evicted pod counts as gone for this long; if it is not being deleted then, the eviction failed.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
@@ -134,20 +131,9 @@ fn disrupted(budget: &PodDisruptionBudget, pods: &[Arc<PodDigest>], now: Timesta
     found
 }
 
-/// A selector as upstream's messages have it.
-fn in_words(selector: &LabelSelector) -> String {
-    let labels: String = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
-    let expressions = selector.match_expressions.iter().flatten().map(|wanted| {
-        let values = wanted.values.as_deref().unwrap_or_default().join(" ");
-        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", wanted.key, wanted.operator)
-    });
-    let expressions: String = expressions.collect();
-    format!("&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}")
-}
-
 /// What people are told about pods that no controller would replace.
 pub fn unmanaged_message(budget: &PodDisruptionBudget) -> String {
-    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(in_words).unwrap_or_default();
+    let selector = selector_text(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
     format!(
         "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated \
          correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
