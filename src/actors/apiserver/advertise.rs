@@ -1,4 +1,5 @@
-//! Which API servers there are: each keeps a lease under its address, and `default/kubernetes` names all that do.
+//! Which API servers there are: each keeps a lease under its address, and the endpoints of `default/kubernetes` name all that do. The Service
+//! is made anew where somebody deleted it.
 //!
 //! A server that stops takes its lease back; that of a server that was killed runs out, and the next round of any other
 //! leaves it out. Keys and times are upstream's.
@@ -15,6 +16,8 @@ use crate::runtime::host::{Unit, UnitContext};
 
 /// How often the lease is renewed and the list of servers is put right.
 const EVERY: Duration = Duration::from_secs(10);
+/// The port of the Service `default/kubernetes`.
+const HTTPS: u16 = 443;
 
 /// Where clients inside the cluster reach this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +30,17 @@ pub struct Reach {
 pub struct Advertisement {
     store: Arc<dyn Store>,
     client: ServerClient,
+    /// The address of the Service.
+    service: Option<IpAddr>,
 }
 
 impl Advertisement {
-    pub fn new(store: Arc<dyn Store>, client: ServerClient) -> Self {
-        Advertisement { store, client }
+    /// `service` is the address of the Service `default/kubernetes`.
+    pub fn new(store: Arc<dyn Store>, client: ServerClient, service: Option<IpAddr>) -> Self {
+        Advertisement { store, client, service }
     }
 
-    /// Renews this server's lease and names all servers that have one.
+    /// Renews this server's lease, names all servers that have one, and sees to the Service by which they are reached.
     pub async fn renew(&self, reach: Reach) -> Result<(), Status> {
         let key = keys::server_lease(reach.address);
         let value: Bytes = endpoints(&[reach.address], reach.port).to_string().into();
@@ -49,7 +55,8 @@ impl Advertisement {
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(store_status(error)),
         }
-        self.name_servers(reach.port).await
+        self.name_servers(reach.port).await?;
+        self.client.exists(kubernetes_service(self.service, reach.port)).await
     }
 
     /// Gives the lease back: nobody should be sent here any more.
@@ -110,6 +117,18 @@ impl Unit for Advertiser {
     fn observe(&self) -> Value {
         json!({"address": self.reach.address.to_string(), "lastError": self.last_error})
     }
+}
+
+fn kubernetes_service(address: Option<IpAddr>, port: u16) -> Value {
+    let ip = address.map(|address| address.to_string()).unwrap_or_default();
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": ip, "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": HTTPS, "protocol": "TCP", "targetPort": port}],
+        },
+    })
 }
 
 fn endpoints(addresses: &[IpAddr], port: u16) -> Value {

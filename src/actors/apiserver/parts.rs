@@ -40,7 +40,7 @@ use super::{
     refusals::ShownRefusals,
     resource_metrics::{NodeMetrics, PodMetrics, ResourceMetrics, Scraper},
     server_client::ServerClient,
-    services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
+    services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator, first_address},
     subresources::Subresources,
     table::{LiveTable, TableFollower},
     upkeep::Upkeep,
@@ -109,7 +109,8 @@ impl Parts {
             virtual_resources,
         };
         let client = core.client(path.clone());
-        let advertisement = Arc::new(Advertisement::new(core.store.clone(), client.clone()));
+        let service = allocator.ranges().first().map(first_address);
+        let advertisement = Arc::new(Advertisement::new(core.store.clone(), client.clone(), service));
         let computed = core.computed(options.kubelets);
         core.start_upkeep(&path, &repair, &table, &client);
         let (aggregator, registering) = core.start_aggregation(path.clone(), table.clone(), backends).await;

@@ -138,7 +138,7 @@ pub fn after_failure<'a>(pod: &'a PodInfo, context: &SchedulingContext<'a>, filt
     let mut outcome = Outcome::default();
     for tried in context.profile.at(Point::PostFilter).filter_map(|plugin| plugin.post_filter(&mut failure)) {
         outcome = outcome.or(tried);
-        if outcome.preemption.is_some() {
+        if outcome.preemption.is_some() || outcome.is_final {
             break;
         }
     }

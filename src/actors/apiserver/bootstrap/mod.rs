@@ -18,7 +18,7 @@ use super::{
         trust::{Trust, TrustKeeper},
     },
     server_client::ServerClient,
-    services::{Repair, ServiceAllocator, first_address},
+    services::{Repair, ServiceAllocator},
 };
 
 /// What the first start is told.
@@ -32,8 +32,6 @@ pub struct Bootstrap {
     pub objects: Vec<Object>,
 }
 
-/// The port of the Service `default/kubernetes`.
-const HTTPS: u16 = 443;
 /// Objects made at once: they share the store's commits.
 const AT_ONCE: usize = 16;
 
@@ -64,7 +62,6 @@ impl Bootstrapper {
         self.ensure_all(bootstrap.objects.iter().map(|object| object.clone().into_value())).await?;
         self.trust.tell(&bootstrap.trust).await?;
         if let Some((address, port)) = bootstrap.advertise {
-            self.client.exists(self.kubernetes_service(port)).await?;
             match self.advertisement.renew(Reach { address, port }).await {
                 // A full store can still be read; the advertiser goes on trying.
                 Err(status) if status.code == NO_SPACE => tracing::warn!(error = %status.message, "this API server is not advertised yet"),
@@ -111,18 +108,6 @@ impl Bootstrapper {
     fn service_cidr(&self) -> Value {
         let ranges: Vec<_> = self.allocator.ranges().iter().map(ToString::to_string).collect();
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}})
-    }
-
-    fn kubernetes_service(&self, port: u16) -> Value {
-        let ip = self.allocator.ranges().first().map(|range| first_address(range).to_string()).unwrap_or_default();
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
-            "spec": {
-                "type": "ClusterIP", "clusterIP": ip, "sessionAffinity": "None",
-                "ports": [{"name": "https", "port": HTTPS, "protocol": "TCP", "targetPort": port}],
-            },
-        })
     }
 }
 

@@ -80,15 +80,16 @@ fn assign(pod: &Object, binding: &Object, now: &str) -> Result<Object, Status> {
 
 fn mark_scheduled(pod: &mut Object, now: &str) {
     let mut conditions = pod.list(&["status", "conditions"]).to_vec();
-    let before = conditions.iter().position(|condition| condition["type"] == "PodScheduled").map(|at| conditions.remove(at));
+    let before = conditions.iter_mut().find(|condition| condition["type"] == "PodScheduled");
     let since = match &before {
         Some(condition) if condition["status"] == "True" => condition["lastTransitionTime"].clone(),
         _ => now.into(),
     };
-    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": since});
-    if let Some(generation) = pod.int(&["metadata", "generation"]) {
-        condition["observedGeneration"] = generation.into();
+    // Which generation it is about is for the scheduler and the node to say.
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": since});
+    match before {
+        Some(known) => *known = condition,
+        None => conditions.push(condition),
     }
-    conditions.push(condition);
     pod.set(&["status", "conditions"], conditions);
 }

@@ -76,6 +76,16 @@ async fn a_new_address_of_the_server_reaches_its_endpoints() {
 }
 
 #[actix::test]
+async fn whoever_advertises_a_server_makes_its_service_anew() {
+    let api = boot().await;
+    api.server.bootstrap(&wanted()).await.expect("bootstraps");
+    api.delete("services", "default", "kubernetes", Default::default()).await.expect("deleted");
+    api.server.bootstrap(&at("192.0.2.1")).await.expect("bootstraps again");
+    let service = api.get("services", "default", "kubernetes").await.expect("is there again");
+    assert_eq!(service.str(&["spec", "clusterIP"]), "10.96.0.1");
+}
+
+#[actix::test]
 async fn all_servers_that_live_are_named_and_no_other() {
     let store = Arc::new(MemoryStore::new());
     let api = boot_with(ApiServerOptions::new(store.clone())).await;

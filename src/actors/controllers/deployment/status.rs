@@ -52,8 +52,8 @@ pub fn compute(deployment: &Deployment, sets: &Sets, estimate: Estimate, now: Ti
         ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
     set_condition(&mut status, "Available", value, reason, message, now);
-    replica_failure(&mut status, sets, now);
     progress(deployment, sets, &mut status, estimate, now);
+    replica_failure(&mut status, sets, now);
     status
 }
 

@@ -12,7 +12,7 @@ use troupe_api::resources::{
     int_or_string::{Rounding, scaled},
 };
 
-use crate::controllers::pod_digest::PodDigest;
+use crate::controllers::{pod_digest::PodDigest, selector_text::selector_text};
 
 /// An evicted pod counts as gone for this long; if it is not being deleted then, the eviction failed.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
@@ -133,10 +133,9 @@ fn disrupted(budget: &PodDisruptionBudget, pods: &[Arc<PodDigest>], now: Timesta
 
 /// What people are told about pods that no controller would replace.
 pub fn unmanaged_message(budget: &PodDisruptionBudget) -> String {
-    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let labels = selector.map(|selector| serde_json::json!(selector).to_string()).unwrap_or_default();
+    let selector = selector_text(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
     format!(
-        "Pods selected by this PodDisruptionBudget (selector: {labels}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated \
+        "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated \
          correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
     )
 }

@@ -1,6 +1,6 @@
 //! What a Service's Endpoints object says (the older form of EndpointSlices). Pure.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 
@@ -82,8 +82,10 @@ fn subsets(service: &Service, pods: &[Arc<EndpointPod>]) -> (Vec<EndpointSubset>
     // Those that are left out are cut off, as others beyond the capacity.
     let Groups { of: groups, left_out } = by_ports(service, addresses.into_iter());
     let some = |list: Vec<EndpointAddress>| (!list.is_empty()).then_some(list);
-    let subsets = groups.into_iter().filter(|(ports, _)| !ports.is_empty() || is_headless(service));
-    let subsets = subsets.map(|(ports, addresses)| {
+    // A pod that has none of the Service's ports is reached at none.
+    let has_ports = spec.is_some_and(|spec| spec.ports.as_ref().is_some_and(|ports| !ports.is_empty()));
+    let groups = groups.into_iter().filter(|(ports, _)| !ports.is_empty() || !has_ports);
+    let subsets = repacked(groups.collect()).into_iter().map(|(ports, addresses)| {
         let (ready, unready): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|(ready, _)| *ready);
         let [ready, unready] = [ready, unready].map(|list| list.into_iter().map(|(_, address)| address).collect());
         EndpointSubset {
@@ -93,6 +95,33 @@ fn subsets(service: &Service, pods: &[Arc<EndpointPod>]) -> (Vec<EndpointSubset>
         }
     });
     (subsets.collect(), count > MAX_ADDRESSES || left_out > 0)
+}
+
+/// Ports, and the addresses at which they are served, ready or not.
+type Group = (Vec<PortKey>, Vec<(bool, EndpointAddress)>);
+
+/// Puts the ports together that the same pods serve, whatever else those serve (`RepackSubsets`).
+fn repacked(groups: Vec<Group>) -> Vec<Group> {
+    if groups.len() < 2 {
+        return groups;
+    }
+    let mut of_port: BTreeMap<&PortKey, Vec<usize>> = BTreeMap::new();
+    for (at, (ports, _)) in groups.iter().enumerate() {
+        for port in ports {
+            of_port.entry(port).or_default().push(at);
+        }
+    }
+    // Every pod is of one group: ports of the same groups are those of the same pods.
+    let mut together: BTreeMap<Vec<usize>, Vec<PortKey>> = BTreeMap::new();
+    for (port, of) in of_port {
+        together.entry(of).or_default().push(port.clone());
+    }
+    let addresses = |of: &[usize]| {
+        let mut addresses: Vec<_> = of.iter().flat_map(|at| groups[*at].1.iter().cloned()).collect();
+        addresses.sort_by(|(_, one), (_, other)| one.ip.cmp(&other.ip));
+        addresses
+    };
+    together.into_iter().map(|(of, ports)| (ports, addresses(&of))).collect()
 }
 
 fn endpoint_port((name, protocol, port, app_protocol): PortKey) -> EndpointPort {

@@ -37,3 +37,32 @@ fn the_object_follows_its_services_labels() {
     assert_eq!(endpoints.metadata.labels.as_ref().expect("set")["team"], "a");
     assert_eq!(endpoints.subsets, None);
 }
+
+#[test]
+fn a_port_that_all_pods_serve_stands_apart_from_those_that_some_do() {
+    let ports = json!([{"name": "web", "port": 80, "protocol": "TCP", "targetPort": "web"}, {"name": "debug", "port": 81, "protocol": "TCP", "targetPort": 8081}]);
+    let service: Service =
+        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n"}, "spec": {"clusterIP": "10.96.0.5", "ports": ports}}))
+            .expect("a service");
+    let serving = |ip: &str, port: i32| -> Arc<EndpointPod> {
+        let ports = json!([{"name": "web", "containerPort": port, "protocol": "TCP"}]);
+        let object = json!({"metadata": {"name": ip, "namespace": "n", "uid": ip}, "spec": {"containers": [{"name": "c", "ports": ports}]},
+            "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]}});
+        digest_of(&serde_json::from_value::<Pod>(object).expect("a pod"))
+    };
+    let pods = [serving("10.0.0.1", 8080), serving("10.0.0.2", 9090), serving("10.0.0.3", 8080)];
+    let Some(Action::Create(endpoints)) = plan(&service, &pods, None) else { panic!("must be created") };
+    let mut found: Vec<(Vec<i32>, Vec<String>)> = endpoints
+        .subsets
+        .iter()
+        .flatten()
+        .map(|subset| {
+            let ports = subset.ports.iter().flatten().map(|port| port.port).collect();
+            (ports, subset.addresses.iter().flatten().map(|address| address.ip.clone()).collect())
+        })
+        .collect();
+    found.sort();
+    let at = |ips: &[&str]| ips.iter().map(|ip| format!("10.0.0.{ip}")).collect::<Vec<_>>();
+    assert_eq!(found, [(vec![8080], at(&["1", "3"])), (vec![8081], at(&["1", "2", "3"])), (vec![9090], at(&["2"]))]);
+    assert_eq!(plan(&service, &pods, Some(&endpoints)), None);
+}

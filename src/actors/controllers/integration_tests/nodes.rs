@@ -155,6 +155,15 @@ async fn a_node_is_silent_only_when_it_was_watched_for_the_grace_period() {
 }
 
 #[actix::test]
+async fn nodes_that_come_and_go_are_told_of() {
+    let silence = Silence::of(&["a"]).await;
+    silence.start();
+    eventually_async("it is registered", async || silence.sources("RegisteredNode").await == ["node-controller"]).await;
+    silence.api.delete("nodes", "", "a", Default::default()).await.expect("deleted");
+    eventually_async("it is gone", async || silence.sources("RemovingNode").await == ["node-controller"]).await;
+}
+
+#[actix::test]
 async fn nobody_is_evicted_when_all_nodes_fall_silent() {
     let silence = Silence::of(&["a", "b", "c"]).await;
     silence.start();

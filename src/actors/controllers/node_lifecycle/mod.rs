@@ -19,7 +19,7 @@ use std::{
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, NodeCondition, Pod},
+    core::v1::{Node, NodeCondition, ObjectReference, Pod},
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -76,6 +76,8 @@ pub struct NodeLifecycleController {
 /// What this controller has seen since it started.
 #[derive(Default)]
 struct Seen {
+    /// UIDs of the nodes that were told of, by name.
+    registered: HashMap<String, Arc<str>>,
     health: HashMap<String, Health>,
     census: Option<Counted>,
     all_lost: bool,
@@ -118,6 +120,24 @@ fn says_ready(node: &Node) -> bool {
 }
 
 impl NodeLifecycleController {
+    /// Whether nobody was told yet that this node is there.
+    fn is_new(&self, name: &str, uid: &Arc<str>) -> bool {
+        let mut seen = self.seen.lock();
+        let known = seen.registered.get(name) == Some(uid);
+        if !known {
+            seen.registered.insert(name.to_owned(), uid.clone());
+        }
+        !known
+    }
+
+    /// A node is gone: its UID, if anybody was told of it.
+    fn forget(&self, name: &str) -> Option<Arc<str>> {
+        let mut seen = self.seen.lock();
+        seen.health.remove(name);
+        seen.leaving.remove(name);
+        seen.registered.remove(name)
+    }
+
     /// Looks for signs of life; whether there were none for too long.
     fn is_silent(&self, node: &NodeDigest, cx: &ReconcileContext) -> bool {
         let lease = self.leases.get_once(&ObjectKey::new("kube-node-lease", node.meta.name.clone()));
@@ -307,6 +327,17 @@ impl NodeLifecycleController {
     }
 }
 
+fn tell_of_node(name: &str, uid: &str, reason: &str, what: String, cx: &ReconcileContext) {
+    let node = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Node".into()),
+        name: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    };
+    cx.events().normal(&node, reason, format!("Node {name} event: {what}"));
+}
+
 fn names(pod: &Pod) -> (&str, &str) {
     (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
 }
@@ -342,11 +373,14 @@ impl Controller for NodeLifecycleController {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let node = self.nodes.stored(key).and_then(|stored| Some((self.digests.of(&stored)?, stored)));
         let Some((digest, stored)) = node else {
-            let mut seen = self.seen.lock();
-            seen.health.remove(&*key.name);
-            seen.leaving.remove(&*key.name);
+            if let Some(uid) = self.forget(&key.name) {
+                tell_of_node(&key.name, &uid, "RemovingNode", format!("Removing Node {} from Controller", key.name), cx);
+            }
             return Ok(Outcome::Done);
         };
+        if self.is_new(&key.name, &digest.meta.uid) {
+            tell_of_node(&key.name, &digest.meta.uid, "RegisteredNode", format!("Registered Node {} in Controller", key.name), cx);
+        }
         self.mark(&stored, &digest, cx).await?;
         let next = self.evict(&stored, &digest, cx).await?;
         let period = PERIOD.min(self.grace / 5);

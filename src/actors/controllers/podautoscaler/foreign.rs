@@ -82,8 +82,14 @@ impl Foreign<'_> {
         let (group, name) = asked.group;
         let registry = self.client.service().registry();
         let version = VERSIONS.into_iter().find(|version| registry.is_elsewhere(group, version));
-        let version =
-            version.ok_or_else(|| format!("unable to fetch metrics from {name} metrics API: no {name} metrics API ({group}) registered"))?;
+        let version = version.ok_or_else(|| {
+            let why = if asked.group == EXTERNAL {
+                format!("the server could not find the requested resource (get {}.{group})", asked.plural)
+            } else {
+                format!("no {name} metrics API ({group}) registered")
+            };
+            format!("unable to fetch metrics from {name} metrics API: {why}")
+        })?;
         let resource = asked.row(version).ok_or_else(|| "the metric cannot be asked for".to_owned())?;
         let target = Target {
             resource,

@@ -25,6 +25,7 @@ use super::{
     pod::{ScaledPod, milli},
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
 };
+use crate::controllers::selector_text::selector_text;
 
 /// Why a metric of no known type asks for nothing.
 const UNKNOWN_TYPE: &str = "InvalidMetricSourceType";
@@ -123,7 +124,9 @@ impl Measuring<'_> {
         }
         if let ("External", Some(source)) = (type_.as_str(), &metric.external) {
             let judged = self.external(source).await;
-            let summary = format!("failed to get {} external metric value", source.metric.name);
+            let name = &source.metric.name;
+            let what = if source.target.average_value.is_some() { format!("{name} external metric") } else { format!("external metric {name}") };
+            let summary = format!("failed to get {name} external metric value: failed to get {what}");
             return outcome(judged, "FailedGetExternalMetric", &summary, |current| {
                 let status = ExternalMetricStatus { current, metric: source.metric.clone() };
                 MetricStatus { type_, external: Some(status), ..MetricStatus::default() }
@@ -158,12 +161,12 @@ impl Measuring<'_> {
     }
 
     async fn external(&self, source: &ExternalMetricSource) -> Result<Judged, String> {
-        let name = &source.metric.name;
+        let (name, selector) = (&source.metric.name, selector_text(source.metric.selector.as_ref()));
         let usage = self.foreign().external(name, source.metric.selector.as_ref()).await.map_err(|why| {
             let namespace = self.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
-            format!("unable to get external metric {namespace}/{name}: {why}")
+            format!("unable to get external metric {namespace}/{name}/{selector}: {why}")
         })?;
-        self.of_whole(usage, &source.target, format!("external metric {name}"))
+        self.of_whole(usage, &source.target, format!("external metric {name}({selector})"))
             .unwrap_or_else(|| Err("invalid external metric source: neither a value target nor an average value target was set".into()))
     }
 

@@ -55,9 +55,9 @@ impl Diagnosis {
         self.plugins.entry(plugin).or_default();
     }
 
-    /// Whether a plugin let no node be asked (PreFilter).
-    pub fn is_rejected_beforehand(&self) -> bool {
-        self.pre_filter.is_some()
+    /// Another plugin said that no node will do, before this one could begin to filter.
+    pub fn was_rejected_before(&self, plugin: &str) -> bool {
+        self.pre_filter.is_some() && !self.plugins.contains_key(plugin)
     }
 
     /// Plugins that rejected some node.

@@ -76,6 +76,8 @@ pub struct Outcome {
     pub preemption: Option<Preemption>,
     /// The nodes that were to choose from for that.
     pub candidates: Vec<DryRun>,
+    /// No further plugin is asked.
+    pub is_final: bool,
 }
 
 impl Outcome {
@@ -88,11 +90,11 @@ impl Outcome {
             messages.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
         };
         let nomination = if next.nomination == Nomination::Keep { self.nomination } else { next.nomination };
-        Outcome { message, nomination, preemption: next.preemption, candidates: next.candidates }
+        Outcome { message, nomination, preemption: next.preemption, candidates: next.candidates, is_final: next.is_final }
     }
 
     /// It did not help, and why.
     pub fn failed(message: &str, nomination: Nomination) -> Self {
-        Outcome { message: format!("preemption: {message}"), nomination, preemption: None, candidates: Vec::new() }
+        Outcome { message: format!("preemption: {message}"), nomination, ..Outcome::default() }
     }
 }

@@ -46,7 +46,6 @@ const MOST_ALTERNATIVES: usize = 8;
 const NAME: &str = "DynamicResources";
 const NOT_THERE: &str = "resourceclaim not available on the node";
 const NOTHING_LEFT: &str = "cannot allocate all claims";
-const NOTHING_TO_FREE: &str = "no new claims to deallocate";
 
 /// See the module.
 pub struct DynamicResources {
@@ -245,12 +244,14 @@ impl Plugin for DynamicResources {
         }
     }
 
-    /// A claim that keeps a pod from nodes, and that only this pod wants, may get other devices. Of pods without claims upstream says that there are
-    /// none, unless another plugin let no node be asked.
+    /// A claim that keeps a pod from nodes, and that only this pod wants, may get other devices. What upstream says of pods without claims, or
+    /// where it was not asked before, users see in the message about every pod that fits nowhere.
     fn post_filter(&self, failure: &mut framework::Failure<'_, '_>) -> Option<Outcome> {
+        if failure.diagnosis.was_rejected_before(NAME) {
+            return Some(Outcome { message: "not found".into(), is_final: true, ..Outcome::default() });
+        }
         if !self.is_concerned(&failure.pod.pod) {
-            let asked = !failure.diagnosis.is_rejected_beforehand();
-            return asked.then(|| Outcome { message: NOTHING_TO_FREE.into(), ..Outcome::default() });
+            return Some(Outcome { message: "no new claims to deallocate".into(), ..Outcome::default() });
         }
         let rejects = failure.diagnosis.plugins.get(NAME).is_some_and(|nodes| *nodes > 0);
         let message = match self.in_the_way(&failure.pod.pod, failure.cluster, rejects) {

@@ -48,7 +48,7 @@ pub fn preempt(failure: &mut Failure<'_, '_>, tries: &Tries) -> Outcome {
         Ok(candidates) => {
             let preemption = candidate::pick_one_run(&candidates).map(|best| removal(&best.node, best.victims().map(|victim| &victim.pod)));
             let nomination = preemption.as_ref().map_or(Nomination::Keep, |preemption| Nomination::Set(preemption.node.clone()));
-            Outcome { message: String::new(), nomination, preemption, candidates }
+            Outcome { nomination, preemption, candidates, ..Outcome::default() }
         }
         Err(why) => Outcome::failed(&why, Nomination::Clear),
     }

@@ -27,6 +27,7 @@ use troupe_actors::{
         network_policy::{NetworkPolicyController, status::ClusterPolicyStatusController},
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
+        node_ttl::NodeTtlController,
         persistent_volume::{ClaimBinder, VolumeBinder},
         pod_gc::{FINISHED_KEPT, PodGcController},
         pod_group_protection::PodGroupProtectionController,
@@ -115,6 +116,7 @@ pub fn start(
     run.controller("root-ca-cert-publisher", RootCaPublisher::new(caches, authority.ca_pem.as_str()));
     run.controller("node-controller", NodeIpamController::new(caches, config.node_ranges.clone()));
     run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
+    run.controller("ttl-controller", NodeTtlController::new(caches));
     run.controller("service-cidrs-controller", ServiceCidrController::new(caches));
     run.controller("service-controller", ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone()));
     run.controller("pod-garbage-collector", PodGcController::new(caches).keeping(finished_pods(&config.controllers)));
