@@ -59,6 +59,9 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         return Err(failed(error.to_string()));
     }
     note_unlimited(step);
+    for message in resolv::left_out(&step.pod, &step.context.dns, &step.context.resolver) {
+        step.note(Note::warning("DNSConfigForming", message));
+    }
     Ok(())
 }
 
