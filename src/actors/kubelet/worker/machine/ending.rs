@@ -62,6 +62,14 @@ impl PodMachine {
         } else {
             return;
         };
+        self.begin_to_stop(wanted);
+    }
+
+    /// What could not be set up, and would be tried again later, holds up nothing of what is taken down.
+    pub(super) fn begin_to_stop(&mut self, wanted: Stopping) {
+        if self.stopping.is_none() {
+            self.memory.failures.remove("");
+        }
         self.stopping = Some(match self.stopping {
             Some(old) => Stopping { grace: old.grace.min(wanted.grace), remove: old.remove || wanted.remove },
             None => wanted,
