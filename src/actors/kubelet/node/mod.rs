@@ -6,6 +6,7 @@ pub mod own;
 pub mod reserved;
 mod sight;
 pub mod status;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Taint};
 use serde_json::{Value, json};
 use troupe_api::{Status, meta::GroupResource, service::PatchType};
 use troupe_api_client::Client;
@@ -99,22 +100,37 @@ pub struct NodeReporter {
     /// A renewal is under way, or waits to be tried again.
     renewing: bool,
     ready: bool,
+    /// The conditions that events told of last.
+    told: Vec<NodeCondition>,
+    cordoned: bool,
+}
+
+/// A status that the API shows.
+struct Shown {
+    /// Whether it had to be written.
+    wrote: bool,
+    node: Arc<Node>,
 }
 
 impl NodeReporter {
     pub fn new(context: Arc<NodeContext>, client: Client, facts: Arc<NodeFacts>) -> Self {
         let (node, written, written_at, renewed) = (None, None, None, None);
         let sight = Sight::default();
-        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing: false, ready: false }
+        let (renewing, ready, told, cordoned) = (false, false, Vec::new(), false);
+        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing, ready, told, cordoned }
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
         let work = async move { register(&context, &client, &facts).await };
         cx.spawn_then(work, |reporter, registered, cx| match registered {
-            Ok(node) => {
+            Ok((node, is_new)) => {
                 tracing::info!(node = &*reporter.context.node_name, "node registered");
-                reporter.context.events.node(&reporter.context.node_name, Note::normal("Starting", "Starting kubelet."));
+                reporter.tell(Note::normal("Starting", "Starting kubelet."));
+                let status = node.status.as_ref().filter(|_| !is_new);
+                reporter.told = status.and_then(|status| status.conditions.clone()).unwrap_or_default();
+                let boot_id = &reporter.facts.machine.boot_id;
+                told::rebooted(&reporter.context.node_name, status, boot_id).into_iter().for_each(|note| reporter.tell(note));
                 reporter.node = Some(node);
                 reporter.renew(cx);
                 cx.every(reporter.facts.heartbeat, Self::renew);
@@ -182,15 +198,15 @@ impl NodeReporter {
         });
     }
 
-    fn reported(&mut self, status: NodeStatus, written: Result<bool, Status>, cx: &mut UnitContext<'_, Self>) {
+    fn reported(&mut self, status: NodeStatus, written: Result<Shown, Status>, cx: &mut UnitContext<'_, Self>) {
         let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         match written {
-            Ok(wrote) => {
+            Ok(Shown { wrote, node }) => {
                 if wrote {
                     self.written_at = Some(Instant::now());
                 }
+                self.announce(ready, &status, &node);
                 self.written = Some(status);
-                self.announce(ready);
                 cx.after(if ready { self.facts.status.update } else { LOOK_AT_FIRST }, Self::report);
             }
             Err(error) if error.is_not_found() => {
@@ -205,16 +221,23 @@ impl NodeReporter {
         }
     }
 
-    fn announce(&mut self, ready: bool) {
-        if ready == self.ready {
-            return;
+    /// Tells what is not any more as it was told last.
+    fn announce(&mut self, ready: bool, status: &NodeStatus, node: &Node) {
+        let name = self.context.node_name.clone();
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        told::changes(&name, &self.told, conditions).into_iter().for_each(|note| self.tell(note));
+        self.told = conditions.to_vec();
+        if std::mem::replace(&mut self.ready, ready) != ready {
+            self.tell(told::is_now(&name, if ready { "NodeReady" } else { "NodeNotReady" }));
         }
-        self.ready = ready;
-        let name = &self.context.node_name;
-        let reason = if ready { "NodeReady" } else { "NodeNotReady" };
-        if self.node.is_some() {
-            self.context.events.node(name, Note::normal(reason, format!("Node {name} status is now: {reason}")));
+        let cordoned = told::is_cordoned(node);
+        if std::mem::replace(&mut self.cordoned, cordoned) != cordoned {
+            self.tell(told::is_now(&name, if cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" }));
         }
+    }
+
+    fn tell(&self, note: Note) {
+        self.context.events.node(&self.context.node_name, note);
     }
 }
 
@@ -225,17 +248,18 @@ fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>
     status::status(&inputs(context, facts, usage, sight.runtime(Instant::now()), (&sight.images, &devices)), &conditions)
 }
 
-/// Writes the status unless it is as it was `before`, and shown so; whether it was written.
-async fn write(context: &NodeContext, client: &Client, before: Option<&NodeStatus>, status: &NodeStatus) -> Result<bool, Status> {
+/// Writes the status unless it is as it was `before`, and shown so.
+async fn write(context: &NodeContext, client: &Client, before: Option<&NodeStatus>, status: &NodeStatus) -> Result<Shown, Status> {
     let api = client.all::<Node>();
     if before.is_some_and(|before| same(before, status)) {
         // Others change conditions too: of a node that was silent they become Unknown.
         let node = api.get(&context.node_name).await?;
         if shows(node.status.as_ref(), status) {
-            return Ok(false);
+            return Ok(Shown { wrote: false, node });
         }
     }
-    api.patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(status)).await.map(|_| true)
+    let node = api.patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(status)).await?;
+    Ok(Shown { wrote: true, node })
 }
 
 fn inputs<'a>(
@@ -275,8 +299,8 @@ pub fn made(context: &NodeContext, facts: &NodeFacts) -> Node {
     node(&inputs(context, facts, Usage::measure(&context.root), Err("it was not asked"), (&[], &context.device_plugins.amounts())))
 }
 
-/// Creates the node object, or brings labels and annotations of the one that exists up to date.
-async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<Arc<Node>, Status> {
+/// Creates the node object, or brings labels and annotations of the one that exists up to date; gives it, and whether it is new.
+async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<(Arc<Node>, bool), Status> {
     let api = client.all::<Node>();
     let runtime = context.runtime.status().await.map_err(|error| error.to_string());
     let devices = context.device_plugins.amounts();
@@ -284,15 +308,15 @@ async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> 
     if let Some(known) = api.get_opt(&context.node_name).await? {
         let (labels, annotations) = (labels(&inputs), annotations(&inputs));
         if has_all(known.metadata.labels.as_ref(), &labels) && has_all(known.metadata.annotations.as_ref(), &annotations) {
-            return Ok(known);
+            return Ok((known, false));
         }
         let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
-        return api.patch(&context.node_name, "", PatchType::Merge, &patch).await;
+        return Ok((api.patch(&context.node_name, "", PatchType::Merge, &patch).await?, false));
     }
     if !facts.registration.by_itself {
         return Err(Status::not_found(&GroupResource::new("", "nodes"), &context.node_name));
     }
-    api.create(&node(&inputs)).await
+    Ok((api.create(&node(&inputs)).await?, true))
 }
 
 fn has_all(known: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {
