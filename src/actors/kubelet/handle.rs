@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use parking_lot::Mutex;
 use thiserror::Error;
 use troupe_cri::{
@@ -189,15 +189,13 @@ impl KubeletHandle {
                 running: seen.state == RunState::Running,
             });
         }
-        let what = if previous { "previous terminated container" } else { "container" };
-        let waiting = || match previous {
-            true => LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" not found")),
-            false => {
-                LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" is waiting to start: {}", waiting_reason(spec.as_deref(), &name)))
-            }
+        let status = status_of(spec.as_deref(), &name);
+        let none = || match previous {
+            true => LookupError::NotRunning(format!("previous terminated container \"{name}\" in pod \"{pod}\" not found")),
+            false => LookupError::NotRunning(no_log(status, &name, pod)),
         };
-        if !previous && (newest.is_some() || !has_ended(spec.as_deref(), &name)) {
-            return Err(waiting());
+        if !previous && (newest.is_some() || status.and_then(|status| ended(status.state.as_ref())).is_none()) {
+            return Err(none());
         }
         // The runtime has forgotten it, as when the node was taken down since. Its log may be there.
         let (directory, before) = (id.log_directory(&self.context.log_root), newest.map(|newest| newest.attempt));
@@ -205,7 +203,7 @@ impl KubeletHandle {
             let name = name.clone();
             blocking(move || newest_log(&directory, &name, before)).await
         };
-        let attempt = found.ok_or_else(waiting)?;
+        let attempt = found.ok_or_else(none)?;
         Ok(LogFile { path: id.log_file(&self.context.log_root, &name, attempt), container_id: String::new(), running: false })
     }
 
@@ -239,17 +237,65 @@ fn chosen(pod: Option<&Pod>, container: &str, pod_name: &str) -> Result<String, 
 }
 
 /// What the API tells of a container.
-fn state_of<'a>(pod: Option<&'a Pod>, name: &str) -> Option<&'a ContainerState> {
+fn status_of<'a>(pod: Option<&'a Pod>, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod?.status.as_ref()?;
     let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
-    lists.into_iter().flatten().flatten().find(|status| status.name == name)?.state.as_ref()
+    lists.into_iter().flatten().flatten().find(|status| status.name == name)
 }
 
-fn waiting_reason(pod: Option<&Pod>, name: &str) -> String {
-    let reason = state_of(pod, name).and_then(|state| state.waiting.as_ref()?.reason.clone());
-    reason.unwrap_or_else(|| "ContainerCreating".into())
+fn ended(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
+    state?.terminated.as_ref()
 }
 
-fn has_ended(pod: Option<&Pod>, name: &str) -> bool {
-    state_of(pod, name).is_some_and(|state| state.terminated.is_some())
+/// Why there is no log of a container, in upstream's words: it ended and is removed, or it never began.
+fn no_log(status: Option<&ContainerStatus>, name: &str, pod: &str) -> String {
+    let states = status.into_iter().flat_map(|status| [status.state.as_ref(), status.last_state.as_ref()]);
+    let ends: Vec<_> = states.filter_map(ended).map(|end| end.container_id.as_deref().unwrap_or_default()).collect();
+    if let Some(id) = ends.iter().find(|id| !id.is_empty()) {
+        return format!("unable to retrieve container logs for {id}");
+    }
+    if !ends.is_empty() {
+        return format!("container \"{name}\" in pod \"{pod}\" is terminated");
+    }
+    let reason = status.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    let why = match reason.unwrap_or("ContainerCreating") {
+        "ErrImagePull" => "image can't be pulled",
+        "ImagePullBackOff" => "trying and failing to pull image",
+        reason => reason,
+    };
+    format!("container \"{name}\" in pod \"{pod}\" is waiting to start: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_log_that_is_not_there_is_told_why() {
+        let waiting = |reason: &str| json!({"state": {"waiting": {"reason": reason}}});
+        let lost = json!({"terminated": {"exitCode": 137}});
+        for (status, why) in [
+            (waiting("CreateContainerConfigError"), "container \"c\" in pod \"p\" is waiting to start: CreateContainerConfigError"),
+            (waiting("ErrImagePull"), "container \"c\" in pod \"p\" is waiting to start: image can't be pulled"),
+            (waiting("ImagePullBackOff"), "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image"),
+            (json!({"state": lost}), "container \"c\" in pod \"p\" is terminated"),
+            (json!({"state": {"terminated": {"exitCode": 1, "containerID": "a://1"}}}), "unable to retrieve container logs for a://1"),
+            (
+                json!({"state": lost, "lastState": {"terminated": {"exitCode": 1, "containerID": "a://0"}}}),
+                "unable to retrieve container logs for a://0",
+            ),
+        ] {
+            let mut status = status;
+            for (field, value) in
+                [("name", json!("c")), ("image", json!("")), ("imageID", json!("")), ("ready", json!(false)), ("restartCount", json!(0))]
+            {
+                status[field] = value;
+            }
+            let status: ContainerStatus = serde_json::from_value(status).expect("a status");
+            assert_eq!(no_log(Some(&status), "c", "p"), why);
+        }
+        assert_eq!(no_log(None, "c", "p"), "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
+    }
 }

@@ -72,10 +72,10 @@ pub fn without_tag(image: &str) -> &str {
     }
 }
 
-/// The names of the secrets that hold a pod's registry credentials.
+/// The names of the secrets that hold a pod's registry credentials. The API takes references without a name, which mean nothing.
 pub fn pull_secrets(pod: &Pod) -> Vec<String> {
-    let spec = pod.spec.as_ref();
-    spec.and_then(|spec| spec.image_pull_secrets.as_ref()).into_iter().flatten().map(|reference| reference.name.clone()).collect()
+    let references = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
+    references.into_iter().flatten().map(|reference| reference.name.clone()).filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -94,6 +94,12 @@ mod tests {
         ] {
             assert_eq!(canonical(image).as_deref().map_err(drop), want, "{image}");
         }
+    }
+
+    #[test]
+    fn references_without_a_name_mean_no_secret() {
+        let pod = serde_json::json!({"spec": {"containers": [], "imagePullSecrets": [{}, {"name": ""}, {"name": "a"}]}});
+        assert_eq!(pull_secrets(&serde_json::from_value(pod).expect("a pod")), ["a"]);
     }
 
     #[test]

@@ -64,7 +64,12 @@ pub struct Manifests {
 
 /// Whether the API shows this pod only on behalf of a manifest.
 pub fn is_mirror(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR))
+    mirrored(pod).is_some()
+}
+
+/// The hash of the manifest that a mirror pod shows.
+fn mirrored(pod: &Pod) -> Option<&String> {
+    pod.metadata.annotations.as_ref()?.get(MIRROR)
 }
 
 /// A pod of the API, which cannot say by itself that it comes from elsewhere.
@@ -107,10 +112,10 @@ impl Manifests {
         known.filter(|id| id.namespace == namespace && id.name == name).collect()
     }
 
-    /// A static pod, with the status that its mirror in the API carries.
+    /// A static pod, with the status that its mirror in the API carries. That of what the manifest was before is another pod's.
     pub fn pod(&self, id: &PodIdentity, mirror: Option<&Pod>) -> Option<Arc<Pod>> {
         let pod = [&self.pods, &self.remote].into_iter().find_map(|source| source.load().as_ref()?.get(id).cloned())?;
-        match mirror.filter(|mirror| is_mirror(mirror) && mirror.status.is_some()) {
+        match mirror.filter(|mirror| mirrored(mirror) == Some(&id.uid) && mirror.status.is_some()) {
             Some(mirror) => Some(Arc::new(Pod { status: mirror.status.clone(), ..Pod::clone(&pod) })),
             None => Some(pod),
         }
@@ -313,6 +318,7 @@ fn read_manifest(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::PodStatus;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -329,6 +335,22 @@ mod tests {
         assert_eq!(manifests.reread().len(), 0);
         fs::write(place.path().join("web.yaml"), WEB.replace("image: i", "image: j")).expect("writes");
         assert_eq!(manifests.reread().len(), 2, "the old pod goes, a new one comes");
+    }
+
+    #[test]
+    fn a_changed_manifest_is_a_pod_that_never_ran() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = place.path().join("web.yaml");
+        fs::write(&file, WEB).expect("writes");
+        let manifests = Manifests::new(Some(place.path().to_owned()), None, "n".into());
+        let id = || manifests.named("default", "web-n").pop().expect("a pod");
+        let mut mirror = Pod { status: Some(PodStatus::default()), ..Pod::default() };
+        mirror.metadata.annotations = Some(BTreeMap::from([(MIRROR.to_owned(), id().uid)]));
+        let status = || manifests.pod(&id(), Some(&mirror)).expect("it is there").status.clone();
+        assert_eq!(status(), mirror.status);
+        fs::write(&file, WEB.replace("image: i", "image: j")).expect("writes");
+        manifests.reread();
+        assert_eq!(status(), None, "the mirror is still that of the pod before");
     }
 
     #[test]

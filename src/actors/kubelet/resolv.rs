@@ -10,7 +10,11 @@ use troupe_cri::proto::DnsConfig;
 
 use crate::files::{Directory, directory::replace_content, place_and_name};
 
+/// What resolvers take: servers, search paths, bytes of one of them and of all together (upstream's `MaxDNS…`).
 const NAMESERVERS: usize = 3;
+const SEARCHES: usize = 32;
+const LONGEST_SEARCH: usize = 253;
+const SEARCH_LINE: usize = 2048;
 const HOSTNAME: usize = 63;
 /// The longest name that a kernel has, in bytes.
 const KERNEL_NAME: usize = 64;
@@ -48,8 +52,19 @@ pub struct ClusterDns {
     pub domain: String,
 }
 
-/// The DNS config of a pod by its policy.
+/// The DNS config of a pod by its policy, as much of it as resolvers take.
 pub fn dns_config(pod: &Pod, cluster: &ClusterDns, host: &Resolver) -> DnsConfig {
+    let mut config = whole_config(pod, cluster, host);
+    fit(&mut config);
+    config
+}
+
+/// What is told of a pod whose DNS config is more than resolvers take, in upstream's words.
+pub fn left_out(pod: &Pod, cluster: &ClusterDns, host: &Resolver) -> Vec<String> {
+    fit(&mut whole_config(pod, cluster, host))
+}
+
+fn whole_config(pod: &Pod, cluster: &ClusterDns, host: &Resolver) -> DnsConfig {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
@@ -79,8 +94,28 @@ pub fn dns_config(pod: &Pod, cluster: &ClusterDns, host: &Resolver) -> DnsConfig
     }
     unique(&mut config.servers);
     unique(&mut config.searches);
-    config.servers.truncate(NAMESERVERS);
     config
+}
+
+/// Cuts what is too much, and says what is left where it did.
+fn fit(config: &mut DnsConfig) -> Vec<String> {
+    let mut told = Vec::new();
+    if config.servers.len() > NAMESERVERS {
+        config.servers.truncate(NAMESERVERS);
+        let left = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is";
+        told.push(format!("{left}: {}", config.servers.join(" ")));
+    }
+    let asked = config.searches.len();
+    config.searches.truncate(SEARCHES);
+    config.searches.retain(|search| search.len() <= LONGEST_SEARCH);
+    while config.searches.join(" ").len() > SEARCH_LINE {
+        config.searches.pop();
+    }
+    if config.searches.len() < asked {
+        let left = "Search Line limits were exceeded, some search paths have been omitted, the applied search line is";
+        told.push(format!("{left}: {}", config.searches.join(" ")));
+    }
+    told
 }
 
 fn unique(list: &mut Vec<String>) {
@@ -190,6 +225,27 @@ mod tests {
         let spec = json!({"dnsPolicy": "ClusterFirst", "dnsConfig": {"options": [{"name": "ndots", "value": "2"}], "nameservers": ["1.1.1.1"]}, "containers": []});
         let got = dns_config(&pod(spec), &cluster(), &Resolver::default());
         assert_eq!((got.options, got.servers), (vec!["ndots:2".to_owned()], vec!["10.96.0.10".to_owned(), "1.1.1.1".to_owned()]));
+    }
+
+    #[test]
+    fn what_resolvers_have_no_room_for_is_left_out_and_told() {
+        let cut = |config: serde_json::Value| {
+            let pod = pod(json!({"dnsConfig": config, "containers": []}));
+            let host = Resolver::default();
+            (dns_config(&pod, &cluster(), &host), left_out(&pod, &cluster(), &host))
+        };
+        let (config, told) = cut(json!({"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3"]}));
+        assert_eq!(config.servers, ["10.96.0.10", "1.1.1.1", "2.2.2.2"]);
+        let line = "the applied nameserver line is: 10.96.0.10 1.1.1.1 2.2.2.2";
+        assert_eq!(told, [format!("Nameserver limits were exceeded, some nameservers have been omitted, {line}")]);
+        let many: Vec<_> = (0..40).map(|number| format!("s{number}")).collect();
+        let (config, told) = cut(json!({"searches": many}));
+        assert_eq!((config.searches.len(), config.searches.last().map(String::as_str), told.len()), (32, Some("s28"), 1));
+        let long: Vec<_> = (0..20).map(|number| format!("{number}.{}", "x".repeat(200))).collect();
+        let (config, told) = cut(json!({"searches": long}));
+        assert!(config.searches.join(" ").len() <= 2048 && config.searches.len() > 10, "{config:?}");
+        assert!(told[0].starts_with("Search Line limits were exceeded, some search paths have been omitted, the applied search line is: n.svc."));
+        assert_eq!(cut(json!({"searches": ["a.b"], "nameservers": ["1.1.1.1"]})).1, [""; 0]);
     }
 
     #[test]

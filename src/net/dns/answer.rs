@@ -73,18 +73,39 @@ pub fn servfail(query: &Message) -> Message {
     reply
 }
 
-/// The wire form of `reply` for UDP: cut to a notice to use TCP when it is larger than the client takes.
+/// The wire form of `reply` for UDP. When it is larger than the client takes it has as many answers as fit, and says that TCP brings all: some
+/// clients know UDP alone and make do with what they get.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn truncated(query: &Message, reply: &Message) -> Result<Vec<u8>, hickory_proto::ProtoError> {
     let limit = usize::from(query.edns.as_ref().map_or(512, |edns| edns.max_payload().clamp(512, MAX_UDP)));
     // What is certainly too long is not written in vain.
-    if (reply.answers.len() + reply.authorities.len() + reply.additionals.len()) * SHORTEST_RECORD > limit {
-        return reply.truncate().to_vec();
+    if (reply.answers.len() + reply.authorities.len() + reply.additionals.len()) * SHORTEST_RECORD <= limit {
+        let bytes = reply.to_vec()?;
+        if bytes.len() <= limit {
+            return Ok(bytes);
+        }
     }
-    let bytes = reply.to_vec()?;
-    if bytes.len() <= limit { Ok(bytes) } else { reply.truncate().to_vec() }
+    cut(reply, limit)
+}
+
+/// The longest beginning of the answers that fits, marked as such.
+fn cut(reply: &Message, limit: usize) -> Result<Vec<u8>, hickory_proto::ProtoError> {
+    let mut shorter = reply.truncate();
+    let mut bytes = shorter.to_vec()?;
+    let (mut fits, mut exceeds) = (0, reply.answers.len().min(limit / SHORTEST_RECORD) + 1);
+    while exceeds - fits > 1 {
+        let count = usize::midpoint(fits, exceeds);
+        shorter.answers = reply.answers[..count].to_vec();
+        let longer = shorter.to_vec()?;
+        if longer.len() <= limit {
+            (fits, bytes) = (count, longer);
+        } else {
+            exceeds = count;
+        }
+    }
+    Ok(bytes)
 }
 
 fn reply_to(query: &Message) -> Message {

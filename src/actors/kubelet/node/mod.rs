@@ -6,6 +6,7 @@ pub mod own;
 pub mod reserved;
 mod sight;
 pub mod status;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use std::{
 
 use actix::Message;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Taint};
 use serde_json::{Value, json};
 use troupe_api::{Status, meta::GroupResource, service::PatchType};
 use troupe_api_client::Client;
@@ -113,6 +114,16 @@ pub struct NodeReporter {
     looking: bool,
     /// It was asked for while one was under way.
     again: bool,
+    /// The conditions that events told of last.
+    told: Vec<NodeCondition>,
+    cordoned: bool,
+}
+
+/// A status that the API shows.
+struct Shown {
+    /// Whether it had to be written.
+    wrote: bool,
+    node: Arc<Node>,
 }
 
 impl NodeReporter {
@@ -120,16 +131,21 @@ impl NodeReporter {
         let (node, written, written_at, renewed) = (None, None, None, None);
         let sight = Sight::default();
         let (renewing, ready, looks, looking, again) = (false, false, 0, false, false);
-        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing, ready, looks, looking, again }
+        let (told, cordoned) = (Vec::new(), false);
+        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing, ready, looks, looking, again, told, cordoned }
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
         let work = async move { register(&context, &client, &facts).await };
         cx.spawn_then(work, |reporter, registered, cx| match registered {
-            Ok(node) => {
+            Ok((node, is_new)) => {
                 tracing::info!(node = &*reporter.context.node_name, "node registered");
-                reporter.context.events.node(&reporter.context.node_name, Note::normal("Starting", "Starting kubelet."));
+                reporter.tell(Note::normal("Starting", "Starting kubelet."));
+                let status = node.status.as_ref().filter(|_| !is_new);
+                reporter.told = status.and_then(|status| status.conditions.clone()).unwrap_or_default();
+                let boot_id = &reporter.facts.machine.boot_id;
+                told::rebooted(&reporter.context.node_name, status, boot_id).into_iter().for_each(|note| reporter.tell(note));
                 reporter.node = Some(node);
                 reporter.renew(cx);
                 cx.every(reporter.facts.heartbeat, Self::renew);
@@ -210,15 +226,15 @@ impl NodeReporter {
         });
     }
 
-    fn reported(&mut self, status: NodeStatus, written: Result<bool, Status>, cx: &mut UnitContext<'_, Self>) {
+    fn reported(&mut self, status: NodeStatus, written: Result<Shown, Status>, cx: &mut UnitContext<'_, Self>) {
         let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         match written {
-            Ok(wrote) => {
+            Ok(Shown { wrote, node }) => {
                 if wrote {
                     self.written_at = Some(Instant::now());
                 }
+                self.announce(ready, &status, &node);
                 self.written = Some(status);
-                self.announce(ready);
                 // One that shuts down says so once.
                 let settled = ready || self.context.shutting_down.load(Ordering::Relaxed);
                 self.report_after(if settled { self.facts.status.update } else { LOOK_AT_FIRST }, cx);
@@ -235,16 +251,23 @@ impl NodeReporter {
         }
     }
 
-    fn announce(&mut self, ready: bool) {
-        if ready == self.ready {
-            return;
+    /// Tells what is not any more as it was told last.
+    fn announce(&mut self, ready: bool, status: &NodeStatus, node: &Node) {
+        let name = self.context.node_name.clone();
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        told::changes(&name, &self.told, conditions).into_iter().for_each(|note| self.tell(note));
+        self.told = conditions.to_vec();
+        if std::mem::replace(&mut self.ready, ready) != ready {
+            self.tell(told::is_now(&name, if ready { "NodeReady" } else { "NodeNotReady" }));
         }
-        self.ready = ready;
-        let name = &self.context.node_name;
-        let reason = if ready { "NodeReady" } else { "NodeNotReady" };
-        if self.node.is_some() {
-            self.context.events.node(name, Note::normal(reason, format!("Node {name} status is now: {reason}")));
+        let cordoned = told::is_cordoned(node);
+        if std::mem::replace(&mut self.cordoned, cordoned) != cordoned {
+            self.tell(told::is_now(&name, if cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" }));
         }
+    }
+
+    fn tell(&self, note: Note) {
+        self.context.events.node(&self.context.node_name, note);
     }
 }
 
@@ -255,13 +278,13 @@ fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>
     status::status(&inputs(context, facts, usage, sight.runtime(Instant::now()), (&sight.images, &devices)), &conditions)
 }
 
-/// Writes the status unless it is as it was `before`, and shown so; whether it was written.
+/// Writes the status unless it is as it was `before`, and shown so.
 async fn write(
     context: &NodeContext,
     client: &Client,
     facts: &NodeFacts,
     (before, status): (Option<&NodeStatus>, &NodeStatus),
-) -> Result<bool, Status> {
+) -> Result<Shown, Status> {
     let api = client.all::<Node>();
     if before.is_some_and(|before| same(before, status)) {
         // Others change conditions too: of a node that was silent they become Unknown.
@@ -272,10 +295,11 @@ async fn write(
             api.patch(&context.node_name, "", PatchType::Merge, &json!({"metadata": {"labels": labels}})).await?;
         }
         if shows(node.status.as_ref(), status) {
-            return Ok(false);
+            return Ok(Shown { wrote: false, node });
         }
     }
-    api.patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(status)).await.map(|_| true)
+    let node = api.patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(status)).await?;
+    Ok(Shown { wrote: true, node })
 }
 
 fn inputs<'a>(
@@ -316,8 +340,8 @@ pub fn made(context: &NodeContext, facts: &NodeFacts) -> Node {
     node(&inputs(context, facts, Usage::measure(&context.root), Err("it was not asked"), (&[], &context.device_plugins.amounts())))
 }
 
-/// Creates the node object, or brings labels and annotations of the one that exists up to date.
-async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<Arc<Node>, Status> {
+/// Creates the node object, or brings labels and annotations of the one that exists up to date; gives it, and whether it is new.
+async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<(Arc<Node>, bool), Status> {
     let api = client.all::<Node>();
     let runtime = context.runtime.status().await.map_err(|error| error.to_string());
     let devices = context.device_plugins.amounts();
@@ -325,15 +349,15 @@ async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> 
     if let Some(known) = api.get_opt(&context.node_name).await? {
         let (labels, annotations) = (labels(&inputs), annotations(&inputs));
         if has_all(known.metadata.labels.as_ref(), &labels) && has_all(known.metadata.annotations.as_ref(), &annotations) {
-            return Ok(known);
+            return Ok((known, false));
         }
         let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
-        return api.patch(&context.node_name, "", PatchType::Merge, &patch).await;
+        return Ok((api.patch(&context.node_name, "", PatchType::Merge, &patch).await?, false));
     }
     if !facts.registration.by_itself {
         return Err(Status::not_found(&GroupResource::new("", "nodes"), &context.node_name));
     }
-    api.create(&node(&inputs)).await
+    Ok((api.create(&node(&inputs)).await?, true))
 }
 
 fn has_all(known: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {

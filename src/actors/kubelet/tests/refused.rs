@@ -8,7 +8,7 @@ use troupe_api::{
     meta::SystemClock,
     service::{DeleteOptions, ListOptions},
 };
-use troupe_cri::{FakeRuntime, proto};
+use troupe_cri::{FakeRuntime, Runtime, proto};
 
 use crate::{
     apiserver::testing::{TestApi, boot},
@@ -131,6 +131,25 @@ async fn a_pod_with_users_of_its_own_gets_no_sandbox() {
     let why = "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces";
     assert_eq!(stage.event("FailedCreatePodSandBox").await, why);
     assert_eq!(stage.made(), [""; 0]);
+}
+
+#[actix::test]
+async fn a_pod_without_its_secret_for_images_starts_and_is_told_of_it() {
+    let stage = Stage::new(FakeRuntime::with_images(&["web:latest"])).await;
+    stage.create("open", json!({"imagePullSecrets": [{"name": "a"}, {"name": "b"}]})).await;
+    stage.until("open", "running", running).await;
+    let why = "Unable to retrieve some image pull secrets (a, b); attempting to pull the image may not succeed.";
+    assert_eq!(stage.event("FailedToRetrieveImagePullSecret").await, why);
+}
+
+#[actix::test]
+async fn a_sandbox_that_is_made_anew_is_told_of() {
+    let stage = Stage::new(FakeRuntime::with_images(&["web:latest"])).await;
+    stage.create("web", json!({})).await;
+    stage.until("web", "running", running).await;
+    let sandboxes = stage.runtime.list_pod_sandboxes(proto::PodSandboxFilter::default()).await.expect("lists");
+    stage.runtime.stop_pod_sandbox(&sandboxes[0].id).await.expect("stops");
+    assert_eq!(stage.event("SandboxChanged").await, "Pod sandbox changed, it will be killed and re-created.");
 }
 
 #[actix::test]

@@ -23,7 +23,11 @@ pub fn check(source: &HostPathVolumeSource) -> Result<(), String> {
     let path = Path::new(&source.path);
     let found = match (find(path).map_err(failed)?, kind) {
         (None, "DirectoryOrCreate") => make(path, true).and_then(|()| find(path)).map_err(failed)?,
-        (None, "FileOrCreate") => make(path, false).and_then(|()| find(path)).map_err(failed)?,
+        (None, "FileOrCreate") => make(path, false).and_then(|()| find(path)).map_err(|error| match error.kind() {
+            // Directories above it are not made.
+            io::ErrorKind::NotFound => format!("open {}: no such file or directory", source.path),
+            _ => failed(error),
+        })?,
         (found, _) => found,
     };
     let (holds, wanted) = match kind {
@@ -85,5 +89,7 @@ mod tests {
         let mode = |name: &str| fs::metadata(place.path().join(name)).expect("was made").permissions().mode() & 0o777;
         assert_eq!((mode("a"), mode("a/b"), mode("a/b/c")), (0o755, 0o755, 0o644));
         assert!(check(&source("Directory", "d")).is_err(), "nothing is made of what must be there");
+        let alone = source("FileOrCreate", "no/such");
+        assert_eq!(check(&alone), Err(format!("open {}: no such file or directory", alone.path)));
     }
 }

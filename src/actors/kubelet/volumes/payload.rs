@@ -179,7 +179,8 @@ fn keyed(keys: &Keys<'_>, mode: u32, room: &mut Room<'_>) -> Result<Payload, Str
                 match data.get(item.key.as_str()) {
                     Some(value) => add(&item.path, value, item.mode.map_or(mode, i32::cast_unsigned))?,
                     None if optional => {}
-                    None => return Err(format!("{kind} references non-existent key: {}", item.key)),
+                    None if kind == "secret" => return Err(format!("references non-existent secret key: {}", item.key)),
+                    None => return Err(format!("{kind} references non-existent config key: {}", item.key)),
                 }
             }
         }

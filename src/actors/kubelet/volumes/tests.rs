@@ -94,6 +94,11 @@ fn items_choose_keys_paths_and_modes() {
     let empty = References::default();
     let missing = payload(&PayloadInputs { references: &empty, ..inputs }, &volumes[0]);
     assert_eq!(missing, Err("configmap \"m\" not found".into()));
+    let other: ConfigMap = serde_json::from_value(json!({"data": {"other": "w"}})).expect("a config map");
+    let mut lacking = References::default();
+    lacking.config_maps.insert("m".into(), Some(Arc::new(other)));
+    let lacks = payload(&PayloadInputs { references: &lacking, ..inputs }, &volumes[0]);
+    assert_eq!(lacks, Err("configmap references non-existent config key: k".into()));
 }
 
 #[test]

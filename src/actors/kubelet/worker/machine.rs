@@ -334,7 +334,7 @@ impl PodMachine {
         // An observation under way may know better: what a step just did must not be done again.
         let mut next = if unsettled { Plan { wake_at: self.memory_wake(now), ..situation(self) } } else { situation(self) };
         if next.finished && self.stopping.is_none() {
-            self.stopping = Some(Stopping { grace: spec_grace(spec), remove: false });
+            self.begin_to_stop(Stopping { grace: spec_grace(spec), remove: false });
             next = situation(self);
         }
         let waiting = std::mem::take(&mut next.waiting);

@@ -276,7 +276,7 @@ fn plan_sandbox(situation: &Situation<'_>, plan: &mut Plan) {
         return;
     }
     for old in observed.running() {
-        stop::stop_container(situation, old, spec_grace(spec), StopReason::Changed, "Pod sandbox changed, it will be killed and re-created.", plan);
+        stop::stop_container(situation, old, spec_grace(spec), StopReason::Changed, &format!("Stopping container {}", old.name), plan);
     }
     for old in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
         stop::stop_sandbox(situation, &old.id, plan);

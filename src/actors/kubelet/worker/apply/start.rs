@@ -27,7 +27,7 @@ use crate::{
         device_plugins,
         env::{EnvInputs, References, environment, files, services::service_variables},
         events::Note,
-        lines,
+        images, lines,
         resize::PodAmounts,
         resolv,
         volumes::{
@@ -45,6 +45,9 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         step.note(Note::warning("FailedCreatePodSandBox", message.clone()));
         StepFailure::new("FailedCreatePodSandBox", message)
     };
+    if attempt > 0 {
+        step.note(Note::normal("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."));
+    }
     lines::check(&step.spec()).map_err(failed)?;
     let config = step.sandbox_config(attempt).map_err(failed)?;
     let handler = runtime_handler(step).await.map_err(failed)?;
@@ -59,6 +62,9 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         return Err(failed(error.to_string()));
     }
     note_unlimited(step);
+    for message in resolv::left_out(&step.pod, &step.context.dns, &step.context.resolver) {
+        step.note(Note::warning("DNSConfigForming", message));
+    }
     Ok(())
 }
 
@@ -105,6 +111,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     let sandbox = step.observed.ready_sandbox().ok_or_else(|| StepFailure::new("CreateContainerError", "the sandbox is not ready"))?.clone();
     let refused = |status: troupe_api::Status| StepFailure::new("CreateContainerConfigError", status.message);
     let references = material::references(&*step.context.cluster, &step.pod, Some(name)).await.map_err(refused)?;
+    note_missing_secrets(step, &references);
     let image = image::ensure(step, &container, &references, sandbox.attempt).await.inspect_err(|failure| {
         if !step.cancel.is_cancelled() {
             step.note_container(name, Note::warning("Failed", format!("Error: {}", failure.reason)));
@@ -145,6 +152,17 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     link_log(step, name, &id, attempt);
     forget_older_logs(step, name, attempt).await;
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
+}
+
+/// Tells of secrets for registries that are not there: the image may be had without.
+fn note_missing_secrets(step: &Step, references: &References) {
+    let is_there = |name: &String| references.secrets.get(name).is_some_and(Option::is_some);
+    let missing: Vec<_> = images::pull_secrets(&step.pod).into_iter().filter(|name| !is_there(name)).collect();
+    if !missing.is_empty() {
+        let which = missing.join(", ");
+        let message = format!("Unable to retrieve some image pull secrets ({which}); attempting to pull the image may not succeed.");
+        step.note(Note::warning("FailedToRetrieveImagePullSecret", message));
+    }
 }
 
 /// A pod's first packet must meet the rules of the network policies that select it. `is_new`: its sandbox has had no container yet.

@@ -62,6 +62,14 @@ impl PodMachine {
         } else {
             return;
         };
+        self.begin_to_stop(wanted);
+    }
+
+    /// What could not be set up, and would be tried again later, holds up nothing of what is taken down.
+    pub(super) fn begin_to_stop(&mut self, wanted: Stopping) {
+        if self.stopping.is_none() {
+            self.memory.failures.remove("");
+        }
         if self.stopping.is_some_and(|old| wanted.grace < old.grace) {
             // The shorter time begins now.
             self.memory.stop_began = None;

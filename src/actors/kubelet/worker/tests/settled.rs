@@ -82,6 +82,28 @@ fn no_end_is_told_while_a_container_is_being_started() {
 }
 
 #[test]
+fn a_pod_that_could_not_be_set_up_leaves_at_once() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    let mut stuck = pod(json!({"containers": [{"name": "a"}]}));
+    machine.spec(Arc::new(stuck.clone()));
+    let look = |machine: &mut PodMachine, second| {
+        machine.advance(at(second));
+        machine.observed(Some(Observed::default()), BTreeMap::new(), at(second));
+        machine.advance(at(second))
+    };
+    for second in [0, 200, 400, 600, 800, 1000] {
+        assert!(look(&mut machine, second).contains(&Effect::Take(Action::Prepare)));
+        machine.done(&Action::Prepare, Err(StepFailure::new("FailedMount", "no")), at(second));
+    }
+    assert!(!look(&mut machine, 1001).contains(&Effect::Take(Action::Prepare)), "it is tried again later");
+    stuck.metadata.deletion_timestamp = Some(Time(at(1002)));
+    machine.spec(Arc::new(stuck));
+    machine.look_again();
+    let effects = look(&mut machine, 1002);
+    assert!(effects.contains(&Effect::Take(Action::CleanUp { logs: true })), "{effects:?}");
+}
+
+#[test]
 fn a_failed_init_container_ends_the_pod_although_a_sidecar_has_ended_too() {
     let init = json!([{"name": "side", "restartPolicy": "Always"}, {"name": "i"}]);
     let mut world = World::new(pod(json!({"restartPolicy": "Never", "initContainers": init, "containers": [{"name": "a"}]})));

@@ -110,15 +110,29 @@ async fn translate(
     let outward = Outward { frames: FrameReader::new(input), session: session.clone(), channels: &channels, output: &output, ready: &ready };
     tokio::select! {
         status = outward.run() => status.map(Some).map_err(Status::internal),
-        ended = inward(pieces, session, &channels, &output, &ready) => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a client's stream broke");
-            }
-            Ok(None)
-        }
+        () = until_client_ends(inward(pieces, session, &channels, &output, &ready)) => Ok(None),
         () = left => {
             kubelet.into_iter().for_each(PeerSocket::break_on_close);
             Ok(None)
+        }
+    }
+}
+
+/// Which side has what clients send end.
+#[derive(Debug)]
+enum Broken {
+    Client(io::Error),
+    Kubelet(io::Error),
+}
+
+/// Ends with the client. A command that takes no more input may still have its output and its status on the way.
+async fn until_client_ends(inward: impl Future<Output = Result<(), Broken>>) {
+    match inward.await {
+        Ok(()) => {}
+        Err(Broken::Client(error)) => tracing::debug!(%error, "a client's stream broke"),
+        Err(Broken::Kubelet(error)) => {
+            tracing::debug!(%error, "a command takes no more input");
+            std::future::pending().await
         }
     }
 }
@@ -141,7 +155,13 @@ impl Outward<'_> {
         let mut open: Vec<u32> =
             self.channels.iter().filter(|channel| !matches!(channel.number, STDIN | RESIZE)).map(|channel| channel.stream).collect();
         while !open.is_empty() {
-            match self.frames.next().await? {
+            let next = match self.frames.next().await {
+                // What it said before its side broke stands.
+                Err(error) if status.is_empty() => return Err(error),
+                Err(_) => break,
+                Ok(next) => next,
+            };
+            match next {
                 Some(Frame::Reply { .. }) => {
                     replies += 1;
                     if replies == self.channels.len() {
@@ -181,16 +201,16 @@ async fn inward(
     channels: &[Channel],
     output: &Mutex<WriteHalf<KubeletStream>>,
     ready: &Notify,
-) -> io::Result<()> {
+) -> Result<(), Broken> {
     let mut session = session.clone();
     let mut message = Message::default();
     // Data before a stream is taken would be lost.
     ready.notified().await;
-    while let Some(piece) = pieces.next().await? {
+    while let Some(piece) = pieces.next().await.map_err(Broken::Client)? {
         let (begins, data) = match piece {
             Piece::Data { begins, data, .. } => (begins, data),
             Piece::Ping(data) => {
-                session.pong(&data).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                session.pong(&data).await.map_err(|_| client_gone())?;
                 continue;
             }
             Piece::Pong => continue,
@@ -211,14 +231,18 @@ async fn inward(
 
 /// Waits for the command to take what the client sent, and meanwhile asks the client now and then: what it says is not read, but one that is
 /// gone with more to send does not answer even the kernel otherwise.
-async fn asking(session: &mut Session, sending: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+async fn asking(session: &mut Session, sending: impl Future<Output = io::Result<()>>) -> Result<(), Broken> {
     let mut sending = std::pin::pin!(sending);
     loop {
         match timeout(ASK_AFTER, &mut sending).await {
-            Ok(sent) => return sent,
-            Err(_) => session.ping(b"").await.map_err(|_| io::ErrorKind::BrokenPipe)?,
+            Ok(sent) => return sent.map_err(Broken::Kubelet),
+            Err(_) => session.ping(b"").await.map_err(|_| client_gone())?,
         }
     }
+}
+
+fn client_gone() -> Broken {
+    Broken::Client(io::ErrorKind::BrokenPipe.into())
 }
 
 /// What is known of the client's message so far.

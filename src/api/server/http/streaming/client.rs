@@ -5,7 +5,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::informational::{self, Informational};
 
@@ -56,7 +56,7 @@ where
     Ok((code, body))
 }
 
-/// Carries bytes both ways until either end is done.
+/// Carries bytes both ways until either end is done. What the far end said before it took no more is brought to the near one.
 pub async fn pump<A, B>(near: A, far: B)
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -64,13 +64,71 @@ where
 {
     let (mut near_in, mut near_out) = tokio::io::split(near);
     let (mut far_in, mut far_out) = tokio::io::split(far);
-    let ended = tokio::select! {
-        ended = tokio::io::copy(&mut near_in, &mut far_out) => ended,
-        ended = tokio::io::copy(&mut far_in, &mut near_out) => ended,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a proxied stream broke");
+    {
+        let inward = std::pin::pin!(carry(&mut near_in, &mut far_out));
+        let mut outward = std::pin::pin!(carry(&mut far_in, &mut near_out));
+        let refused = tokio::select! {
+            refused = inward => refused,
+            _ = &mut outward => false,
+        };
+        if refused {
+            outward.await;
+        }
     }
     // The other end may be gone already.
     let _ = tokio::join!(near_out.shutdown(), far_out.shutdown());
+}
+
+/// Bytes that are carried at a time.
+const PIECE: usize = 8 << 10;
+
+/// Carries bytes until the source ends or breaks; whether it was the sink that took no more.
+async fn carry<R, W>(source: &mut R, sink: &mut W) -> bool
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = match source.read(&mut piece).await {
+            Ok(0) => return false,
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(%error, "a proxied stream broke");
+                return false;
+            }
+        };
+        let written = async {
+            sink.write_all(&piece[..read]).await?;
+            sink.flush().await
+        };
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "a proxied stream takes no more");
+            return true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::duplex, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_far_end_said_before_it_took_no_more_comes_to_the_near_one() {
+        let (near, mut client) = duplex(64);
+        let (far, mut command) = duplex(1 << 20);
+        let said = vec![b'x'; 100_000];
+        command.write_all(&said).await.expect("there is room");
+        drop(command);
+        client.write_all(b"more input").await.expect("there is room");
+        let pumped = tokio::spawn(pump(near, far));
+        let mut heard = Vec::new();
+        timeout(Duration::from_secs(5), client.read_to_end(&mut heard)).await.expect("it ends").expect("reads");
+        assert!(heard == said, "{} of {} bytes", heard.len(), said.len());
+        pumped.await.expect("ends");
+    }
 }
