@@ -115,7 +115,11 @@ impl WritePath {
         }
         match self.reader.read_live(resource, &new.key()).await.map_err(CommitError::Failed)? {
             Some(_) => Err(CommitError::Lost(None)),
-            None => Ok(ReplyBody::Tree(new.clone())),
+            None => {
+                // It must have a form to be stored in, which a webhook may have to make.
+                self.reader.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
+                Ok(ReplyBody::Tree(new.clone()))
+            }
         }
     }
 

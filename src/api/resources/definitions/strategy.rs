@@ -102,7 +102,12 @@ impl Strategy for CustomResource {
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
         let mut errors = self.schema.rules().check(&object.clone().into_value());
         errors.extend(self.scale_faults(object, ""));
-        errors.extend(self.schema.validations().check(object.root(), None, &errors).errors);
+        // That the name is missing is told of with the rest of the metadata, and holds expressions back as upstream.
+        let mut known = errors.clone();
+        if object.name().is_empty() {
+            known.push(FieldError::required("metadata.name", ""));
+        }
+        errors.extend(self.schema.validations().check(object.root(), None, &known).errors);
         errors
     }
 

@@ -112,5 +112,5 @@ async fn a_dry_run_shows_the_version_that_is_spoken() {
     let body = troupe_api::service::Body::Json(site("v2", "a", json!({"host": "h", "port": "80"})).to_string().into());
     let reply = world.api.call(world.at("v2", "", ""), Operation::Create { body, options }).await.expect("would be made");
     assert_eq!(reply.into_tree().expect("an object").str(&["spec", "host"]), "h");
-    assert_eq!(world.questions(), []);
+    assert_eq!(world.questions(), [("example.com/v1".to_owned(), 1)], "it could be stored");
 }
