@@ -125,6 +125,18 @@ mod tests {
         assert!(refused.is_err(), "{refused:?}");
         assert!(widget().decode(br#"{"metadata": "x"}"#, Format::Json).is_err());
     }
+
+    #[test]
+    fn who_applies_may_say_anything_of_an_object_without_properties() {
+        let full = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        let root = json!({"type": "object", "properties": {"bare": {"type": "object"}, "full": full}});
+        let schema = schema(GroupVersionKind::new("example.com", "v1", "Widget"), &root, false);
+        let raw = crate::schema::decode::parse(br#"{"bare": {"x": 1}, "full": {"x": 1}}"#, Format::Json).expect("parses");
+        let decoded = schema.decode_applied(raw).expect("decodes");
+        assert_eq!(decoded.unknown().map(ToString::to_string).collect::<Vec<_>>(), ["full.x"]);
+        assert_eq!(decoded.object.into_value(), json!({"bare": {}, "full": {}}));
+    }
+
     #[test]
     fn fields_that_stand_twice_are_told_where_nothing_is_known_of_them() {
         let body = br#"{"kind": "Widget", "spec": {"extra": {"a": 1, "a": 2, "l": [{"q": 1, "q": 2}]}}}"#;

@@ -129,7 +129,7 @@ impl Strategy for VolumeAttachment {
     fn columns(&self) -> Vec<Column> {
         vec![
             name(),
-            string("Attacher", "The driver that must handle the request."),
+            Column { format: "name".into(), ..string("Attacher", "The driver that must handle the request.") },
             string("PV", "The volume to attach."),
             string("Node", "The node to attach it to."),
             boolean("Attached", "Whether the volume is attached."),
