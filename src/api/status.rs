@@ -88,6 +88,8 @@ pub fn quoted(text: &str) -> Cow<'_, str> {
 fn quoted_value(value: serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => serde_json::Value::from(quoted(&text)).to_string(),
+        // Go writes a whole number without a fraction.
+        serde_json::Value::Number(number) if number.is_f64() => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
         other => quoted(&other.to_string()).into_owned(),
     }
 }
@@ -161,13 +163,15 @@ impl FieldError {
     }
 
     pub fn too_long(field: impl Into<String>, max_bytes: usize) -> Self {
-        let detail = format!("may not be more than {max_bytes} bytes");
+        let bytes = if max_bytes == 1 { "byte" } else { "bytes" };
+        let detail = format!("may not be more than {max_bytes} {bytes}");
         FieldError { kind: FieldErrorKind::TooLong, field: field.into(), value: None, detail }
     }
 
     /// `Too many: 3: must have at most 2 items`.
     pub fn too_many(field: impl Into<String>, count: usize, most: usize) -> Self {
-        let detail = format!("must have at most {most} items");
+        let items = if most == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {most} {items}");
         FieldError { kind: FieldErrorKind::TooMany, field: field.into(), value: Some(count.to_string()), detail }
     }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_api::{
-    ApiService,
-    meta::{FieldSelector, Object},
-    service::{DeleteOptions, EventType, FieldValidation, ListOptions, Operation, PatchType, Target, WatchItem, WatchOptions, WriteOptions},
+    ApiCall, ApiService,
+    meta::{Cause, FieldSelector, Object},
+    notices::Notices,
+    service::{Body, DeleteOptions, EventType, FieldValidation, ListOptions, Operation, PatchType, Target, WatchItem, WatchOptions, WriteOptions},
     status::Status,
 };
 use troupe_api_server::{admission::policies::types, store::memory::MemoryStore};
@@ -125,10 +126,40 @@ async fn objects_are_pruned_defaulted_and_validated() {
         assert!(message.starts_with("Widget.example.com \"b\" is invalid: ") && message.contains(want), "{spec}: {message}");
     }
     let strict = WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() };
-    let body = troupe_api::service::Body::Json(widget("b", json!({"size": 1, "odd": 1})).to_string().into());
+    let body = Body::Json(widget("b", json!({"size": 1, "odd": 1})).to_string().into());
     let target = Target { name: "".into(), ..api.target(WIDGETS, "default", "") };
     let status = api.call(target, Operation::Create { body, options: strict }).await.expect_err("is strict");
     assert!(status.message.ends_with("strict decoding error: unknown field \"spec.odd\""), "{status}");
+}
+
+#[actix::test]
+async fn warnings_about_fields_are_sent_although_the_object_is_refused() {
+    let api = with_widgets().await;
+    for (spec, refused) in [(json!({"size": 1, "odd": 1}), false), (json!({"size": 99, "odd": 1}), true)] {
+        let options = WriteOptions { field_validation: FieldValidation::Warn, ..WriteOptions::default() };
+        let body = Body::Json(widget("b", spec).to_string().into());
+        let (target, notices) = (api.target(WIDGETS, "default", ""), Notices::default());
+        let operation = Operation::Create { body, options };
+        let call = ApiCall { user: api.user.clone(), target, operation, cause: Cause::root(), notices: notices.clone() };
+        assert_eq!(api.server.call(call).await.is_err(), refused);
+        assert_eq!(notices.warnings(), ["unknown field \"spec.odd\""]);
+    }
+}
+
+#[actix::test]
+async fn a_new_object_has_the_defaults_of_its_status_which_nobody_owns() {
+    let api = boot().await;
+    let mut waiting = definition();
+    waiting["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] = json!({"phase": "Waiting"});
+    api.create(waiting).await;
+    established(&api, WIDGETS).await;
+    let mut body = widget("a", json!({"size": 1}));
+    body["status"] = json!({"phase": "Mine"});
+    let made = api.create(body).await;
+    for object in [made, api.get(WIDGETS, "default", "a").await.expect("is there")] {
+        assert_eq!(object.get(&["status"]), Some(&json!({"phase": "Waiting"})));
+        assert!(!Value::from(object.list(&["metadata", "managedFields"]).to_vec()).to_string().contains("f:status"));
+    }
 }
 
 #[actix::test]
@@ -196,7 +227,7 @@ async fn versions_share_objects_and_differ_in_columns_subresources_and_fields() 
     let cells = row.version("v1").strategy.cells(&api.get(WIDGETS, "default", "a").await.expect("is there"), &troupe_api::meta::SystemClock);
     assert_eq!(cells, [json!("a"), json!(3)]);
     assert!(row.version("v1").subresource("scale").is_some() && row.version("v1beta1").subresource("scale").is_none());
-    assert_eq!(row.version("v1beta1").deprecation.as_deref(), Some("example.com/v1beta1 Widget is deprecated"));
+    assert_eq!(row.version("v1beta1").deprecation.as_deref(), Some("example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget"));
     let blue = ListOptions { fields: FieldSelector::parse("spec.color=blue").expect("parses"), ..ListOptions::default() };
     let list = api.list(WIDGETS, "default", blue.clone()).await.expect("lists");
     assert_eq!(list.items.iter().map(|item| item.key.name.to_string()).collect::<Vec<_>>(), ["b"]);

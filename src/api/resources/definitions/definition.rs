@@ -11,7 +11,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{cells, strategy::CustomResource};
 use crate::{
-    meta::{GroupVersionKind, request::Verb},
+    meta::{GroupVersionKind, gvk::version_priority, request::Verb},
     resources::{
         Resource, SchemaSource, Served, Subresource,
         custom::{ConversionWebhook, CustomSchema, Path, Versions},
@@ -214,7 +214,7 @@ impl Maker<'_> {
             .collect();
         let storage = versions.iter().find(|(version, _)| version.storage).map(|(_, served)| served.clone())?;
         let mut served: Vec<_> = versions.into_iter().filter(|(version, _)| version.served).map(|(_, served)| served).collect();
-        served.sort_by_key(|served| std::cmp::Reverse(crate::meta::gvk::version_priority(&served.version)));
+        served.sort_by_key(|served| std::cmp::Reverse(version_priority(&served.version)));
         Some(Resource {
             group: spec.group.as_str().into(),
             kind: names.kind.clone(),
@@ -248,6 +248,15 @@ impl Maker<'_> {
         CustomSchema::new(self.gvk(version), source(self.object, version), self.spec.preserve_unknown_fields)
     }
 
+    /// What is said of a deprecated version whose definition does not say it itself: the best later version instead, if there is one.
+    fn default_warning(&self, deprecated: &Version<'_>) -> String {
+        let (group, kind) = (&self.spec.group, &self.names.kind);
+        let least = version_priority(&deprecated.name);
+        let later = self.spec.versions.iter().filter(|other| other.served && !other.deprecated && version_priority(&other.name) > least);
+        let advice = later.max_by_key(|other| version_priority(&other.name)).map(|other| format!("; use {group}/{} {kind}", other.name));
+        format!("{group}/{} {kind} is deprecated{}", deprecated.name, advice.unwrap_or_default())
+    }
+
     fn served(&self, version: &Version<'_>, schema: &Arc<CustomSchema>, versions: &Arc<Versions>, fields: &Arc<[(Arc<str>, Path)]>) -> Served {
         let scale = version.subresources.scale.as_ref().and_then(scale_paths);
         let with_status = version.subresources.status.is_some();
@@ -259,10 +268,9 @@ impl Maker<'_> {
         if scale.is_some() {
             subresources.push(Subresource { name: "scale", kind: GroupVersionKind::new("autoscaling", "v1", "Scale"), verbs: OWN_VERBS });
         }
-        let default_warning = || format!("{}/{} {} is deprecated", gvk.group, gvk.version, gvk.kind).into();
         Served {
             version: version.name.clone(),
-            deprecation: version.deprecated.then(|| version.deprecation_warning.clone().unwrap_or_else(default_warning)),
+            deprecation: version.deprecated.then(|| version.deprecation_warning.clone().unwrap_or_else(|| self.default_warning(version).into())),
             schema: SchemaSource::Defined(schema.clone()),
             selectable: version.selectable_fields.iter().filter_map(selectable).map(|(name, _)| name).collect(),
             subresources,

@@ -76,6 +76,8 @@ impl Strategy for CustomResource {
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         if self.with_status {
             object.remove(&["status"]);
+            // Upstream puts the defaults of a status in when it reads what it wrote. No more of them than an object may hold go in.
+            self.schema.schema().apply_defaults(object);
         }
     }
 

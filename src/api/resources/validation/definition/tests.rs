@@ -351,7 +351,7 @@ fn defaults_are_what_the_schema_allows() {
         (json!({"type": "integer", "default": "x"}), ".default: Invalid value: \"string\":  in body must be of type integer: \"string\""),
         (json!({"type": "integer", "default": 3, "maximum": 2.0}), ".default: Invalid value: 3:  in body should be less than or equal to 2"),
         (json!({"type": "string", "default": "c", "enum": ["a", "b"]}), ".default: Unsupported value: \"c\": supported values: \"a\", \"b\""),
-        (json!({"type": "string", "default": "ab", "maxLength": 1}), ".default: Too long: may not be more than 1 bytes"),
+        (json!({"type": "string", "default": "ab", "maxLength": 1}), ".default: Too long: may not be more than 1 byte"),
         (
             json!({"type": "array", "items": {"type": "string"}, "default": [], "minItems": 1}),
             ".default: Invalid value: 0:  in body should have at least 1 items",
