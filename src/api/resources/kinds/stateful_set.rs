@@ -18,6 +18,10 @@ use crate::{
     status::FieldError,
 };
 
+/// How many pods an update may take away at once. Upstream's feature MaxUnavailableStatefulSet is off where nothing is said: nobody gets the
+/// field who has it not.
+const MAX_UNAVAILABLE: &[&str] = &["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
+
 /// The rules of stateful sets.
 #[derive(Default)]
 pub struct StatefulSet;
@@ -60,10 +64,14 @@ impl Strategy for StatefulSet {
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.remove(MAX_UNAVAILABLE);
         object.set(&["status"], json!({"replicas": 0, "availableReplicas": 0}));
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        if old.get(MAX_UNAVAILABLE).is_none() {
+            new.remove(MAX_UNAVAILABLE);
+        }
         split_update(new, old, context);
     }
 
