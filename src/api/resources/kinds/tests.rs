@@ -160,6 +160,16 @@ fn a_job_selects_its_pods_by_its_uid() {
 }
 
 #[test]
+fn a_stateful_set_keeps_its_bound_of_unavailable_pods_and_gets_none() {
+    let path = &["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
+    let set = || json!({"metadata": {"name": "s"}, "spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}}});
+    let plain = created("apps", "statefulsets", set());
+    assert_eq!((plain.get(path), plain.int(&["spec", "updateStrategy", "rollingUpdate", "partition"])), (None, Some(0)));
+    assert_eq!(updated("apps", "statefulsets", set(), &plain, "").get(path), None);
+    assert_eq!(updated("apps", "statefulsets", set(), &object(set()), "").int(path), Some(2));
+}
+
+#[test]
 fn a_status_update_writes_status_and_metadata_but_not_spec() {
     let old = object(json!({"metadata": {"name": "r"}, "spec": {"replicas": 1}, "status": {"replicas": 0}}));
     let new = json!({"metadata": {"name": "r", "annotations": {"a": "b"}}, "spec": {"replicas": 9}, "status": {"replicas": 1}});
