@@ -222,6 +222,13 @@ impl Runtime for GrpcRuntime {
         call(CALL_TIMEOUT, self.runtime.clone().reopen_container_log(request)).await.map(drop)
     }
 
+    async fn checkpoint_container(&self, id: &str, location: &Path, timeout: Duration) -> CriResult<()> {
+        let (container_id, location) = (id.to_owned(), location.display().to_string());
+        let request = proto::CheckpointContainerRequest { container_id, location, timeout: whole_seconds(timeout) };
+        let patience = if timeout.is_zero() { CALL_TIMEOUT } else { timeout.saturating_add(SLACK) };
+        call(patience, self.runtime.clone().checkpoint_container(request)).await.map(drop)
+    }
+
     async fn list_container_stats(&self, filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>> {
         let request = proto::ListContainerStatsRequest { filter: Some(filter) };
         Ok(call(CALL_TIMEOUT, self.runtime.clone().list_container_stats(request)).await?.stats)

@@ -1,6 +1,6 @@
 //! What the kubelet needs of a container runtime.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -90,6 +90,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn update_container_resources(&self, id: &str, resources: proto::LinuxContainerResources) -> CriResult<()>;
     /// The runtime opens the log file anew, after rotation.
     async fn reopen_container_log(&self, id: &str) -> CriResult<()>;
+    /// Writes what a container is at this moment to `location`; a `timeout` of zero leaves it to the runtime. Some cannot.
+    async fn checkpoint_container(&self, _id: &str, _location: &Path, _timeout: Duration) -> CriResult<()> {
+        Err(CriError::Unimplemented("unknown method CheckpointContainer".to_owned()))
+    }
     async fn list_container_stats(&self, filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>>;
 
     /// Runs a command in a container and waits for its end, at most `timeout`.

@@ -167,10 +167,10 @@ impl Kubelet {
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
-        let pods = below("pods");
+        let (pods, checkpoints) = (below("pods"), below(server::checkpoint::DIRECTORY));
         let shared = ["plugins", "plugins_registry", device_plugins::DIRECTORY, pod_resources::DIRECTORY].map(below);
         let of_others = shared.iter().map(|path| (path, 0o750));
-        let made = [(&options.root_dir, 0o700), (&pods, 0o700), (&options.log_dir, 0o750)].into_iter().chain(of_others);
+        let made = [(&options.root_dir, 0o700), (&pods, 0o700), (&checkpoints, 0o700), (&options.log_dir, 0o750)].into_iter().chain(of_others);
         for (path, mode) in made {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }

@@ -52,7 +52,7 @@ pub(super) const GATES: &[Gate] = &[
     inner("ConcurrentWatchObjectDecode", Beta, false),
     locked("ConsistentListFromCache", Stable, true),
     always("ConstrainedImpersonation", Beta),
-    never("ContainerCheckpoint", Beta),
+    always("ContainerCheckpoint", Beta),
     always("ContainerRestartRules", Beta),
     never("ContainerStopSignals", Alpha),
     inner("ContextualLogging", Beta, true),

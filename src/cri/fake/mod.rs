@@ -6,7 +6,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -250,6 +250,10 @@ impl Runtime for FakeRuntime {
 
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         self.note("reopen_container_log", id)
+    }
+
+    async fn checkpoint_container(&self, id: &str, _location: &Path, _timeout: Duration) -> CriResult<()> {
+        self.note("checkpoint_container", id)
     }
 
     async fn list_container_stats(&self, filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>> {

@@ -1,6 +1,7 @@
 //! A container runtime whose calls are counted and timed.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -124,6 +125,10 @@ impl Runtime for MeteredRuntime {
 
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         counted("reopen_container_log", self.0.reopen_container_log(id)).await
+    }
+
+    async fn checkpoint_container(&self, id: &str, location: &Path, timeout: Duration) -> CriResult<()> {
+        counted("checkpoint_container", self.0.checkpoint_container(id, location, timeout)).await
     }
 
     async fn list_container_stats(&self, filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>> {

@@ -1,6 +1,6 @@
 //! What the kubelet's server answers.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
 use hyper::{Method, Request, Response, body::Incoming};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use troupe_api_server::http::streaming::LogOptions;
 use troupe_cri::Runtime;
 
 use super::{
-    authorize,
+    authorize, checkpoint,
     directory::{LookupError, PodDirectory, PodRef},
     documents, logs,
     route::Route,
@@ -46,6 +46,8 @@ pub struct KubeletServerOptions {
     pub pods: Arc<dyn PodDirectory>,
     /// The cgroup that holds the node's pods.
     pub cgroup_parent: Arc<str>,
+    /// Where checkpoints of containers lie.
+    pub checkpoints: Arc<Path>,
     pub gate: Arc<dyn Gate>,
     /// The configuration that `/configz` tells.
     pub configuration: Arc<Value>,
@@ -97,6 +99,11 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
         Route::PortForward { pod } => streams::port_forward(request, runtime.clone(), pods.clone(), pod).await,
         Route::Run { .. } if request.method() != Method::POST => text(405, "405: Method Not Allowed"),
         Route::Run { pod, container } => run(&request, &options, &pod, &container).await,
+        Route::Checkpoint { .. } if request.method() != Method::POST => text(405, "405: Method Not Allowed"),
+        Route::Checkpoint { pod, container } => {
+            let query = request.uri().query().unwrap_or_default();
+            checkpoint::answer(query, &**runtime, &**pods, &options.checkpoints, (&pod, &container)).await
+        }
         Route::Pods | Route::RunningPods => documents::pod_list(&pods.pods().await),
         Route::Healthz => {
             health::checked("ping", "healthz", true);

@@ -5,6 +5,7 @@
 //! container runtime's streaming server.
 
 mod authorize;
+pub mod checkpoint;
 pub mod directory;
 mod documents;
 mod listen;

@@ -21,6 +21,10 @@ pub enum Route {
         pod: PodRef,
         container: String,
     },
+    Checkpoint {
+        pod: PodRef,
+        container: String,
+    },
     PortForward {
         pod: PodRef,
     },
@@ -80,6 +84,7 @@ impl Route {
             "exec" => Some(Route::Exec { pod, container }),
             "attach" => Some(Route::Attach { pod, container }),
             "run" => Some(Route::Run { pod, container }),
+            "checkpoint" => Some(Route::Checkpoint { pod, container }),
             _ => None,
         }
     }
@@ -122,6 +127,7 @@ mod tests {
     fn paths_name_pods_with_and_without_uid() {
         let pod = PodRef { namespace: "ns".into(), name: "p".into(), uid: None };
         assert_eq!(Route::of("/containerLogs/ns/p/c"), Some(Route::Logs { pod: pod.clone(), container: "c".into() }));
+        assert_eq!(Route::of("/checkpoint/ns/p/c"), Some(Route::Checkpoint { pod: pod.clone(), container: "c".into() }));
         assert_eq!(Route::of("/portForward/ns/p"), Some(Route::PortForward { pod: pod.clone() }));
         let pod = PodRef { uid: Some("u".into()), ..pod };
         assert_eq!(Route::of("/exec/ns/p/u/c"), Some(Route::Exec { pod, container: "c".into() }));
@@ -139,6 +145,7 @@ mod tests {
     fn streams_need_proxy_and_pods_either() {
         assert_eq!(subresources("/exec/ns/p/c"), ["proxy"]);
         assert_eq!(subresources("/pods"), ["pods", "proxy"]);
+        assert_eq!(subresources("/checkpoint/ns/p/c"), ["checkpoint"]);
         assert_eq!(subresources("/metrics/cadvisor"), ["metrics"]);
         assert_eq!(subresources("/podsecurity"), ["proxy"]);
         assert_eq!((subresources("/statusz"), subresources("/flagz")), (vec!["statusz"], vec!["configz"]));

@@ -17,7 +17,7 @@ use troupe_actors::{
     dns::{self, DnsOptions},
     kubelet::{
         Kubelet, KubeletOptions,
-        server::{self, KubeletServerOptions},
+        server::{self, KubeletServerOptions, checkpoint},
     },
     load_balancer::{Announcer, AnnouncerOptions},
     network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
@@ -146,6 +146,7 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
         cgroup_parent: config.cgroup_parent.as_str().into(),
+        checkpoints: config.kubelet_dir.join(checkpoint::DIRECTORY).into(),
         gate: seat.gate.clone(),
         configuration: Arc::new(configuration.document()),
         zpages: zpages::of("kubelet", config, &OF_NODE, &server::PATHS, system),

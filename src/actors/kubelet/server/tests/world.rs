@@ -86,6 +86,7 @@ impl World {
             runtime: runtime.clone(),
             pods: Arc::new(CriPodDirectory::new(runtime.clone())),
             cgroup_parent: "troupe-test-of-the-server/kubepods".into(),
+            checkpoints: home.as_path().into(),
             gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: authorizer.clone() }),
             configuration: Arc::new(json!({"maxPods": 7})),
             zpages: Arc::new(Zpages::new("kubelet", version.clone(), BTreeMap::new(), Vec::new(), Arc::new(SystemClock))),
