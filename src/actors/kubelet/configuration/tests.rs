@@ -171,9 +171,9 @@ fn pods_have_the_time_that_is_said_when_the_machine_shuts_down() {
 
 #[test]
 fn what_is_said_of_memory_is_taken() {
-    let said = said("memorySwap: {swapBehavior: LimitedSwap}\nsingleProcessOOMKill: true\n");
-    assert_eq!(said.check(Machine { cgroup_v1: true, swap: true }), Ok(()));
-    assert_eq!((said.text("memorySwap.swapBehavior"), said.flag("singleProcessOOMKill")), ("LimitedSwap", true));
+    let swaps = said("memorySwap: {swapBehavior: LimitedSwap}\nsingleProcessOOMKill: true\n");
+    assert_eq!(swaps.check(Machine { cgroup_v1: true, swap: true }), Ok(()));
+    assert_eq!((swaps.text("memorySwap.swapBehavior"), swaps.flag("singleProcessOOMKill")), ("LimitedSwap", true));
     assert_eq!(said("enableSystemLogQuery: true\n").check(Machine::default()), Ok(()), "the gate is always on");
     let query = refused("enableSystemLogQuery: true\nenableSystemLogHandler: false\n");
     assert!(query.contains("enableSystemLogHandler is required for enableSystemLogQuery"), "{query}");

@@ -37,11 +37,14 @@ struct Told {
     until: Instant,
 }
 
+/// What a driver said of its devices, by pool and device.
+type DevicesOfDriver = BTreeMap<(String, String), Told>;
+
 /// What drivers say.
 #[derive(Default)]
 pub struct Health {
-    /// By driver, pool and device.
-    devices: Mutex<BTreeMap<String, BTreeMap<(String, String), Told>>>,
+    /// By driver.
+    devices: Mutex<BTreeMap<String, DevicesOfDriver>>,
     changed: Notify,
 }
 
