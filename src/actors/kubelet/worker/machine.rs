@@ -312,6 +312,9 @@ impl PodMachine {
         }
         self.check_deadline(now);
         self.decide_stop(&observed);
+        if self.stopping.is_some() {
+            self.memory.stops_since.get_or_insert(now);
+        }
         let verdicts = self.probes.verdicts();
         let empty = Pod::default();
         let pod = self.pod.clone();

@@ -110,6 +110,9 @@ pub struct Failure {
     pub count: u32,
 }
 
+/// What a container that is not killed at once gets at least, although hooks or others before it used the grace up.
+pub const LEAST_GRACE: u64 = 2;
+
 /// That the pod has to go, and how long its containers may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopping {
@@ -135,6 +138,8 @@ pub struct Memory {
     pub starting: Option<(String, u32)>,
     /// Containers being stopped, with the grace given.
     pub stopping: BTreeMap<String, u64>,
+    /// When the pod began to stop, with which its grace began.
+    pub stops_since: Option<Timestamp>,
     /// Sandboxes and containers being removed or stopped.
     pub removing: std::collections::BTreeSet<String>,
     /// Running containers by id that have lost a volume: it was taken away and is there again, but not for them.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     observed::{ContainerView, RunState},
-    plan::{Action, Plan, Situation, StopReason, Stopping, is_sidecar},
+    plan::{Action, LEAST_GRACE, Plan, Situation, StopReason, Stopping, is_sidecar},
     restarts::{containers, is_restarting_all, is_source},
 };
 
@@ -69,7 +69,7 @@ pub(super) fn restart_all(situation: &Situation<'_>, plan: &mut Plan) -> bool {
     true
 }
 
-/// Main containers stop together; sidecars after them, the last one first.
+/// Main containers stop together; sidecars after them, the last one first, within what those before have left of the grace.
 fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
     let sidecars: Vec<_> = situation.spec.init_containers.iter().flatten().filter(|container| is_sidecar(container)).map(|c| &c.name).collect();
     let main: Vec<_> = situation.observed.running().filter(|running| !sidecars.contains(&&running.name)).collect();
@@ -85,6 +85,10 @@ fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
     }
     let last = sidecars.iter().rev().find_map(|name| situation.observed.running().find(|running| running.name == **name));
     if let Some(container) = last {
+        let waited = situation.memory.stops_since.map_or(0, |since| situation.now.duration_since(since).as_secs().max(0).unsigned_abs());
+        // One that is told already is told again only by somebody who is in more of a hurry.
+        let told = situation.memory.stopping.contains_key(&container.id);
+        let grace = if told { grace } else { grace.saturating_sub(waited).max(LEAST_GRACE.min(grace)) };
         stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);
     }
 }

@@ -9,13 +9,16 @@ use troupe_cri::{CriError, names::legacy_log_name};
 use super::{Step, StepFailure, hooks};
 use crate::{
     files::{Directory, blocking, mounts::unmount_below, place_and_name, remove_tree},
-    kubelet::{cgroups, events::Note, volumes::disk, worker::plan::StopReason},
+    kubelet::{
+        cgroups,
+        events::Note,
+        volumes::disk,
+        worker::plan::{LEAST_GRACE, StopReason},
+    },
 };
 
 /// The reason why what a pod had on this node is not removed.
 pub const FAILED_CLEANUP: &str = "FailedCleanUp";
-/// What a container gets after its preStop hook used the grace up.
-const LEAST: u64 = 2;
 
 /// Announces, runs preStop, stops.
 pub(super) async fn stop_container(step: &Step, id: &str, name: &str, grace: u64, reason: StopReason, message: &str) -> Result<(), StepFailure> {
@@ -44,9 +47,12 @@ pub(super) async fn kill(step: &Step, id: &str, name: &str, grace: u64, message:
             Err(_) => tracing::warn!(container = id, "preStop hook did not end in time"),
         }
     }
-    let left = total.saturating_sub(began.elapsed());
-    let left = if grace == 0 { Duration::ZERO } else { left.max(Duration::from_secs(LEAST.min(grace))) };
-    step.cri("StopContainer", step.context.runtime.stop_container(id, left)).await
+    step.cri("StopContainer", step.context.runtime.stop_container(id, left(grace, began.elapsed()))).await
+}
+
+/// What is left of a grace. Runtimes count whole seconds: one that has only begun is there in full.
+fn left(grace: u64, elapsed: Duration) -> Duration {
+    Duration::from_secs(if grace == 0 { 0 } else { grace.saturating_sub(elapsed.as_secs()).max(LEAST_GRACE) })
 }
 
 /// The hook from the spec, or from the container's own annotations when the spec is gone.
@@ -128,4 +134,16 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
         remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_second_of_a_grace_is_lost() {
+        let seconds = |grace, millis| left(grace, Duration::from_millis(millis)).as_secs();
+        assert_eq!((seconds(30, 1), seconds(30, 999), seconds(30, 1000)), (30, 30, 29));
+        assert_eq!((seconds(30, 30_000), seconds(1, 0), seconds(0, 0)), (2, 2, 0));
+    }
 }
