@@ -44,9 +44,12 @@ pub(super) async fn kill(step: &Step, id: &str, name: &str, grace: u64, message:
     let began = Instant::now();
     let total = Duration::from_secs(grace);
     hook(step, id, name, total).await;
-    let left = total.saturating_sub(began.elapsed());
-    let left = if grace == 0 { Duration::ZERO } else { left.max(Duration::from_secs(LEAST_GRACE.min(grace))) };
-    step.cri("StopContainer", step.context.runtime.stop_container(id, left)).await
+    step.cri("StopContainer", step.context.runtime.stop_container(id, left(grace, began.elapsed()))).await
+}
+
+/// What is left of a grace. Runtimes count whole seconds: one that has only begun is there in full.
+fn left(grace: u64, elapsed: Duration) -> Duration {
+    Duration::from_secs(if grace == 0 { 0 } else { grace.saturating_sub(elapsed.as_secs()).max(LEAST_GRACE) })
 }
 
 /// Announces the end of a sidecar, which stops later, and runs its preStop hook.
@@ -148,4 +151,16 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
         remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_second_of_a_grace_is_lost() {
+        let seconds = |grace, millis| left(grace, Duration::from_millis(millis)).as_secs();
+        assert_eq!((seconds(30, 1), seconds(30, 999), seconds(30, 1000)), (30, 30, 29));
+        assert_eq!((seconds(30, 30_000), seconds(1, 0), seconds(0, 0)), (2, 2, 0));
+    }
 }

@@ -138,3 +138,25 @@ fn a_pod_beyond_its_deadline_has_failed_when_it_has_ended() {
     let ends: Vec<_> = told.into_iter().filter(|(_, phase, _)| phase == "Failed").collect();
     assert_eq!(ends, [(14, "Failed".to_owned(), Some("DeadlineExceeded".to_owned()))]);
 }
+
+#[test]
+fn sidecars_stop_within_what_is_left_of_the_grace() {
+    let mut world = World::new(pod(json!({"initContainers": [{"name": "side", "restartPolicy": "Always"}], "containers": [{"name": "a"}]})));
+    world.settle();
+    world.exit("a-0", 137);
+    world.stopping = Some(Stopping { grace: 30, remove: true });
+    let graces = |world: &World, second| {
+        let given = world.plan(second).actions.into_iter().filter_map(|action| match action {
+            Action::StopContainer { grace, .. } => Some(grace),
+            _ => None,
+        });
+        given.collect::<Vec<u64>>()
+    };
+    assert_eq!(graces(&world, 100), [30_u64], "nobody knows better");
+    world.memory.stop_began = Some(at(100));
+    assert_eq!((graces(&world, 112), graces(&world, 150)), (vec![18], vec![2]));
+    world.memory.stopping.insert("side-0".into(), 18);
+    assert!(graces(&world, 113).is_empty(), "it is told once");
+    world.stopping = Some(Stopping { grace: 1, remove: true });
+    assert_eq!(graces(&world, 113), [1_u64]);
+}
