@@ -94,6 +94,9 @@ pub fn apply_operations(operations: Vec<Value>, mut object: Value) -> Result<Val
         if !OPERATIONS.contains(&&*op) {
             return Err(Unapplied::Failed(format!("Unexpected kind: {op}")));
         }
+        if !leads_somewhere(&op, &path, &from) {
+            return Err(Unapplied::Failed(reason(&op, &path, &from, &object)));
+        }
         let places = resolve(&mut operation, &object);
         complete(&mut operation, &object);
         if wants_nothing(&operation, &object) {
@@ -111,6 +114,16 @@ pub fn apply_operations(operations: Vec<Value>, mut object: Value) -> Result<Val
         }
     }
     Ok(object)
+}
+
+/// Whether the paths of an operation are ones: only `replace` and `test` may be about the whole object.
+fn leads_somewhere(op: &str, path: &str, from: &str) -> bool {
+    let is_path = |path: &str| path.starts_with('/');
+    match op {
+        "replace" | "test" => path.is_empty() || is_path(path),
+        "copy" | "move" => is_path(path) && is_path(from),
+        _ => is_path(path),
+    }
 }
 
 /// Makes an operation one of RFC 6902 that does what upstream's does: `replace` sets a field that its object does not have yet, `copy` finds null

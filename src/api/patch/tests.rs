@@ -178,6 +178,8 @@ fn why_an_operation_is_not_applied_reads_as_upstreams() {
         (json!({"op": "test", "path": "/metadata/nope", "value": "b"}), "testing value /metadata/nope failed: test failed"),
         (json!({"op": "move", "from": "/nope/x", "path": "/y"}), "move operation does not apply: doc is missing from path: /nope/x: missing value"),
         (json!({"op": "turn", "path": "/metadata"}), "Unexpected kind: turn"),
+        (json!({"op": "add", "path": "invalid", "value": 1}), "add operation does not apply: doc is missing path: \"invalid\": missing value"),
+        (json!({"op": "remove", "path": ""}), "remove operation does not apply: doc is missing path: \"\": missing value"),
     ] {
         let refused = json::apply_operations(vec![operation], object.clone()).expect_err(why);
         assert_eq!(refused.to_string(), why);
@@ -218,6 +220,20 @@ fn bad_patches_get_upstreams_codes() {
     assert!(strict.expect_err("strict").message.ends_with("strict decoding error: unknown field \"spec.foo\""));
     let warned = apply_checked(PatchType::Merge, br#"{"spec":{"foo":1}}"#, &deployment(), &schema, FieldValidation::Warn).expect("applies");
     assert_eq!(warned.warnings, ["unknown field \"spec.foo\""]);
+}
+
+#[test]
+fn a_strategic_patch_that_does_not_merge_gets_upstreams_words() {
+    let schema = schema("apps", "Deployment");
+    let containers = |patch: &str| format!(r#"{{"spec":{{"template":{{"spec":{{"containers":[{patch}]}}}}}}}}"#);
+    for (patch, why) in [
+        (containers(r#"{"image":"x"}"#), "map: map[image:x] does not contain declared merge key: name"),
+        (containers(r#"{"name":"c","$patch":"foo"}"#), "unknown patch type: foo in map: map[$patch:foo name:c]"),
+        (r#"{"spec":{"$patch":"foo"}}"#.to_owned(), "unknown patch type: foo in map: map[$patch:foo]"),
+    ] {
+        let refused = apply(PatchType::StrategicMerge, patch.as_bytes(), &deployment(), &schema).expect_err(&patch);
+        assert_eq!((refused.code, refused.reason, refused.message.as_str()), (500, Reason::Unknown, why));
+    }
 }
 
 #[test]

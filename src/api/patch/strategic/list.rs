@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{PATCH, StrategicError, merge_map, plain};
-use crate::schema::Node;
+use crate::schema::{Node, conversion::printed};
 
 /// Where the items of a list stand: by their merge key, or by themselves where they have none. The first of equals counts.
 #[derive(Clone, Debug, Default)]
@@ -118,7 +118,7 @@ fn directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<
             }
             Some("replace") => replace = true,
             Some("merge") => return Err(StrategicError::MergeDirective),
-            Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned(), item.to_string())),
+            Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned(), printed(&item))),
         }
     }
     if replace {
@@ -136,7 +136,7 @@ fn directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<
 }
 
 fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, StrategicError> {
-    item.get(key).ok_or_else(|| StrategicError::NoMergeKey(item.to_string(), key.to_owned()))
+    item.get(key).ok_or_else(|| StrategicError::NoMergeKey(printed(item), key.to_owned()))
 }
 
 /// An item with its places in the wanted and in the server's order.

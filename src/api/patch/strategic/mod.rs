@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 
 use self::list::{Merged, Positions};
 use super::rejected;
-use crate::{schema::Node, status::Status};
+use crate::{
+    schema::{Node, conversion::printed},
+    status::{Reason, Status},
+};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -43,8 +46,8 @@ impl From<StrategicError> for Status {
     fn from(error: StrategicError) -> Self {
         match error {
             StrategicError::RetainKeys | StrategicError::ElementOrder => Status::bad_request(error.to_string()),
-            StrategicError::ListOfLists | StrategicError::NoMergeKey(..) => rejected(),
-            _ => Status::internal(error),
+            StrategicError::ListOfLists => rejected(),
+            _ => Status::new(500, Reason::Unknown, error.to_string()),
         }
     }
 }
@@ -64,7 +67,11 @@ pub(super) fn merge_map(
         return match directive.as_str() {
             Some("replace") => Ok(patch),
             Some("delete") => Ok(Map::new()),
-            _ => Err(StrategicError::UnknownDirective(directive.to_string(), Value::Object(patch).to_string())),
+            _ => {
+                let shown = printed(&directive);
+                patch.insert(PATCH.to_owned(), directive);
+                Err(StrategicError::UnknownDirective(shown, printed(&Value::Object(patch))))
+            }
         };
     }
     retain_keys(&mut original, &mut patch)?;
