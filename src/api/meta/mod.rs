@@ -14,6 +14,7 @@ pub mod operation;
 pub mod quantity;
 pub mod request;
 pub mod revision;
+pub mod rfc3339;
 pub mod selector;
 pub mod time;
 pub mod tree;

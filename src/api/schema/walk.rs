@@ -12,7 +12,8 @@ use super::{
 };
 use crate::meta::{
     Quantity,
-    time::{format_micro_time, format_time, parse_time},
+    rfc3339::{read_micro_time, read_time},
+    time::{format_micro_time, format_time},
 };
 
 /// Where an object comes from.
@@ -88,8 +89,13 @@ impl Walk {
 
     fn field(&mut self, holder: &Struct, field: &Field, value: Raw) -> Result<Value, DecodeError> {
         let mark = self.fields.len();
-        if mark > 0 {
-            self.fields.push('.');
+        // The metadata of custom resources is decoded by itself.
+        if !(holder.lenient && mark == 0 && &*field.name == "metadata") {
+            if mark > 0 {
+                self.fields.push('.');
+            }
+            self.fields.push_str(embedded(holder, field));
+            self.fields.push_str(&field.name);
         }
         self.fields.push_str(embedded(&holder.name, field.numbers.len()));
         self.fields.push_str(&field.name);
@@ -177,12 +183,12 @@ impl Walk {
             (Kind::Int32, Raw::Number(number)) if whole(&number, |number| i32::try_from(number).is_ok()).is_some() => Ok(number.into()),
             (Kind::IntOrString, Raw::String(text)) => Ok(text.into()),
             (Kind::IntOrString, Raw::Number(number)) if whole(&number, |number| i32::try_from(number).is_ok()).is_some() => Ok(number.into()),
-            (Kind::IntOrString, raw) => Err(plain_type_error(&raw, "int32")),
+            (Kind::IntOrString, raw) => Err(self.own_type_error(&raw, "int32", holder)),
             (Kind::Quantity, raw) => quantity(raw),
-            (Kind::Time, Raw::String(text)) => time(&text, format_time),
-            (Kind::MicroTime, Raw::String(text)) => time(&text, format_micro_time),
+            (Kind::Time, Raw::String(text)) => time(read_time(&text), format_time),
+            (Kind::MicroTime, Raw::String(text)) => time(read_micro_time(&text), format_micro_time),
             (Kind::Duration, Raw::String(text)) => Ok(text.into()),
-            (Kind::Time | Kind::MicroTime | Kind::Duration, raw) => Err(plain_type_error(&raw, "string")),
+            (Kind::Time | Kind::MicroTime | Kind::Duration, raw) => Err(self.own_type_error(&raw, "string", holder)),
             (Kind::Bytes, Raw::String(text)) => bytes(&text).map_err(|error| match self.reading {
                 Reading::Converted => DecodeError::Type(format!("error decoding from json: {error}")),
                 Reading::Body | Reading::Applied => error,
@@ -191,18 +197,49 @@ impl Walk {
         }
     }
 
-    fn type_error(&self, node: &Node, raw: &Raw, Holder { holder }: Holder<'_>) -> DecodeError {
+    fn type_error(&self, node: &Node, raw: &Raw, holder: Holder<'_>) -> DecodeError {
         if self.reading == Reading::Converted {
             return DecodeError::Type(conversion::mismatch(node, raw));
         }
         let exact = matches!(node.kind, Kind::Int32 | Kind::Int64 | Kind::Double);
-        DecodeError::Type(format!(
-            "json: cannot unmarshal {} into Go struct field {}.{} of type {}",
-            raw.describe(exact),
-            holder.name,
-            self.fields,
-            go_type(node)
-        ))
+        self.go_type_error(&raw.describe(exact), &go_type(node), holder)
+    }
+
+    /// The error of types that decode themselves. Go's decoder adds where they stand, its converter does not.
+    fn own_type_error(&self, raw: &Raw, go_type: &str, holder: Holder<'_>) -> DecodeError {
+        let found = raw.describe(go_type == "int32");
+        match self.reading {
+            Reading::Body => self.go_type_error(&found, go_type, holder),
+            Reading::Applied | Reading::Converted => DecodeError::Type(format!("json: cannot unmarshal {found} into Go value of type {go_type}")),
+        }
+    }
+
+    fn go_type_error(&self, found: &str, go_type: &str, Holder { holder }: Holder<'_>) -> DecodeError {
+        DecodeError::Type(match &*self.fields {
+            "" => format!("json: cannot unmarshal {found} into Go value of type {go_type}"),
+            fields => format!("json: cannot unmarshal {found} into Go struct field {}.{fields} of type {go_type}", holder.name),
+        })
+    }
+}
+
+/// The structs around a field that JSON has inline, as Go's decoder names them in its errors.
+fn embedded(holder: &Struct, field: &Field) -> &'static str {
+    let depth = field.numbers.len();
+    if depth < 2 {
+        return "";
+    }
+    match &*holder.name {
+        "Volume" => "VolumeSource.",
+        "PersistentVolumeSpec" => "PersistentVolumeSource.",
+        "Probe" => "ProbeHandler.",
+        "EphemeralContainer" => "EphemeralContainerCommon.",
+        "IngressRule" => "IngressRuleValue.",
+        "RuleWithOperations" => "Rule.",
+        "NamedRuleWithOperations" if depth == 2 => "RuleWithOperations.",
+        "NamedRuleWithOperations" => "RuleWithOperations.Rule.",
+        "DeviceClaimConfiguration" | "DeviceClassConfiguration" | "DeviceAllocationConfiguration" => "DeviceConfiguration.",
+        _ if &*field.name == "name" => "LocalObjectReference.",
+        _ => "",
     }
 }
 
@@ -283,11 +320,6 @@ fn go_type(node: &Node) -> String {
     }
 }
 
-fn plain_type_error(raw: &Raw, go_type: &str) -> DecodeError {
-    let exact = go_type == "int32";
-    DecodeError::Type(format!("json: cannot unmarshal {} into Go value of type {go_type}", raw.describe(exact)))
-}
-
 fn quantity(raw: Raw) -> Result<Value, DecodeError> {
     let text = match raw {
         Raw::String(text) => text,
@@ -300,10 +332,8 @@ fn quantity(raw: Raw) -> Result<Value, DecodeError> {
     }
 }
 
-fn time(text: &str, write: fn(jiff::Timestamp) -> String) -> Result<Value, DecodeError> {
-    parse_time(text)
-        .map(|time| write(time).into())
-        .map_err(|_| DecodeError::Type(format!("parsing time \"{text}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"{text}\" as \"2006\"")))
+fn time(read: Result<jiff::Timestamp, String>, write: fn(jiff::Timestamp) -> String) -> Result<Value, DecodeError> {
+    read.map(|time| write(time).into()).map_err(DecodeError::Type)
 }
 
 fn bytes(text: &str) -> Result<Value, DecodeError> {

@@ -1,7 +1,10 @@
 //! `PodLogOptions`: which part of a container's log is wanted. The API server and the kubelet read it alike.
 
 use jiff::Timestamp;
-use troupe_api::status::{FieldError, Status};
+use troupe_api::{
+    meta::rfc3339::read_time,
+    status::{FieldError, Status},
+};
 
 use crate::http::query::Query;
 
@@ -61,7 +64,7 @@ impl LogOptions {
     fn read(query: &str, name: &str, refused: Option<FieldError>) -> Result<Self, Status> {
         let query = Query::parse(query);
         let since_time = match query.text("sinceTime") {
-            Some(text) => Some(text.parse().map_err(|error| Status::bad_request(format!("parsing time {text:?}: {error}")))?),
+            Some(text) => Some(read_time(text).map_err(Status::bad_request)?),
             None => None,
         };
         let mut errors = Vec::from_iter(refused);
