@@ -137,6 +137,21 @@ impl Quantity {
         self.nano as f64 / NANO as f64
     }
 
+    /// Whether the amount has no parts of units.
+    pub fn is_whole(&self) -> bool {
+        self.nano % NANO == 0
+    }
+
+    /// Whether the amount has no parts of thousandths.
+    pub fn is_of_thousandths(&self) -> bool {
+        self.nano % 1_000_000 == 0
+    }
+
+    /// The amount rounded away from zero to thousandths.
+    pub fn in_thousandths(self) -> Self {
+        Quantity { nano: ceil_div(self.nano, 1_000_000).saturating_mul(1_000_000), ..self }
+    }
+
     pub fn is_zero(&self) -> bool {
         self.nano == 0
     }

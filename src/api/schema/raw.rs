@@ -31,6 +31,8 @@ impl Raw {
             Raw::Null => "null".into(),
             Raw::Bool(_) => "bool".into(),
             Raw::Number(number) if exact => match number.as_f64() {
+                // Only a point or an exponent makes a whole number of this size a float.
+                Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e16 => format!("number {float:.1}"),
                 Some(float) if number.is_f64() => format!("number {}", floats::json(float)),
                 _ => format!("number {number}"),
             },

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::meta::{GroupVersionKind, request::FieldValidation};
 
@@ -131,6 +133,25 @@ fn type_errors_read_as_upstream_writes_them() {
     }
     let quantity = schema("", "v1", "Pod").decode(br#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#, Format::Json);
     assert!(quantity.expect_err("no quantity").to_string().starts_with("quantities must match"));
+}
+
+#[test]
+fn amounts_of_resources_are_rounded_up_to_thousandths() {
+    let schema = schema("", "v1", "Pod");
+    let body = br#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"0.5m","memory":"1e-10","a.b/c":"1.5Gi","a.b/d":"1.1111111111"}}}]}}"#;
+    let object = schema.decode(body, Format::Json).expect("decodes").object.into_value();
+    let limits = &object["spec"]["containers"][0]["resources"]["limits"];
+    assert_eq!(limits, &json!({"cpu": "1m", "memory": "1e-3", "a.b/c": "1536Mi", "a.b/d": "1112m"}));
+}
+
+#[test]
+fn base64_that_ends_early_is_at_fault_where_its_last_group_begins() {
+    let schema = schema("", "v1", "Secret");
+    for (data, at) in [("x", 0), ("YQ", 0), ("YWJjYQ", 4), ("YQ=", 3), ("Y Q=", 1)] {
+        let body = json!({"data": {"a": data}}).to_string();
+        let error = schema.decode(body.as_bytes(), Format::Json).expect_err(data);
+        assert_eq!(error.to_string(), format!("illegal base64 data at input byte {at}"));
+    }
 }
 
 #[test]

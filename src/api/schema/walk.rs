@@ -153,12 +153,14 @@ impl Walk {
 
     fn map(&mut self, node: &Node, entries: Vec<(String, Raw)>, holder: Holder<'_>) -> Result<Value, DecodeError> {
         let mut map = Map::new();
+        let is_resources = matches!(node.kind, Kind::Quantity) && holder.holder.full_name.starts_with("api.core.");
         for (name, raw) in entries {
             let mark = self.enter(&name);
             if map.contains_key(&name) {
                 self.report(StrictProblem::Duplicate);
             }
             let value = self.value(node, raw, holder)?;
+            let value = if is_resources { in_thousandths(value) } else { value };
             if !value.is_null() || node.nullable || !holder.holder.lenient {
                 map.insert(name, if value.is_null() { zero(node) } else { value });
             }
@@ -332,6 +334,14 @@ fn quantity(raw: Raw) -> Result<Value, DecodeError> {
     }
 }
 
+/// An amount of a resource as upstream keeps it: rounded up to thousandths.
+fn in_thousandths(amount: Value) -> Value {
+    match amount.as_str().and_then(|text| Quantity::parse(text).ok()).filter(|amount| !amount.is_of_thousandths()) {
+        Some(finer) => finer.in_thousandths().to_string().into(),
+        None => amount,
+    }
+}
+
 fn time(read: Result<jiff::Timestamp, String>, write: fn(jiff::Timestamp) -> String) -> Result<Value, DecodeError> {
     read.map(|time| write(time).into()).map_err(DecodeError::Type)
 }
@@ -343,6 +353,10 @@ fn bytes(text: &str) -> Result<Value, DecodeError> {
         Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
             Err(DecodeError::Type(format!("illegal base64 data at input byte {at}")))
         }
-        Err(_) => Err(DecodeError::Type(format!("illegal base64 data at input byte {}", text.len()))),
+        // The group that lacks something is the fault; where its padding begins, the end.
+        Err(_) => {
+            let at = if text.ends_with('=') { text.len() } else { text.len() - text.len() % 4 };
+            Err(DecodeError::Type(format!("illegal base64 data at input byte {at}")))
+        }
     }
 }

@@ -236,7 +236,7 @@ fn claim_amounts(warnings: &mut Vec<String>, spec: &Field<'_>) {
     for list in ["requests", "limits"] {
         let (resources, name) = (spec.child("resources"), "storage");
         let list = resources.child(list);
-        if let Some(amount) = quantity(list.key(name).value).filter(|amount| amount.milli_value() % 1000 != 0) {
+        if let Some(amount) = quantity(list.key(name).value).filter(|amount| !amount.is_whole()) {
             warnings.push(format!("{}: fractional byte value \"{amount}\" is invalid, must be an integer", list.key(name)));
         }
     }

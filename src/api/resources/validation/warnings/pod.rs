@@ -160,7 +160,7 @@ fn fractions(warnings: &mut Vec<String>, amounts: &Field<'_>) {
 }
 
 fn fraction(warnings: &mut Vec<String>, amount: &Field<'_>) {
-    if let Some(bytes) = quantity(amount.value).filter(|bytes| bytes.milli_value() % 1000 != 0) {
+    if let Some(bytes) = quantity(amount.value).filter(|bytes| !bytes.is_whole()) {
         warnings.push(format!("{amount}: fractional byte value \"{bytes}\" is invalid, must be an integer"));
     }
 }
