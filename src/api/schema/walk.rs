@@ -97,8 +97,6 @@ impl Walk {
             self.fields.push_str(embedded(holder, field));
             self.fields.push_str(&field.name);
         }
-        self.fields.push_str(embedded(&holder.name, field.numbers.len()));
-        self.fields.push_str(&field.name);
         let decoded = self.value(&field.node, value, Holder { holder })?;
         self.fields.truncate(mark);
         Ok(decoded)
@@ -279,24 +277,6 @@ fn zero(node: &Node) -> Value {
         Kind::Struct(ref reference) if reference.get().lenient => Value::Null,
         Kind::Struct(_) => Value::Object(Map::new()),
         Kind::Time | Kind::MicroTime | Kind::Any | Kind::List(_) | Kind::Map(_) => Value::Null,
-    }
-}
-
-/// The Go structs that hold a field which stands in `holder` itself in JSON, as they begin its path in Go's messages. Such fields have
-/// several numbers.
-fn embedded(holder: &str, numbers: usize) -> &'static str {
-    match (holder, numbers) {
-        (_, 0 | 1) => "",
-        ("Volume", _) => "VolumeSource.",
-        ("PersistentVolumeSpec", _) => "PersistentVolumeSource.",
-        ("Probe", _) => "ProbeHandler.",
-        ("EphemeralContainer", _) => "EphemeralContainerCommon.",
-        ("IngressRule", _) => "IngressRuleValue.",
-        ("RuleWithOperations", _) => "Rule.",
-        ("NamedRuleWithOperations", 2) => "RuleWithOperations.",
-        ("NamedRuleWithOperations", _) => "RuleWithOperations.Rule.",
-        (holder, _) if holder.ends_with("Configuration") => "DeviceConfiguration.",
-        _ => "LocalObjectReference.",
     }
 }
 
