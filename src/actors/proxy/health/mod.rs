@@ -23,8 +23,8 @@ use k8s_openapi::api::{
 };
 use troupe_api::{meta::ObjectKey, metrics::Collect};
 
-pub use self::{plain::PlainHealth, status::PATHS};
 use self::{checks::HealthChecks, server::Server};
+pub use self::{plain::PlainHealth, status::PATHS};
 use crate::{
     runtime::{
         cache::Lister,

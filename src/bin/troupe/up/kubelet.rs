@@ -4,7 +4,6 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    path::Path,
 };
 
 use anyhow::{Context, Error, Result, bail};
