@@ -391,7 +391,7 @@ mod tests {
         assert!(LabelSelector::parse("=x/y==z").is_err(), "the prefix of a key is a domain");
         assert!(LabelSelector::parse("a>b").is_err());
         let wrong = LabelSelector::parse("a in (b, -c)").expect_err("no label value");
-        assert!(wrong.0.starts_with("unable to parse requirement: values[1][a]: Invalid value: \"-c\": a valid label"), "{wrong}");
+        assert!(wrong.0.starts_with("unable to parse requirement: values[0][a]: Invalid value: \"-c\": a valid label"), "{wrong}");
         assert!(!LabelSelector::nothing().matches(&web));
     }
 

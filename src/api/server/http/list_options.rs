@@ -16,6 +16,7 @@ const NOT_OLDER_THAN: &str = "NotOlderThan";
 pub fn list_options(query: &Query, target: &Target) -> Result<ListOptions, Status> {
     let (labels, fields) = selectors(query, target)?;
     let limit = query.integer("limit")?.unwrap_or(0);
+    // Lists do not go by it, but it has to be one.
     query.integer("timeoutSeconds")?;
     let version_match = query.text("resourceVersionMatch");
     let version = query.text("resourceVersion");
@@ -28,7 +29,10 @@ pub fn list_options(query: &Query, target: &Target) -> Result<ListOptions, Statu
         fields,
         limit: usize::try_from(limit).unwrap_or(0),
         continue_token: query.text("continue").map(str::to_owned),
-        resource_version: revision(query)?,
+        resource_version: revision(query).map_err(|mut status| {
+            status.message.insert_str(0, "invalid resource version: ");
+            status
+        })?,
         version_match: version_match.map(|text| if text == "Exact" { VersionMatch::Exact } else { VersionMatch::NotOlderThan }),
     })
 }

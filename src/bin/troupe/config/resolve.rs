@@ -356,6 +356,8 @@ mod tests {
             "eventTtl" | "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => json!(7),
             "terminatedPodGcThreshold" | "horizontalPodAutoscalerDownscaleStabilization" => json!(7),
             "horizontalPodAutoscalerTolerance" => json!("0.2"),
+            "tlsMinVersion" => json!("VersionTLS13"),
+            "tlsSniCertKey" => json!(["/c,/k"]),
             "nodeLabels" => json!(["example.org/disk=ssd"]),
             "authenticationTokenWebhookCacheTtl" => json!(7),
             "evictionHard" | "evictionSoft" => json!(["nodefs.available<7%"]),
@@ -390,6 +392,8 @@ mod tests {
                 "Min",
                 "Established",
                 "Wait",
+                "Inflight",
+                "Timeout",
             ]
             .iter()
             .any(|end| name.ends_with(end)) =>

@@ -41,16 +41,16 @@ async fn yaml_bodies_are_read_by_the_rules_of_yaml_1_1() {
 async fn what_is_no_yaml_is_refused_in_the_words_of_upstreams_reader() {
     let mut door = Door::open().await;
     let text = "kind: ConfigMap\nmetadata: name: a\n";
-    let why = "yaml: line 2: mapping values are not allowed in this context";
+    let unread = "yaml: line 2: mapping values are not allowed in this context";
     let refused = door.post_yaml(MAPS, text).await;
     let shown = "6b696e643a20436f6e6669674d61700a6d657461646174613a206e616d65 ...";
-    assert_eq!(refused.refusal(), (400, format!("the object provided is unrecognized (must be of type ConfigMap): {why} ({shown})")));
+    assert_eq!(refused.refusal(), (400, format!("the object provided is unrecognized (must be of type ConfigMap): {unread} ({shown})")));
     let (code, message) = door.send("POST", MAPS, &[], r#"{"kind""#).await.refusal();
     let why = "couldn't get version/kind; json parse error: unexpected end of JSON input";
     assert_eq!((code, message), (400, format!("the object provided is unrecognized (must be of type ConfigMap): {why} ({{\"kind\")")));
     let apply = [("content-type", "application/apply-patch+yaml")];
     let refused = door.send("PATCH", &format!("{MAPS}/a?fieldManager=m"), &apply, text).await;
-    assert_eq!(refused.refusal(), (400, format!("error decoding YAML: error converting YAML to JSON: {why}")));
+    assert_eq!(refused.refusal(), (400, format!("error decoding YAML: error converting YAML to JSON: {unread}")));
     door.close().await;
 }
 

@@ -104,7 +104,8 @@ impl Reply {
     /// The texts of the `Warning` headers.
     pub fn warnings(&self) -> Vec<String> {
         let texts = self.headers.get_all("warning").iter().filter_map(|value| value.to_str().ok());
-        texts.map(|text| text.trim_start_matches("299 - \"").trim_end_matches('"').replace("\\\"", "\"")).collect()
+        let quoted = texts.filter_map(|text| text.strip_prefix("299 - \"")?.strip_suffix('"'));
+        quoted.map(|text| text.replace("\\\"", "\"")).collect()
     }
 }
 
