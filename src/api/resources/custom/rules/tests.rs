@@ -20,7 +20,7 @@ fn values_are_judged_in_upstreams_words() {
             "v: Invalid value: \"b\": v in body should be at least 3 chars long",
         ),
         (json!({"type": "string", "maxLength": 1}), json!("äö"), "v: Too long: may not be more than 1 byte"),
-        (json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}), json!(["a", "b"]), "v: Too many: 2: must have at most 1 items"),
+        (json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}), json!(["a", "b"]), "v: Too many: 2: must have at most 1 item"),
         (
             json!({"type": "array", "items": {"type": "string"}, "minItems": 1}),
             json!([]),
