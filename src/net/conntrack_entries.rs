@@ -84,32 +84,40 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 /// Removes all entries of these families that are `unwanted`. It blocks. Gives how many there were.
 ///
 /// # Errors
-/// When the kernel does not answer, or refuses.
+/// When the kernel does not answer, or refuses. Entries that it does not let go now keep none of the others.
 pub(crate) fn remove(families: impl IntoIterator<Item = Family>, unwanted: impl Fn(&Entry) -> bool) -> io::Result<usize> {
     let netfilter = Netfilter::open()?;
-    let mut removed = 0;
+    let mut found = Vec::new();
     for family in families {
         let family = match family {
             Family::V4 => libc::AF_INET,
             Family::V6 => libc::AF_INET6,
         };
         let topic = |kind| Topic { part: CONNECTIONS, kind, family: Some(family) };
-        let mut found = Vec::new();
         netfilter.list(topic(GET), &[], |attributes| {
             if Entry::read(attributes).is_some_and(|entry| unwanted(&entry)) {
-                found.push(names(attributes));
+                found.push((topic(DELETE), names(attributes)));
             }
         })?;
-        for names in found {
-            match netfilter.order(topic(DELETE), &names) {
-                Ok(()) => removed += 1,
-                // It is gone already.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(error) => return Err(error),
-            }
+    }
+    removed(found.iter().map(|(topic, names)| netfilter.order(*topic, names)))
+}
+
+/// How many of these were removed. One that is gone already was not, and one that a device forwards by itself (`EBUSY`) is told of at the end.
+fn removed(outcomes: impl IntoIterator<Item = io::Result<()>>) -> io::Result<usize> {
+    let (mut removed, mut busy) = (0, None);
+    for outcome in outcomes {
+        let Err(error) = outcome else {
+            removed += 1;
+            continue;
+        };
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => {}
+            Some(libc::EBUSY) => busy = Some(error),
+            _ => return Err(error),
         }
     }
-    Ok(removed)
+    busy.map_or(Ok(removed), Err)
 }
 
 /// The attributes that name an entry: its original tuple, its zone and its number.
@@ -149,6 +157,18 @@ mod tests {
         assert_eq!(entry.reply, Tuple { protocol: UDP, source: end("10.244.0.5:1053"), destination: end("192.0.2.1:61000") });
         assert_eq!(entry.ends().map(|ip| ip.to_string()), ["10.244.0.6", "10.96.0.9", "10.244.0.5", "192.0.2.1"]);
         assert_eq!(names(&told), [original, attribute(ZONE, &[0, 7]), attribute(ID, &[1, 2, 3, 4])].concat());
+    }
+
+    #[test]
+    fn an_entry_that_cannot_go_keeps_none_of_the_others() {
+        let told = |codes: [i32; 3]| {
+            let (mut tried, outcome) = (0, |code: i32| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) });
+            let told = removed(codes.into_iter().map(outcome).inspect(|_| tried += 1));
+            (told.map_err(|error| error.raw_os_error()), tried)
+        };
+        assert_eq!(told([0, libc::ENOENT, 0]), (Ok(2), 3));
+        assert_eq!(told([libc::EBUSY, 0, 0]), (Err(Some(libc::EBUSY)), 3));
+        assert_eq!(told([libc::EPERM, 0, 0]), (Err(Some(libc::EPERM)), 1), "nor will it take the others");
     }
 
     #[test]

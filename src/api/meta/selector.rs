@@ -429,6 +429,7 @@ mod tests {
         for (text, wanted) in [
             (r"a=c\x", r"invalid field selector: invalid escape sequence: \x"),
             ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+            ("a===b", "invalid field selector: unescaped character in value: 61"),
         ] {
             assert_eq!(FieldSelector::parse(text), Err(SelectorError(wanted.to_owned())));
         }

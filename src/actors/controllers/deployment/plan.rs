@@ -92,7 +92,8 @@ pub fn plan(snapshot: Snapshot<'_>, now: Timestamp) -> Plan {
 
 fn finish(mut plan: Plan, deployment: &Deployment, sets: &Sets, estimate: Estimate, now: Timestamp) -> Plan {
     let status = status::compute(deployment, sets, estimate, now);
-    plan.again_after = status::next_look(deployment, &status, now);
+    // While it is scaled, or goes, its progress is not judged: no deadline is waited for.
+    plan.again_after = status::next_look(deployment, &status, now).filter(|_| estimate != Estimate::None);
     if deployment.status.as_ref() != Some(&status) {
         plan.actions.push(Action::UpdateStatus(Box::new(status)));
     }

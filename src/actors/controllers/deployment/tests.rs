@@ -292,6 +292,16 @@ fn pods_lost_after_a_rollout_are_no_lack_of_progress() {
 }
 
 #[test]
+fn nobody_waits_for_the_progress_of_a_deployment_that_goes() {
+    let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));
+    let plan = world.plan();
+    world.apply(plan);
+    assert!(world.plan().again_after.is_some());
+    world.deployment.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+    assert_eq!(world.plan().again_after, None);
+}
+
+#[test]
 fn a_rollout_that_timed_out_says_so_while_it_is_paused() {
     let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));
     let pause = |world: &mut World, paused| {

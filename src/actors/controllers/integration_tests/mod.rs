@@ -14,6 +14,7 @@ mod quotas;
 mod rollouts;
 mod scheduler_setup;
 mod scheduling;
+mod servers;
 mod services;
 mod volumes;
 mod workloads;

@@ -9,11 +9,10 @@ use troupe_api::projection::MetaProjection;
 use super::{
     condition,
     health::NodeSigns,
-    says_ready,
     taints::{Emptying, needs_a_turn, silenced, tainted},
     zones::{counted_zone, zone},
 };
-use crate::runtime::cache::Digest;
+use crate::{controllers::nodes::is_ready, runtime::cache::Digest};
 
 /// See the module.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ impl Digest<Node> for NodeDigest {
         NodeDigest {
             meta: meta.clone(),
             signs: NodeSigns::of(condition(node, "Ready")),
-            says_ready: says_ready(node),
+            says_ready: is_ready(node),
             created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
             zone: zone(node).into(),
             counted_zone: counted_zone(node).into(),
@@ -92,7 +91,7 @@ mod tests {
             for emptying in [Emptying::Allowed, Emptying::Waits, Emptying::Stopped] {
                 assert_eq!(digest.fits(emptying), tainted(node, emptying, "2026-01-01T00:00:00Z".parse().expect("a time")).is_none(), "{node:?}");
             }
-            assert_eq!((digest.needs_a_turn, digest.says_ready), (needs_a_turn(node), says_ready(node)));
+            assert_eq!((digest.needs_a_turn, digest.says_ready), (needs_a_turn(node), is_ready(node)));
             assert_eq!((&*digest.meta.name, &*digest.zone, &*digest.counted_zone), ("a", ":z", ":z"));
         }
         let digest = |at: usize| digest_of::<Node, NodeDigest>(&nodes[at]);

@@ -38,6 +38,7 @@ use self::{
     zones::{Census, Turns, zone},
 };
 use super::{
+    nodes::is_ready,
     pod_digest::PodDigest,
     pods::{BY_NODE, index_by_node},
 };
@@ -113,10 +114,6 @@ impl NodeLifecycleController {
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
     node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
-}
-
-fn says_ready(node: &Node) -> bool {
-    condition(node, "Ready").is_some_and(|ready| ready.status == "True")
 }
 
 impl NodeLifecycleController {
@@ -224,7 +221,7 @@ impl NodeLifecycleController {
         {
             let patch = json!({"status": {"conditions": conditions}});
             let written = cx.client().all::<Node>().patch(name, "status", PatchType::StrategicMerge, &patch).await?;
-            if says_ready(&node) {
+            if is_ready(&node) {
                 cx.events().normal(&ReconcileContext::reference(&*node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
             }
             cx.wrote(&self.nodes, &*written);
