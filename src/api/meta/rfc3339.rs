@@ -74,7 +74,9 @@ impl<'a> Reader<'a> {
         let date = Date::new(i16::try_from(year).unwrap_or(i16::MAX), small(month), small(day)).map_err(|_| no_day())?;
         let there = date.at(small(hour), small(minute), small(second), nanos);
         let time = Offset::UTC.to_timestamp(there).map_err(|_| no_day())?;
-        time.checked_sub(SignedDuration::from_secs(offset.into())).map_err(|_| no_day())
+        let time = time.checked_sub(SignedDuration::from_secs(offset.into())).map_err(|_| no_day())?;
+        // Years before the year 0 are written in another form, which would not be read again.
+        if Offset::UTC.to_datetime(time).year() < 0 { Err(no_day()) } else { Ok(time) }
     }
 
     fn literal(&mut self, wanted: &'static str) -> Result<(), Fault<'a>> {
@@ -202,6 +204,7 @@ mod tests {
             ("2024-01-02T03:04:05", r#" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "Z07:00""#),
             ("2024-01-02T03:04:05+0200", r#" as "2006-01-02T15:04:05Z07:00": cannot parse "+0200" as "Z07:00""#),
             ("2024-13-02T03:04:05Z", ": month out of range"),
+            ("0000-01-01T00:00:00+01:00", ": day out of range"),
             ("2024-02-30T03:04:05Z", ": day out of range"),
             ("2024-02-30T25:04:05Z", ": hour out of range"),
             ("2024-01-02T03:04:60Z", ": second out of range"),
