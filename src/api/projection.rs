@@ -68,6 +68,12 @@ pub struct OwnerProjection {
     pub block_owner_deletion: bool,
 }
 
+impl OwnerProjection {
+    fn is_long(&self) -> bool {
+        [&self.api_version, &self.kind, &self.name, &self.uid].iter().any(|text| text.len() > LONGEST_TEXT)
+    }
+}
+
 /// A label's name and value.
 type Pair = (Arc<str>, Arc<str>);
 
@@ -164,8 +170,9 @@ fn owners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[OwnerProjec
 /// Texts that a thread remembers, and lists of each kind.
 const REMEMBERED: usize = 1024;
 const LISTS: usize = 256;
-/// Longer lists are not remembered: whoever makes some has a thread hold them.
+/// Longer lists and texts are not remembered: whoever makes some has a thread hold them.
 const LONGEST: usize = 16;
+const LONGEST_TEXT: usize = 512;
 
 /// Values that a thread remembers; a value has one place, where it takes the place of the one before.
 struct Recent<T: ?Sized>(Vec<Option<Arc<T>>>);
@@ -191,7 +198,7 @@ pub(crate) fn recent(text: &str) -> Arc<str> {
     thread_local! {
         static TEXTS: RefCell<Recent<str>> = RefCell::new(Recent::new(REMEMBERED));
     }
-    TEXTS.with_borrow_mut(|recent| recent.share(text))
+    if text.len() > LONGEST_TEXT { text.into() } else { TEXTS.with_borrow_mut(|recent| recent.share(text)) }
 }
 
 /// The labels, shared like that: those of pods of one template are mostly the same.
@@ -199,7 +206,8 @@ fn recent_labels(labels: Vec<Pair>) -> Arc<[Pair]> {
     thread_local! {
         static LABELS: RefCell<Recent<[Pair]>> = RefCell::new(Recent::new(LISTS));
     }
-    if labels.len() > LONGEST { labels.into() } else { LABELS.with_borrow_mut(|recent| recent.share(labels)) }
+    let is_long = labels.len() > LONGEST || labels.iter().any(|(name, value)| name.len().max(value.len()) > LONGEST_TEXT);
+    if is_long { labels.into() } else { LABELS.with_borrow_mut(|recent| recent.share(labels)) }
 }
 
 /// The same of owners.
@@ -207,7 +215,8 @@ fn recent_owners(owners: Vec<OwnerProjection>) -> Arc<[OwnerProjection]> {
     thread_local! {
         static OWNERS: RefCell<Recent<[OwnerProjection]>> = RefCell::new(Recent::new(LISTS));
     }
-    if owners.len() > LONGEST { owners.into() } else { OWNERS.with_borrow_mut(|recent| recent.share(owners)) }
+    let is_long = owners.len() > LONGEST || owners.iter().any(OwnerProjection::is_long);
+    if is_long { owners.into() } else { OWNERS.with_borrow_mut(|recent| recent.share(owners)) }
 }
 
 #[cfg(test)]
@@ -236,13 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_nobody_elses() {
+    fn long_lists_and_texts_are_nobody_elses() {
         let decode = |count: usize| {
             let labels: Vec<String> = (0..count).map(|at| format!(r#""l{at}": "v""#)).collect();
             serde_json::from_str::<Labels>(&format!("{{{}}}", labels.join(","))).expect("labels")
         };
         let is_shared = |count| Arc::ptr_eq(&decode(count).0, &decode(count).0);
         assert!(is_shared(LONGEST) && !is_shared(LONGEST + 1));
+        let owners = |length: usize| recent_owners(vec![OwnerProjection { name: "o".repeat(length).into(), ..OwnerProjection::default() }]);
+        let text = |length: usize| recent(&"t".repeat(length));
+        assert!(Arc::ptr_eq(&owners(LONGEST_TEXT), &owners(LONGEST_TEXT)) && Arc::ptr_eq(&text(LONGEST_TEXT), &text(LONGEST_TEXT)));
+        assert!(!Arc::ptr_eq(&owners(LONGEST_TEXT + 1), &owners(LONGEST_TEXT + 1)));
+        assert!(!Arc::ptr_eq(&text(LONGEST_TEXT + 1), &text(LONGEST_TEXT + 1)));
     }
 
     #[test]

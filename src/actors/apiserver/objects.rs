@@ -162,17 +162,6 @@ fn check_patched(schema: &Schema, patch_type: PatchType, object: &Object) -> Res
     }
 }
 
-/// 400 unless an applied configuration names the kind and version of the URL.
-fn check_applied(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
-    let (api_version, kind) = (object.api_version(), object.kind());
-    if api_version == gvk.api_version() && *kind == *gvk.kind {
-        return Ok(());
-    }
-    let GroupVersion { group, version } = GroupVersion::parse(api_version);
-    let (group, version, kind) = (quoted(&group), quoted(&version), quoted(kind));
-    Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={kind}")))
-}
-
 /// Brings a decoded object into the form that writes work on, with all defaults.
 pub fn finish(target: &Target, object: &mut Object) -> Result<(), Status> {
     forms::to_working_form(&target.resource, &target.version, object)
@@ -234,7 +223,6 @@ pub fn apply(
 ) -> Result<Decoded, Unconverted> {
     let schema = schema(&writer.target)?;
     let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
-    check_applied(&schema.gvk, &decoded.object)?;
     let current = current.map(|current| served_form(&writer.target, current));
     let object = ownership::apply_across(current.as_ref(), &decoded.object, manager(writer), writer.options.force, (&*schema, versions), now)?;
     let warnings = strict::check_applied(&decoded.problems, writer.options.field_validation)?;

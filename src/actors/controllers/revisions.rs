@@ -9,8 +9,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
 };
-use serde_json::json;
-use troupe_api::{meta::ObjectKey, status::Status, stored::KubeObject};
+use serde_json::{Value, json};
+use troupe_api::{meta::ObjectKey, resources::divisors::fill_divisors, status::Status, stored::KubeObject};
 use troupe_api_client::Api;
 
 use super::{
@@ -55,10 +55,13 @@ fn patch_to(template: &PodTemplateSpec) -> serde_json::Value {
     json!({"spec": {"template": template}})
 }
 
-/// The template that a revision records.
+/// The template that a revision records, as the API server shows templates now: divisors were not written once.
 pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
-    let recorded = revision.data.as_ref()?.0.get("spec")?.get("template")?;
-    serde_json::from_value(recorded.clone()).ok()
+    let mut recorded = revision.data.as_ref()?.0.get("spec")?.get("template")?.clone();
+    if let Some(spec) = recorded.get_mut("spec").and_then(Value::as_object_mut) {
+        fill_divisors(spec);
+    }
+    serde_json::from_value(recorded).ok()
 }
 
 /// What keeps its history in ControllerRevisions.
@@ -156,5 +159,23 @@ async fn record(api: &Api<ControllerRevision>, revision: &ControllerRevision) ->
             Ok(if same { Recorded::Known } else { Recorded::Taken })
         }
         Err(status) => Err(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_that_was_recorded_without_divisors_is_the_same_as_with_them() {
+        let recorded = |reference: Value| {
+            let variable = json!({"name": "A", "valueFrom": {"resourceFieldRef": reference}});
+            let template = json!({"spec": {"containers": [{"name": "c", "env": [variable]}]}, "$patch": "replace"});
+            ControllerRevision { data: Some(RawExtension(json!({"spec": {"template": template}}))), ..ControllerRevision::default() }
+        };
+        let now = template(&recorded(json!({"resource": "limits.cpu", "divisor": "0"})));
+        assert!(now.is_some());
+        assert_eq!(template(&recorded(json!({"resource": "limits.cpu"}))), now);
+        assert_ne!(template(&recorded(json!({"resource": "limits.cpu", "divisor": "1m"}))), now);
     }
 }

@@ -1,7 +1,12 @@
 //! The query form of label selectors, with the words that upstream has for what is wrong (`apimachinery/pkg/labels`): a text becomes
 //! tokens, and these become requirements.
 
+use std::collections::BTreeSet;
+
 use super::names;
+
+/// No more wrong values are told of: there may be as many as fit into a body.
+const MOST_TOLD: usize = 100;
 
 /// What a requirement asks of its label. `=` and `==` are `in` with one value, `!=` is `notin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +32,7 @@ pub(super) struct Parsed {
 /// # Errors
 /// What was found and what was expected there, or what is wrong with a key or value.
 pub(super) fn parse(text: &str, most: usize) -> Result<Vec<Parsed>, String> {
-    let mut parser = Parser { tokens: tokens(text), at: 0 };
+    let mut parser = Parser::new(text);
     let mut requirements = Vec::new();
     loop {
         match parser.peek() {
@@ -82,36 +87,36 @@ fn is_blank(character: char) -> bool {
     " \t\r\n".contains(character)
 }
 
-/// The tokens of a text with what they were written as; the last one is the end.
-fn tokens(text: &str) -> Vec<(Token, &str)> {
-    let mut found = Vec::new();
-    let mut rest = text.trim_start_matches(is_blank);
-    while !rest.is_empty() {
-        let length = if rest.starts_with("==") || rest.starts_with("!=") {
-            2
-        } else if rest.starts_with(is_symbol) {
-            1
-        } else {
-            rest.find(|character: char| is_symbol(character) || is_blank(character)).unwrap_or(rest.len())
-        };
-        let (literal, behind) = rest.split_at(length);
-        found.push((token(literal), literal));
-        rest = behind.trim_start_matches(is_blank);
-    }
-    found.push((Token::End, ""));
-    found
+/// The token that a text begins with, what it was written as, and the text behind it. Where nothing is left it is the end.
+fn next_token(text: &str) -> ((Token, &str), &str) {
+    let text = text.trim_start_matches(is_blank);
+    let length = if text.starts_with("==") || text.starts_with("!=") {
+        2
+    } else if text.starts_with(is_symbol) {
+        1
+    } else {
+        text.find(|character: char| is_symbol(character) || is_blank(character)).unwrap_or(text.len())
+    };
+    let (literal, behind) = text.split_at(length);
+    let token = if literal.is_empty() { Token::End } else { token(literal) };
+    ((token, literal), behind)
 }
 
-/// Tokens, and the place of the next one. The end is never passed.
+/// The next token and what follows it. Texts may be as long as a body is: their tokens are read one by one.
 struct Parser<'a> {
-    tokens: Vec<(Token, &'a str)>,
-    at: usize,
+    next: (Token, &'a str),
+    rest: &'a str,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        let (next, rest) = next_token(text);
+        Parser { next, rest }
+    }
+
     /// The next token where a key or value may stand: `in` and `notin` are words like others there.
     fn peek(&self) -> (Token, &'a str) {
-        match self.tokens[self.at] {
+        match self.next {
             (Token::In | Token::NotIn, literal) => (Token::Identifier, literal),
             other => other,
         }
@@ -124,7 +129,7 @@ impl<'a> Parser<'a> {
     }
 
     fn advance(&mut self) {
-        self.at = (self.at + 1).min(self.tokens.len() - 1);
+        (self.next, self.rest) = next_token(self.rest);
     }
 
     /// A comma with another requirement behind it, or the end.
@@ -160,16 +165,15 @@ impl<'a> Parser<'a> {
             return Ok(parsed(Operator::Exists, Vec::new()));
         }
         let (operator, is_set) = self.operator()?;
-        let mut values = if is_set { self.values()? } else { vec![self.exact_value()?] };
-        values.sort_unstable();
-        values.dedup();
+        let values = if is_set { self.values()? } else { BTreeSet::from([self.exact_value()?]) };
+        let values: Vec<String> = values.into_iter().collect();
         check_values(key, operator, &values)?;
         Ok(parsed(operator, values))
     }
 
     /// The operator, and whether a set of values follows it.
     fn operator(&mut self) -> Result<(Operator, bool), String> {
-        let (token, found) = self.tokens[self.at];
+        let (token, found) = self.next;
         self.advance();
         match token {
             Token::In => Ok((Operator::In, true)),
@@ -193,13 +197,13 @@ impl<'a> Parser<'a> {
     }
 
     /// `(a,b)`; `()` has the empty value.
-    fn values(&mut self) -> Result<Vec<String>, String> {
+    fn values(&mut self) -> Result<BTreeSet<String>, String> {
         let (token, found) = self.take();
         if token != Token::Open {
             return Err(format!("found '{found}' expected: '('"));
         }
         let values = match self.peek() {
-            (Token::Closed, _) => vec![String::new()],
+            (Token::Closed, _) => BTreeSet::from([String::new()]),
             (Token::Identifier | Token::Comma, _) => self.listed_values()?,
             (_, found) => return Err(format!("found '{found}', expected: ',', ')' or identifier")),
         };
@@ -209,12 +213,12 @@ impl<'a> Parser<'a> {
     }
 
     /// Values up to the closing parenthesis; where there is nothing between two commas the empty value stands.
-    fn listed_values(&mut self) -> Result<Vec<String>, String> {
-        let mut values = Vec::new();
+    fn listed_values(&mut self) -> Result<BTreeSet<String>, String> {
+        let mut values = BTreeSet::new();
         loop {
             match self.take() {
                 (Token::Identifier, value) => {
-                    values.push(value.to_owned());
+                    values.insert(value.to_owned());
                     match self.peek() {
                         (Token::Comma, _) => {}
                         (Token::Closed, _) => return Ok(values),
@@ -224,7 +228,7 @@ impl<'a> Parser<'a> {
                 (Token::Comma, _) => {
                     let behind = self.peek().0;
                     if values.is_empty() || matches!(behind, Token::Comma | Token::Closed) {
-                        values.push(String::new());
+                        values.insert(String::new());
                     }
                     if behind == Token::Closed {
                         return Ok(values);
@@ -245,7 +249,7 @@ fn check_values(key: &str, operator: Operator, values: &[String]) -> Result<(), 
     }
     for (at, value) in values.iter().enumerate() {
         let messages = names::label_value(value);
-        if !messages.is_empty() {
+        if !messages.is_empty() && wrong.len() < MOST_TOLD {
             wrong.push(format!("values[{at}][{key}]: Invalid value: {value:?}: {}", messages.join("; ")));
         }
     }
@@ -290,6 +294,8 @@ mod tests {
         assert!(why("a=-b").starts_with("unable to parse requirement: values[0][a]: Invalid value: \"-b\": a valid label must be"));
         assert!(why("\"a\"=b").starts_with("unable to parse requirement: <nil>: Invalid value: \"\\\"a\\\"\": name part must"));
         assert!(why("a,b,c,d,e,f,g,h,i,j,k").ends_with("at most 10 requirements"));
+        let many: Vec<String> = (0..=MOST_TOLD).map(|count| format!("-{count}")).collect();
+        assert_eq!(why(&format!("a in ({})", many.join(","))).matches("Invalid value").count(), MOST_TOLD);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::Offset};
 const TIME: &str = "2006-01-02T15:04:05Z07:00";
 const MICRO_TIME: &str = "2006-01-02T15:04:05.000000Z07:00";
 const MICROS: &str = ".000000";
+/// No more bytes of a text are told: it may be as long as a body.
+const LONGEST: usize = 1 << 10;
 
 /// A `metav1.Time`.
 ///
@@ -72,7 +74,9 @@ impl<'a> Reader<'a> {
         let date = Date::new(i16::try_from(year).unwrap_or(i16::MAX), small(month), small(day)).map_err(|_| no_day())?;
         let there = date.at(small(hour), small(minute), small(second), nanos);
         let time = Offset::UTC.to_timestamp(there).map_err(|_| no_day())?;
-        time.checked_sub(SignedDuration::from_secs(offset.into())).map_err(|_| no_day())
+        let time = time.checked_sub(SignedDuration::from_secs(offset.into())).map_err(|_| no_day())?;
+        // Years before the year 0 are written in another form, which would not be read again.
+        if Offset::UTC.to_datetime(time).year() < 0 { Err(no_day()) } else { Ok(time) }
     }
 
     fn literal(&mut self, wanted: &'static str) -> Result<(), Fault<'a>> {
@@ -154,10 +158,10 @@ impl<'a> Fault<'a> {
     }
 }
 
-/// As Go's `time` package quotes: other characters than printable ASCII by their bytes.
+/// As Go's `time` package quotes: other characters than printable ASCII by their bytes. Of a long text, how it begins.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
-    for byte in text.bytes() {
+    for byte in text.bytes().take(LONGEST) {
         match byte {
             b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
             b' '..=b'~' | 0x7f => quoted.push(char::from(byte)),
@@ -200,6 +204,7 @@ mod tests {
             ("2024-01-02T03:04:05", r#" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "Z07:00""#),
             ("2024-01-02T03:04:05+0200", r#" as "2006-01-02T15:04:05Z07:00": cannot parse "+0200" as "Z07:00""#),
             ("2024-13-02T03:04:05Z", ": month out of range"),
+            ("0000-01-01T00:00:00+01:00", ": day out of range"),
             ("2024-02-30T03:04:05Z", ": day out of range"),
             ("2024-02-30T25:04:05Z", ": hour out of range"),
             ("2024-01-02T03:04:60Z", ": second out of range"),
@@ -218,6 +223,7 @@ mod tests {
             let why = format!("parsing time \"{text}\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"{rest}\" as \"{element}\"");
             assert_eq!(read_micro_time(text), Err(why));
         }
+        assert!(read_time(&"é".repeat(100_000)).expect_err("no time").len() < 10 * LONGEST);
         assert!(read_time("a\"b\\é").expect_err("no time").starts_with(r#"parsing time "a\"b\\\xc3\xa9" as"#));
     }
 }

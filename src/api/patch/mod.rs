@@ -173,7 +173,7 @@ fn parse_patch(patch: &[u8], refused: &str) -> Result<(Value, Vec<String>), Stat
 /// Finds duplicate fields where no schema says what the fields are.
 fn duplicates(raw: &Raw) -> Vec<StrictProblem> {
     let mut problems = Vec::new();
-    duplicates::find("", raw, &mut problems);
+    duplicates::find(&mut String::new(), raw, &mut problems);
     problems
 }
 

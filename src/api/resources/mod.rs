@@ -11,6 +11,7 @@ pub mod custom;
 pub mod definitions;
 mod disabled;
 pub mod discovered;
+pub mod divisors;
 pub mod enablement;
 mod feature;
 pub mod flow_bootstrap;

@@ -10,8 +10,9 @@ use crate::{
     resources::{
         Feature,
         custom::{CustomSchema, Versions},
-        disabled,
+        disabled, divisors,
         strategy::Strategy,
+        tree::{child, descend},
         validation,
     },
     schema::{Schema, Schemas},
@@ -239,10 +240,22 @@ impl Resource {
     /// When it is no object.
     pub fn read(&self, value: Bytes, revision: Revision) -> Result<StoredObject, CorruptObject> {
         let object = StoredObject::new(value, revision)?;
-        match self.strategy.read(&object) {
+        match self.strategy.read(&object).or_else(|| self.with_divisors(&object)) {
             Some(read) => StoredObject::new(encode_for_store(&read), object.revision),
             None => Ok(object),
         }
+    }
+
+    /// A stored object with the divisors of the pod that it describes; `None` where none is missing. Servers did not write them once: without
+    /// them the next update, which brings them in as defaults, would change a pod or a template that it does not mean to change.
+    fn with_divisors(&self, object: &StoredObject) -> Option<Object> {
+        let path = self.pod?;
+        if !std::str::from_utf8(object.encoded()).is_ok_and(|text| text.contains(divisors::REFERENCE)) {
+            return None;
+        }
+        let mut read = object.to_object();
+        let spec = descend(read.root_mut(), path).and_then(|pod| child(pod, "spec"))?;
+        divisors::fill_divisors(spec).then_some(read)
     }
 
     /// The value of a selectable field of an object; `None` where the kind has no such field to select by.

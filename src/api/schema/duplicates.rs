@@ -8,13 +8,13 @@ use super::{
 };
 
 /// Finds the duplicate fields below a path (`spec.template`, or nothing for a whole document), innermost first.
-/// No more of them join `problems` than upstream reports.
-pub fn find(path: &str, raw: &Raw, problems: &mut Vec<StrictProblem>) {
-    Search { path: path.to_owned(), problems }.visit(raw);
+/// No more of them join `problems` than upstream reports. The path is as it was in the end: it may be long, and is not copied.
+pub fn find(path: &mut String, raw: &Raw, problems: &mut Vec<StrictProblem>) {
+    Search { path, problems }.visit(raw);
 }
 
 struct Search<'a> {
-    path: String,
+    path: &'a mut String,
     problems: &'a mut Vec<StrictProblem>,
 }
 
@@ -27,7 +27,7 @@ impl Search<'_> {
                     let dot = if self.path.is_empty() { "" } else { "." };
                     let mark = self.enter(&[dot, name]);
                     if !seen.insert(&**name) && self.problems.len() < PROBLEM_LIMIT {
-                        self.problems.push(StrictProblem::Duplicate(FieldPath::shown(&self.path)));
+                        self.problems.push(StrictProblem::Duplicate(FieldPath::shown(self.path)));
                     }
                     self.visit(value);
                     self.path.truncate(mark);
@@ -61,9 +61,10 @@ mod tests {
     fn fields_that_stand_twice_are_found_at_any_depth() {
         let raw = parse(br#"{"a":{"x":1,"x":2},"l":[{"q":1},{"q":1,"q":2}],"b":1,"b":2}"#, Format::Json).expect("JSON");
         for (path, found) in [("", ["a.x", "l[1].q", "b"]), ("spec", ["spec.a.x", "spec.l[1].q", "spec.b"])] {
-            let mut problems = Vec::new();
-            find(path, &raw, &mut problems);
+            let (mut problems, mut around) = (Vec::new(), path.to_owned());
+            find(&mut around, &raw, &mut problems);
             assert_eq!(problems, found.map(|path| StrictProblem::Duplicate(FieldPath::shown(path))));
+            assert_eq!(around, path);
         }
     }
 }

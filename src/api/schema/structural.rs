@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{meta::Object, schema::Format};
+    use crate::{growth::assert_linear, meta::Object, schema::Format};
 
     fn widget() -> Schema {
         let spec = json!({"type": "object", "properties": {
@@ -143,6 +143,15 @@ mod tests {
         let decoded = widget().decode(body, Format::Json).expect("decodes");
         let problems: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems, ["duplicate field \"spec.extra.a\"", "duplicate field \"spec.extra.l[0].q\""]);
+    }
+
+    #[test]
+    fn long_names_above_many_values_cost_no_more_than_their_bytes() {
+        let lists = json!({"type": "array", "items": {"x-kubernetes-preserve-unknown-fields": true}});
+        let root = json!({"type": "object", "properties": {"lists": {"type": "object", "additionalProperties": lists}}});
+        let schema = schema(GroupVersionKind::new("example.com", "v1", "Widget"), &root, false);
+        let body = |count: usize| json!({"lists": {"x".repeat(16 * count): vec![1; count]}}).to_string();
+        assert_linear(2000, body, |body| drop(schema.decode(body.as_bytes(), Format::Json).expect("decodes")));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Walk {
 
     /// A value of a custom resource that no schema describes.
     fn free(&mut self, raw: Raw) -> Value {
-        duplicates::find(&self.path, &raw, &mut self.problems);
+        duplicates::find(&mut self.path, &raw, &mut self.problems);
         raw.into_value()
     }
 

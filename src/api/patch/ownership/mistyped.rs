@@ -88,16 +88,40 @@ fn shown(value: &Value) -> String {
     format!("&{{{}}}", conversion::printed(value))
 }
 
-/// A value in Go's syntax (`%#v`).
+/// A value in Go's syntax (`%#v`), or how it begins: it is longer than its JSON.
 fn syntax(value: &Value) -> String {
+    let mut text = String::new();
+    write_syntax(value, &mut text);
+    text
+}
+
+fn write_syntax(value: &Value, text: &mut String) {
     match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::Bool(_) | Value::Number(_) => conversion::printed(value),
-        Value::String(text) => format!("{text:?}"),
-        Value::Array(items) => format!("[]interface {{}}{{{}}}", items.iter().map(syntax).collect::<Vec<_>>().join(", ")),
+        Value::Null => text.push_str("interface {}(nil)"),
+        Value::Bool(_) | Value::Number(_) => text.push_str(&conversion::printed(value)),
+        Value::String(string) => text.push_str(&format!("{:?}", quoted(string))),
+        Value::Array(items) => {
+            text.push_str("[]interface {}{");
+            for (at, item) in items.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { ", " });
+                write_syntax(item, text);
+                if text.len() > MOST {
+                    return;
+                }
+            }
+            text.push('}');
+        }
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| format!("{name:?}:{}", syntax(value))).collect::<Vec<_>>();
-            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
+            text.push_str("map[string]interface {}{");
+            for (at, (name, value)) in fields.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { ", " });
+                text.push_str(&format!("{:?}:", quoted(name)));
+                write_syntax(value, text);
+                if text.len() > MOST {
+                    return;
+                }
+            }
+            text.push('}');
         }
     }
 }
@@ -112,5 +136,19 @@ fn go_type(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_in_gos_syntax_as_far_as_it_is_told() {
+        let shown = syntax(&json!([1, "a", null, {"b": true, "c": []}]));
+        assert_eq!(shown, r#"[]interface {}{1, "a", interface {}(nil), map[string]interface {}{"b":true, "c":[]interface {}{}}}"#);
+        assert!(syntax(&json!(vec![json!([]); 100_000])).len() < 2 * MOST);
     }
 }

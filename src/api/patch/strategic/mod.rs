@@ -11,7 +11,7 @@ use self::list::{Merged, Positions};
 use super::rejected;
 use crate::{
     schema::{Node, conversion::printed},
-    status::{Reason, Status},
+    status::{Reason, Status, quoted},
 };
 
 const PATCH: &str = "$patch";
@@ -47,7 +47,7 @@ impl From<StrategicError> for Status {
         match error {
             StrategicError::RetainKeys | StrategicError::ElementOrder => Status::bad_request(error.to_string()),
             StrategicError::ListOfLists => rejected(),
-            _ => Status::new(500, Reason::Unknown, error.to_string()),
+            _ => Status::new(500, Reason::Unknown, quoted(&error.to_string())),
         }
     }
 }

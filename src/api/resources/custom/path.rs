@@ -170,7 +170,13 @@ impl Step {
                 next.extend(at.and_then(|at| list.get(at)));
             }
             Step::Slice(slice) => next.extend(slice.of(value.as_array().map_or(&[][..], Vec::as_slice)).take(MOST_FOUND)),
-            Step::Union(steps) => steps.iter().for_each(|step| step.follow(value, next, budget)),
+            Step::Union(steps) => {
+                for step in steps {
+                    if next.len() < MOST_FOUND {
+                        step.follow(value, next, budget);
+                    }
+                }
+            }
             Step::All => next.extend(each(value).take(MOST_FOUND)),
             Step::Descend => {
                 if next.len() < MOST_FOUND {
@@ -350,5 +356,9 @@ mod tests {
         let mut budget = Budget(MOST_VISITED);
         assert_eq!(Path::parse(".a[?(@.b==2)].b").expect("a path").first_within(&wide, &mut budget), None);
         assert_eq!(budget.0, 0);
+        let union = Path::parse(&format!("[{}]", vec!["*"; 1000].join(","))).expect("a path");
+        let mut found = Vec::new();
+        union.0[0].follow(&wide["a"], &mut found, &mut Budget::default());
+        assert_eq!(found.len(), MOST_FOUND);
     }
 }

@@ -1,5 +1,7 @@
 //! Custom resource definitions; their controllers own the status.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{created_at_cells, created_at_columns, split_update};
@@ -84,7 +86,7 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn warnings_on_create(&self, object: &Object) -> Vec<String> {
-        let mut formats = Vec::new();
+        let mut formats = BTreeSet::new();
         for version in object.list(&["spec", "versions"]) {
             unknown_formats(at(version, &["schema", "openAPIV3Schema"]), &mut formats);
         }
@@ -101,7 +103,7 @@ impl Strategy for CustomResourceDefinition {
 }
 
 /// The formats in a schema that say nothing there, each once.
-fn unknown_formats<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+fn unknown_formats<'a>(schema: &'a Value, found: &mut BTreeSet<&'a str>) {
     if !schema.is_object() {
         return;
     }
@@ -113,8 +115,8 @@ fn unknown_formats<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
         "number" => matches!(format, "float" | "double"),
         _ => false,
     };
-    if !format.is_empty() && !is_known && !found.contains(&format) {
-        found.push(format);
+    if !format.is_empty() && !is_known {
+        found.insert(format);
     }
     for name in ["items", "not", "additionalProperties"] {
         unknown_formats(at(schema, &[name]), found);
@@ -150,8 +152,7 @@ mod tests {
         });
         let version = json!({"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}});
         let object = Object::from_value(json!({"spec": {"versions": [version]}})).expect("an object");
-        let mut warnings = CustomResourceDefinition.warnings_on_create(&object);
-        warnings.sort();
+        let warnings = CustomResourceDefinition.warnings_on_create(&object);
         assert_eq!(warnings, ["unrecognized format \"int16\"", "unrecognized format \"quantity\""]);
     }
 }

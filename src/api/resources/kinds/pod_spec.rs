@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::resources::tree::{Fields, child, descend, each, fill, fill_zero};
+use crate::resources::{
+    divisors::fill_divisors,
+    tree::{Fields, child, descend, each, fill, fill_zero},
+};
 
 const FILE_MODE: i64 = 0o644;
-/// Upstream writes a divisor that is not set as the quantity zero, which stands for one.
-const NO_DIVISOR: &str = "0";
 
 /// Defaults that pods and pod templates share.
 pub fn default_pod_spec(spec: &mut Fields) {
@@ -20,6 +21,7 @@ pub fn default_pod_spec(spec: &mut Fields) {
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         each(spec, list, default_container);
     }
+    fill_divisors(spec);
 }
 
 /// The defaults of the template below `path`, such as `["spec", "template"]`.
@@ -55,9 +57,6 @@ fn default_container(container: &mut Fields) {
     each(container, "env", |env| {
         if let Some(field) = descend(env, &["valueFrom", "fieldRef"]) {
             fill(field, "apiVersion", "v1");
-        }
-        if let Some(resource) = descend(env, &["valueFrom", "resourceFieldRef"]) {
-            fill(resource, "divisor", NO_DIVISOR);
         }
         if let Some(file) = descend(env, &["valueFrom", "fileKeyRef"]) {
             fill(file, "optional", false);
@@ -156,9 +155,6 @@ fn default_downward_item(item: &mut Fields) {
     if let Some(field) = child(item, "fieldRef") {
         fill(field, "apiVersion", "v1");
     }
-    if let Some(resource) = child(item, "resourceFieldRef") {
-        fill(resource, "divisor", NO_DIVISOR);
-    }
 }
 
 /// `Always` for the tag `latest`, also where it is only implied.
@@ -177,19 +173,6 @@ fn pull_policy(image: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_divisor_that_is_not_set_is_zero() {
-        let reference = json!({"resourceFieldRef": {"resource": "limits.cpu"}});
-        let mut spec = json!({
-            "containers": [{"name": "a", "env": [{"name": "A", "valueFrom": reference}]}],
-            "volumes": [{"name": "v", "downwardAPI": {"items": [reference]}}],
-        });
-        default_pod_spec(spec.as_object_mut().expect("fields"));
-        let wanted = json!({"resource": "limits.cpu", "divisor": "0"});
-        assert_eq!(spec["containers"][0]["env"][0]["valueFrom"]["resourceFieldRef"], wanted);
-        assert_eq!(spec["volumes"][0]["downwardAPI"]["items"][0]["resourceFieldRef"], wanted);
-    }
 
     #[test]
     fn only_the_latest_tag_is_always_pulled() {

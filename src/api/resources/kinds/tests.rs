@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    meta::{Clock, GroupVersion, Object, request::UserInfo},
+    meta::{Clock, GroupVersion, Object, Revision, request::UserInfo},
     resources::{Registry, Resource, WriteContext, builtin},
+    stored::encode_for_store,
 };
 
 #[derive(Debug)]
@@ -149,6 +150,23 @@ fn a_new_object_starts_with_the_status_of_its_kind() {
     assert_eq!(deployment.get(&["status"]), Some(&json!({})));
     let node = created("", "nodes", json!({"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "2"}}}));
     assert_eq!(node.str(&["status", "allocatable", "cpu"]), "2");
+}
+
+#[test]
+fn what_was_stored_without_divisors_is_read_with_them() {
+    let read = |reference: Value| {
+        let containers = json!([{"name": "c", "env": [{"name": "A", "valueFrom": {"resourceFieldRef": reference}}]}]);
+        let stored = object(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "n"},
+            "spec": {"template": {"spec": {"containers": containers}}},
+        }));
+        row("apps", "deployments").read(encode_for_store(&stored), Revision(7)).expect("well formed").to_object()
+    };
+    let reference = |object: &Object| object.list(&["spec", "template", "spec", "containers"])[0]["env"][0]["valueFrom"]["resourceFieldRef"].clone();
+    let wanted = json!({"resource": "limits.cpu", "divisor": "0"});
+    let old = read(json!({"resource": "limits.cpu"}));
+    assert_eq!((reference(&old), old.resource_version()), (wanted.clone(), "7"));
+    assert_eq!(read(wanted), old);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use troupe_api::meta::names;
 use troupe_api_server::admission::node_may_label;
 use troupe_net::iptables::Family;
 
-use super::{Cni, OfFamily, PerFamily, Settings};
+use super::{Cni, OfFamily, PerFamily, Settings, seconds};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
@@ -165,6 +165,8 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--min-request-timeout", settings.min_request_timeout),
         ("--horizontal-pod-autoscaler-sync-period", settings.horizontal_pod_autoscaler_sync_period.map(u64::from)),
     ];
+    let longest = u64::try_from(seconds::MOST).unwrap_or(u64::MAX);
+    ensure!(settings.min_request_timeout.is_none_or(|seconds| seconds <= longest), "--min-request-timeout cannot be more than {longest}");
     match given.into_iter().find(|(_, number)| *number == Some(0)) {
         Some((flag, _)) => bail!("{flag} cannot be 0"),
         None => Ok(()),
@@ -288,6 +290,7 @@ mod tests {
         assert!(refused(both).contains("--store-history-megabytes"));
         assert!(numbers(&Settings { node_heartbeat: Some(0), ..Settings::default() }).is_err());
         assert!(numbers(&Settings { node_heartbeat: Some(1), ..Settings::default() }).is_ok());
+        assert!(numbers(&Settings { min_request_timeout: Some(u64::MAX), ..Settings::default() }).is_err());
     }
 
     #[test]

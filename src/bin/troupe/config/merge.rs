@@ -48,10 +48,15 @@ impl Settings {
             &mut self.authentication_token_webhook_config_file,
             &mut self.audit_webhook_config_file,
             &mut self.service_account_signing_key_file,
+            &mut self.tls_cert_file,
+            &mut self.tls_private_key_file,
         ];
         let keys = self.service_account_key_file.iter_mut().flatten();
         for path in paths.into_iter().flatten().chain(keys).filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
             *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
+        }
+        for given in self.tls_sni_cert_key.iter_mut().flatten() {
+            *given = absolute_pair(given)?;
         }
         Ok(self)
     }
@@ -202,6 +207,14 @@ impl Settings {
     }
 }
 
+/// The same of the paths in `certificate,key` and `certificate,key:name,…`. What is something else stays: it is refused where it is read.
+fn absolute_pair(given: &str) -> Result<String> {
+    let (pair, names) = given.split_at(given.find(':').unwrap_or(given.len()));
+    let Some((certificate, key)) = pair.split_once(',') else { return Ok(given.to_owned()) };
+    let absolute = |path: &str| std::path::absolute(path.trim()).with_context(|| format!("{path:?} is no path"));
+    Ok(format!("{},{}{names}", absolute(certificate)?.display(), absolute(key)?.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,9 +249,19 @@ mod tests {
 
     #[test]
     fn paths_mean_the_same_in_every_working_directory() {
-        let settings = Settings { data_dir: Some("d".into()), audit_log_path: Some("-".into()), ..Settings::default() };
+        let pairs = ["c, k:a.example", "/c,/k", "c"].map(str::to_owned).to_vec();
+        let settings = Settings {
+            data_dir: Some("d".into()),
+            audit_log_path: Some("-".into()),
+            tls_cert_file: Some("c".into()),
+            tls_sni_cert_key: Some(pairs),
+            ..Settings::default()
+        };
         let settings = settings.absolute().expect("a working directory");
-        assert_eq!(settings.data_dir, Some(std::env::current_dir().expect("there is one").join("d")));
+        let here = std::env::current_dir().expect("there is one");
+        assert_eq!((settings.data_dir, settings.tls_cert_file), (Some(here.join("d")), Some(here.join("c"))));
         assert_eq!(settings.audit_log_path, Some("-".into()));
+        let named = format!("{},{}:a.example", here.join("c").display(), here.join("k").display());
+        assert_eq!(settings.tls_sni_cert_key, Some(vec![named, "/c,/k".into(), "c".into()]));
     }
 }

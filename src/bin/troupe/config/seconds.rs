@@ -5,17 +5,22 @@ use serde_json::Value;
 use troupe_api::expressions::go_duration;
 
 const SECOND: i64 = 1_000_000_000;
+/// Go's durations are no longer, and moments so far ahead can be told.
+pub const MOST: i64 = i64::MAX / SECOND;
 
 /// Reads one as a flag has it.
 ///
 /// # Errors
-/// When it is none, or not of whole seconds.
+/// When it is none, not of whole seconds, or too long.
 pub fn seconds<T: TryFrom<i64>>(text: &str) -> Result<T, String> {
     let count = match text.parse::<i64>() {
         Ok(count) => Some(count),
         Err(_) => Some(go_duration(text)?).filter(|nanoseconds| nanoseconds % SECOND == 0).map(|nanoseconds| nanoseconds / SECOND),
     };
-    count.and_then(|count| T::try_from(count).ok()).ok_or_else(|| format!("{text} is no number of whole seconds that it may be"))
+    count
+        .filter(|count| *count <= MOST)
+        .and_then(|count| T::try_from(count).ok())
+        .ok_or_else(|| format!("{text} is no number of whole seconds that it may be"))
 }
 
 /// Reads one as a configuration file has it, a number or a text.
@@ -38,7 +43,8 @@ mod tests {
         for (text, count) in [("0", 0), ("90", 90), ("1h30m", 5400), ("1m0s", 60), ("2000ms", 2), ("24h0m0s", 86_400)] {
             assert_eq!(seconds::<u32>(text), Ok(count), "{text}");
         }
-        for odd in ["", "-1", "-1s", "1x", "1.5", "1500ms"] {
+        assert_eq!(seconds::<u64>("9223372036"), Ok(9_223_372_036));
+        for odd in ["", "-1", "-1s", "1x", "1.5", "1500ms", "9223372037"] {
             assert!(seconds::<u64>(odd).is_err(), "{odd:?}");
         }
     }
