@@ -48,10 +48,15 @@ impl Settings {
             &mut self.authentication_token_webhook_config_file,
             &mut self.audit_webhook_config_file,
             &mut self.service_account_signing_key_file,
+            &mut self.tls_cert_file,
+            &mut self.tls_private_key_file,
         ];
         let keys = self.service_account_key_file.iter_mut().flatten();
         for path in paths.into_iter().flatten().chain(keys).filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
             *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
+        }
+        for given in self.tls_sni_cert_key.iter_mut().flatten() {
+            *given = absolute_files(given)?;
         }
         Ok(self)
     }
@@ -202,6 +207,19 @@ impl Settings {
     }
 }
 
+/// `certificate,key:name,…` with the files by their absolute paths. What is no such thing is refused later.
+fn absolute_files(given: &str) -> Result<String> {
+    let (files, names) = given.split_at(given.find(':').unwrap_or(given.len()));
+    let mut all = Vec::new();
+    for file in files.split(',').map(str::trim) {
+        all.push(match file {
+            "" => String::new(),
+            file => std::path::absolute(file).with_context(|| format!("{file} is no path"))?.display().to_string(),
+        });
+    }
+    Ok(all.join(",") + names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,9 +254,13 @@ mod tests {
 
     #[test]
     fn paths_mean_the_same_in_every_working_directory() {
-        let settings = Settings { data_dir: Some("d".into()), audit_log_path: Some("-".into()), ..Settings::default() };
-        let settings = settings.absolute().expect("a working directory");
-        assert_eq!(settings.data_dir, Some(std::env::current_dir().expect("there is one").join("d")));
+        let given = Settings { data_dir: Some("d".into()), audit_log_path: Some("-".into()), tls_cert_file: Some("c".into()), ..Settings::default() };
+        let names = ["c, k:a.b,c.d", "/c,/k", ""].map(str::to_owned);
+        let settings = Settings { tls_sni_cert_key: Some(names.into()), ..given }.absolute().expect("a working directory");
+        let here = std::env::current_dir().expect("there is one");
+        assert_eq!((settings.data_dir, settings.tls_cert_file), (Some(here.join("d")), Some(here.join("c"))));
+        let named = format!("{0}/c,{0}/k:a.b,c.d", here.display());
+        assert_eq!(settings.tls_sni_cert_key, Some(vec![named, "/c,/k".to_owned(), String::new()]));
         assert_eq!(settings.audit_log_path, Some("-".into()));
     }
 }
