@@ -40,6 +40,10 @@ pub(super) struct MakingRoom {
 impl Pods {
     /// Lets a pod in for which others have to end, and has them end.
     pub(super) fn preempt(&mut self, id: PodIdentity, victims: Victims, cx: &mut UnitContext<'_, Self>) {
+        if (self.source)(&id).is_some_and(|pod| self.context.lets_in(&pod).is_err()) {
+            // Its worker refuses it: nobody has to end for that.
+            return self.start(id, cx);
+        }
         let Victims { pods: victims, resource } = victims;
         let mut patience = LEAST_PATIENCE;
         for victim in &victims {

@@ -2,14 +2,7 @@
 
 mod report;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use actix::Message;
 use jiff::Timestamp;
@@ -29,7 +22,7 @@ use super::{
 };
 use crate::{
     kubelet::{
-        admission::{self, Pressure, Rejection},
+        admission::Rejection,
         call_trace::CallTrace,
         context::NodeContext,
         events::{ContainerField, Note},
@@ -166,13 +159,8 @@ impl PodWorker {
         }
         self.admitted = true;
         let Some(pod) = self.machine.pod() else { return };
-        let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
-        let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
-        let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
-        let allowed = admission::shutdown(holds(&self.context.shutting_down))
-            .and_then(|()| admission::pressure(pod, pressure))
-            .and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()))
-            .and_then(|()| self.context.container_manager.admit(pod, &*self.context.device_plugins).map_err(Rejection::from));
+        let NodeContext { container_manager, device_plugins, .. } = &*self.context;
+        let allowed = self.context.lets_in(pod).and_then(|()| container_manager.admit(pod, &**device_plugins).map_err(Rejection::from));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
             metrics::rejected(&reason);
