@@ -621,6 +621,34 @@ fn a_pod_that_was_granted_time_is_killed_when_none_is_left() {
 }
 
 #[test]
+fn a_pod_that_is_past_its_deadline_has_no_more_time_than_its_node() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+    machine.spec(Arc::new(pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}))));
+    let next = |machine: &mut PodMachine, second| {
+        machine.look_again();
+        let mut effects = machine.advance(at(second));
+        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+        let running = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state: RunState::Running, ..ContainerView::default() };
+        machine.observed(Some(Observed { sandboxes, containers: vec![running] }), BTreeMap::new(), at(second));
+        effects.extend(machine.advance(at(second)));
+        let grace = |effect: Effect| if let Effect::Take(Action::StopContainer { grace, .. }) = effect { Some(grace) } else { None };
+        effects.into_iter().filter_map(grace).collect::<Vec<u64>>()
+    };
+    let failure = |reason: &str, rejected, evicted| PodFailure { reason: reason.into(), message: String::new(), rejected, evicted };
+    let ending = |grace| failure(TERMINATED, false, Some(Evicted { disruption: true, grace, stays: true }));
+    next(&mut machine, 1);
+    machine.done(&Action::Prepare, Ok(()), at(1));
+    machine.fail_pod(failure("DeadlineExceeded", false, None));
+    assert_eq!(next(&mut machine, 2), [3600]);
+    assert!(machine.is_hurried_by(&ending(5)));
+    machine.fail_pod(ending(5));
+    assert_eq!((next(&mut machine, 3), machine.is_hurried_by(&ending(5))), (vec![5], false));
+    let mut refused = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+    refused.fail_pod(failure("SysctlForbidden", true, None));
+    assert!(!refused.is_hurried_by(&ending(5)), "it never began");
+}
+
+#[test]
 fn a_container_that_the_runtime_forgot_goes_on_counting_where_the_api_saw_it_last() {
     let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", [("b".to_owned(), 9)].into());
     let mut restarted = pod(json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}));
