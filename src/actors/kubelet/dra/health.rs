@@ -53,6 +53,7 @@ impl Health {
     fn take(&self, driver: &str, response: &HealthResponse, now: Instant) {
         let mut devices = self.devices.lock();
         let known = devices.entry(driver.to_owned()).or_default();
+        known.retain(|_, told| told.until > now);
         for told in &response.devices {
             let Some(device) = &told.device else { continue };
             let health = match told.health {
