@@ -52,6 +52,10 @@ impl Pods {
             let pod = (self.source)(victim);
             let grace = pod.and_then(|pod| pod.spec.as_ref().map(spec_grace)).unwrap_or_default();
             patience = patience.max(Duration::from_secs(grace.saturating_add(grace / 2)));
+            if !self.workers.contains_key(&victim.uid) {
+                // It ran before this process did, and nobody looks after it yet.
+                self.start(victim.clone(), cx);
+            }
             if let Some((_, worker)) = self.workers.get(&victim.uid) {
                 let evicted = Some(Evicted { disruption: true, grace, stays: false });
                 let failure = PodFailure { reason: PREEMPTING.to_owned(), message: MESSAGE.to_owned(), rejected: false, evicted };
@@ -76,10 +80,10 @@ impl Pods {
         }
         let id = waiting.id.clone();
         self.making_room.remove(&uid);
-        if is_wanted {
+        if is_wanted && !self.workers.contains_key(&id.uid) {
             self.start(id, cx);
         } else {
-            // It went before it began, and nobody was told.
+            // Where it went before it began, nobody was told.
             self.wake(&id, false, cx);
         }
     }
