@@ -68,7 +68,8 @@ impl Health {
         self.changed.notify_one();
     }
 
-    fn forget(&self, driver: &str) {
+    /// Whatever a driver said counts no more.
+    pub(super) fn forget(&self, driver: &str) {
         if self.devices.lock().remove(driver).is_some() {
             self.changed.notify_one();
         }
