@@ -17,7 +17,7 @@ use super::{
     machine::{Effect, PodMachine},
     news::News,
     observe::observe,
-    plan::{Action, find_container},
+    plan::{Action, FAILED_KILL, find_container},
     termination_messages::termination_messages,
 };
 use crate::{
@@ -199,7 +199,7 @@ impl PodWorker {
             return tracing::debug!(pod, ?action, error = message, "step failed again");
         }
         tracing::warn!(pod, ?action, error = message, "what the pod had on this node is not removed, which is tried again");
-        self.note(Note::warning("FailedKillPod", format!("error killing pod: {message}")));
+        self.note(Note::warning(FAILED_KILL, format!("error killing pod: {message}")));
     }
 
     fn note(&self, note: Note) {

@@ -290,6 +290,21 @@ fn sidecars_wait_no_longer_than_the_grace_period() {
 }
 
 #[test]
+fn a_stop_that_failed_is_tried_again_after_a_moment() {
+    let mut world = World::new(pod(json!({"containers": [{"name": "a"}]})));
+    world.settle();
+    world.stopping = Some(Stopping { grace: 30, remove: true });
+    let failure = |reason: &str| Failure { reason: reason.into(), message: String::new(), since: at(100), retry_at: at(102), count: 1 };
+    let stops = |plan: &Plan| matches!(&plan.actions[..], [Action::StopContainer { .. }]);
+    world.memory.failures.insert(String::new(), failure("FailedKillPod"));
+    let held = world.plan(101);
+    assert_eq!((held.actions, held.wake_at), (Vec::new(), Some(at(102))));
+    assert!(stops(&world.plan(102)));
+    world.memory.failures.insert(String::new(), failure("FailedMount"));
+    assert!(stops(&world.plan(101)), "nothing else holds it up");
+}
+
+#[test]
 fn a_shorter_grace_is_passed_on_to_a_stop_under_way() {
     let mut world = World::new(pod(json!({"containers": [{"name": "a"}]})));
     world.settle();
