@@ -2,10 +2,14 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
+use k8s_openapi::api::core::v1::Pod;
 use troupe_api::meta::Clock;
 use troupe_cri::{
     Runtime, RuntimeFeatures,
@@ -14,7 +18,7 @@ use troupe_cri::{
 use troupe_net::cni::links::PodLinks;
 
 use super::{
-    admission::NodeAbilities,
+    admission::{self, NodeAbilities, Pressure, Rejection},
     cluster::Cluster,
     container_manager::ContainerManager,
     credentials::provider::Providers,
@@ -114,8 +118,21 @@ impl NodeContext {
         super::volumes::PodPaths::new(&self.root, uid)
     }
 
+    /// Lets a pod in as far as that is known before it takes anything of the node, or says why not.
+    ///
+    /// # Errors
+    /// The first reason.
+    pub fn lets_in(&self, pod: &Pod) -> Result<(), Rejection> {
+        let holds = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = self;
+        let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
+        admission::shutdown(holds(&self.shutting_down))?;
+        admission::pressure(pod, pressure)?;
+        admission::admit(pod, &self.abilities, &self.features.load())
+    }
+
     /// The addresses of a pod: its sandbox's, or the node's.
-    pub fn pod_ips(&self, pod: &k8s_openapi::api::core::v1::Pod, observed: &super::worker::observed::Observed) -> Vec<String> {
+    pub fn pod_ips(&self, pod: &Pod, observed: &super::worker::observed::Observed) -> Vec<String> {
         let on_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
         if on_host {
             self.node_ips.clone()

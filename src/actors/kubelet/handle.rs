@@ -1,7 +1,7 @@
 //! What the kubelet's server asks: which container, which sandbox, which log.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::time::{self, timeout_at};
 use troupe_cri::{
     CriError, Runtime,
     names::{self, PodIdentity},
@@ -65,11 +66,34 @@ pub struct KubeletHandle {
     counted: Arc<Mutex<Counted>>,
 }
 
-/// What was counted last in volumes of pods, by uid.
-type Counted = BTreeMap<String, (Instant, Vec<VolumeUsage>)>;
+/// What is known of volumes that no driver makes.
+#[derive(Default)]
+struct Counted {
+    /// What was counted last, by the pods' uids.
+    last: BTreeMap<String, (Instant, Vec<VolumeUsage>)>,
+    /// Pods whose volumes are being counted. A volume may hang, such as one of a server that is gone: nobody else waits at it then.
+    under_way: BTreeSet<String>,
+}
+
+impl Counted {
+    /// What was counted last, and whether it is to be counted anew: what was begun so has to be ended.
+    fn begin(&mut self, uid: &str, now: Instant) -> (Vec<VolumeUsage>, bool) {
+        let last = self.last.get(uid);
+        let is_fresh = last.is_some_and(|(taken, _)| now.saturating_duration_since(*taken) < FRESH);
+        let known = last.map(|(_, usages)| usages.clone()).unwrap_or_default();
+        (known, !is_fresh && self.under_way.insert(uid.to_owned()))
+    }
+
+    fn end(&mut self, uid: &str, now: Instant, usages: Vec<VolumeUsage>) {
+        self.under_way.remove(uid);
+        self.last.insert(uid.to_owned(), (now, usages));
+    }
+}
 
 /// How long what was counted stands for what is; upstream's `volumeStatsAggPeriod`.
 const FRESH: Duration = Duration::from_secs(60);
+/// Who asks for figures waits no longer until all is counted: what was counted last stands, if anything.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl KubeletHandle {
     pub fn new(context: Arc<NodeContext>, pods: AllPods) -> Self {
@@ -86,15 +110,23 @@ impl KubeletHandle {
         (self.pods)().unwrap_or_default()
     }
 
-    /// How full the volumes of a pod are that no driver makes, as of a minute ago at most.
-    async fn counted(&self, uid: &str, pod: &Pod) -> Vec<VolumeUsage> {
-        let known = self.counted.lock().get(uid).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, usages)| usages.clone());
-        if let Some(usages) = known {
-            return usages;
+    /// How full the volumes of a pod are that no driver makes, as of a minute ago at most if that can be told in time.
+    async fn counted(&self, uid: &str, pod: &Arc<Pod>, until: time::Instant) -> Vec<VolumeUsage> {
+        let (known, is_due) = self.counted.lock().begin(uid, Instant::now());
+        if !is_due {
+            return known;
         }
-        let usages = volumes::stats::of_pod(&self.context.paths(uid), pod).await;
-        self.counted.lock().insert(uid.to_owned(), (Instant::now(), usages.clone()));
-        usages
+        let (counted, paths, pod, of) = (self.counted.clone(), self.context.paths(uid), pod.clone(), uid.to_owned());
+        // It goes on when nobody waits any more.
+        let counting = tokio::spawn(async move {
+            let usages = volumes::stats::of_pod(&paths, &pod).await;
+            counted.lock().end(&of, Instant::now(), usages.clone());
+            usages
+        });
+        match timeout_at(until, counting).await {
+            Ok(Ok(usages)) => usages,
+            Ok(Err(_)) | Err(_) => known,
+        }
     }
 
     /// How full their volumes are, by the pods' uids, as far as drivers tell of those that are theirs.
@@ -102,11 +134,12 @@ impl KubeletHandle {
         let mut told = self.context.csi.stats().await;
         let mut all = PodVolumes::new();
         let pods = self.pods();
-        self.counted.lock().retain(|uid, _| pods.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid.as_str())));
+        self.counted.lock().last.retain(|uid, _| pods.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid.as_str())));
+        let until = time::Instant::now() + PATIENCE;
         for pod in pods {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let mut usages = told.remove(&uid).unwrap_or_default();
-            usages.extend(self.counted(&uid, &pod).await);
+            usages.extend(self.counted(&uid, &pod, until).await);
             if usages.is_empty() {
                 continue;
             }
@@ -271,6 +304,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn nobody_waits_at_a_volume_that_another_one_waits_at() {
+        let (mut counted, now) = (Counted::default(), Instant::now());
+        assert_eq!(counted.begin("u", now), (Vec::new(), true));
+        assert_eq!(counted.begin("u", now), (Vec::new(), false), "it is under way");
+        let usages = vec![VolumeUsage { volume: "data".into(), ..VolumeUsage::default() }];
+        counted.end("u", now, usages.clone());
+        assert_eq!(counted.begin("u", now + FRESH / 2), (usages.clone(), false), "it is fresh");
+        assert_eq!(counted.begin("u", now + FRESH), (usages.clone(), true));
+        assert_eq!(counted.begin("u", now + FRESH * 2), (usages, false), "of one that hangs what was told last stands");
+    }
 
     #[test]
     fn who_asks_for_a_log_that_is_not_there_is_told_why() {

@@ -11,6 +11,7 @@ use troupe_api::resources::validation::resource_names::is_extended;
 
 use super::Rejection;
 use crate::{
+    kubelet::eviction::rank::CRITICAL,
     pod_phase::is_finished,
     scheduler::{
         demand::{Demand, HostPort},
@@ -27,8 +28,6 @@ use crate::{
 const OUT_OF: &str = "OutOf";
 /// Other reasons of pods that this module refused.
 const PREDICATES: [&str; 3] = ["NodeAffinity", "NodePorts", "TaintToleration"];
-/// Pods of this priority are critical (`scheduling.SystemCriticalPriority`).
-const CRITICAL: i32 = 2_000_000_000;
 
 /// A pod that this node holds or is to hold.
 #[derive(Clone, Debug)]

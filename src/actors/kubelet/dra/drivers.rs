@@ -149,6 +149,7 @@ impl Handler for Dra {
         of_name.retain(|driver| driver.endpoint != endpoint);
         if of_name.is_empty() {
             known.remove(name);
+            self.health.forget(name);
             self.drivers.gone.lock().insert(name.to_owned(), Instant::now());
             tracing::info!(driver = name, "DRA driver is gone");
         }

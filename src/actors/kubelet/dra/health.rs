@@ -53,6 +53,7 @@ impl Health {
     fn take(&self, driver: &str, response: &HealthResponse, now: Instant) {
         let mut devices = self.devices.lock();
         let known = devices.entry(driver.to_owned()).or_default();
+        known.retain(|_, told| told.until > now);
         for told in &response.devices {
             let Some(device) = &told.device else { continue };
             let health = match told.health {
@@ -67,7 +68,8 @@ impl Health {
         self.changed.notify_one();
     }
 
-    fn forget(&self, driver: &str) {
+    /// Whatever a driver said counts no more.
+    pub(super) fn forget(&self, driver: &str) {
         if self.devices.lock().remove(driver).is_some() {
             self.changed.notify_one();
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::files::DiskUse;
 
 /// Pods from here on are the system's (upstream's `SystemCriticalPriority`).
-const CRITICAL: i32 = 2_000_000_000;
+pub const CRITICAL: i32 = 2_000_000_000;
 
 /// A pod that may have to go.
 #[derive(Clone, Copy, Debug)]

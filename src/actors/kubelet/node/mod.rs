@@ -136,6 +136,8 @@ impl NodeReporter {
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
+        // A look follows.
+        self.looking = true;
         let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
         let work = async move { register(&context, &client, &facts).await };
         cx.spawn_then(work, |reporter, registered, cx| match registered {
@@ -146,9 +148,11 @@ impl NodeReporter {
                 reporter.told = status.and_then(|status| status.conditions.clone()).unwrap_or_default();
                 let boot_id = &reporter.facts.machine.boot_id;
                 told::rebooted(&reporter.context.node_name, status, boot_id).into_iter().for_each(|note| reporter.tell(note));
-                reporter.node = Some(node);
+                let is_first = reporter.node.replace(node).is_none();
                 reporter.renew(cx);
-                cx.every(reporter.facts.heartbeat, Self::renew);
+                if is_first {
+                    cx.every(reporter.facts.heartbeat, Self::renew);
+                }
                 reporter.report(cx);
             }
             Err(error) => {

@@ -22,7 +22,7 @@ use self::{
     logind::LogindBus,
     plan::Period,
     systemd::SystemBus,
-    watch::{Hands, Parts},
+    watch::{Parts, ShutdownEffects},
 };
 use super::{
     context::NodeContext,
@@ -75,10 +75,10 @@ impl NodeShutdown {
         if settings.periods.is_empty() {
             return;
         }
-        let hands = KubeletHands { context: context.clone(), all: all.clone(), pods: pods.clone(), reporter };
+        let effects = KubeletEffects { context: context.clone(), all: all.clone(), pods: pods.clone(), reporter };
         let parts = Parts {
             bus: settings.bus.clone(),
-            hands: Arc::new(hands),
+            effects: Arc::new(effects),
             periods: Arc::from(settings.periods.as_slice()),
             root: context.root.clone(),
             clock: context.clock.clone(),
@@ -100,14 +100,14 @@ impl Unit for NodeShutdown {
 }
 
 /// What it does to this kubelet.
-struct KubeletHands {
+struct KubeletEffects {
     context: Arc<NodeContext>,
     all: AllPods,
     pods: UnitAddr<Pods>,
     reporter: Option<UnitAddr<NodeReporter>>,
 }
 
-impl Hands for KubeletHands {
+impl ShutdownEffects for KubeletEffects {
     fn tell(&self, message: &'static str) {
         self.context.events.node(&self.context.node_name, Note::normal(EVENT, message));
     }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 
-/// Pods from here on are critical (`scheduling.SystemCriticalPriority`).
-const CRITICAL: i32 = 2_000_000_000;
+use crate::kubelet::eviction::rank::CRITICAL;
+
 /// What a pod has without a priority class (`scheduling.DefaultPriorityWhenNoDefaultClassExists`).
 const USUAL: i32 = 0;
 

@@ -24,7 +24,7 @@ use super::{
     logind::{Lock, Logind, LogindBus, LogindError},
     plan::Period,
     state::State,
-    watch::{Hands, Parts, run},
+    watch::{Parts, ShutdownEffects, run},
 };
 
 /// What a logind is and was asked for.
@@ -128,7 +128,7 @@ impl Node {
     }
 }
 
-impl Hands for Node {
+impl ShutdownEffects for Node {
     fn tell(&self, message: &'static str) {
         self.note(message);
     }
@@ -170,7 +170,7 @@ impl Stage {
         let (node, place) = (Node::new(pods), tempfile::tempdir().expect("a directory"));
         let parts = Parts {
             bus: Arc::new(FakeBus(world.clone())),
-            hands: node.clone(),
+            effects: node.clone(),
             periods: Arc::from([Period { priority: 0, grace: 20 }, Period { priority: 2_000_000_000, grace: 10 }]),
             root: place.path().to_owned(),
             clock: Arc::new(SystemClock),

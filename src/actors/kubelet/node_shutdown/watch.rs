@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a shutdown does to the node.
-pub trait Hands: Send + Sync {
+pub trait ShutdownEffects: Send + Sync {
     /// Tells it in an event.
     fn tell(&self, message: &'static str);
 
@@ -45,7 +45,7 @@ pub trait Hands: Send + Sync {
 #[derive(Clone)]
 pub struct Parts {
     pub bus: Arc<dyn LogindBus>,
-    pub hands: Arc<dyn Hands>,
+    pub effects: Arc<dyn ShutdownEffects>,
     pub periods: Arc<[Period]>,
     /// The kubelet's directory.
     pub root: PathBuf,
@@ -114,8 +114,8 @@ async fn follow(parts: &Parts, (mut logind, lock): Watched) {
         let kind = if is_active { "shutdown" } else { "cancelled" };
         tracing::info!(event = kind, "shutdown manager detected new shutdown event");
         let message = if is_active { "Shutdown manager detected shutdown event" } else { "Shutdown manager detected shutdown cancellation" };
-        parts.hands.tell(message);
-        parts.hands.set_shutting_down(is_active);
+        parts.effects.tell(message);
+        parts.effects.set_shutting_down(is_active);
         if is_active {
             shut_down(parts).await;
             lock = None;
@@ -138,16 +138,16 @@ async fn shut_down(parts: &Parts) {
 }
 
 async fn end_pods(parts: &Parts) {
-    let groups = groups(&parts.periods, parts.hands.active_pods());
+    let groups = groups(&parts.periods, parts.effects.active_pods());
     for group in groups.into_iter().filter(|group| !group.pods.is_empty()) {
         let period = group.period;
         for pod in &group.pods {
             let grace = grace(pod, period.grace);
             tracing::info!(pod = pod.metadata.name, namespace = pod.metadata.namespace, grace, "shutdown manager killing pod with gracePeriod");
-            parts.hands.terminate(pod, grace);
+            parts.effects.terminate(pod, grace);
         }
         let ended = async {
-            while !group.pods.iter().all(|pod| parts.hands.has_ended(pod)) {
+            while !group.pods.iter().all(|pod| parts.effects.has_ended(pod)) {
                 sleep(LOOK).await;
             }
         };

@@ -40,6 +40,10 @@ pub(super) struct MakingRoom {
 impl Pods {
     /// Lets a pod in for which others have to end, and has them end.
     pub(super) fn preempt(&mut self, id: PodIdentity, victims: Victims, cx: &mut UnitContext<'_, Self>) {
+        if (self.source)(&id).is_some_and(|pod| self.context.lets_in(&pod).is_err()) {
+            // Its worker refuses it: nobody has to end for that.
+            return self.start(id, cx);
+        }
         let Victims { pods: victims, resource } = victims;
         let mut patience = LEAST_PATIENCE;
         for victim in &victims {
@@ -48,6 +52,10 @@ impl Pods {
             let pod = (self.source)(victim);
             let grace = pod.and_then(|pod| pod.spec.as_ref().map(spec_grace)).unwrap_or_default();
             patience = patience.max(Duration::from_secs(grace.saturating_add(grace / 2)));
+            if !self.workers.contains_key(&victim.uid) {
+                // It ran before this process did, and nobody looks after it yet.
+                self.start(victim.clone(), cx);
+            }
             if let Some((_, worker)) = self.workers.get(&victim.uid) {
                 let evicted = Some(Evicted { disruption: true, grace, stays: false });
                 let failure = PodFailure { reason: PREEMPTING.to_owned(), message: MESSAGE.to_owned(), rejected: false, evicted };
@@ -72,10 +80,10 @@ impl Pods {
         }
         let id = waiting.id.clone();
         self.making_room.remove(&uid);
-        if is_wanted {
+        if is_wanted && !self.workers.contains_key(&id.uid) {
             self.start(id, cx);
         } else {
-            // It went before it began, and nobody was told.
+            // Where it went before it began, nobody was told.
             self.wake(&id, false, cx);
         }
     }

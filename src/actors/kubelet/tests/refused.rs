@@ -210,3 +210,18 @@ async fn a_pod_makes_room_for_a_critical_one_which_starts_when_it_has_ended() {
     let status = stage.until("another", "failed", failed).await.status.clone().expect("a status");
     assert_eq!(status.reason.as_deref(), Some("OutOfpods"), "nothing makes room for what is not critical");
 }
+
+#[actix::test]
+async fn nobody_makes_room_for_a_critical_pod_that_is_not_let_in() {
+    let stage = Stage::with_room(FakeRuntime::with_images(&["web:latest"]), 1).await;
+    stage.create("plain", json!({"terminationGracePeriodSeconds": 5})).await;
+    stage.until("plain", "running", running).await;
+    let sysctls = "securityContext: {sysctls: [{name: kernel.msgmax, value: '65536'}]}";
+    let spec = format!("{{{sysctls}, containers: [{{name: c, image: web, imagePullPolicy: Never}}]}}");
+    let manifest = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: needed}}, spec: {spec}}}");
+    std::fs::write(stage.place.path().join("manifests/needed.yaml"), manifest).expect("writes");
+    let status = stage.until("needed-n1", "failed", failed).await.status.clone().expect("a status");
+    assert_eq!(status.reason.as_deref(), Some("SysctlForbidden"));
+    let plain = stage.until("plain", "there", |_| true).await;
+    assert!(running(&plain) && plain.metadata.deletion_timestamp.is_none(), "{:#?}", plain.status);
+}

@@ -126,6 +126,8 @@ pub struct Stopping {
     pub remove: bool,
 }
 
+/// The reason why something of a pod did not stop.
+pub const FAILED_KILL: &str = "FailedKillPod";
 /// Seconds that a container has after its preStop hook, or what it waited for, used the grace up.
 pub const LEAST_GRACE: u64 = 2;
 

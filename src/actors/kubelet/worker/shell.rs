@@ -2,14 +2,7 @@
 
 mod report;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use actix::Message;
 use jiff::Timestamp;
@@ -24,12 +17,12 @@ use super::{
     machine::{Effect, PodMachine},
     news::News,
     observe::observe,
-    plan::{Action, find_container},
+    plan::{Action, FAILED_KILL, find_container},
     termination_messages::termination_messages,
 };
 use crate::{
     kubelet::{
-        admission::{self, Pressure, Rejection},
+        admission::Rejection,
         call_trace::CallTrace,
         context::NodeContext,
         events::{ContainerField, Note},
@@ -166,13 +159,8 @@ impl PodWorker {
         }
         self.admitted = true;
         let Some(pod) = self.machine.pod() else { return };
-        let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
-        let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
-        let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
-        let allowed = admission::shutdown(holds(&self.context.shutting_down))
-            .and_then(|()| admission::pressure(pod, pressure))
-            .and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()))
-            .and_then(|()| self.context.container_manager.admit(pod, &*self.context.device_plugins).map_err(Rejection::from));
+        let NodeContext { container_manager, device_plugins, .. } = &*self.context;
+        let allowed = self.context.lets_in(pod).and_then(|()| container_manager.admit(pod, &**device_plugins).map_err(Rejection::from));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
             metrics::rejected(&reason);
@@ -211,7 +199,7 @@ impl PodWorker {
             return tracing::debug!(pod, ?action, error = message, "step failed again");
         }
         tracing::warn!(pod, ?action, error = message, "what the pod had on this node is not removed, which is tried again");
-        self.note(Note::warning("FailedKillPod", format!("error killing pod: {message}")));
+        self.note(Note::warning(FAILED_KILL, format!("error killing pod: {message}")));
     }
 
     fn note(&self, note: Note) {

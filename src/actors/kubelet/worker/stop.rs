@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::{
     observed::{ContainerView, RunState},
-    plan::{Action, LEAST_GRACE, Plan, Situation, StopReason, Stopping, is_sidecar},
+    plan::{Action, FAILED_KILL, LEAST_GRACE, Plan, Situation, StopReason, Stopping, is_sidecar},
     restarts::{containers, is_restarting_all, is_source},
 };
 
@@ -124,7 +124,7 @@ fn runs_hook(situation: &Situation<'_>, sidecar: &Container, seen: &ContainerVie
 /// Plans the signal for a sidecar within what is left of the grace period, unless it is under way with no more.
 fn stop_sidecar(situation: &Situation<'_>, seen: &ContainerView, grace: u64, left: u64, plan: &mut Plan) {
     let memory = situation.memory;
-    if memory.stopping.get(&seen.id).is_some_and(|given| *given <= grace) {
+    if memory.stopping.get(&seen.id).is_some_and(|given| *given <= grace) || has_just_failed(situation, plan) {
         return;
     }
     // With its hook it was told already.
@@ -135,7 +135,7 @@ fn stop_sidecar(situation: &Situation<'_>, seen: &ContainerView, grace: u64, lef
 
 /// Plans the stop of a container unless one with no more grace is under way.
 pub(super) fn stop_container(situation: &Situation<'_>, container: &ContainerView, grace: u64, reason: StopReason, message: &str, plan: &mut Plan) {
-    if situation.memory.stopping.get(&container.id).is_some_and(|given| *given <= grace) {
+    if situation.memory.stopping.get(&container.id).is_some_and(|given| *given <= grace) || has_just_failed(situation, plan) {
         return;
     }
     let (id, name) = (container.id.clone(), container.name.clone());
@@ -165,6 +165,12 @@ fn held_back(situation: &Situation<'_>, plan: &mut Plan) -> bool {
         }
         _ => false,
     }
+}
+
+/// The same of a stop, which tells of itself and runs a hook each time. What else failed does not hold it up.
+fn has_just_failed(situation: &Situation<'_>, plan: &mut Plan) -> bool {
+    let failed = situation.memory.failures.get("").is_some_and(|failure| failure.reason == FAILED_KILL);
+    failed && held_back(situation, plan)
 }
 
 /// Removes dead containers beyond those kept for their logs, and sandboxes that nothing is left in.

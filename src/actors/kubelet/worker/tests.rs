@@ -290,6 +290,21 @@ fn sidecars_wait_no_longer_than_the_grace_period() {
 }
 
 #[test]
+fn a_stop_that_failed_is_tried_again_after_a_moment() {
+    let mut world = World::new(pod(json!({"containers": [{"name": "a"}]})));
+    world.settle();
+    world.stopping = Some(Stopping { grace: 30, remove: true });
+    let failure = |reason: &str| Failure { reason: reason.into(), message: String::new(), since: at(100), retry_at: at(102), count: 1 };
+    let stops = |plan: &Plan| matches!(&plan.actions[..], [Action::StopContainer { .. }]);
+    world.memory.failures.insert(String::new(), failure("FailedKillPod"));
+    let held = world.plan(101);
+    assert_eq!((held.actions, held.wake_at), (Vec::new(), Some(at(102))));
+    assert!(stops(&world.plan(102)));
+    world.memory.failures.insert(String::new(), failure("FailedMount"));
+    assert!(stops(&world.plan(101)), "nothing else holds it up");
+}
+
+#[test]
 fn a_shorter_grace_is_passed_on_to_a_stop_under_way() {
     let mut world = World::new(pod(json!({"containers": [{"name": "a"}]})));
     world.settle();
@@ -618,6 +633,34 @@ fn a_pod_that_was_granted_time_is_killed_when_none_is_left() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 0, .. }))), "{effects:?}");
     machine.fail_pod(evicted(600));
     assert!(!machine.is_hurried_by(&evicted(0)), "what was taken is not given back");
+}
+
+#[test]
+fn a_pod_that_is_past_its_deadline_has_no_more_time_than_its_node() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+    machine.spec(Arc::new(pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}))));
+    let next = |machine: &mut PodMachine, second| {
+        machine.look_again();
+        let mut effects = machine.advance(at(second));
+        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+        let running = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state: RunState::Running, ..ContainerView::default() };
+        machine.observed(Some(Observed { sandboxes, containers: vec![running] }), BTreeMap::new(), at(second));
+        effects.extend(machine.advance(at(second)));
+        let grace = |effect: Effect| if let Effect::Take(Action::StopContainer { grace, .. }) = effect { Some(grace) } else { None };
+        effects.into_iter().filter_map(grace).collect::<Vec<u64>>()
+    };
+    let failure = |reason: &str, rejected, evicted| PodFailure { reason: reason.into(), message: String::new(), rejected, evicted };
+    let ending = |grace| failure(TERMINATED, false, Some(Evicted { disruption: true, grace, stays: true }));
+    next(&mut machine, 1);
+    machine.done(&Action::Prepare, Ok(()), at(1));
+    machine.fail_pod(failure("DeadlineExceeded", false, None));
+    assert_eq!(next(&mut machine, 2), [3600]);
+    assert!(machine.is_hurried_by(&ending(5)));
+    machine.fail_pod(ending(5));
+    assert_eq!((next(&mut machine, 3), machine.is_hurried_by(&ending(5))), (vec![5], false));
+    let mut refused = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+    refused.fail_pod(failure("SysctlForbidden", true, None));
+    assert!(!refused.is_hurried_by(&ending(5)), "it never began");
 }
 
 #[test]

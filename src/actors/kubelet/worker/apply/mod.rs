@@ -21,7 +21,11 @@ pub use prepare::refresh;
 pub use resize::Sizes;
 pub use takedown::FAILED_CLEANUP;
 
-use super::{ephemeral::find_any, observed::Observed, plan::Action};
+use super::{
+    ephemeral::find_any,
+    observed::Observed,
+    plan::{Action, FAILED_KILL},
+};
 use crate::kubelet::{
     call_trace::CallTrace,
     context::NodeContext,
@@ -137,7 +141,7 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
         }
         Action::Resize => step.call_trace.call("cgroups", "Resize", resize::resize(step)).await,
         Action::StopSandbox { id } => {
-            step.cri("StopPodSandbox", runtime.stop_pod_sandbox(id)).await.map_err(|error| StepFailure::new("FailedKillPod", error))
+            step.cri("StopPodSandbox", runtime.stop_pod_sandbox(id)).await.map_err(|error| StepFailure::new(FAILED_KILL, error))
         }
         Action::RemoveContainer { id, keep_log } => takedown::remove_container(step, id, *keep_log).await,
         Action::RemoveSandbox { id } => step.cri("RemovePodSandbox", runtime.remove_pod_sandbox(id)).await.map_err(failed),

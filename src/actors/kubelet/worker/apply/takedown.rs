@@ -13,7 +13,7 @@ use crate::{
         cgroups,
         events::Note,
         volumes::disk,
-        worker::plan::{LEAST_GRACE, StopReason},
+        worker::plan::{FAILED_KILL, LEAST_GRACE, StopReason},
     },
 };
 
@@ -33,8 +33,8 @@ pub(super) async fn stop_container(step: &Step, id: &str, name: &str, grace: u64
         _ => kill(step, id, name, grace, message).await,
     };
     stopped.map_err(|error| {
-        step.note_container(name, Note::warning("FailedKillPod", format!("error killing container: {error}")));
-        StepFailure::new("FailedKillPod", error)
+        step.note_container(name, Note::warning(FAILED_KILL, format!("error killing container: {error}")));
+        StepFailure::new(FAILED_KILL, error)
     })
 }
 

@@ -10,19 +10,22 @@ impl PodMachine {
         self.pod.is_some() && self.failure.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     }
 
-    /// The kubelet ends the pod by itself. What it said first stands, but for the time that is left.
+    /// The kubelet ends the pod by itself. What it said first stands, but for the time that is left and what is to go.
     pub fn fail_pod(&mut self, failure: PodFailure) {
-        let within = failure.evicted.map(|evicted| evicted.grace);
+        let later = failure.evicted;
         let known = self.failure.get_or_insert(failure);
-        if let (Some(evicted), Some(within)) = (&mut known.evicted, within) {
-            evicted.grace = evicted.grace.min(within);
+        if let Some(later) = later {
+            // One that ended otherwise, such as after its deadline, was not disrupted, but has no more time either.
+            let evicted = known.evicted.get_or_insert(Evicted { disruption: false, ..later });
+            evicted.grace = evicted.grace.min(later.grace);
+            evicted.stays &= later.stays;
         }
     }
 
-    /// Whether it was evicted before, with more time to end than now.
+    /// Whether the kubelet ended it before, with more time than now.
     pub fn is_hurried_by(&self, failure: &PodFailure) -> bool {
-        let within = |failure: &PodFailure| failure.evicted.map(|evicted| evicted.grace);
-        self.failure.as_ref().and_then(within).zip(within(failure)).is_some_and(|(before, now)| now < before)
+        let Some((known, now)) = self.failure.as_ref().zip(failure.evicted.map(|evicted| evicted.grace)) else { return false };
+        !known.rejected && known.evicted.is_none_or(|before| now < before.grace)
     }
 
     /// Whether the pod is to be forgotten when nothing is left of it; an evicted one stays to be seen.
