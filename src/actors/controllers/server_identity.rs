@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 use troupe_api::{
     Status,
     meta::LabelSelector,
-    service::{DeleteOptions, ListOptions, PatchType},
+    service::{DeleteOptions, ListOptions},
 };
 use troupe_api_client::{Api, Client};
 use uuid::Builder;
 
 use crate::runtime::{
     host::{Unit, UnitAddr, UnitContext},
+    lease,
     system::System,
     unit::Policy,
 };
@@ -84,14 +85,8 @@ impl ServerIdentity {
     }
 
     fn renew(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (api, lease, name) = (self.api(), self.lease(cx.system().clock().now()), self.name.clone());
-        let work = async move {
-            let patch = serde_json::to_value(&lease).map_err(Status::internal)?;
-            match api.patch(&name, "", PatchType::Merge, &patch).await {
-                Err(status) if status.is_not_found() => api.create(&lease).await.map(drop),
-                written => written.map(drop),
-            }
-        };
+        let (api, lease) = (self.api(), self.lease(cx.system().clock().now()));
+        let work = async move { lease::keep(&api, &lease).await };
         cx.spawn_then(work, |unit, written: Result<(), Status>, cx| {
             unit.last = match written {
                 Ok(()) => "kept".into(),

@@ -16,13 +16,14 @@ use sha2::{Digest, Sha256};
 use troupe_api::{
     Status,
     meta::LabelSelector,
-    service::{DeleteOptions, ListOptions, PatchType},
+    service::{DeleteOptions, ListOptions},
 };
 use troupe_api_client::{Api, Client};
 
 use crate::runtime::{
     envelope::Reply,
     host::{On, Unit, UnitAddr, UnitContext},
+    lease,
     system::System,
     unit::Policy,
 };
@@ -106,14 +107,7 @@ impl Presence {
 
     fn renew(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (api, lease) = (self.api(), self.card.as_lease(cx.system().clock().now()));
-        let work = async move {
-            let name = lease.metadata.name.clone().unwrap_or_default();
-            let patch = serde_json::to_value(&lease).map_err(Status::internal)?;
-            match api.patch(&name, "", PatchType::Merge, &patch).await {
-                Err(status) if status.is_not_found() => api.create(&lease).await.map(drop),
-                written => written.map(drop),
-            }
-        };
+        let work = async move { lease::keep(&api, &lease).await };
         cx.spawn_then(work, |unit, written: Result<(), Status>, cx| {
             unit.last = match written {
                 Ok(()) => "kept".into(),

@@ -12,6 +12,7 @@ pub mod freshness;
 pub mod host;
 pub mod lag;
 pub mod leader;
+pub mod lease;
 pub mod metrics;
 pub mod panics;
 pub mod placement;
