@@ -182,14 +182,7 @@ fn a_paused_deployment_scales_but_does_not_roll() {
 
 #[test]
 fn scaling_in_the_middle_of_a_rollout_gives_each_set_its_share() {
-    let mut world = World::new(deployment(10, "a", rolling(json!(3), json!(2))));
-    world.roll_out();
-    world.set_image("b");
-    for _ in 0..3 {
-        let plan = world.plan();
-        world.apply(plan);
-        world.settle_pods(|at, size| if at == 0 { size } else { 0 });
-    }
+    let mut world = in_the_middle(3);
     assert_eq!(world.sizes(), [8, 5]);
     world.deployment.spec.as_mut().expect("set").replicas = Some(15);
     let plan = world.plan();

@@ -605,31 +605,33 @@ fn a_pod_that_was_in_the_way_of_others_ends_as_its_containers_do() {
     assert_eq!(end(PREEMPTING, 137), of("Failed", "Preempting", "Pod was preempted by Kubelet to accommodate a critical pod."));
 }
 
+/// What a worker does that looks once more and finds its container `a` running.
+fn seen_to_run(machine: &mut PodMachine, second: i64) -> Vec<Effect> {
+    machine.look_again();
+    let mut effects = machine.advance(at(second));
+    let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+    let running = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state: RunState::Running, ..ContainerView::default() };
+    machine.observed(Some(Observed { sandboxes, containers: vec![running] }), BTreeMap::new(), at(second));
+    effects.extend(machine.advance(at(second)));
+    effects
+}
+
 #[test]
 fn a_pod_that_was_granted_time_is_killed_when_none_is_left() {
     let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
     machine.spec(Arc::new(pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}))));
-    let next = |machine: &mut PodMachine, second| {
-        machine.look_again();
-        let mut effects = machine.advance(at(second));
-        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
-        let running = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state: RunState::Running, ..ContainerView::default() };
-        machine.observed(Some(Observed { sandboxes, containers: vec![running] }), BTreeMap::new(), at(second));
-        effects.extend(machine.advance(at(second)));
-        effects
-    };
     let evicted = |grace| {
         let evicted = Some(Evicted { disruption: true, grace, stays: false });
         PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted }
     };
-    next(&mut machine, 1);
+    seen_to_run(&mut machine, 1);
     machine.done(&Action::Prepare, Ok(()), at(1));
     assert!(!machine.is_hurried_by(&evicted(7)), "it was not evicted yet");
     machine.fail_pod(evicted(600));
-    next(&mut machine, 2);
+    seen_to_run(&mut machine, 2);
     assert!(!machine.is_hurried_by(&evicted(600)) && machine.is_hurried_by(&evicted(0)));
     machine.fail_pod(evicted(0));
-    let effects = next(&mut machine, 3);
+    let effects = seen_to_run(&mut machine, 3);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 0, .. }))), "{effects:?}");
     machine.fail_pod(evicted(600));
     assert!(!machine.is_hurried_by(&evicted(0)), "what was taken is not given back");
@@ -640,14 +642,8 @@ fn a_pod_that_is_past_its_deadline_has_no_more_time_than_its_node() {
     let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
     machine.spec(Arc::new(pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}))));
     let next = |machine: &mut PodMachine, second| {
-        machine.look_again();
-        let mut effects = machine.advance(at(second));
-        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
-        let running = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state: RunState::Running, ..ContainerView::default() };
-        machine.observed(Some(Observed { sandboxes, containers: vec![running] }), BTreeMap::new(), at(second));
-        effects.extend(machine.advance(at(second)));
         let grace = |effect: Effect| if let Effect::Take(Action::StopContainer { grace, .. }) = effect { Some(grace) } else { None };
-        effects.into_iter().filter_map(grace).collect::<Vec<u64>>()
+        seen_to_run(machine, second).into_iter().filter_map(grace).collect::<Vec<u64>>()
     };
     let failure = |reason: &str, rejected, evicted| PodFailure { reason: reason.into(), message: String::new(), rejected, evicted };
     let ending = |grace| failure(TERMINATED, false, Some(Evicted { disruption: true, grace, stays: true }));
