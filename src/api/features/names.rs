@@ -11,3 +11,6 @@ pub const GENERIC_WORKLOAD: &str = "GenericWorkload";
 
 /// Pods of a group get their nodes all together or not at all (KEP-4671).
 pub const GANG_SCHEDULING: &str = "GangScheduling";
+
+/// Autoscalers scale to zero (KEP-2021).
+pub const HPA_SCALE_TO_ZERO: &str = "HPAScaleToZero";

@@ -6,7 +6,7 @@ use super::gate::{
     Stage::{Alpha, Beta, Deprecated, Stable},
     always, inner, locked, never, switched,
 };
-use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
@@ -96,7 +96,7 @@ pub(super) const GATES: &[Gate] = &[
     always("GracefulNodeShutdown", Beta),
     always("GracefulNodeShutdownBasedOnPodPriority", Beta),
     switched("HPAConfigurableTolerance", Beta, true),
-    never("HPAScaleToZero", Alpha),
+    switched(HPA_SCALE_TO_ZERO, Alpha, false),
     switched("HostnameOverride", Beta, true),
     locked("ImageMaximumGCAge", Stable, true),
     locked("ImageVolume", Stable, true),

@@ -1,6 +1,7 @@
-//! Fields of features that may be off.
+//! Fields, and values of fields, of features that may be off.
 
 use super::tree::Fields;
+use crate::status::FieldError;
 
 /// The fields that one feature brought to a kind, or to the spec of a pod.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,35 @@ impl Gated {
     pub fn settle(&self, new: &mut Fields, old: Option<&Fields>, is_on: &dyn Fn(&str) -> bool) {
         if !is_on(self.feature) && !old.is_some_and(self.is_used) {
             (self.drop)(new);
+        }
+    }
+}
+
+/// Values that a field has only with a feature. The kind's rules take them; these say what is wrong with them without it.
+#[derive(Clone, Copy, Debug)]
+pub struct Withheld {
+    pub feature: &'static str,
+    /// Whether an object has such a value.
+    pub is_used: fn(&Fields) -> bool,
+    /// What is wrong with an object whose feature is off.
+    pub faults: fn(&Fields) -> Vec<FieldError>,
+}
+
+impl Withheld {
+    /// Adds what is wrong with `new` while the feature is off, unless `old` has such a value already.
+    pub fn judge(&self, errors: &mut Vec<FieldError>, new: &Fields, old: Option<&Fields>, is_on: &dyn Fn(&str) -> bool) {
+        if !is_on(self.feature) && !old.is_some_and(self.is_used) {
+            replace_faults(errors, (self.faults)(new));
+        }
+    }
+}
+
+/// Adds `faults`, each in the place of what was said of its field before.
+pub fn replace_faults(errors: &mut Vec<FieldError>, faults: Vec<FieldError>) {
+    for fault in faults {
+        match errors.iter_mut().find(|error| error.field == fault.field) {
+            Some(error) => *error = fault,
+            None => errors.push(fault),
         }
     }
 }

@@ -34,7 +34,7 @@ pub mod webhook_config;
 pub use crate::meta::tree;
 pub use column::{Column, ColumnType};
 pub use feature::Feature;
-pub use gated::Gated;
+pub use gated::{Gated, Withheld};
 pub use registry::Registry;
 pub use resource::{Resource, SchemaSource, Served, Subresource};
 pub use strategy::{Strategy, WriteContext};

@@ -213,6 +213,13 @@ impl Resource {
         }
     }
 
+    /// Adds to `errors` what is wrong with `new` because features are off, unless `old` makes use of them already.
+    pub fn judge_disabled(&self, errors: &mut Vec<FieldError>, new: &Object, old: Option<&Object>, is_on: &dyn Fn(&str) -> bool) {
+        for withheld in self.strategy.withheld() {
+            withheld.judge(errors, new.root(), old.map(Object::root), is_on);
+        }
+    }
+
     /// Texts for `Warning` headers to whoever writes `object`. A pod is talked about when it is made, what makes pods also when
     /// its generation changes.
     pub fn warnings(&self, object: &Object, old: Option<&Object>, subresource: &str) -> Vec<String> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     column::{Column, ColumnType},
     custom::Versions,
-    gated::Gated,
+    gated::{Gated, Withheld},
     scale::ScalePaths,
 };
 use crate::{
@@ -35,6 +35,11 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// The fields of features that may be off, beside those of pods.
     fn gated(&self) -> &'static [Gated] {
+        &[]
+    }
+
+    /// The values of features that may be off, beside those of pods.
+    fn withheld(&self) -> &'static [Withheld] {
         &[]
     }
 

@@ -84,12 +84,16 @@ impl WritePath {
 
     fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<Vec<FieldError>, Status> {
         let (resource, served) = (&writer.target.resource, writer.target.served());
-        let Some(old) = old else {
-            let mut errors = resource.validate_create(served, new);
-            errors.extend(objects::missing_fields(&writer.target, new, &errors)?);
-            return Ok(errors);
+        let mut errors = match old {
+            None => {
+                let mut errors = resource.validate_create(served, new);
+                errors.extend(objects::missing_fields(&writer.target, new, &errors)?);
+                errors
+            }
+            Some(old) => resource.judge_update(served, new, old, &writer.target.subresource, warnings),
         };
-        Ok(resource.judge_update(served, new, old, &writer.target.subresource, warnings))
+        resource.judge_disabled(&mut errors, new, old, &|feature| self.features.is_on(feature));
+        Ok(errors)
     }
 
     /// Admit.

@@ -4,6 +4,7 @@
 //! (`replicas`), the highest of which is bounded by the autoscaler's rates (`behavior`) and becomes target size and status (`plan`).
 
 mod behavior;
+mod conditions;
 mod foreign;
 mod known;
 mod measure;
@@ -15,6 +16,7 @@ mod replicas;
 mod scale;
 #[cfg(test)]
 mod tests;
+mod zero;
 
 use k8s_openapi::api::{
     autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus},
@@ -135,9 +137,10 @@ impl HorizontalController {
         let (current, now) = (scale.current(), cx.now());
         known.past.begin(current, now);
         let status = plan::begun(autoscaler, current, now);
-        let planned = match plan::way(autoscaler, current) {
+        let to_zero = self.options.scales_to_zero;
+        let planned = match plan::way(autoscaler, current, to_zero) {
             plan::Way::Metrics => self.measured(key, autoscaler, status, &scale, known, cx).await,
-            way => plan::without_metrics(status, way, current, now),
+            way => plan::without_metrics(status, way, current, to_zero, now),
         };
         let Plan { mut status, scale: rescale, events, error } = planned;
         for (reason, message) in events {
@@ -152,6 +155,7 @@ impl HorizontalController {
             match &result {
                 Ok(()) => {
                     change = Some((current, rescale.replicas));
+                    zero::scaled(&mut status, autoscaler, (current, rescale.replicas), to_zero, now);
                     known.past.scaled(spec.behavior.as_ref(), current, rescale.replicas, now);
                     cx.tell(autoscaler, false, "SuccessfulRescale", size);
                 }

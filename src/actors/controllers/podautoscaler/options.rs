@@ -15,10 +15,12 @@ pub struct AutoscalerOptions {
     pub downscale_stabilization: SignedDuration,
     /// By how much the ratio of use and target may differ from one before anything is done.
     pub tolerance: f64,
+    /// Whether targets are scaled to zero, and back (the feature `HPAScaleToZero`).
+    pub scales_to_zero: bool,
 }
 
 impl Default for AutoscalerOptions {
     fn default() -> Self {
-        AutoscalerOptions { period: Duration::from_secs(15), downscale_stabilization: DOWNSCALE_STABILIZATION, tolerance: 0.1 }
+        AutoscalerOptions { period: Duration::from_secs(15), downscale_stabilization: DOWNSCALE_STABILIZATION, tolerance: 0.1, scales_to_zero: false }
     }
 }

@@ -2,14 +2,18 @@
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus, MetricStatus},
+    api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus, MetricStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use super::{
     behavior::{Past, Request},
+    conditions::set_condition,
     measure::Outcome,
+    zero,
 };
+
+const BELOW_MIN: &str = "Current number of replicas below Spec.MinReplicas";
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,13 +44,14 @@ pub enum Way {
     Metrics,
 }
 
-/// What decides for a target of this size.
-pub fn way(autoscaler: &HorizontalPodAutoscaler, current: i32) -> Way {
+/// What decides for a target of this size; `to_zero` is whether autoscalers scale to zero at all.
+pub fn way(autoscaler: &HorizontalPodAutoscaler, current: i32, to_zero: bool) -> Way {
     let (min, max) = bounds(autoscaler);
     match current {
-        0 if min != 0 => Way::Disabled,
+        0 if zero::leaves(autoscaler, to_zero) => Way::Metrics,
+        0 => Way::Disabled,
         _ if current > max => Way::Bounded(Rescale { replicas: max, reason: "Current number of replicas above Spec.MaxReplicas".into() }),
-        _ if current < min => Way::Bounded(Rescale { replicas: min, reason: "Current number of replicas below Spec.MinReplicas".into() }),
+        _ if current < min => Way::Bounded(Rescale { replicas: min, reason: BELOW_MIN.into() }),
         _ => Way::Metrics,
     }
 }
@@ -74,13 +79,14 @@ pub fn begun(autoscaler: &HorizontalPodAutoscaler, current: i32, now: Timestamp)
 }
 
 /// The plan for a target that no metric decides for.
-pub fn without_metrics(mut status: HorizontalPodAutoscalerStatus, way: Way, current: i32, now: Timestamp) -> Plan {
+pub fn without_metrics(mut status: HorizontalPodAutoscalerStatus, way: Way, current: i32, to_zero: bool, now: Timestamp) -> Plan {
     status.current_metrics = None;
     let scale = match way {
         Way::Bounded(rescale) => Some(rescale),
         Way::Disabled | Way::Metrics => {
             let message = "scaling is disabled since the replica count of the target is zero";
             set_condition(&mut status, "ScalingActive", false, "ScalingDisabled", message, now);
+            zero::rested(&mut status, to_zero);
             None
         }
     };
@@ -120,12 +126,19 @@ pub fn by_metrics(
     }
     let message = format!("the HPA was able to successfully calculate a replica count from {name}");
     set_condition(&mut status, "ScalingActive", true, "ValidMetricFound", &message, now);
-    let reason = if replicas > current { format!("{name} above target") } else { "All metrics below target".to_owned() };
+    let mut reason = if replicas > current { format!("{name} above target") } else { "All metrics below target".to_owned() };
     let (min, max) = bounds(autoscaler);
     let behavior = autoscaler.spec.behavior.as_ref();
-    let allowed = past.limit(Request { current, desired: replicas, min, max }, behavior, now);
+    let mut allowed = past.limit(Request { current, desired: replicas, min, max }, behavior, now);
     set_condition(&mut status, "AbleToScale", true, allowed.able.0, allowed.able.1, now);
     set_condition(&mut status, "ScalingLimited", allowed.is_limited, allowed.limited.0, allowed.limited.1, now);
+    // The rates of a behavior know no least number, which a target that leaves zero has whatever its metrics say.
+    if current == 0 {
+        allowed.replicas = allowed.replicas.max(min);
+        if replicas == 0 {
+            BELOW_MIN.clone_into(&mut reason);
+        }
+    }
     status.desired_replicas = allowed.replicas;
     let scale = (allowed.replicas != current).then_some(Rescale { replicas: allowed.replicas, reason });
     Plan { status, scale, events, error }
@@ -161,21 +174,4 @@ fn highest(outcomes: &[Outcome]) -> (i32, &str) {
 /// One status for each metric, in the order of the spec.
 fn statuses(outcomes: &[Outcome]) -> Option<Vec<MetricStatus>> {
     (!outcomes.is_empty()).then(|| outcomes.iter().map(|outcome| outcome.status.clone()).collect())
-}
-
-/// Sets a condition; its time of transition is that of its status.
-fn set_condition(status: &mut HorizontalPodAutoscalerStatus, type_: &str, is_true: bool, reason: &str, message: &str, now: Timestamp) {
-    let conditions = status.conditions.get_or_insert_default();
-    let value = if is_true { "True" } else { "False" };
-    let known = conditions.iter().position(|condition| condition.type_ == type_).unwrap_or_else(|| {
-        conditions.push(HorizontalPodAutoscalerCondition { type_: type_.to_owned(), ..HorizontalPodAutoscalerCondition::default() });
-        conditions.len() - 1
-    });
-    let condition = &mut conditions[known];
-    if condition.status != value {
-        condition.last_transition_time = Some(Time(now));
-    }
-    value.clone_into(&mut condition.status);
-    condition.reason = Some(reason.to_owned());
-    condition.message = Some(message.to_owned());
 }

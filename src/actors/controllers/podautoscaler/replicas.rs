@@ -121,7 +121,7 @@ pub fn by_value_per_pod(usage: i64, target: i64, replicas: i32, tolerances: Tole
     let ratio = float(usage) / (float(target) * f64::from(replicas));
     let wanted = if tolerances.allow(ratio) { replicas } else { whole(float(usage) / float(target)) };
     #[allow(clippy::cast_possible_truncation, reason = "a cast from float saturates, which is what upstream does by hand")]
-    let usage = (float(usage) / f64::from(replicas)).ceil() as i64;
+    let usage = (float(usage) / f64::from(replicas.max(1))).ceil() as i64;
     Proposal { replicas: wanted, utilization: None, usage }
 }
 

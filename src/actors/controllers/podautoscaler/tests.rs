@@ -18,6 +18,7 @@ use super::{
     plan::{self, Plan, Rescale, Way},
     pod::ScaledPod,
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
+    zero,
 };
 use crate::runtime::cache::digest_of;
 
@@ -182,10 +183,73 @@ fn condition<'a>(status: &'a HorizontalPodAutoscalerStatus, type_: &str) -> (&'a
 #[test]
 fn bounds_come_before_metrics() {
     let above = Rescale { replicas: 10, reason: "Current number of replicas above Spec.MaxReplicas".into() };
-    assert_eq!(plan::way(&autoscaler(2, 10), 11), Way::Bounded(above));
-    assert!(matches!(plan::way(&autoscaler(2, 10), 1), Way::Bounded(Rescale { replicas: 2, .. })));
-    assert_eq!(plan::way(&autoscaler(2, 10), 0), Way::Disabled);
-    assert_eq!(plan::way(&autoscaler(2, 10), 5), Way::Metrics);
+    assert_eq!(plan::way(&autoscaler(2, 10), 11, false), Way::Bounded(above));
+    assert!(matches!(plan::way(&autoscaler(2, 10), 1, false), Way::Bounded(Rescale { replicas: 2, .. })));
+    assert_eq!(plan::way(&autoscaler(2, 10), 0, false), Way::Disabled);
+    assert_eq!(plan::way(&autoscaler(2, 10), 5, false), Way::Metrics);
+}
+
+/// An autoscaler by an external metric which scaled its target to zero, or did not.
+fn to_zero(min: i32, scaled: bool) -> HorizontalPodAutoscaler {
+    let mut autoscaler = autoscaler(min, 10);
+    let metrics = json!([{"type": "External", "external": {"metric": {"name": "m"}, "target": {"type": "Value", "value": "1"}}}]);
+    autoscaler.spec.metrics = Some(serde_json::from_value(metrics).expect("metrics"));
+    let mut status = HorizontalPodAutoscalerStatus::default();
+    zero::scaled(&mut status, &without_least(&autoscaler), (1, i32::from(!scaled)), true, at(0));
+    autoscaler.status = Some(status);
+    autoscaler
+}
+
+/// The same autoscaler with no least number of replicas.
+fn without_least(autoscaler: &HorizontalPodAutoscaler) -> HorizontalPodAutoscaler {
+    let mut autoscaler = autoscaler.clone();
+    autoscaler.spec.min_replicas = Some(0);
+    autoscaler
+}
+
+#[test]
+fn only_what_an_autoscaler_scaled_to_zero_comes_back_from_there() {
+    assert_eq!(plan::way(&to_zero(0, true), 0, true), Way::Metrics);
+    assert_eq!(plan::way(&to_zero(0, true), 0, false), Way::Disabled, "the feature is off");
+    assert_eq!(plan::way(&to_zero(0, false), 0, true), Way::Disabled, "somebody scaled it by hand");
+    assert_eq!(plan::way(&to_zero(2, true), 0, true), Way::Metrics, "it has a least number again");
+    let mut of_pods = to_zero(0, true);
+    of_pods.spec.metrics = None;
+    assert_eq!(plan::way(&of_pods, 0, true), Way::Disabled, "nothing says when to come back");
+}
+
+#[test]
+fn who_scaled_to_zero_says_so() {
+    let noted = |min: i32, size: (i32, i32)| {
+        let mut status = to_zero(min, true).status.expect("a status");
+        zero::scaled(&mut status, &to_zero(min, true), size, true, at(0));
+        status
+    };
+    assert_eq!(condition(&noted(0, (2, 0)), "ScaledToZero"), ("True", "ScaledToZero"));
+    assert_eq!(condition(&noted(0, (0, 1)), "ScaledToZero"), ("False", "NotScaledToZero"));
+    assert_eq!(condition(&noted(1, (3, 1)), "ScaledToZero"), ("False", "NotScaledToZero"));
+    let off = to_zero(0, true).status.expect("a status");
+    let resting = plan::without_metrics(off.clone(), Way::Disabled, 0, false, at(0)).status;
+    assert!(resting.conditions.iter().flatten().all(|condition| condition.type_ != "ScaledToZero"), "nobody keeps it up to date");
+    let resting = plan::without_metrics(off, Way::Disabled, 0, true, at(0)).status;
+    assert_eq!(condition(&resting, "ScaledToZero").0, "True");
+}
+
+#[test]
+fn from_zero_a_target_comes_to_its_least_number_at_least() {
+    let behavior = json!({"scaleUp": {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}});
+    for behavior in [None, Some(behavior)] {
+        let mut autoscaler = to_zero(3, true);
+        autoscaler.spec.behavior = behavior.map(|behavior| serde_json::from_value(behavior).expect("a behavior"));
+        let planned = |outcome: Outcome| {
+            let status = plan::begun(&autoscaler, 0, at(0));
+            plan::by_metrics(&autoscaler, status, &[outcome], &mut Past::default(), at(0)).scale.map(|scale| (scale.replicas, scale.reason))
+        };
+        assert_eq!(planned(found(0)), Some((3, "Current number of replicas below Spec.MinReplicas".to_owned())));
+        assert_eq!(planned(found(2)), Some((3, "cpu resource above target".to_owned())));
+    }
+    assert_eq!(by_value_per_pod(0, 10, 0, TENTH), Proposal { replicas: 0, utilization: None, usage: 0 });
+    assert_eq!(by_value_per_pod(25, 10, 0, TENTH), Proposal { replicas: 3, utilization: None, usage: 25 });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     meta::{Clock, GroupVersion, Object},
     resources::{
-        Column, Gated, Strategy, WriteContext,
+        Column, Gated, Strategy, Withheld, WriteContext,
         printing::{age, name, string},
         resource::age_of,
         tree::{Fields, at, child, descend, fill, text},
@@ -20,7 +20,18 @@ use crate::{
 
 /// Tolerances of an autoscaler's own (KEP-4951).
 static TOLERANCES: [Gated; 1] = [Gated { feature: "HPAConfigurableTolerance", is_used: has_tolerance, drop: drop_tolerances }];
+/// No replicas at the least (KEP-2021).
+static TO_ZERO: [Withheld; 1] = [Withheld { feature: "HPAScaleToZero", is_used: |autoscaler| least(autoscaler) == Some(0), faults: too_few }];
 const DIRECTIONS: [&str; 2] = ["scaleDown", "scaleUp"];
+
+fn least(autoscaler: &Fields) -> Option<i64> {
+    at(autoscaler.get("spec")?, &["minReplicas"]).as_i64()
+}
+
+fn too_few(autoscaler: &Fields) -> Vec<FieldError> {
+    let least = least(autoscaler).filter(|least| *least < 1);
+    least.map(|least| FieldError::invalid("spec.minReplicas", least, "must be greater than or equal to 1")).into_iter().collect()
+}
 
 fn has_tolerance(autoscaler: &Fields) -> bool {
     let rules = |direction| autoscaler.get("spec").map_or(&Value::Null, |spec| at(spec, &["behavior", direction, "tolerance"]));
@@ -55,6 +66,10 @@ impl Strategy for HorizontalPodAutoscaler {
 
     fn gated(&self) -> &'static [Gated] {
         &TOLERANCES
+    }
+
+    fn withheld(&self) -> &'static [Withheld] {
+        &TO_ZERO
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::tests::{created, object, row, updated};
+use crate::status::FieldError;
 
 #[test]
 fn nodes_and_leases_drop_what_nothing_reads_any_more_unless_it_is_stored() {
@@ -85,6 +86,22 @@ fn fields_of_features_that_are_off_are_dropped_unless_the_object_has_them() {
         assert_eq!((settled(None, true), settled(Some(&left), true)), (left.clone(), left.clone()), "{plural}");
         assert_eq!((settled(None, false), settled(Some(&asked), true)), (asked.clone(), asked.clone()), "{plural}");
     }
+}
+
+#[test]
+fn values_of_features_that_are_off_are_refused_unless_the_object_has_one() {
+    let row = row("autoscaling", "horizontalpodautoscalers");
+    let of = |least: i64| object(json!({"spec": {"minReplicas": least, "maxReplicas": 3}}));
+    let said = |new: i64, old: Option<i64>, is_on: bool| {
+        let mut errors = vec![FieldError::invalid("spec.minReplicas", new, "must be greater than or equal to 0")];
+        errors.retain(|_| new < 0);
+        row.judge_disabled(&mut errors, &of(new), old.map(of).as_ref(), &|feature| feature != "HPAScaleToZero" || is_on);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let too_few = |number: i64| vec![format!("spec.minReplicas: Invalid value: {number}: must be greater than or equal to 1")];
+    assert_eq!((said(0, None, false), said(0, Some(1), false), said(1, None, false)), (too_few(0), too_few(0), vec![]));
+    assert_eq!((said(0, None, true), said(0, Some(0), false)), (vec![], vec![]));
+    assert_eq!(said(-1, None, false), too_few(-1), "one fault of a field");
 }
 
 #[test]

@@ -62,7 +62,7 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_VERSION_MIGRATOR},
 };
 use troupe_api_client::Client;
 
@@ -120,7 +120,7 @@ pub fn start(
     run.controller("service-cidrs-controller", ServiceCidrController::new(caches));
     run.controller("service-controller", ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone()));
     run.controller("pod-garbage-collector", PodGcController::new(caches).keeping(finished_pods(&config.controllers)));
-    run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches).with(autoscalers(&config.controllers)));
+    run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches).with(autoscalers(&config.controllers, features)));
     run.controller("validatingadmissionpolicy-status-controller", PolicyStatusController::new(caches));
     run.controller("persistent-volume-binder", ClaimBinder::new(caches));
     run.controller("persistent-volume-binder", VolumeBinder::new(caches));
@@ -174,7 +174,7 @@ fn finished_pods(said: &ControllerSettings) -> usize {
 }
 
 /// What holds for all autoscalers.
-fn autoscalers(said: &ControllerSettings) -> AutoscalerOptions {
+fn autoscalers(said: &ControllerSettings, features: &FeatureGates) -> AutoscalerOptions {
     let usual = AutoscalerOptions::default();
     let stabilization = said.horizontal_pod_autoscaler_downscale_stabilization;
     // It was looked at when the settings were.
@@ -183,6 +183,7 @@ fn autoscalers(said: &ControllerSettings) -> AutoscalerOptions {
         period: said.horizontal_pod_autoscaler_sync_period.map_or(usual.period, |seconds| Duration::from_secs(seconds.into())),
         downscale_stabilization: stabilization.map_or(usual.downscale_stabilization, |seconds| SignedDuration::from_secs(seconds.into())),
         tolerance: tolerance.unwrap_or(usual.tolerance),
+        scales_to_zero: features.is_on(HPA_SCALE_TO_ZERO),
     }
 }
 

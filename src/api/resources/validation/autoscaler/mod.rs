@@ -33,7 +33,7 @@ enum Version {
 pub fn check(object: &Object, old: Option<&Object>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = Field::root("spec", object.get(&["spec"]).unwrap_or(&Value::Null));
-    replicas(&mut errors, &spec, old);
+    replicas(&mut errors, &spec);
     reference(&mut errors, &spec.child("scaleTargetRef"), target_version(object, old));
     metrics::check(&mut errors, &spec, object_version(old));
     for direction in ["scaleUp", "scaleDown"] {
@@ -55,12 +55,11 @@ pub fn status(object: &Object) -> Vec<FieldError> {
     errors
 }
 
-/// Scaling to zero is off, but what has it keeps it.
-fn replicas(errors: &mut Vec<FieldError>, spec: &Field<'_>, old: Option<&Object>) {
-    let least = i64::from(old.is_none_or(|old| old.int(&["spec", "minReplicas"]) != Some(0)));
+/// Whether there may be no replicas at all, the kind's withheld values say.
+fn replicas(errors: &mut Vec<FieldError>, spec: &Field<'_>) {
     let (min, max) = (spec.child("minReplicas"), spec.child("maxReplicas"));
-    if min.number().is_some_and(|number| number < least) {
-        errors.push(min.invalid(format!("must be greater than or equal to {least}")));
+    if min.number().is_some_and(|number| number < 0) {
+        errors.push(min.invalid("must be greater than or equal to 0"));
     }
     match max.int() {
         0 => errors.push(max.required("must be set and greater than 0")),
