@@ -14,3 +14,6 @@ pub const GANG_SCHEDULING: &str = "GangScheduling";
 
 /// Autoscalers scale to zero (KEP-2021).
 pub const HPA_SCALE_TO_ZERO: &str = "HPAScaleToZero";
+
+/// Tolerations compare values of taints as numbers (KEP-5471).
+pub const TOLERATION_COMPARISONS: &str = "TaintTolerationComparisonOperators";

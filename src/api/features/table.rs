@@ -6,7 +6,9 @@ use super::gate::{
     Stage::{Alpha, Beta, Deprecated, Stable},
     always, inner, locked, never, switched,
 };
-use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+use super::names::{
+    GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS,
+};
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
@@ -226,7 +228,7 @@ pub(super) const GATES: &[Gate] = &[
     inner("StructuredAuthenticationConfigurationJWKSMetrics", Beta, true),
     locked("SupplementalGroupsPolicy", Stable, true),
     locked("SystemdWatchdog", Stable, true),
-    never("TaintTolerationComparisonOperators", Alpha),
+    switched(TOLERATION_COMPARISONS, Alpha, false),
     always("TokenRequestServiceAccountUIDValidation", Beta),
     never("TopologyAwareWorkloadScheduling", Alpha),
     never("TopologyManagerPolicyAlphaOptions", Alpha),

@@ -2,6 +2,7 @@
 
 pub mod amounts;
 pub mod cause;
+pub mod decimal;
 pub mod floats;
 pub mod gvk;
 pub mod key;

@@ -1,13 +1,14 @@
 //! Fields of pods, and of templates of pods, whose features are off: they are dropped where they come new, and stay where they are stored
-//! already, as by upstream's `DropDisabledPodFields`.
+//! already, as by upstream's `DropDisabledPodFields`. Values of such features are refused likewise.
 
 use serde_json::Value;
 
 use super::{
     gated::Gated,
     tree::{Fields, at, child, descend, each, items},
+    validation::{Field, pod},
 };
-use crate::meta::Object;
+use crate::{meta::Object, status::FieldError};
 
 /// All containers of a pod.
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -20,6 +21,8 @@ const CERTIFICATE: &str = "podCertificate";
 const GROUP: &str = "schedulingGroup";
 /// What a pod's containers call themselves (KEP-4762).
 const HOSTNAME: &str = "hostnameOverride";
+/// Tolerations that compare numbers (KEP-5471).
+const COMPARISONS: &str = "TaintTolerationComparisonOperators";
 
 /// What each feature brought to the specs of pods.
 static OF_PODS: [Gated; 6] = [
@@ -37,6 +40,19 @@ pub fn drop_disabled(new: &mut Object, old: Option<&Object>, path: &[&str], is_o
     let Some(spec) = descend(new.root_mut(), path).and_then(|pod| child(pod, "spec")) else { return };
     for gated in &OF_PODS {
         gated.settle(spec, before, is_on);
+    }
+}
+
+/// Adds to `errors` what is wrong with the pod at `path` of `new`, unless that of `old` makes use of the same feature.
+pub fn judge_disabled(errors: &mut Vec<FieldError>, new: &Object, old: Option<&Object>, path: &[&str], is_on: &dyn Fn(&str) -> bool) {
+    let tolerations = |object: &Object| object.at(path)?.get("spec")?.get("tolerations").cloned();
+    let is_used = || old.and_then(tolerations).is_some_and(|tolerations| pod::has_comparisons(items(&tolerations, &[])));
+    if is_on(COMPARISONS) || is_used() {
+        return;
+    }
+    if let Some(tolerations) = tolerations(new) {
+        let path = [path, &["spec", "tolerations"][..]].concat().join(".");
+        pod::refuse_comparisons(errors, &Field::root(&path, &tolerations));
     }
 }
 
@@ -146,6 +162,28 @@ mod tests {
         }
         let empty = Object::from_value(json!({})).expect("an object");
         assert_eq!(dropped(empty.clone(), Some(&empty), &TEMPLATE), empty);
+    }
+
+    #[test]
+    fn comparisons_are_refused_unless_the_pod_has_one_already() {
+        let greater = |value: &str| json!([{"key": "a", "operator": "Exists"}, {"key": "k", "operator": "Gt", "value": value}]);
+        let of = |tolerations: Value| of_spec(json!({ "tolerations": tolerations }));
+        let said = |new: &Object, old: Option<&Object>, path: &[&str], is_on: bool| {
+            let mut errors = vec![FieldError::invalid("spec.tolerations[1].value", "a", "must be a number")];
+            judge_disabled(&mut errors, new, old, path, &|_| is_on);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let kept = ["spec.tolerations[1].value: Invalid value: \"a\": must be a number"];
+        let refused =
+            |at: &str| format!("{at}.tolerations[1].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\", \"Lt\", \"Gt\"");
+        assert_eq!(said(&of(greater("a")), None, &[], false), [refused("spec")], "nobody asks for a value then");
+        assert_eq!(said(&of(greater("a")), Some(&of(json!([]))), &[], false), [refused("spec")]);
+        assert_eq!(said(&of(greater("a")), Some(&of(greater("1"))), &[], false), kept);
+        assert_eq!(said(&of(greater("a")), None, &[], true), kept);
+        assert_eq!(said(&of(json!(null)), None, &[], false), kept);
+        let template = of_spec(json!({"template": {"spec": {"tolerations": greater("1")}}}));
+        assert_eq!(said(&template, None, &TEMPLATE, false)[1], refused("spec.template.spec"));
+        assert_eq!(said(&template, Some(&template), &TEMPLATE, false), kept);
     }
 
     #[test]

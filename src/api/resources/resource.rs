@@ -218,6 +218,9 @@ impl Resource {
         for withheld in self.strategy.withheld() {
             withheld.judge(errors, new.root(), old.map(Object::root), is_on);
         }
+        if let Some(path) = self.pod {
+            disabled::judge_disabled(errors, new, old, path, is_on);
+        }
     }
 
     /// Texts for `Warning` headers to whoever writes `object`. A pod is talked about when it is made, what makes pods also when

@@ -14,7 +14,10 @@ use troupe_api::projection::MetaProjection;
 use super::template::daemon_tolerations;
 use crate::{
     runtime::cache::Digest,
-    scheduler::{node_matching::required_matches, tolerations::tolerates},
+    scheduler::{
+        node_matching::required_matches,
+        tolerations::{drop_comparisons, tolerates},
+    },
 };
 
 /// A node with nothing but what says whether a DaemonSet wants it: its name, labels and taints.
@@ -47,8 +50,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(set: &DaemonSet) -> Self {
+    /// `compares` is whether tolerations compare numbers.
+    pub fn new(set: &DaemonSet, compares: bool) -> Self {
         let mut spec = set.spec.as_ref().and_then(|spec| spec.template.spec.clone()).unwrap_or_default();
+        if !compares {
+            drop_comparisons(&mut spec);
+        }
         daemon_tolerations(&mut spec);
         Judge { spec }
     }

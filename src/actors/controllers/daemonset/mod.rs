@@ -50,6 +50,7 @@ pub struct DaemonSetController {
     pods: Cache<Pod>,
     digests: Digests<Pod, PodDigest>,
     revisions: Cache<ControllerRevision>,
+    compares_tolerations: bool,
     /// By UID. Losing it only makes failed pods come back sooner.
     backoffs: Mutex<HashMap<String, Backoff>>,
 }
@@ -64,8 +65,15 @@ impl DaemonSetController {
             digests: pods.digests(),
             pods,
             revisions: by_controller::index(caches.cache()),
+            compares_tolerations: false,
             backoffs: Mutex::default(),
         }
+    }
+
+    /// The same where tolerations compare numbers, or not.
+    #[must_use]
+    pub fn comparing_tolerations(self, compares: bool) -> Self {
+        DaemonSetController { compares_tolerations: compares, ..self }
     }
 
     fn backoff_of(&self, set: &DaemonSet) -> Backoff {
@@ -105,12 +113,12 @@ impl Controller for DaemonSetController {
         watches.map::<Pod>(move |change| adopters(&sets, change));
         let sets = self.sets.clone();
         watches.map::<ControllerRevision>(move |change| adopters(&sets, change));
-        let sets = self.sets.clone();
+        let (sets, compares) = (self.sets.clone(), self.compares_tolerations);
         watches.map::<Node>(move |change| {
             if !is_another_place(change) {
                 return Vec::new();
             }
-            let concerned = sets.list("").into_iter().filter(|set| concerns(set, change));
+            let concerned = sets.list("").into_iter().filter(|set| concerns(set, change, compares));
             concerned
                 .map(|set| ObjectKey::new(set.metadata.namespace.clone().unwrap_or_default(), set.metadata.name.clone().unwrap_or_default()))
                 .collect()
@@ -128,7 +136,8 @@ impl Controller for DaemonSetController {
         let pods = self.digests.read(&by_controller::related_stored(&self.pods, &set.metadata, &selector)).await;
         let revisions = by_controller::related(&self.revisions, &set.metadata, &selector);
         let backoff = self.backoff_of(&set);
-        let snapshot = Snapshot { set: &set, nodes: &nodes, pods: &pods, revisions: &revisions, backoff: &backoff };
+        let compares_tolerations = self.compares_tolerations;
+        let snapshot = Snapshot { set: &set, nodes: &nodes, pods: &pods, revisions: &revisions, backoff: &backoff, compares_tolerations };
         let planned = plan::plan(&snapshot, cx.now());
         self.note_replacements(&set, &planned, cx);
         let applier = Applier { set: &set, sets: &self.sets, pods: &self.pods, revisions: &self.revisions, cx };
@@ -159,8 +168,8 @@ fn is_another_place(change: &Change<Node>) -> bool {
 }
 
 /// Whether the change of a node means something to the set: the node is gone, or is now something else to it.
-fn concerns(set: &DaemonSet, change: &Change<Node>) -> bool {
+fn concerns(set: &DaemonSet, change: &Change<Node>, compares: bool) -> bool {
     let (Some(old), Some(new)) = (change.before(), change.after()) else { return true };
-    let judge = Judge::new(set);
+    let judge = Judge::new(set, compares);
     judge.judge(old) != judge.judge(new)
 }

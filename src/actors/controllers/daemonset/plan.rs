@@ -31,6 +31,8 @@ pub struct Snapshot<'a> {
     pub pods: &'a [Arc<PodDigest>],
     pub revisions: &'a [Arc<ControllerRevision>],
     pub backoff: &'a Backoff,
+    /// Whether tolerations compare numbers (the feature `TaintTolerationComparisonOperators`).
+    pub compares_tolerations: bool,
 }
 
 /// What to do now, and when to look again although nothing changes.
@@ -75,7 +77,7 @@ fn claimed<'a>(set: &DaemonSet, pods: &'a [Arc<PodDigest>], actions: &mut Vec<Ac
 }
 
 fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<PodDigest>], hash: &'a str, now: Timestamp) -> View<'a> {
-    let judge = Judge::new(snapshot.set);
+    let judge = Judge::new(snapshot.set, snapshot.compares_tolerations);
     let mut nodes = BTreeMap::new();
     let mut by_node: BTreeMap<&str, Vec<&Arc<PodDigest>>> = BTreeMap::new();
     for node in snapshot.nodes {

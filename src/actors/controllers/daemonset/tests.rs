@@ -60,7 +60,8 @@ impl World {
 
     fn plan(&self) -> Plan {
         let pods: Vec<Arc<PodDigest>> = self.pods.iter().map(|pod| digest_of::<Pod, PodDigest>(pod)).collect();
-        let snapshot = Snapshot { set: &self.set, nodes: &self.nodes, pods: &pods, revisions: &self.revisions, backoff: &self.backoff };
+        let (set, nodes, revisions, backoff) = (&self.set, &self.nodes, &self.revisions, &self.backoff);
+        let snapshot = Snapshot { set, nodes, pods: &pods, revisions, backoff, compares_tolerations: false };
         plan(&snapshot, self.now)
     }
 
@@ -173,7 +174,7 @@ fn every_node_that_fits_gets_one_pod() {
 #[test]
 fn taints_that_forbid_scheduling_keep_running_pods_and_those_that_evict_end_them() {
     let set = daemon_set(rolling(json!(1), json!(0)), json!({}));
-    let judge = |taints: Value| Judge::new(&set).judge(&node("a", json!({}), taints));
+    let judge = |taints: Value| Judge::new(&set, false).judge(&node("a", json!({}), taints));
     assert_eq!(judge(json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}])), Eligibility::Wanted);
     assert_eq!(judge(json!([{"key": "k", "effect": "NoSchedule"}])), Eligibility::Kept);
     assert_eq!(judge(json!([{"key": "k", "effect": "NoExecute"}])), Eligibility::Unwanted);
@@ -188,6 +189,16 @@ fn taints_that_forbid_scheduling_keep_running_pods_and_those_that_evict_end_them
 }
 
 #[test]
+fn tolerations_that_compare_count_where_they_may() {
+    let set = daemon_set(rolling(json!(1), json!(0)), json!({"tolerations": [{"key": "sla", "operator": "Gt", "value": "950"}]}));
+    let judge = |value: &str, compares: bool| {
+        let taints = json!([{"key": "sla", "value": value, "effect": "NoSchedule"}]);
+        Judge::new(&set, compares).judge(&node("a", json!({}), taints))
+    };
+    assert_eq!((judge("990", true), judge("950", true), judge("990", false)), (Eligibility::Wanted, Eligibility::Kept, Eligibility::Kept));
+}
+
+#[test]
 fn a_set_wants_a_node_by_no_more_than_is_kept_of_it() {
     let set = daemon_set(rolling(json!(1), json!(0)), json!({"nodeSelector": {"disk": "ssd"}}));
     let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
@@ -199,7 +210,7 @@ fn a_set_wants_a_node_by_no_more_than_is_kept_of_it() {
                 let whole = node(name, json!({"disk": disk}), json!([{"key": "k", "effect": effect}]));
                 let place = digest_of::<Node, Place>(&whole);
                 for set in [&set, &pinned] {
-                    assert_eq!(Judge::new(set).judge(&place.node), Judge::new(set).judge(&whole), "{name} {disk} {effect}");
+                    assert_eq!(Judge::new(set, false).judge(&place.node), Judge::new(set, false).judge(&whole), "{name} {disk} {effect}");
                 }
             }
         }

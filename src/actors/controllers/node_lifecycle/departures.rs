@@ -12,7 +12,10 @@ use std::{
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 use troupe_api::projection::MetaProjection;
 
-use crate::{runtime::cache::Digest, scheduler::tolerations::tolerates};
+use crate::{
+    runtime::cache::Digest,
+    scheduler::tolerations::{compares, tolerates},
+};
 
 /// What of a pod says how long it bears a node's taints.
 #[derive(Debug)]
@@ -36,11 +39,20 @@ enum Stay {
     For(Duration),
 }
 
+/// What pods of a node have to bear.
+#[derive(Clone, Copy, Debug)]
+pub struct Taints<'a> {
+    pub of_node: &'a [Taint],
+    /// Tolerations may compare their values (the feature `TaintTolerationComparisonOperators`).
+    pub compared: bool,
+}
+
 /// How long pods with these tolerations bear these taints; the shortest time of all tolerations that are used.
-fn stay(tolerations: &[Toleration], taints: &[Taint]) -> Stay {
+fn stay(tolerations: &[Toleration], taints: Taints<'_>) -> Stay {
     let mut shortest: Option<Duration> = None;
-    for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
-        let mut matching = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
+    for taint in taints.of_node.iter().filter(|taint| taint.effect == "NoExecute") {
+        let counts = |toleration: &&Toleration| (taints.compared || !compares(toleration)) && tolerates(toleration, taint);
+        let mut matching = tolerations.iter().filter(counts).peekable();
         if matching.peek().is_none() {
             return Stay::For(Duration::ZERO);
         }
@@ -69,7 +81,7 @@ pub struct Departures {
 }
 
 /// Plans for the pods of a node with these taints.
-pub fn plan(pods: &[Arc<Bearing>], taints: &[Taint], before: &Leaving, now: Instant) -> Departures {
+pub fn plan(pods: &[Arc<Bearing>], taints: Taints<'_>, before: &Leaving, now: Instant) -> Departures {
     let mut plan = Departures::default();
     for pod in pods.iter().filter(|pod| pod.meta.deletion_timestamp.is_none()) {
         let since = before.get(&pod.meta.uid).copied();
@@ -89,9 +101,11 @@ pub fn plan(pods: &[Arc<Bearing>], taints: &[Taint], before: &Leaving, now: Inst
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{Bearing, Departures, Duration, Instant, Leaving, Pod, Taint, Taints};
     use crate::runtime::cache::digest_of;
 
     fn pod(tolerations: Value) -> Arc<Bearing> {
@@ -101,6 +115,11 @@ mod tests {
 
     fn taints(keys: &[&str]) -> Vec<Taint> {
         keys.iter().map(|key| Taint { key: (*key).into(), effect: "NoExecute".into(), ..Taint::default() }).collect()
+    }
+
+    /// A plan where nothing is compared.
+    fn plan(pods: &[Arc<Bearing>], taints: &[Taint], before: &Leaving, now: Instant) -> Departures {
+        super::plan(pods, Taints { of_node: taints, compared: false }, before, now)
     }
 
     fn bears(key: &str, seconds: u32) -> Value {
@@ -120,6 +139,16 @@ mod tests {
         assert_eq!(plan(&pods, &one, &later.leaving, start + Duration::from_secs(300)).leave.len(), 1);
         let tolerant = plan(&[pod(json!([{"operator": "Exists"}]))], &one, &Leaving::new(), start);
         assert!(tolerant.leave.is_empty() && tolerant.next.is_none());
+    }
+
+    #[test]
+    fn tolerations_that_compare_count_where_they_may() {
+        let pods = [pod(json!([{"key": "sla", "operator": "Lt", "value": "100", "effect": "NoExecute"}]))];
+        let leave = |value: &str, compared: bool| {
+            let taint = Taint { value: Some(value.into()), ..taints(&["sla"])[0].clone() };
+            super::plan(&pods, Taints { of_node: &[taint], compared }, &Leaving::new(), Instant::now()).leave.len()
+        };
+        assert_eq!((leave("99", true), leave("100", true), leave("99", false)), (0, 1, 1));
     }
 
     #[test]

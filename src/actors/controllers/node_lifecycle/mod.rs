@@ -31,7 +31,7 @@ use troupe_api::{
 };
 
 use self::{
-    departures::{Bearing, Leaving},
+    departures::{Bearing, Leaving, Taints},
     digest::NodeDigest,
     health::{Health, Signs},
     taints::{Emptying, silenced, tainted},
@@ -69,6 +69,7 @@ pub struct NodeLifecycleController {
     pod_digests: Digests<Pod, PodDigest>,
     bearings: Digests<Pod, Bearing>,
     grace: Duration,
+    compares_tolerations: bool,
     seen: Mutex<Seen>,
     /// Upstream's controller that evicts is another one, and events name it.
     evictions: OnceLock<EventRecorder>,
@@ -106,9 +107,16 @@ impl NodeLifecycleController {
             bearings: pods.digests(),
             pods,
             grace,
+            compares_tolerations: false,
             seen: Mutex::default(),
             evictions: OnceLock::new(),
         }
+    }
+
+    /// The same where tolerations compare numbers, or not.
+    #[must_use]
+    pub fn comparing_tolerations(self, compares: bool) -> Self {
+        NodeLifecycleController { compares_tolerations: compares, ..self }
     }
 }
 
@@ -285,7 +293,7 @@ impl NodeLifecycleController {
         let Some(node) = Cache::<Node>::decode(stored) else { return Ok(None) };
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         let pods = self.bearings.read(&self.pods.by_index_stored(BY_NODE, name, |meta| meta.deletion_timestamp.is_none())).await;
-        let plan = departures::plan(&pods, taints, &before, cx.system().instant());
+        let plan = departures::plan(&pods, Taints { of_node: taints, compared: self.compares_tolerations }, &before, cx.system().instant());
         if !plan.leaving.is_empty() {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
         }

@@ -154,6 +154,7 @@ impl ProfileConfiguration {
         let plugins = registry::make(arguments, parts).into_values().collect();
         let mut profile = Profile::arranged(&self.name, plugins, &self.arranged.asked, &self.arranged.weights);
         (profile.percentage_of_nodes_to_score, profile.spread_defaults) = (self.percentage, spread_defaults);
+        profile.compares_tolerations = parts.compares_tolerations;
         profile
     }
 }

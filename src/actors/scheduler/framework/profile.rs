@@ -14,7 +14,9 @@ use super::{
     plugin::{Plugin, Writing},
     point::Point,
 };
-use crate::scheduler::{DEFAULT_SCHEDULER, pod_info::PodInfo, snapshot::Snapshot, spread::SpreadDefaults};
+use crate::scheduler::{
+    DEFAULT_SCHEDULER, object_lookup::ObjectLookup, pod_info::PodInfo, snapshot::Snapshot, spread::SpreadDefaults, tolerations::without_comparisons,
+};
 
 /// The plugins of a scheduler.
 pub struct Profile {
@@ -29,6 +31,8 @@ pub struct Profile {
     pub percentage_of_nodes_to_score: Option<usize>,
     /// Spread constraints of pods that have none (`PodTopologySpreadArgs`).
     pub spread_defaults: SpreadDefaults,
+    /// Whether tolerations compare numbers (the feature `TaintTolerationComparisonOperators`).
+    pub compares_tolerations: bool,
 }
 
 impl Profile {
@@ -39,7 +43,8 @@ impl Profile {
         let at = |point: Point| (0..plugins.len()).filter(|at| plugins[*at].points().contains(&point)).collect();
         let asked = Point::ALL.map(|point| (point, at(point))).into();
         let (percentage_of_nodes_to_score, spread_defaults) = (None, SpreadDefaults::default());
-        Profile { name: DEFAULT_SCHEDULER.into(), plugins, asked, weights, percentage_of_nodes_to_score, spread_defaults }
+        let (name, compares_tolerations) = (DEFAULT_SCHEDULER.into(), false);
+        Profile { name, plugins, asked, weights, percentage_of_nodes_to_score, spread_defaults, compares_tolerations }
     }
 
     /// Plugins that are asked where `asked` says, by their names.
@@ -48,6 +53,12 @@ impl Profile {
         let asked = asked.iter().map(|(point, names)| (*point, names.iter().filter_map(place).collect())).collect();
         let weights = weights.iter().filter_map(|(name, weight)| Some((place(name)?, *weight))).collect();
         Profile { name: name.into(), asked, weights, ..Profile::of(plugins.into_iter().map(|plugin| (plugin, 0)).collect()) }
+    }
+
+    /// A pod of this profile as its plugins see it.
+    pub fn info(&self, pod: Arc<Pod>, around: &dyn ObjectLookup) -> PodInfo {
+        let pod = if self.compares_tolerations { pod } else { without_comparisons(pod) };
+        PodInfo::with_defaults(pod, around, &self.spread_defaults)
     }
 
     pub fn plugins(&self) -> impl Iterator<Item = &dyn Plugin> {

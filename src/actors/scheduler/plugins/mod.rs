@@ -61,5 +61,7 @@ pub fn default_profile() -> Profile {
 /// The default profile as far as its parts are there: plugins in the order in which they are asked, with upstream's weights.
 pub fn profile_of(parts: &Parts) -> Profile {
     let made = registry::make(Arguments::default(), parts);
-    Profile::of(registry::DEFAULTS.iter().filter_map(|(name, weight)| Some((made.get(name)?.clone(), *weight))).collect())
+    let mut profile = Profile::of(registry::DEFAULTS.iter().filter_map(|(name, weight)| Some((made.get(name)?.clone(), *weight))).collect());
+    profile.compares_tolerations = parts.compares_tolerations;
+    profile
 }

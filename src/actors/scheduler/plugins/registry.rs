@@ -34,6 +34,8 @@ pub struct Parts {
     pub gangs: Option<GangCaches>,
     /// By which further kinds are watched.
     pub caches: Option<Caches>,
+    /// Whether tolerations compare numbers (the feature `TaintTolerationComparisonOperators`).
+    pub compares_tolerations: bool,
 }
 
 impl Parts {

@@ -91,7 +91,7 @@ impl SchedulerUnit {
         let guarded = || {
             catch_unwind(AssertUnwindSafe(|| {
                 die_if(poisoned);
-                let info = PodInfo::with_defaults(of.pod.clone(), &self.around, &of.profile.spread_defaults);
+                let info = of.profile.info(of.pod.clone(), &self.around);
                 self.snapshot.prepare(&info);
                 let (profile, cluster, budgets) = (&*of.profile, &self.snapshot, &|| self.around.budgets());
                 let decided = decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets });

@@ -199,5 +199,5 @@ impl SchedulerUnit {
 pub(super) fn pod_info(pods: &Cache<Pod>, around: &CachedObjects, profiles: &Profiles, key: &ObjectKey) -> Option<PodInfo> {
     let pod = pods.get(key)?.object;
     let profile = profiles.of(&pod)?.clone();
-    catch_unwind(AssertUnwindSafe(|| PodInfo::with_defaults(pod, around, &profile.spread_defaults))).ok()
+    catch_unwind(AssertUnwindSafe(|| profile.info(pod, around))).ok()
 }

@@ -39,9 +39,10 @@ pub fn class_update(new: &Object, old: &Object) -> Vec<FieldError> {
     errors
 }
 
-/// Those of a pod, and each once, however long it tolerates.
+/// Those of a pod, but for comparisons, and each once, however long it tolerates.
 fn tolerations(errors: &mut Vec<FieldError>, tolerations: &Field<'_>) {
     pod::tolerations(errors, tolerations);
+    pod::refuse_comparisons(errors, tolerations);
     let mut seen = HashSet::new();
     for (toleration, value) in tolerations.each().zip(tolerations.items()) {
         if !seen.insert(["key", "operator", "value", "effect"].map(|part| text(value, &[part]))) {
@@ -91,6 +92,10 @@ mod tests {
             (
                 json!({"handler": "a", "scheduling": {"tolerations": [{"operator": "Exists", "effect": "Never"}]}}),
                 "scheduling.tolerations[0].effect: Unsupported value: \"Never\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
+            ),
+            (
+                json!({"handler": "a", "scheduling": {"tolerations": [{"key": "k", "operator": "Gt", "value": "1"}]}}),
+                "scheduling.tolerations[0].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\", \"Lt\", \"Gt\"",
             ),
         ];
         for (class, want) in cases {

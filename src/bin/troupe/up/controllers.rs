@@ -62,7 +62,7 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_VERSION_MIGRATOR},
+    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS},
 };
 use troupe_api_client::Client;
 
@@ -92,12 +92,12 @@ pub fn start(
     system: &System,
 ) -> Stop {
     let run = Run { service, system, caches };
-    let cluster = cluster_identity(config);
+    let (cluster, compares) = (cluster_identity(config), features.is_on(TOLERATION_COMPARISONS));
     run.controller("deployment-controller", DeploymentController::new(caches));
     run.controller("disruption-controller", DisruptionController::new(caches));
     run.controller("disruption-controller", StaleDisruptionController::new(caches));
     run.controller("resourcequota-controller", ResourceQuotaController::new(caches));
-    run.controller("daemon-set-controller", DaemonSetController::new(caches));
+    run.controller("daemon-set-controller", DaemonSetController::new(caches).comparing_tolerations(compares));
     run.controller("statefulset-controller", StatefulSetController::new(caches));
     run.controller("replication-controller", ReplicationControllerController::new(caches));
     run.controller("job-controller", JobController::new(caches));
@@ -115,7 +115,7 @@ pub fn start(
     run.controller("service-account-controller", ServiceAccountController::new(caches));
     run.controller("root-ca-cert-publisher", RootCaPublisher::new(caches, authority.ca_pem.as_str()));
     run.controller("node-controller", NodeIpamController::new(caches, config.node_ranges.clone()));
-    run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
+    run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period).comparing_tolerations(compares));
     run.controller("ttl-controller", NodeTtlController::new(caches));
     run.controller("service-cidrs-controller", ServiceCidrController::new(caches));
     run.controller("service-controller", ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone()));
@@ -212,8 +212,12 @@ pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, cache
 /// # Errors
 /// When the configuration cannot be used.
 pub fn scheduling(config: &Config) -> Result<MakeSetup> {
-    let has_gangs = features(config)?.is_on(GANG_SCHEDULING);
-    let parts_of = move |parts: &Parts| if has_gangs { parts.with_gangs() } else { parts.clone() };
+    let features = features(config)?;
+    let (has_gangs, compares_tolerations) = (features.is_on(GANG_SCHEDULING), features.is_on(TOLERATION_COMPARISONS));
+    let parts_of = move |parts: &Parts| {
+        let parts = if has_gangs { parts.with_gangs() } else { parts.clone() };
+        Parts { compares_tolerations, ..parts }
+    };
     let Some(file) = &config.scheduler_config else {
         return Ok(Arc::new(move |parts| Setup { measures: true, ..Setup::standard(&parts_of(parts)) }));
     };

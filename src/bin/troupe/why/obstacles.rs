@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use troupe_api::meta::quantity::Quantity;
+use troupe_api::meta::{decimal, quantity::Quantity};
 
 use super::tree::{is_true, items, text};
 
@@ -49,7 +49,13 @@ fn tolerates(pod: &Value, taint: &Value) -> bool {
     items(&pod["spec"]["tolerations"]).any(|toleration| {
         let key = text(&toleration["key"]);
         let effect = text(&toleration["effect"]);
-        let value = toleration["operator"] == "Exists" || text(&toleration["value"]) == text(&taint["value"]);
+        let numbers = || Some((decimal::parse(text(&toleration["value"]))?, decimal::parse(text(&taint["value"]))?));
+        let value = match text(&toleration["operator"]) {
+            "Exists" => true,
+            "Lt" => numbers().is_some_and(|(bound, value)| value < bound),
+            "Gt" => numbers().is_some_and(|(bound, value)| value > bound),
+            _ => text(&toleration["value"]) == text(&taint["value"]),
+        };
         (key.is_empty() || key == text(&taint["key"])) && (effect.is_empty() || effect == text(&taint["effect"])) && value
     })
 }
@@ -213,6 +219,19 @@ mod tests {
 
     fn pod(requests: Value) -> Value {
         json!({"metadata": {"namespace": "d", "name": "p"}, "spec": {"containers": [{"resources": {"requests": requests}}]}})
+    }
+
+    #[test]
+    fn taints_are_compared_as_numbers_where_a_toleration_does() {
+        let mut tainted = node(json!({"pods": "9"}));
+        tainted["spec"] = json!({"taints": [{"key": "sla", "value": "99", "effect": "NoSchedule"}]});
+        let of = |operator: &str, value: &str| {
+            let mut pod = pod(json!({}));
+            pod["spec"]["tolerations"] = json!([{"key": "sla", "operator": operator, "value": value}]);
+            told(&tainted, &pod, &[])
+        };
+        assert_eq!((of("Lt", "100"), of("Gt", "98"), of("Equal", "99")), (vec![], vec![], vec![]));
+        assert_eq!((of("Lt", "99"), of("Gt", "99")), (vec!["taint sla:NoSchedule".to_owned()], vec!["taint sla:NoSchedule".to_owned()]));
     }
 
     #[test]

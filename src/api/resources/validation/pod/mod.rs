@@ -28,7 +28,7 @@ use super::{Field, between, grace_period, labels};
 use crate::{meta::names, resources::tree, status::FieldError};
 
 pub use affinity::{node_selector, node_term};
-pub use scheduling::tolerations;
+pub use scheduling::{has_comparisons, refuse_comparisons, tolerations};
 pub use volumes::host_path;
 
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];

@@ -5,7 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::super::{Field, labels};
-use crate::{meta::names, status::FieldError};
+use crate::{
+    meta::{decimal, names},
+    resources::tree::text,
+    status::FieldError,
+};
+
+/// Operators of tolerations that compare numbers (KEP-5471).
+const COMPARISONS: [&str; 2] = ["Lt", "Gt"];
 
 /// Checks readiness and scheduling gates.
 pub fn gates(errors: &mut Vec<FieldError>, spec: &Field<'_>) {
@@ -51,11 +58,28 @@ fn tolerates(errors: &mut Vec<FieldError>, toleration: &Field<'_>) {
         }
         "Exists" if !value.is_empty() => errors.push(operator.invalid_as(value, "value must be empty when `operator` is 'Exists'")),
         "Exists" => {}
-        "Lt" | "Gt" => errors.push(operator.not_supported(&["Equal", "Exists", "Lt", "Gt"])),
+        "Lt" | "Gt" => toleration.child("value").judge(errors, decimal::faults(value)),
         _ => errors.push(operator.not_supported(&["Equal", "Exists"])),
     }
     if !effect.text().is_empty() {
         effect.check_supported(errors, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+    }
+}
+
+/// Whether one of the tolerations compares numbers.
+pub fn has_comparisons(tolerations: &[Value]) -> bool {
+    tolerations.iter().any(|toleration| COMPARISONS.contains(&text(toleration, &["operator"])))
+}
+
+/// Refuses those that compare numbers, whatever was said of their values.
+pub fn refuse_comparisons(errors: &mut Vec<FieldError>, tolerations: &Field<'_>) {
+    for toleration in tolerations.each() {
+        let operator = toleration.child("operator");
+        if COMPARISONS.contains(&operator.text()) {
+            let value = toleration.child("value").to_string();
+            errors.retain(|error| error.field != value);
+            errors.push(operator.not_supported(&["Equal", "Exists", "Lt", "Gt"]));
+        }
     }
 }
 

@@ -106,6 +106,12 @@ fn where_a_pod_may_go_is_said_in_known_words() {
             json!([{"operator": "Sometimes", "key": "k"}]),
             &["tolerations[0].operator: Unsupported value: \"Sometimes\": supported values: \"Equal\", \"Exists\""],
         ),
+        ("/spec/tolerations", json!([{"key": "k", "operator": "Lt", "value": "-5"}]), &[]),
+        (
+            "/spec/tolerations",
+            json!([{"key": "k", "operator": "Gt", "value": "05"}]),
+            &["tolerations[0].value: Invalid value: \"05\": must be a valid decimal integer in canonical form"],
+        ),
         (
             "/spec/tolerations",
             json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 1}]),
