@@ -12,6 +12,7 @@ pub mod demand;
 pub mod devices;
 pub mod explain;
 pub mod extender;
+pub mod features;
 pub mod footprint;
 pub mod framework;
 pub mod gangs;

@@ -17,3 +17,6 @@ pub const HPA_SCALE_TO_ZERO: &str = "HPAScaleToZero";
 
 /// Tolerations compare values of taints as numbers (KEP-5471).
 pub const TOLERATION_COMPARISONS: &str = "TaintTolerationComparisonOperators";
+
+/// Nodes score by the room that their storage has (KEP-4049).
+pub const STORAGE_CAPACITY_SCORING: &str = "StorageCapacityScoring";

@@ -7,7 +7,8 @@ use super::gate::{
     always, inner, locked, never, switched,
 };
 use super::names::{
-    GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS,
+    GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
+    TOLERATION_COMPARISONS,
 };
 
 /// By name.
@@ -215,7 +216,7 @@ pub(super) const GATES: &[Gate] = &[
     inner("StaleControllerConsistencyReplicaSet", Beta, true),
     inner("StaleControllerConsistencyStatefulSet", Beta, true),
     inner("StatefulSetSemanticRevisionComparison", Beta, true),
-    never("StorageCapacityScoring", Alpha),
+    switched(STORAGE_CAPACITY_SCORING, Alpha, false),
     inner("StorageNamespaceIndex", Deprecated, true),
     never("StorageVersionAPI", Alpha),
     always("StorageVersionHash", Beta),

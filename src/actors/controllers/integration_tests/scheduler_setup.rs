@@ -16,6 +16,7 @@ use crate::scheduler::{
     MakeSetup, Setup,
     configuration::Configuration,
     extender::{ExtenderSettings, Extenders, testing::serve},
+    features::Features,
     framework::{Permit, Plugin, Point, Profile, WaitingPods},
     plugins::registry,
     pod_info::PodInfo,
@@ -54,7 +55,7 @@ async fn condition(world: &World, name: &str) -> (String, String) {
 
 fn configured(text: &str) -> MakeSetup {
     let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
-    let configuration = Configuration::parse(&format!("{head}{text}")).expect("usable");
+    let configuration = Configuration::parse(&format!("{head}{text}"), Features::default()).expect("usable");
     Arc::new(move |parts| configuration.setup(parts))
 }
 

@@ -16,6 +16,7 @@ use troupe_api::{
 };
 
 use crate::scheduler::{
+    features::Features,
     plugins::{Arguments, ScoringStrategy, ShapePoint, Strategy, Weighted},
     preemption::Tries,
     spread::SpreadDefaults,
@@ -26,7 +27,7 @@ const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 /// Checks the arguments of a plugin.
-pub fn validate(plugin: &str, args: &Field<'_>, errors: &mut Vec<FieldError>) {
+pub fn validate(plugin: &str, args: &Field<'_>, features: Features, errors: &mut Vec<FieldError>) {
     match plugin {
         "DefaultPreemption" => preemption(args, errors),
         "DynamicResources" => devices(args, errors),
@@ -35,7 +36,7 @@ pub fn validate(plugin: &str, args: &Field<'_>, errors: &mut Vec<FieldError>) {
         "NodeResourcesBalancedAllocation" => balance(&args.child("resources"), errors),
         "NodeResourcesFit" => fit(args, errors),
         "PodTopologySpread" => spread(args, errors),
-        "VolumeBinding" => volumes(args, errors),
+        "VolumeBinding" => volumes(args, features, errors),
         _ => {}
     }
 }
@@ -159,12 +160,16 @@ fn spread(args: &Field<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn volumes(args: &Field<'_>, errors: &mut Vec<FieldError>) {
+fn volumes(args: &Field<'_>, features: Features, errors: &mut Vec<FieldError>) {
     let (timeout, shape) = (args.child("bindTimeoutSeconds"), args.child("shape"));
     if timeout.int() < 0 {
         errors.push(timeout.invalid("invalid BindTimeoutSeconds, should not be a negative value"));
     }
-    if shape.is_set() {
+    if features.scores_capacity {
+        if !shape.items().is_empty() {
+            function_shape(&shape, errors);
+        }
+    } else if shape.is_set() {
         let detail = "unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring".to_owned();
         errors.push(FieldError { kind: FieldErrorKind::Invalid, field: shape.to_string(), value: Some(shape.value.to_string()), detail });
     }
@@ -205,6 +210,9 @@ pub fn read<'a>(args: impl Fn(&str) -> &'a Value, ignored: &[String]) -> (Argume
     if let Some(seconds) = args("VolumeBinding")["bindTimeoutSeconds"].as_u64() {
         arguments.bind_timeout = Duration::from_secs(seconds);
     }
+    if let Some(points) = args("VolumeBinding")["shape"].as_array().filter(|points| !points.is_empty()) {
+        arguments.capacity_shape = points.iter().map(shape_point).collect();
+    }
     let devices = args("DynamicResources")["bindingTimeout"].as_str().and_then(|text| go_duration(text).ok());
     if let Some(nanoseconds) = devices.and_then(|nanoseconds| u64::try_from(nanoseconds).ok()) {
         arguments.device_timeout = Duration::from_nanos(nanoseconds);
@@ -219,16 +227,19 @@ pub fn read<'a>(args: impl Fn(&str) -> &'a Value, ignored: &[String]) -> (Argume
 
 fn scoring(strategy: &Value) -> ScoringStrategy {
     let usual = ScoringStrategy::default();
-    let point = |point: &Value| ShapePoint { utilization: point["utilization"].as_i64().unwrap_or(0), score: point["score"].as_i64().unwrap_or(0) };
     let kind = match strategy["type"].as_str() {
         Some("MostAllocated") => Strategy::MostAllocated,
         Some("RequestedToCapacityRatio") => {
             let shape = strategy["requestedToCapacityRatio"]["shape"].as_array();
-            Strategy::RequestedToCapacityRatio(shape.into_iter().flatten().map(point).collect())
+            Strategy::RequestedToCapacityRatio(shape.into_iter().flatten().map(shape_point).collect())
         }
         _ => Strategy::LeastAllocated,
     };
     ScoringStrategy { strategy: kind, resources: weighted(&strategy["resources"]).unwrap_or(usual.resources) }
+}
+
+fn shape_point(point: &Value) -> ShapePoint {
+    ShapePoint { utilization: point["utilization"].as_i64().unwrap_or(0), score: point["score"].as_i64().unwrap_or(0) }
 }
 
 /// Resources with weights; one that has none, or 0, counts 1.

@@ -25,6 +25,7 @@ use self::plugin_sets::Arranged;
 use super::{
     DEFAULT_SCHEDULER, PARALLELISM, Setup,
     extender::{ExtenderSettings, Extenders},
+    features::Features,
     framework::{Profile, Profiles},
     plugins::{Parts, registry},
     queue::Backoffs,
@@ -85,20 +86,20 @@ struct ProfileConfiguration {
 }
 
 impl Configuration {
-    /// Reads a file.
+    /// Reads a file, for a scheduler with these features.
     ///
     /// # Errors
     /// When it cannot be read, or says what cannot be.
-    pub fn from_file(file: &Path) -> Result<Self, ConfigurationError> {
+    pub fn from_file(file: &Path, features: Features) -> Result<Self, ConfigurationError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigurationError::Read(file.to_owned(), error))?;
-        Configuration::parse(&text)
+        Configuration::parse(&text, features)
     }
 
-    /// Reads a document.
+    /// Reads a document, for a scheduler with these features.
     ///
     /// # Errors
     /// When it says what cannot be.
-    pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
+    pub fn parse(text: &str, features: Features) -> Result<Self, ConfigurationError> {
         let mut value: Value = from_yaml(text)?;
         let (version, kind) = (value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
         if (version, kind) != (API_VERSION, KIND) {
@@ -107,7 +108,7 @@ impl Configuration {
         }
         decode(&value)?;
         name_profiles(&mut value);
-        let errors = validation::validate(&value);
+        let errors = validation::validate(&value, features);
         if !errors.is_empty() {
             return Err(ConfigurationError::Invalid(errors));
         }
@@ -154,7 +155,7 @@ impl ProfileConfiguration {
         let plugins = registry::make(arguments, parts).into_values().collect();
         let mut profile = Profile::arranged(&self.name, plugins, &self.arranged.asked, &self.arranged.weights);
         (profile.percentage_of_nodes_to_score, profile.spread_defaults) = (self.percentage, spread_defaults);
-        profile.compares_tolerations = parts.compares_tolerations;
+        profile.compares_tolerations = parts.features.compares_tolerations;
         profile
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Configuration;
 use crate::scheduler::{
     decide::{Decision, SchedulingContext, decide},
+    features::Features,
     framework::{Point, Profile, Profiles},
     object_lookup::NoObjects,
     plugins::{Parts, profile_of, registry},
@@ -17,7 +18,11 @@ use crate::scheduler::{
 const HEAD: &str = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
 
 fn read(text: &str) -> Result<Configuration, String> {
-    Configuration::parse(&format!("{HEAD}{text}")).map_err(|error| error.to_string())
+    read_with(Features::default(), text)
+}
+
+fn read_with(features: Features, text: &str) -> Result<Configuration, String> {
+    Configuration::parse(&format!("{HEAD}{text}"), features).map_err(|error| error.to_string())
 }
 
 fn profiles(text: &str) -> Profiles {
@@ -160,13 +165,13 @@ fn what_cannot_be_is_told_in_upstreams_words() {
     }
     let stock = "leaderElection: {leaderElect: true}\nclientConnection: {kubeconfig: \"\"}\nparallelism: 4\n";
     assert!(read(stock).is_ok());
-    let other = Configuration::parse("apiVersion: kubescheduler.config.k8s.io/v1beta3\nkind: KubeSchedulerConfiguration\n");
+    let other = Configuration::parse("apiVersion: kubescheduler.config.k8s.io/v1beta3\nkind: KubeSchedulerConfiguration\n", Features::default());
     assert!(other.expect_err("refused").to_string().contains("v1beta3"));
 }
 
 #[test]
 fn the_sample_is_usable() {
-    let sample = Configuration::parse(include_str!("../../../../config/samples/scheduler.yaml")).expect("usable");
+    let sample = Configuration::parse(include_str!("../../../../config/samples/scheduler.yaml"), Features::default()).expect("usable");
     let names: Vec<_> = sample.setup(&Parts::default()).profiles.iter().map(|profile| profile.name.to_string()).collect();
     assert_eq!(names, ["default-scheduler", "packing"]);
 }
@@ -238,4 +243,15 @@ fn default_constraints_spread_pods_that_have_none() {
     let SpreadDefaults::List(constraints) = &only(&text).spread_defaults else { panic!("a list") };
     assert_eq!((constraints.len(), constraints[0].topology_key.as_str()), (1, "zone"));
     assert_eq!(only("profiles: [{}]\n").spread_defaults, SpreadDefaults::System);
+}
+
+#[test]
+fn the_shape_of_volumes_scores_needs_its_feature() {
+    let of = |shape: &str| format!("profiles: [{{pluginConfig: [{{name: VolumeBinding, args: {{shape: {shape}}}}}]}}]\n");
+    let on = Features { scores_capacity: true, ..Features::default() };
+    let shape = of("[{utilization: 0, score: 0}, {utilization: 100, score: 10}]");
+    assert!(refused(&shape).ends_with("unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring"));
+    assert!(read_with(on, &shape).is_ok() && read_with(on, &of("[]")).is_ok());
+    let wrong = read_with(on, &of("[{utilization: 0, score: 11}]")).map(drop).expect_err("the score is too high");
+    assert!(wrong.ends_with("args.shape[0].score: Invalid value: 11: not in valid range [0, 10]"), "{wrong}");
 }

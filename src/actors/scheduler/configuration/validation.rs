@@ -10,20 +10,20 @@ use troupe_api::{
 };
 
 use super::{API_VERSION, arguments};
-use crate::scheduler::{framework::Point, plugins::registry};
+use crate::scheduler::{features::Features, framework::Point, plugins::registry};
 
 /// Plugins that upstream had before this version of its configuration.
 const REMOVED: [&str; 4] = ["AzureDiskLimits", "CinderLimits", "EBSLimits", "GCEPDLimits"];
 
 /// Checks a configuration whose names of profiles are filled in.
-pub fn validate(configuration: &Value) -> Vec<FieldError> {
+pub fn validate(configuration: &Value, features: Features) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let top = |name: &'static str| Field::root(name, &configuration[name]);
     let parallelism = top("parallelism");
     if parallelism.number().is_some_and(|number| number <= 0) {
         errors.push(parallelism.invalid("should be an integer value greater than zero"));
     }
-    profiles(&top("profiles"), &mut errors);
+    profiles(&top("profiles"), features, &mut errors);
     percentage(&top("percentageOfNodesToScore"), &mut errors);
     let (initial, most) = (top("podInitialBackoffSeconds"), top("podMaxBackoffSeconds"));
     if initial.number().is_some_and(|seconds| seconds <= 0) {
@@ -42,7 +42,7 @@ fn percentage(field: &Field<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn profiles(profiles: &Field<'_>, errors: &mut Vec<FieldError>) {
+fn profiles(profiles: &Field<'_>, features: Features, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeMap::new();
     for (at, profile) in profiles.each().enumerate() {
         let name = profile.child("schedulerName");
@@ -51,7 +51,7 @@ fn profiles(profiles: &Field<'_>, errors: &mut Vec<FieldError>) {
         }
         percentage(&profile.child("percentageOfNodesToScore"), errors);
         plugins(&profile.child("plugins"), errors);
-        plugin_config(&profile.child("pluginConfig"), errors);
+        plugin_config(&profile.child("pluginConfig"), features, errors);
         if let Some(first) = seen.insert(name.text().to_owned(), at) {
             let value = Some(format!("profiles[{first}].schedulerName"));
             errors.push(FieldError { kind: FieldErrorKind::Duplicate, field: name.to_string(), value, detail: String::new() });
@@ -83,7 +83,7 @@ fn plugins(plugins: &Field<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn plugin_config(all: &Field<'_>, errors: &mut Vec<FieldError>) {
+fn plugin_config(all: &Field<'_>, features: Features, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
     for config in all.each() {
         let name = config.child("name").text();
@@ -95,7 +95,7 @@ fn plugin_config(all: &Field<'_>, errors: &mut Vec<FieldError>) {
         } else if registry::points_of(name).is_none() {
             errors.push(config.invalid_as(name, "plugin does not exist"));
         } else {
-            arguments::validate(name, &config.child("args"), errors);
+            arguments::validate(name, &config.child("args"), features, errors);
         }
     }
 }

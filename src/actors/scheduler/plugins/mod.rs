@@ -47,7 +47,7 @@ pub use priority_sort::PrioritySort;
 pub use registry::{Arguments, Parts};
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
-pub use volume_binding::VolumeBinding;
+pub use volume_binding::{CapacityScorer, VolumeBinding};
 pub use volume_restrictions::{Exclusive, VolumeRestrictions};
 pub use volume_zone::VolumeZone;
 
@@ -62,6 +62,6 @@ pub fn default_profile() -> Profile {
 pub fn profile_of(parts: &Parts) -> Profile {
     let made = registry::make(Arguments::default(), parts);
     let mut profile = Profile::of(registry::DEFAULTS.iter().filter_map(|(name, weight)| Some((made.get(name)?.clone(), *weight))).collect());
-    profile.compares_tolerations = parts.compares_tolerations;
+    profile.compares_tolerations = parts.features.compares_tolerations;
     profile
 }

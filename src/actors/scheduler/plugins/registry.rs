@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     DefaultBinder, DefaultPreemption, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures,
     NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread,
-    PrioritySort, SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+    PrioritySort, SchedulingGates, ShapePoint, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
 use crate::{
     runtime::cache::Caches,
     scheduler::{
         devices::caches::DeviceCaches,
+        features::Features,
         framework::{Plugin, Point, WaitingPods},
         gangs::GangCaches,
         preemption::Tries,
@@ -34,8 +35,7 @@ pub struct Parts {
     pub gangs: Option<GangCaches>,
     /// By which further kinds are watched.
     pub caches: Option<Caches>,
-    /// Whether tolerations compare numbers (the feature `TaintTolerationComparisonOperators`).
-    pub compares_tolerations: bool,
+    pub features: Features,
 }
 
 impl Parts {
@@ -55,6 +55,8 @@ pub struct Arguments {
     pub preemption: Tries,
     /// How long volumes may take.
     pub bind_timeout: Duration,
+    /// How nodes score by the part of their storage that is used.
+    pub capacity_shape: Vec<ShapePoint>,
     /// How long devices may take to become ready.
     pub device_timeout: Duration,
 }
@@ -68,6 +70,7 @@ impl Default for Arguments {
             nodes: NodeAffinity::default(),
             preemption: Tries::default(),
             bind_timeout: Duration::from_secs(600),
+            capacity_shape: vec![ShapePoint { utilization: 0, score: 10 }, ShapePoint { utilization: 100, score: 0 }],
             device_timeout: Duration::from_secs(600),
         }
     }
@@ -85,7 +88,7 @@ pub const DEFAULTS: [(&str, i64); 22] = [
     ("NodeResourcesFit", 1),
     ("VolumeRestrictions", 0),
     ("NodeVolumeLimits", 0),
-    ("VolumeBinding", 0),
+    ("VolumeBinding", 1),
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
@@ -101,7 +104,7 @@ pub const DEFAULTS: [(&str, i64); 22] = [
 
 /// Plugins by name, as far as their parts are there.
 pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<dyn Plugin>> {
-    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, device_timeout } = arguments;
+    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, capacity_shape, device_timeout } = arguments;
     let mut plugins: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(SchedulingGates),
         Arc::new(PrioritySort),
@@ -123,7 +126,8 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
     if let Some(storage) = &parts.storage {
         plugins.push(Arc::new(VolumeRestrictions { storage: storage.clone() }));
         plugins.push(Arc::new(NodeVolumeLimits { storage: storage.clone() }));
-        plugins.push(Arc::new(VolumeBinding { storage: storage.clone(), patience: bind_timeout }));
+        let shape = parts.features.scores_capacity.then_some(capacity_shape);
+        plugins.push(Arc::new(VolumeBinding { storage: storage.clone(), patience: bind_timeout, shape }));
         plugins.push(Arc::new(VolumeZone { storage: storage.clone() }));
     }
     if let Some(devices) = &parts.devices {

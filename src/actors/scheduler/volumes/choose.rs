@@ -7,7 +7,7 @@ use std::{
 
 use super::{Storage, reaches};
 use crate::storage::{
-    NO_PROVISIONER, SELECTED_NODE, annotation, claim_phase, claims_of, class_of_claim, is_for_pod, is_fully_bound,
+    NO_PROVISIONER, SELECTED_NODE, annotation, capacity, claim_phase, claims_of, class_of_claim, is_for_pod, is_fully_bound,
     matching::{Search, best_match},
     request, volume_name, waits_for_consumer,
 };
@@ -52,7 +52,23 @@ struct Unbound {
     class: Arc<StorageClass>,
     candidates: Vec<Arc<PersistentVolume>>,
     /// Where its driver has room for it; `None` where it does not tell.
-    room: Option<Vec<LabelSelector>>,
+    room: Option<Vec<Room>>,
+}
+
+/// Room that a driver has.
+#[derive(Clone, Debug)]
+struct Room {
+    /// The nodes that reach it.
+    nodes: LabelSelector,
+    /// In bytes; 0 where the driver tells the size of the largest volume alone.
+    capacity: i64,
+}
+
+/// What a pod asks for of a class, and what there is of it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub requested: i64,
+    pub capacity: i64,
 }
 
 /// What is done about a pod's claims when it gets a node.
@@ -160,11 +176,36 @@ impl PodVolumes {
                     taken.insert(volume.metadata.name.clone().unwrap_or_default());
                 }
                 None if !may_be_made(&unbound.class, node) => return Err(BIND_CONFLICT),
-                None if !has_room(unbound.room.as_deref(), node) => return Err(NO_ROOM),
+                None if unbound.room.as_deref().is_some_and(|room| room_on(room, node).is_none()) => return Err(NO_ROOM),
                 None => choice.provisions.push(unbound.claim.clone()),
             }
         }
         Ok(choice)
+    }
+
+    /// What the pod would use on a node, by class: of the volumes that it would bind there, or of the room that drivers have for those that
+    /// would be made, where it would bind none.
+    pub fn asked(&self, node: &Node, choice: &Choice) -> BTreeMap<String, Asked> {
+        let mut all: BTreeMap<String, Asked> = BTreeMap::new();
+        for (claim, volume) in &choice.bindings {
+            let asked = all.entry(class_of_claim(claim).to_owned()).or_default();
+            asked.requested = asked.requested.saturating_add(request(claim).value());
+            asked.capacity = asked.capacity.saturating_add(capacity(volume).value());
+        }
+        if !all.is_empty() {
+            return all;
+        }
+        for claim in &choice.provisions {
+            let unbound = self.unbound.iter().find(|unbound| Arc::ptr_eq(&unbound.claim, claim));
+            let room = unbound.and_then(|unbound| room_on(unbound.room.as_deref()?, node));
+            if let Some(room) = room {
+                let asked = all.entry(class_of_claim(claim).to_owned()).or_default();
+                asked.requested = asked.requested.saturating_add(request(claim).value());
+                // All claims of a class share it.
+                asked.capacity = room.capacity;
+            }
+        }
+        all
     }
 
     /// Whether all bound volumes can be used in the node's zone and region, as far as labels tell.
@@ -184,16 +225,21 @@ impl PodVolumes {
 }
 
 /// The nodes for which a driver has room for a claim. One volume of that size must fit, where the driver says how large one can be.
-fn places_with_room(told: &[Arc<CSIStorageCapacity>], claim: &PersistentVolumeClaim) -> Vec<LabelSelector> {
+fn places_with_room(told: &[Arc<CSIStorageCapacity>], claim: &PersistentVolumeClaim) -> Vec<Room> {
     let fits = |capacity: &&Arc<CSIStorageCapacity>| {
         let limit = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
         limit.and_then(|limit| Quantity::parse(&limit.0).ok()).is_some_and(|limit| limit >= request(claim))
     };
-    told.iter().filter(fits).filter_map(|capacity| capacity.node_topology.as_ref()).map(LabelSelector::from).collect()
+    let room = |told: &Arc<CSIStorageCapacity>| {
+        let capacity = told.capacity.as_ref().and_then(|capacity| Quantity::parse(&capacity.0).ok());
+        Some(Room { nodes: LabelSelector::from(told.node_topology.as_ref()?), capacity: capacity.map_or(0, |capacity| capacity.value()) })
+    };
+    told.iter().filter(fits).filter_map(room).collect()
 }
 
-fn has_room(places: Option<&[LabelSelector]>, node: &Node) -> bool {
-    places.is_none_or(|places| places.iter().any(|place| place.selects(&node.metadata)))
+/// The room that a node reaches.
+fn room_on<'a>(room: &'a [Room], node: &Node) -> Option<&'a Room> {
+    room.iter().find(|room| room.nodes.selects(&node.metadata))
 }
 
 /// Whether the class has a provisioner, and lets it make volumes for the node.

@@ -13,10 +13,11 @@ use super::{
     choose::{Choice, PodVolumes, exclusive_claims},
 };
 use crate::scheduler::{
-    framework::{NodeFilter, Rejection},
+    framework::{NodeFilter, NodeScorer, Rejection},
+    node_info::NodeInfo,
     object_lookup::NoObjects,
     placed_pod::PlacedPod,
-    plugins::{Exclusive, NewVolumes},
+    plugins::{CapacityScorer, Exclusive, NewVolumes, ShapePoint},
     pod_info::PodInfo,
     snapshot::Snapshot,
 };
@@ -184,6 +185,34 @@ fn a_volume_is_made_only_where_its_driver_has_room_for_it() {
     assert_eq!((goes(Some(told.clone()), "a"), goes(Some(told.clone()), "b"), goes(Some(told), "c")), (Ok(1), no_room.clone(), no_room.clone()));
     let other = place("a", json!({"storageClassName": "other", "capacity": "1Gi"}));
     assert_eq!(goes(Some(json!([other])), "a"), no_room, "of another class");
+}
+
+#[test]
+fn nodes_score_by_the_part_of_their_storage_that_would_be_used() {
+    let shape = [ShapePoint { utilization: 0, score: 0 }, ShapePoint { utilization: 100, score: 10 }];
+    let score = |world: &World, claims: &[&str], zone: &str| {
+        let volumes = PodVolumes::of(&pod(claims), world).expect("their claims are there");
+        CapacityScorer { shape: &shape, volumes }.score(&NodeInfo::new(Arc::new(node("one", zone)), 0))
+    };
+    let sized = |size: &str| json!({"spec": {"capacity": {"storage": size}}});
+    let found = World::new().claim("quarter", "wait", json!({})).claim("half", "make", json!({})).volume("four", "wait", "a", sized("4Gi")).volume(
+        "two",
+        "make",
+        "a",
+        sized("2Gi"),
+    );
+    assert_eq!((score(&found, &["quarter"], "a"), score(&found, &["quarter", "half"], "a")), (25, 38), "the mean of all classes");
+    assert_eq!(score(&found, &["quarter"], "b"), 0, "it does not fit there");
+    let told = |capacities: Value| {
+        let told = from_value::<Vec<CSIStorageCapacity>>(capacities).expect("capacities").into_iter().map(Arc::new).collect();
+        World { capacities: Some(told), ..World::new().claim("one", "make", json!({})).claim("two", "make", json!({})) }
+    };
+    let room = |zone: &str, room: &str| json!({"storageClassName": "make", "nodeTopology": {"matchLabels": {"zone": zone}}, "capacity": room});
+    let made = told(json!([room("a", "10Gi"), room("b", "1Gi")]));
+    assert_eq!((score(&made, &["one"], "a"), score(&made, &["one", "two"], "a")), (10, 20), "they share the room");
+    assert_eq!(score(&made, &["one", "two"], "b"), 100, "each would fit for itself");
+    let silent = World { capacities: None, ..made };
+    assert_eq!(score(&silent, &["one"], "a"), 0, "the driver does not tell");
 }
 
 #[test]

@@ -56,13 +56,16 @@ use troupe_actors::{
         leader::Stop,
         system::System,
     },
-    scheduler::{self, MakeSetup, Setup, configuration::Configuration, plugins::Parts},
+    scheduler::{self, MakeSetup, Setup, configuration::Configuration, features::Features, plugins::Parts},
 };
 use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS},
+    features::{
+        FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
+        TOLERATION_COMPARISONS,
+    },
 };
 use troupe_api_client::Client;
 
@@ -212,16 +215,17 @@ pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, cache
 /// # Errors
 /// When the configuration cannot be used.
 pub fn scheduling(config: &Config) -> Result<MakeSetup> {
-    let features = features(config)?;
-    let (has_gangs, compares_tolerations) = (features.is_on(GANG_SCHEDULING), features.is_on(TOLERATION_COMPARISONS));
+    let gates = features(config)?;
+    let has_gangs = gates.is_on(GANG_SCHEDULING);
+    let features = Features { compares_tolerations: gates.is_on(TOLERATION_COMPARISONS), scores_capacity: gates.is_on(STORAGE_CAPACITY_SCORING) };
     let parts_of = move |parts: &Parts| {
         let parts = if has_gangs { parts.with_gangs() } else { parts.clone() };
-        Parts { compares_tolerations, ..parts }
+        Parts { features, ..parts }
     };
     let Some(file) = &config.scheduler_config else {
         return Ok(Arc::new(move |parts| Setup { measures: true, ..Setup::standard(&parts_of(parts)) }));
     };
-    let read = Configuration::from_file(file).with_context(|| format!("the scheduler configuration {} is unusable", file.display()))?;
+    let read = Configuration::from_file(file, features).with_context(|| format!("the scheduler configuration {} is unusable", file.display()))?;
     Ok(Arc::new(move |parts| Setup { measures: true, ..read.setup(&parts_of(parts)) }))
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 
 pub use self::{
     balanced::NodeResourcesBalancedAllocation,
-    scoring::{ScoringStrategy, ShapePoint, Strategy, Weighted},
+    scoring::{ScoringStrategy, ShapePoint, Strategy, Weighted, broken_line, percent},
 };
 use crate::scheduler::{
     demand::Demand,

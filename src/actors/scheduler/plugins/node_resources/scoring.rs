@@ -116,12 +116,12 @@ fn score_of(strategy: &Strategy, used: i64, capacity: i64) -> i64 {
 }
 
 /// A part in hundredths; amounts may be as large as numbers are.
-fn percent(part: i64, whole: i64) -> i64 {
+pub fn percent(part: i64, whole: i64) -> i64 {
     i64::try_from(i128::from(part) * 100 / i128::from(whole)).unwrap_or(i64::MAX)
 }
 
 /// The function's value in 0..=100; beyond its ends it stays as it is there (`helper.BuildBrokenLinearFunction`).
-fn broken_line(points: &[ShapePoint], at: i64) -> i64 {
+pub fn broken_line(points: &[ShapePoint], at: i64) -> i64 {
     const SCALE: i64 = MAX_SCORE / 10;
     let Some(next) = points.iter().position(|point| at <= point.utilization) else {
         return points.last().map_or(0, |last| last.score * SCALE);
