@@ -7,4 +7,6 @@ pub struct Features {
     pub compares_tolerations: bool,
     /// Nodes score by how much room their storage has (`StorageCapacityScoring`).
     pub scores_capacity: bool,
+    /// Drivers may have their volumes' pods kept from nodes without them (`VolumeLimitScaling`).
+    pub requires_drivers: bool,
 }

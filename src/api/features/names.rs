@@ -20,3 +20,6 @@ pub const TOLERATION_COMPARISONS: &str = "TaintTolerationComparisonOperators";
 
 /// Nodes score by the room that their storage has (KEP-4049).
 pub const STORAGE_CAPACITY_SCORING: &str = "StorageCapacityScoring";
+
+/// Drivers may keep pods with their volumes from nodes without them (KEP-5030).
+pub const VOLUME_LIMIT_SCALING: &str = "VolumeLimitScaling";

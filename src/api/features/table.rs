@@ -8,7 +8,7 @@ use super::gate::{
 };
 use super::names::{
     GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
-    TOLERATION_COMPARISONS,
+    TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
 };
 
 /// By name.
@@ -143,7 +143,7 @@ pub(super) const GATES: &[Gate] = &[
     never("MemoryQoS", Alpha),
     locked("MultiCIDRServiceAllocator", Stable, true),
     locked("MutableCSINodeAllocatableCount", Stable, true),
-    never("MutablePVNodeAffinity", Alpha),
+    switched("MutablePVNodeAffinity", Alpha, false),
     always("MutablePodResourcesForSuspendedJobs", Beta),
     always("MutableSchedulingDirectivesForSuspendedJobs", Beta),
     always("MutatingAdmissionPolicy", Stable),
@@ -242,7 +242,7 @@ pub(super) const GATES: &[Gate] = &[
     never("UserNamespacesHostNetworkSupport", Alpha),
     locked("UserNamespacesSupport", Stable, true),
     locked("VolumeAttributesClass", Stable, true),
-    never("VolumeLimitScaling", Alpha),
+    switched(VOLUME_LIMIT_SCALING, Alpha, false),
     inner("WatchCacheInitializationPostStartHook", Beta, true),
     always("WatchList", Beta),
     inner("WatchListClient", Beta, true),

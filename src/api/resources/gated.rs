@@ -27,15 +27,15 @@ pub struct Withheld {
     pub feature: &'static str,
     /// Whether an object has such a value.
     pub is_used: fn(&Fields) -> bool,
-    /// What is wrong with an object whose feature is off.
-    pub faults: fn(&Fields) -> Vec<FieldError>,
+    /// What is wrong with an object whose feature is off, as it is new or changed from another.
+    pub faults: fn(&Fields, Option<&Fields>) -> Vec<FieldError>,
 }
 
 impl Withheld {
     /// Adds what is wrong with `new` while the feature is off, unless `old` has such a value already.
     pub fn judge(&self, errors: &mut Vec<FieldError>, new: &Fields, old: Option<&Fields>, is_on: &dyn Fn(&str) -> bool) {
         if !is_on(self.feature) && !old.is_some_and(self.is_used) {
-            replace_faults(errors, (self.faults)(new));
+            replace_faults(errors, (self.faults)(new, old));
         }
     }
 }

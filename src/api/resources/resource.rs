@@ -203,7 +203,8 @@ impl Resource {
         errors
     }
 
-    /// Drops fields of features that are off from `new` and from the pod that it describes, unless `old` has them already.
+    /// Drops fields of features that are off from `new` and from the pod that it describes, unless `old` has them already. Those of features
+    /// that are on have their defaults.
     pub fn drop_disabled(&self, new: &mut Object, old: Option<&Object>, is_on: &dyn Fn(&str) -> bool) {
         for gated in self.strategy.gated() {
             gated.settle(new.root_mut(), old.map(Object::root), is_on);
@@ -211,6 +212,7 @@ impl Resource {
         if let Some(path) = self.pod {
             disabled::drop_disabled(new, old, path, is_on);
         }
+        self.strategy.default_enabled(new, is_on);
     }
 
     /// Adds to `errors` what is wrong with `new` because features are off, unless `old` makes use of them already.

@@ -38,6 +38,9 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// Fills in defaults of fields that there are only with a feature.
+    fn default_enabled(&self, _object: &mut Object, _is_on: &dyn Fn(&str) -> bool) {}
+
     /// The values of features that may be off, beside those of pods.
     fn withheld(&self) -> &'static [Withheld] {
         &[]

@@ -9,7 +9,7 @@ use crate::scheduler::{
     snapshot::Snapshot,
     volumes::{
         Storage, StorageCaches,
-        limits::{CsiVolume, attached_to, csi_volume, limits_of},
+        limits::{CsiVolume, attached_to, csi_volume, limits_of, may_be_used},
     },
 };
 
@@ -18,6 +18,8 @@ const EXCEEDED: &str = "node(s) exceed max volume count";
 /// See the module.
 pub struct NodeVolumeLimits {
     pub storage: StorageCaches,
+    /// Whether drivers may keep pods from nodes without them (the feature `VolumeLimitScaling`).
+    pub requires_drivers: bool,
 }
 
 impl NodeVolumeLimits {
@@ -34,7 +36,7 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
-        NewVolumes::of(pod, &self.storage).map_or(PreFilter::Skip, |volumes| PreFilter::Ask(Box::new(volumes)))
+        NewVolumes::of(pod, &self.storage, self.requires_drivers).map_or(PreFilter::Skip, |volumes| PreFilter::Ask(Box::new(volumes)))
     }
 
     fn events(&self) -> &'static [Event] {
@@ -51,19 +53,26 @@ impl Plugin for NodeVolumeLimits {
 pub struct NewVolumes<'a> {
     volumes: BTreeSet<CsiVolume>,
     storage: &'a dyn Storage,
+    requires_drivers: bool,
 }
 
 impl<'a> NewVolumes<'a> {
     /// `None` if it brings none.
-    pub fn of(pod: &PodInfo, storage: &'a dyn Storage) -> Option<Self> {
+    pub fn of(pod: &PodInfo, storage: &'a dyn Storage, requires_drivers: bool) -> Option<Self> {
         let claims = pod.placed.claims.iter().filter_map(|name| storage.claim(pod.placed.namespace(), name));
         let volumes: BTreeSet<CsiVolume> = claims.filter_map(|claim| csi_volume(&claim, storage)).collect();
-        (!volumes.is_empty()).then_some(NewVolumes { volumes, storage })
+        (!volumes.is_empty()).then_some(NewVolumes { volumes, storage, requires_drivers })
     }
 }
 
 impl NodeFilter for NewVolumes<'_> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        let is_missing = |volume: &&CsiVolume| !may_be_used(self.storage, &volume.driver, &node.name);
+        if self.requires_drivers
+            && let Some(CsiVolume { driver, .. }) = self.volumes.iter().find(is_missing)
+        {
+            return Err(Rejection::resolvable(format!("{driver} CSI driver is not installed on the node")));
+        }
         let limits = limits_of(self.storage, &node.name);
         if limits.is_empty() {
             return Ok(());

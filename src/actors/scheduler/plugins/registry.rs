@@ -125,7 +125,7 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
     ];
     if let Some(storage) = &parts.storage {
         plugins.push(Arc::new(VolumeRestrictions { storage: storage.clone() }));
-        plugins.push(Arc::new(NodeVolumeLimits { storage: storage.clone() }));
+        plugins.push(Arc::new(NodeVolumeLimits { storage: storage.clone(), requires_drivers: parts.features.requires_drivers }));
         let shape = parts.features.scores_capacity.then_some(capacity_shape);
         plugins.push(Arc::new(VolumeBinding { storage: storage.clone(), patience: bind_timeout, shape }));
         plugins.push(Arc::new(VolumeZone { storage: storage.clone() }));

@@ -37,6 +37,12 @@ pub fn limits_of(storage: &dyn Storage, node: &str) -> BTreeMap<String, usize> {
     limited.collect()
 }
 
+/// Whether a driver is on a node, or does not have to be there: it keeps no pods from nodes without it.
+pub fn may_be_used(storage: &dyn Storage, driver: &str, node: &str) -> bool {
+    let must_be_there = storage.driver(driver).is_some_and(|driver| driver.spec.prevent_pod_scheduling_if_missing == Some(true));
+    !must_be_there || storage.csi_node(node).is_some_and(|node| node.spec.drivers.iter().any(|there| there.name == driver))
+}
+
 /// The CSI volumes that are attached to a node, by VolumeAttachments.
 pub fn attached_to(storage: &dyn Storage, node: &str) -> Vec<CsiVolume> {
     let attachments = storage.attachments(node);

@@ -51,6 +51,8 @@ pub trait Storage {
     fn volumes_of_class(&self, class: &str) -> Vec<Arc<PersistentVolume>>;
     /// What CSI drivers say of a node.
     fn csi_node(&self, name: &str) -> Option<Arc<CSINode>>;
+    /// What is known of a CSI driver.
+    fn driver(&self, name: &str) -> Option<Arc<CSIDriver>>;
     /// What a driver that tells how much room it has says for a class; `None` where it does not tell.
     fn capacities(&self, provisioner: &str, class: &str) -> Option<Vec<Arc<CSIStorageCapacity>>>;
     /// Attachments of volumes to a node.
@@ -110,8 +112,12 @@ impl Storage for StorageCaches {
         self.csi_nodes.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
     }
 
+    fn driver(&self, name: &str) -> Option<Arc<CSIDriver>> {
+        self.drivers.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
+    }
+
     fn capacities(&self, provisioner: &str, class: &str) -> Option<Vec<Arc<CSIStorageCapacity>>> {
-        let driver = self.drivers.get(&ObjectKey::cluster(provisioner))?.object;
+        let driver = self.driver(provisioner)?;
         (driver.spec.storage_capacity == Some(true)).then(|| self.capacities.by_index(BY_CLASS, class))
     }
 

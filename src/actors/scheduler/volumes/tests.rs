@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::{CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
+    storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
 };
 use serde_json::{Value, from_value, json};
 use troupe_api::meta::ObjectKey;
@@ -33,6 +33,8 @@ struct World {
     attached: Vec<&'static str>,
     /// What the driver of class `make` says, if it tells how much room it has.
     capacities: Option<Vec<Arc<CSIStorageCapacity>>>,
+    /// Drivers that keep pods from nodes without them.
+    required: Vec<&'static str>,
 }
 
 impl Storage for World {
@@ -57,6 +59,12 @@ impl Storage for World {
         let driver = |(name, count): &(&str, i32)| json!({"name": name, "nodeID": "x", "allocatable": {"count": count}});
         let drivers: Vec<Value> = self.limits.iter().map(driver).collect();
         Some(Arc::new(from_value(json!({"metadata": {"name": name}, "spec": {"drivers": drivers}})).expect("a CSINode")))
+    }
+
+    fn driver(&self, name: &str) -> Option<Arc<CSIDriver>> {
+        let is_required = self.required.contains(&name);
+        let driver = json!({"metadata": {"name": name}, "spec": {"preventPodSchedulingIfMissing": is_required}});
+        Some(Arc::new(from_value(driver).expect("a driver")))
     }
 
     fn capacities(&self, _provisioner: &str, class: &str) -> Option<Vec<Arc<CSIStorageCapacity>>> {
@@ -321,7 +329,7 @@ fn a_node_takes_no_more_volumes_of_a_driver_than_it_says() {
     let fits = |claims: &[&str], there: &[Pod]| {
         let info = PodInfo::new(Arc::new(pod(claims)), &NoObjects);
         let cluster = cluster(there);
-        NewVolumes::of(&info, &world).is_none_or(|volumes| volumes.filter(&cluster.nodes()[0]).is_ok())
+        NewVolumes::of(&info, &world, false).is_none_or(|volumes| volumes.filter(&cluster.nodes()[0]).is_ok())
     };
     assert!(fits(&["claim-v1", "claim-v2"], &[]));
     assert!(!fits(&["claim-v1", "claim-v2", "claim-v3"], &[]));
@@ -332,8 +340,24 @@ fn a_node_takes_no_more_volumes_of_a_driver_than_it_says() {
     assert!(!fits(&["later"], &[]), "a volume that is yet to be made counts");
     world.attached = vec!["v3", "v4"];
     let info = PodInfo::new(Arc::new(pod(&["claim-v1"])), &NoObjects);
-    let refused = NewVolumes::of(&info, &world).expect("it brings one").filter(&cluster(&[]).nodes()[0]).expect_err("two are attached");
+    let refused = NewVolumes::of(&info, &world, false).expect("it brings one").filter(&cluster(&[]).nodes()[0]).expect_err("two are attached");
     assert_eq!(refused, Rejection::resolvable("node(s) exceed max volume count"));
+}
+
+#[test]
+fn a_driver_may_keep_its_pods_from_nodes_without_it() {
+    let mut world = with_driver(with_driver(World::new(), "here", "csi.example.com"), "there", "csi.other.com");
+    world.limits = vec![("csi.example.com", 9)];
+    world.required = vec!["csi.example.com", "csi.other.com"];
+    let asked = |world: &World, claim: &str, is_on: bool| {
+        let info = PodInfo::new(Arc::new(pod(&[claim])), &NoObjects);
+        NewVolumes::of(&info, world, is_on).expect("it brings one").filter(&cluster(&[]).nodes()[0])
+    };
+    assert_eq!((asked(&world, "claim-here", true), asked(&world, "claim-there", false)), (Ok(()), Ok(())));
+    let missing = Rejection::resolvable("csi.other.com CSI driver is not installed on the node");
+    assert_eq!(asked(&world, "claim-there", true), Err(missing));
+    world.required.clear();
+    assert_eq!(asked(&world, "claim-there", true), Ok(()), "it does not have to be there");
 }
 
 #[test]

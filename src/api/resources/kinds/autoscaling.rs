@@ -28,7 +28,7 @@ fn least(autoscaler: &Fields) -> Option<i64> {
     at(autoscaler.get("spec")?, &["minReplicas"]).as_i64()
 }
 
-fn too_few(autoscaler: &Fields) -> Vec<FieldError> {
+fn too_few(autoscaler: &Fields, _old: Option<&Fields>) -> Vec<FieldError> {
     let least = least(autoscaler).filter(|least| *least < 1);
     least.map(|least| FieldError::invalid("spec.minReplicas", least, "must be greater than or equal to 1")).into_iter().collect()
 }

@@ -6,18 +6,30 @@ use super::Bare;
 use crate::{
     meta::{Clock, Object},
     resources::{
-        Column, Strategy, WriteContext,
+        Column, Gated, Strategy, WriteContext,
         printing::{age, boolean, integer, name, or_none, string},
         resource::age_of,
-        tree::{fill, text},
+        tree::{Fields, at, child, fill, text},
         validation::{storage, warnings::node_labels},
     },
     status::FieldError,
 };
 
 const TOKENS_IN_ATTRIBUTES: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
-/// A field of a feature that is off.
-const PREVENT_SCHEDULING: [&str; 2] = ["spec", "preventPodSchedulingIfMissing"];
+/// Nodes without a driver get no pods with volumes of its.
+const SCALING: &str = "VolumeLimitScaling";
+const PREVENT_SCHEDULING: &str = "preventPodSchedulingIfMissing";
+static OF_SCALING: [Gated; 1] = [Gated { feature: SCALING, is_used: prevents_scheduling, drop: drop_prevention }];
+
+fn prevents_scheduling(driver: &Fields) -> bool {
+    driver.get("spec").is_some_and(|spec| !at(spec, &[PREVENT_SCHEDULING]).is_null())
+}
+
+fn drop_prevention(driver: &mut Fields) {
+    if let Some(spec) = child(driver, "spec") {
+        spec.remove(PREVENT_SCHEDULING);
+    }
+}
 
 /// The rules of CSI drivers.
 #[derive(Default)]
@@ -37,17 +49,22 @@ impl Strategy for CsiDriver {
         }
     }
 
+    fn gated(&self) -> &'static [Gated] {
+        &OF_SCALING
+    }
+
+    fn default_enabled(&self, object: &mut Object, is_on: &dyn Fn(&str) -> bool) {
+        if is_on(SCALING) {
+            fill(object.map_mut(&["spec"]), PREVENT_SCHEDULING, false);
+        }
+    }
+
     /// As upstream: counted from the first change on.
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         object.remove(&["metadata", "generation"]);
-        object.remove(&PREVENT_SCHEDULING);
     }
 
-    fn prepare_update(&self, new: &mut Object, old: &Object, _context: &WriteContext<'_>) {
-        if old.get(&PREVENT_SCHEDULING).is_none() {
-            new.remove(&PREVENT_SCHEDULING);
-        }
-    }
+    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
 
     fn has_generation(&self) -> bool {
         true

@@ -105,6 +105,36 @@ fn values_of_features_that_are_off_are_refused_unless_the_object_has_one() {
 }
 
 #[test]
+fn a_volumes_nodes_change_with_their_feature_alone() {
+    let row = row("", "persistentvolumes");
+    let of = |zone: &str| {
+        let requirement = json!({"key": "zone", "operator": "In", "values": [zone]});
+        object(json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [requirement]}]}}}}))
+    };
+    let faults = |new: &str, old: Option<&str>, is_on: bool| {
+        let mut errors = Vec::new();
+        row.judge_disabled(&mut errors, &of(new), old.map(of).as_ref(), &|_| is_on);
+        errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
+    };
+    assert_eq!((faults("b", Some("a"), false), faults("b", Some("a"), true)), (vec!["nodeAffinity".to_owned()], vec![]));
+    assert_eq!((faults("a", None, false), faults("a", Some("a"), false)), (vec![], vec![]));
+}
+
+#[test]
+fn drivers_that_must_be_there_need_their_feature() {
+    let row = row("storage.k8s.io", "csidrivers");
+    let settled = |asked: Value, old: Option<Value>, is_on: bool| {
+        let mut new = object(json!({"spec": asked}));
+        row.drop_disabled(&mut new, old.map(|spec| object(json!({"spec": spec}))).as_ref(), &|_| is_on);
+        new.get(&["spec", "preventPodSchedulingIfMissing"]).cloned()
+    };
+    let set = json!({"preventPodSchedulingIfMissing": true});
+    assert_eq!((settled(set.clone(), None, false), settled(set.clone(), Some(json!({})), false)), (None, None));
+    assert_eq!((settled(set.clone(), Some(set.clone()), false), settled(set, None, true)), (Some(json!(true)), Some(json!(true))));
+    assert_eq!((settled(json!({}), None, true), settled(json!({}), None, false)), (Some(json!(false)), None), "its default");
+}
+
+#[test]
 fn a_volumes_phase_has_its_time() {
     let old = created("", "persistentvolumes", json!({"metadata": {"name": "v"}, "spec": {}}));
     let stamp = ["status", "lastPhaseTransitionTime"];

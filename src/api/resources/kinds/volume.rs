@@ -6,7 +6,7 @@ use super::{keep_status, restore, split_update, take_status};
 use crate::{
     meta::{Clock, Object, time::format_time},
     resources::{
-        Column, Gated, Strategy, WriteContext,
+        Column, Gated, Strategy, Withheld, WriteContext,
         printing::{age, name, non_empty, string, wide},
         resource::age_of,
         tree::{Fields, at, child, fill, text},
@@ -21,6 +21,14 @@ const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 #[derive(Default)]
 pub struct PersistentVolume;
 
+/// Another affinity of a volume that has one (KEP-5381).
+static FIXED_AFFINITY: [Withheld; 1] = [Withheld { feature: "MutablePVNodeAffinity", is_used: |_| false, faults: affinity_faults }];
+
+fn affinity_faults(new: &Fields, old: Option<&Fields>) -> Vec<FieldError> {
+    let affinity = |volume: Option<&Fields>| volume.and_then(|volume| volume.get("spec")?.get("nodeAffinity")).cloned().unwrap_or_default();
+    volume::fixed_affinity(&affinity(Some(new)), &affinity(old)).into_iter().collect()
+}
+
 impl Strategy for PersistentVolume {
     fn default_object(&self, object: &mut Object) {
         let spec = object.map_mut(&["spec"]);
@@ -30,6 +38,10 @@ impl Strategy for PersistentVolume {
             path.entry("type").or_insert_with(|| "".into());
         }
         fill(object.map_mut(&["status"]), "phase", "Pending");
+    }
+
+    fn withheld(&self) -> &'static [Withheld] {
+        &FIXED_AFFINITY
     }
 
     fn prepare_create(&self, object: &mut Object, context: &WriteContext<'_>) {

@@ -64,7 +64,7 @@ use troupe_api::{
     certificates::CertificateAuthority,
     features::{
         FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
-        TOLERATION_COMPARISONS,
+        TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
     },
 };
 use troupe_api_client::Client;
@@ -217,7 +217,11 @@ pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, cache
 pub fn scheduling(config: &Config) -> Result<MakeSetup> {
     let gates = features(config)?;
     let has_gangs = gates.is_on(GANG_SCHEDULING);
-    let features = Features { compares_tolerations: gates.is_on(TOLERATION_COMPARISONS), scores_capacity: gates.is_on(STORAGE_CAPACITY_SCORING) };
+    let features = Features {
+        compares_tolerations: gates.is_on(TOLERATION_COMPARISONS),
+        scores_capacity: gates.is_on(STORAGE_CAPACITY_SCORING),
+        requires_drivers: gates.is_on(VOLUME_LIMIT_SCALING),
+    };
     let parts_of = move |parts: &Parts| {
         let parts = if has_gangs { parts.with_gangs() } else { parts.clone() };
         Parts { features, ..parts }

@@ -134,16 +134,18 @@ pub fn volume_update(new: &Object, old: &Object) -> Vec<FieldError> {
         Field::root(name, now.child(name).value).check_unchanged(errors, before.child(name).value);
     };
     unchanged(&mut errors, "volumeMode");
-    let (affinity, fixed) = (now.child("nodeAffinity").value, before.child("nodeAffinity").value);
-    if !fixed.is_null() && !is_renamed(affinity, fixed) {
-        let detail = "field is immutable, except for updating from beta label to GA";
-        errors.push(FieldError::invalid("nodeAffinity", affinity.clone(), detail));
-    }
     let class = now.child("volumeAttributesClassName");
     if before.child("volumeAttributesClassName").is_set() && !class.is_set() {
         errors.push(class.forbidden("update from non-nil value to nil is forbidden"));
     }
     errors
+}
+
+/// Checks that the nodes from which a volume can be reached stay, once they are said.
+pub fn fixed_affinity(new: &Value, old: &Value) -> Option<FieldError> {
+    let detail = "field is immutable, except for updating from beta label to GA";
+    let is_changed = !old.is_null() && new != old && !is_renamed(new, old);
+    is_changed.then(|| FieldError::invalid("nodeAffinity", new.clone(), detail))
 }
 
 /// Whether an affinity is what it was, but for keys that have new names. All it has is a list of terms.

@@ -144,12 +144,16 @@ fn the_source_of_a_volume_stays_and_labels_may_get_their_new_names() {
     new.set(&["spec", "nodeAffinity"], on_node("other"));
     new.remove(&["spec", "volumeAttributesClassName"]);
     let affinity = on_node("other");
+    let said = fixed_affinity(&affinity, &on_node(zone)).map(|error| error.to_string());
+    assert_eq!(said, Some(format!("nodeAffinity: Invalid value: {affinity}: field is immutable, except for updating from beta label to GA")));
+    for (new, old) in [(on_node("a"), on_node("a")), (on_node("topology.kubernetes.io/zone"), on_node(zone)), (on_node("a"), Value::Null)] {
+        assert_eq!(fixed_affinity(&new, &old), None);
+    }
     assert_eq!(
         texts(volume_update(&new, &old)),
         [
             "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation".to_owned(),
             "volumeMode: Invalid value: \"Block\": field is immutable".to_owned(),
-            format!("nodeAffinity: Invalid value: {affinity}: field is immutable, except for updating from beta label to GA"),
             "spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden".to_owned(),
         ]
     );
