@@ -21,6 +21,7 @@ pub mod garbage_collector;
 #[cfg(test)]
 mod integration_tests;
 pub mod job;
+pub mod leader_election;
 pub mod local_path;
 pub mod namespace;
 pub mod network_policy;

@@ -17,6 +17,7 @@ const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
+const CANDIDATES: &str = include_str!("../../../config/rbac/candidates.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
@@ -31,6 +32,8 @@ pub enum Addition {
     StorageMigration,
     /// Workloads and pod groups.
     Workloads,
+    /// Candidates for leases, among which leaders are chosen.
+    Candidates,
 }
 
 /// All bootstrap roles and bindings with such additions.
@@ -38,6 +41,7 @@ pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
     let added = additions.iter().map(|addition| match addition {
         Addition::StorageMigration => MIGRATION,
         Addition::Workloads => WORKLOAD,
+        Addition::Candidates => CANDIDATES,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
     unfolded(&policies)
@@ -231,6 +235,7 @@ mod tests {
         assert_eq!(of_groups(&more, "troupe:pod-group-scheduler"), 1);
         assert_eq!(more.len(), usual.len() + 6, "four roles and two bindings");
         assert_eq!(objects_with(&[Addition::StorageMigration]).len(), usual.len() + 2);
+        assert_eq!(objects_with(&[Addition::Candidates]).len(), usual.len() + 2);
     }
 
     #[test]

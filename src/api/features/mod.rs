@@ -10,8 +10,8 @@ mod table;
 use std::collections::BTreeMap;
 
 pub use self::names::{
-    GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
-    TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
+    COORDINATED_LEADER_ELECTION, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING,
+    STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
 };
 use self::{
     gate::{Gate, Stage},
@@ -151,7 +151,7 @@ mod tests {
     fn kinds_that_are_off_are_of_features_that_there_are() {
         let known = |feature: &str| GATES.iter().any(|gate| gate.name == feature && !gate.is_on_by_default() && gate.can_change());
         let plurals: Vec<String> = optional(known).iter().map(|row| row.plural.to_string()).collect();
-        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads"]);
+        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads", "leasecandidates"]);
         let workloads: Vec<String> = optional(|feature| feature == GENERIC_WORKLOAD).iter().map(|row| row.plural.to_string()).collect();
         assert_eq!(workloads, ["podgroups", "workloads"]);
     }

@@ -23,3 +23,6 @@ pub const STORAGE_CAPACITY_SCORING: &str = "StorageCapacityScoring";
 
 /// Drivers may keep pods with their volumes from nodes without them (KEP-5030).
 pub const VOLUME_LIMIT_SCALING: &str = "VolumeLimitScaling";
+
+/// An API server chooses leaders among candidates (KEP-4355).
+pub const COORDINATED_LEADER_ELECTION: &str = "CoordinatedLeaderElection";

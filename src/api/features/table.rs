@@ -7,8 +7,8 @@ use super::gate::{
     always, inner, locked, never, switched,
 };
 use super::names::{
-    GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
-    TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
+    COORDINATED_LEADER_ELECTION, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING,
+    STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
 };
 
 /// By name.
@@ -60,7 +60,7 @@ pub(super) const GATES: &[Gate] = &[
     never("ContainerStopSignals", Alpha),
     inner("ContextualLogging", Beta, true),
     inner("ControllerManagerReleaseLeaderElectionLockOnExit", Alpha, false),
-    never("CoordinatedLeaderElection", Beta),
+    switched(COORDINATED_LEADER_ELECTION, Beta, false),
     switched("CrossNamespaceVolumeDataSource", Alpha, false),
     always("CustomCPUCFSQuotaPeriod", Stable),
     locked("CustomResourceFieldSelectors", Stable, true),

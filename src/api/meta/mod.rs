@@ -17,6 +17,7 @@ pub mod request;
 pub mod revision;
 pub mod rfc3339;
 pub mod selector;
+pub mod semver;
 pub mod time;
 pub mod tree;
 pub mod url;

@@ -57,6 +57,7 @@ async fn leases_are_renewed_though_every_other_arbiter_is_held_up() {
         event_source: "default-scheduler",
         identity: "only".into(),
         terms: Terms { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_millis(20) },
+        coordinated: None,
         client: Client::new(api.server.clone(), api.user.clone(), "only"),
         service: api.server.clone(),
         start: Arc::new(|_| Box::new(|| {})),

@@ -69,6 +69,23 @@ pub fn claim(old: Option<&LeaseSpec>, identity: &str, terms: &Terms, wall: Times
     }
 }
 
+/// What a candidate does with a lease whose holder others choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was chosen.
+    Lead,
+    /// It was chosen, and somebody else would do better now.
+    GiveUp,
+    Wait,
+}
+
+/// What is to be done with the lease as it is.
+pub fn standing(lease: Option<&LeaseSpec>, identity: &str) -> Standing {
+    let Some(lease) = lease.filter(|lease| lease.holder_identity.as_deref() == Some(identity)) else { return Standing::Wait };
+    let is_nobody_else = |preferred: &str| preferred.is_empty() || preferred == identity;
+    if lease.preferred_holder.as_deref().is_none_or(is_nobody_else) { Standing::Lead } else { Standing::GiveUp }
+}
+
 /// The lease of a leader that gives up.
 pub fn waive(old: &LeaseSpec, wall: Timestamp) -> LeaseSpec {
     LeaseSpec {
@@ -108,6 +125,14 @@ mod tests {
         assert!(!observed.is_taken("other", &terms, at(20)), "one's own");
         observed.see(&held_by("", 20), at(20));
         assert!(!observed.is_taken("me", &terms, at(20)), "given up");
+    }
+
+    #[test]
+    fn who_is_chosen_leads_until_somebody_else_is_preferred() {
+        assert_eq!((standing(None, "me"), standing(Some(&held_by("other", 1)), "me")), (Standing::Wait, Standing::Wait));
+        assert_eq!(standing(Some(&held_by("me", 1)), "me"), Standing::Lead);
+        let preferred = |who: &str| LeaseSpec { preferred_holder: Some(who.into()), ..held_by("me", 1) };
+        assert_eq!(["other", "me", ""].map(|who| standing(Some(&preferred(who)), "me")), [Standing::GiveUp, Standing::Lead, Standing::Lead]);
     }
 
     #[test]

@@ -5,12 +5,16 @@
 //! moment nothing leaves this process, whatever its units still do, and others take over only later. Then the subtree is
 //! stopped, and the candidate tries again.
 //!
+//! Where the feature `CoordinatedLeaderElection` is on, candidates tell of themselves ([`lease_candidate`]) and take no lease by themselves: an API server
+//! chooses who holds it (`controllers/leader_election`), and asks the leader to give it up where another one would do better.
+//!
 //! Candidates, and what their requests wait for in an API server of the same process, have an arbiter of their own
 //! ([`ArbiterGroup::Leases`]): the lead is not lost because there is much to do.
 
 #[cfg(test)]
 mod apart_tests;
 mod election;
+mod lease_candidate;
 pub mod mandate;
 mod metrics;
 #[cfg(test)]
@@ -21,7 +25,10 @@ use std::sync::Arc;
 use actix::Message;
 use k8s_openapi::{
     api::{
-        coordination::v1::{Lease, LeaseSpec},
+        coordination::{
+            v1::{Lease, LeaseSpec},
+            v1beta1::{LeaseCandidate, LeaseCandidateSpec},
+        },
         core::v1::ObjectReference,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -32,9 +39,9 @@ use tokio::time::Instant;
 use troupe_api::{ApiService, Status};
 use troupe_api_client::{Api, Client};
 
-pub use self::{election::Terms, metrics::COLLECTORS};
+pub use self::{election::Terms, lease_candidate::of_version, metrics::COLLECTORS};
 use self::{
-    election::{Observed, claim, waive},
+    election::{Observed, Standing, claim, standing, waive},
     mandate::Mandate,
 };
 use super::{
@@ -51,6 +58,9 @@ const JITTER: f64 = 1.2;
 /// Where leases of components are.
 const NAMESPACE: &str = "kube-system";
 
+/// Of several candidates the one that behaves as the oldest version is to lead: the strategy of the control plane's own.
+pub const OLDEST_EMULATION_VERSION: &str = "OldestEmulationVersion";
+
 /// Stops a subtree.
 pub type Stop = Box<dyn FnOnce() + Send>;
 /// Starts a subtree that acts through the given service, and says how it is stopped.
@@ -66,6 +76,8 @@ pub struct Candidacy {
     /// Distinguishes this process from all others, and from none of its own restarts where the same name is kept.
     pub identity: Arc<str>,
     pub terms: Terms,
+    /// What this process says of itself to who chooses the leader; `None` where whoever comes first leads. The identity is the candidate's name.
+    pub coordinated: Option<LeaseCandidateSpec>,
     /// Reads and writes the lease, and tells of transitions in events.
     pub client: Client,
     /// What the subtree's service passes calls on to.
@@ -124,6 +136,7 @@ struct Written {
 impl Unit for Candidate {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         metrics::leads(self.candidacy.lease, false);
+        self.stand(cx);
         self.try_now(cx);
     }
 
@@ -135,12 +148,25 @@ impl Unit for Candidate {
 impl On<Release> for Candidate {
     fn on(&mut self, _: Release, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.released = true;
-        let Some(leadership) = self.leadership.take() else { return ().into() };
-        drop(leadership);
-        self.report("stopped leading");
+        // Its units end with it.
+        let led = self.leadership.take().is_some();
+        if led {
+            self.report("stopped leading");
+        }
+        let stands = self.candidacy.coordinated.is_some();
+        if !led && !stands {
+            return ().into();
+        }
         let (api, name, identity, clock) = (self.api(), self.candidacy.lease, self.candidacy.identity.clone(), cx.system().clock().clone());
-        let limit = self.candidacy.terms.renew;
+        let (limit, candidates) = (self.candidacy.terms.renew, self.candidates());
         let release = async move {
+            if stands {
+                // First, so that nobody chooses this process again.
+                lease_candidate::withdraw(&candidates, &identity).await?;
+            }
+            if !led {
+                return Ok(());
+            }
             let mut lease = (*api.get(name).await?).clone();
             let spec = lease.spec.take().unwrap_or_default();
             if spec.holder_identity.as_deref() == Some(&*identity) {
@@ -162,6 +188,26 @@ impl On<Release> for Candidate {
 impl Candidate {
     fn api(&self) -> Api<Lease> {
         self.candidacy.client.namespaced(NAMESPACE)
+    }
+
+    fn candidates(&self) -> Api<LeaseCandidate> {
+        self.candidacy.client.namespaced(NAMESPACE)
+    }
+
+    /// Tells that this process is there, where somebody chooses among those that are.
+    fn stand(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(wanted) = self.candidacy.coordinated.clone().filter(|_| !self.released) else { return };
+        let (api, name, limit, now) = (self.candidates(), self.candidacy.identity.clone(), self.candidacy.terms.renew, cx.system().clock().now());
+        let keep = async move {
+            let kept = tokio::time::timeout(limit, lease_candidate::keep(&api, &name, &wanted, now)).await;
+            kept.unwrap_or_else(|_| Err(Status::timeout("the candidate was not written in time")))
+        };
+        cx.spawn_then(keep, |unit, kept, cx| {
+            if let Err(status) = kept {
+                tracing::debug!(lease = unit.candidacy.lease, error = %status, "the candidate was not written, will retry");
+            }
+            cx.after(lease_candidate::LOOK, Self::stand);
+        });
     }
 
     /// Reads the lease and goes on with what it says; then comes the next try.
@@ -188,16 +234,41 @@ impl Candidate {
         if let Some(spec) = &spec {
             self.observed.see(spec, cx.system().instant());
         }
-        let Candidacy { identity, terms, .. } = &self.candidacy;
-        if self.observed.is_taken(identity, terms, cx.system().instant()) {
-            // Somebody else took it: then it had run out for us too.
-            self.end();
-            self.announce_leader();
-            self.try_later(cx);
-            return;
+        let Candidacy { identity, terms, coordinated, .. } = &self.candidacy;
+        let standing = match coordinated {
+            Some(_) => standing(spec.as_ref(), identity),
+            None if self.observed.is_taken(identity, terms, cx.system().instant()) => Standing::Wait,
+            None => Standing::Lead,
+        };
+        match standing {
+            Standing::Lead => {}
+            Standing::GiveUp => return self.give_up(lease, cx),
+            Standing::Wait => {
+                // Somebody else took it: then it had run out for us too.
+                self.end();
+                self.announce_leader();
+                return self.try_later(cx);
+            }
         }
+        let Candidacy { identity, terms, .. } = &self.candidacy;
         let wanted = claim(spec.as_ref(), identity, terms, cx.system().clock().now());
         self.write(lease, wanted, cx);
+    }
+
+    /// Another one would do better: the units end, and then the lease says so.
+    fn give_up(&mut self, lease: Option<Arc<Lease>>, cx: &mut UnitContext<'_, Self>) {
+        self.end();
+        let Some(lease) = lease else { return self.try_later(cx) };
+        let waived = waive(&lease.spec.clone().unwrap_or_default(), cx.system().clock().now());
+        let (api, limit) = (self.api(), self.candidacy.terms.renew);
+        let write = async move {
+            let lease = Lease { spec: Some(waived), ..(*lease).clone() };
+            tokio::time::timeout(limit, api.update(&lease)).await.unwrap_or_else(|_| Err(Status::timeout("the lease was not given up in time")))
+        };
+        cx.spawn_then(write, |unit, written, cx| match written {
+            Ok(_) => unit.try_later(cx),
+            Err(status) => unit.on_failure(&status, cx),
+        });
     }
 
     fn write(&mut self, old: Option<Arc<Lease>>, spec: LeaseSpec, cx: &mut UnitContext<'_, Self>) {

@@ -95,6 +95,7 @@ fn contender(api: &TestApi, name: &'static str, writes: &Writes) -> Contender {
         event_source: "default-scheduler",
         identity: name.into(),
         terms: Terms::default(),
+        coordinated: None,
         client: Client::new(link.clone(), api.user.clone(), name),
         // Only the way to the lease is cut: what the subtree sends would arrive.
         service: api.server.clone(),

@@ -55,7 +55,7 @@ pub use batch::{CronJob, Job};
 pub use certificates::CertificateSigningRequest;
 pub use component_status::ComponentStatus;
 pub use config::{ConfigMap, Secret};
-pub use coordination::Lease;
+pub use coordination::{Lease, LeaseCandidate};
 pub use csi::{CsiDriver, CsiNode, CsiStorageCapacity};
 pub use daemon_set::DaemonSet;
 pub use definition::{CLEANUP_FINALIZER, CustomResourceDefinition};

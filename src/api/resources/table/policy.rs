@@ -69,6 +69,15 @@ pub(super) const COORDINATION: Group = Group {
         .strategy(with::<kinds::Lease>)],
 };
 
+/// What leaders are chosen among.
+pub(super) const CANDIDATES: Group = Group {
+    name: "coordination.k8s.io",
+    versions: &["v1beta1", "v1alpha2"],
+    rows: &[Row::namespaced("LeaseCandidate", "leasecandidates")
+        .features(&[Feature::Renewals, Feature::VitalInSystem, Feature::ShortHistory])
+        .strategy(with::<kinds::LeaseCandidate>)],
+};
+
 pub(super) const NODE: Group =
     Group { name: "node.k8s.io", versions: &["v1"], rows: &[Row::cluster("RuntimeClass", "runtimeclasses").strategy(with::<kinds::RuntimeClass>)] };
 

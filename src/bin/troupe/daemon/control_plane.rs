@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
+    controllers::leader_election,
     insight::{Credentials, Insight},
     metrics::Sources,
     runtime::{
@@ -23,7 +24,7 @@ use troupe_actors::{
     scheduler::DEFAULT_SCHEDULER,
     serving::LocalGate,
 };
-use troupe_api::{ApiService, auth::tokens::Issuer, certificates::CertificateAuthority, meta::Cause};
+use troupe_api::{ApiService, auth::tokens::Issuer, certificates::CertificateAuthority, features::COORDINATED_LEADER_ELECTION, meta::Cause};
 use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
@@ -317,13 +318,21 @@ impl ControlPlane {
             controllers::start_beside_server(config, &services.controllers, &caches, system);
         }
         let mut candidates = Vec::new();
+        let features = control_plane::features(config)?;
+        let coordinated = features.is_on(COORDINATED_LEADER_ELECTION);
+        if coordinated && local.is_some() && !parts.safe {
+            let (service, read, running) = (services.controllers.clone(), caches.clone(), system.clone());
+            let start: Start = Arc::new(move |service| controllers::start_elections(&service, &read, &running));
+            let client = controllers::server_client(service.clone());
+            candidates.push(stand((leader_election::LEASE, leader_election::LEASE), &identity, false, client, service, start, system));
+        }
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
-            let features = control_plane::features(&config)?;
             features.publish();
             let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
-            candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, client, services.controllers.clone(), start, system));
+            let service = services.controllers.clone();
+            candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, coordinated, client, service, start, system));
         }
         let mut read_by_scheduler = None;
         if let Some(make) = scheduling {
@@ -332,7 +341,8 @@ impl ControlPlane {
             read_by_scheduler = Some(read.clone());
             let running = system.clone();
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
-            candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, client, services.scheduler.clone(), start, system));
+            let service = services.scheduler.clone();
+            candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, coordinated, client, service, start, system));
         }
         Ok(ControlPlane { local, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
     }
@@ -357,15 +367,19 @@ impl ControlPlane {
     }
 }
 
+/// Stands for a lease; `coordinated` is whether others choose who holds it, for whom each component has a name of its own.
 fn stand(
     (lease, event_source): (&'static str, &'static str),
     identity: &Identity,
+    coordinated: bool,
     client: Client,
     service: Arc<dyn ApiService>,
     start: Start,
     system: &System,
 ) -> UnitAddr<Candidate> {
-    leader::run(system, Candidacy { lease, event_source, identity: identity.name(), terms: Terms::default(), client, service, start })
+    let identity: Arc<str> = if coordinated { format!("{}-{lease}", identity.name()).into() } else { identity.name() };
+    let coordinated = coordinated.then(|| leader::of_version(lease, &control_plane::version()));
+    leader::run(system, Candidacy { lease, event_source, identity, terms: Terms::default(), coordinated, client, service, start })
 }
 
 impl Running for ControlPlane {

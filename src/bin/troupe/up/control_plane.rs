@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use troupe_actors::{
     apiserver::{ApiServer, ApiServerOptions, Bootstrap, Listening, Trust},
     insight::FrontDoor,
@@ -22,7 +22,7 @@ use troupe_api::{
         tls_policy::TlsPolicy,
         tokens::Issuer,
     },
-    features::FeatureGates,
+    features::{COORDINATED_LEADER_ELECTION, FeatureGates},
     memory::ProcessMemory,
     resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap, optional},
     version::VersionInfo,
@@ -262,7 +262,13 @@ fn admission(config: &Config) -> Result<Pipeline> {
 fn resources(config: &Config) -> Result<Vec<Arc<Resource>>> {
     let said = RuntimeConfig::parse(&config.api.runtime_config.clone().unwrap_or_default());
     let features = features(config)?;
-    said.and_then(|said| said.apply(builtin(), optional(|feature| features.is_on(feature)))).map_err(Error::msg).context("--runtime-config")
+    let applied = said.and_then(|said| said.apply(builtin(), optional(|feature| features.is_on(feature))));
+    let resources = applied.map_err(Error::msg).context("--runtime-config")?;
+    let has_candidates = resources.iter().any(|row| &*row.plural == "leasecandidates" && row.serves("v1beta1"));
+    if features.is_on(COORDINATED_LEADER_ELECTION) && !has_candidates {
+        bail!("--feature-gates={COORDINATED_LEADER_ELECTION}=true needs --runtime-config=coordination.k8s.io/v1beta1=true: nobody could stand");
+    }
+    Ok(resources)
 }
 
 /// The features that are on.

@@ -22,6 +22,7 @@ use troupe_actors::{
         flow_schema::FlowSchemaController,
         garbage_collector,
         job::{JobController, orphans::JobOrphanController},
+        leader_election::LeaderElectionController,
         local_path::{LocalPathCleaner, LocalPathProvisioner},
         namespace::NamespaceController,
         network_policy::{NetworkPolicyController, status::ClusterPolicyStatusController},
@@ -205,9 +206,20 @@ fn cluster_identity(config: &Config) -> ClusterIdentity {
 /// Starts what belongs to the API server of this process, whoever leads.
 pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
     let server = component("system:apiserver", &["system:masters"]);
-    server_identity::run(system, Client::new(service.clone(), server.clone(), server_identity::MANAGER), &config.node_name);
+    server_identity::run(system, server_client(service.clone()), &config.node_name);
     let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
+}
+
+/// The client of what an API server does itself.
+pub fn server_client(service: Arc<dyn ApiService>) -> Client {
+    Client::new(service, component("system:apiserver", &["system:masters"]), server_identity::MANAGER)
+}
+
+/// Starts choosing leaders among candidates.
+pub fn start_elections(service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
+    controller::start_below("apiserver", system, caches, server_client(service.clone()), LeaderElectionController::new(caches));
+    stop(system, "apiserver/leader-election-controller")
 }
 
 /// How the scheduler is made, by its configuration where there is one.
