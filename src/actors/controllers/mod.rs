@@ -23,6 +23,7 @@ mod integration_tests;
 pub mod job;
 pub mod leader_election;
 pub mod local_path;
+mod name_hash;
 pub mod namespace;
 pub mod network_policy;
 pub mod node_ipam;

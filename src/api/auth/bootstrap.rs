@@ -17,6 +17,7 @@ const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
+const JOB_WORKLOAD: &str = include_str!("../../../config/rbac/job-workload.policy");
 const CANDIDATES: &str = include_str!("../../../config/rbac/candidates.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
@@ -32,6 +33,8 @@ pub enum Addition {
     StorageMigration,
     /// Workloads and pod groups.
     Workloads,
+    /// Workloads of jobs.
+    JobWorkloads,
     /// Candidates for leases, among which leaders are chosen.
     Candidates,
 }
@@ -41,6 +44,7 @@ pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
     let added = additions.iter().map(|addition| match addition {
         Addition::StorageMigration => MIGRATION,
         Addition::Workloads => WORKLOAD,
+        Addition::JobWorkloads => JOB_WORKLOAD,
         Addition::Candidates => CANDIDATES,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
@@ -235,7 +239,9 @@ mod tests {
         assert_eq!(of_groups(&more, "troupe:pod-group-scheduler"), 1);
         assert_eq!(more.len(), usual.len() + 6, "four roles and two bindings");
         assert_eq!(objects_with(&[Addition::StorageMigration]).len(), usual.len() + 2);
-        assert_eq!(objects_with(&[Addition::Candidates]).len(), usual.len() + 2);
+        for addition in [Addition::JobWorkloads, Addition::Candidates] {
+            assert_eq!(objects_with(&[addition]).len(), usual.len() + 2, "{addition:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use self::names::{
     COORDINATED_LEADER_ELECTION, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING,
-    STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
+    STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
 };
 use self::{
     gate::{Gate, Stage},
@@ -118,7 +118,7 @@ mod tests {
     use crate::resources::optional;
 
     /// What does nothing where nothing is said.
-    const USUAL: [&str; 2] = ["PodGroupWorkloadExists", "PodGroupProtection"];
+    const USUAL: [&str; 3] = ["PodGroupWorkloadExists", "PodGroupProtection", "JobValidation"];
 
     fn parse(entries: &[&str]) -> Result<FeatureGates, String> {
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();

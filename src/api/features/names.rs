@@ -26,3 +26,6 @@ pub const VOLUME_LIMIT_SCALING: &str = "VolumeLimitScaling";
 
 /// An API server chooses leaders among candidates (KEP-4355).
 pub const COORDINATED_LEADER_ELECTION: &str = "CoordinatedLeaderElection";
+
+/// Jobs make workloads and pod groups for their pods (KEP-5547).
+pub const WORKLOAD_WITH_JOB: &str = "WorkloadWithJob";

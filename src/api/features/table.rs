@@ -8,7 +8,7 @@ use super::gate::{
 };
 use super::names::{
     COORDINATED_LEADER_ELECTION, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING,
-    STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
+    STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
 };
 
 /// By name.
@@ -94,7 +94,7 @@ pub(super) const GATES: &[Gate] = &[
     inner("ExtendWebSocketsToKubelet", Beta, true),
     locked("ExternalServiceAccountTokenSigner", Stable, true),
     switched(GANG_SCHEDULING, Alpha, false).needing(&[GENERIC_WORKLOAD]),
-    switched(GENERIC_WORKLOAD, Alpha, false).with_plugins(&["PodGroupWorkloadExists", "PodGroupProtection"]),
+    switched(GENERIC_WORKLOAD, Alpha, false).with_plugins(&["PodGroupWorkloadExists", "PodGroupProtection", "JobValidation"]),
     locked("GitRepoVolumeDriver", Deprecated, false),
     always("GracefulNodeShutdown", Beta),
     always("GracefulNodeShutdownBasedOnPodPriority", Beta),
@@ -252,5 +252,5 @@ pub(super) const GATES: &[Gate] = &[
     never("WindowsGracefulNodeShutdown", Beta),
     never("WindowsHostNetwork", Deprecated),
     never("WorkloadAwarePreemption", Alpha),
-    never("WorkloadWithJob", Alpha),
+    switched(WORKLOAD_WITH_JOB, Alpha, false).needing(&[GENERIC_WORKLOAD]),
 ];

@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
+use crate::controllers::name_hash::{START, fnv1a, safe_encode};
+
 /// The label that tells the pods of one template from another's.
 pub const HASH_LABEL: &str = "pod-template-hash";
 
@@ -26,19 +28,9 @@ fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
 /// A short, stable hash of a template that is safe in names, different for each collision count.
 pub fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let encoded = serde_json::to_vec(&without_hash(template)).expect("a template always encodes");
-    let mut hash = fnv1a(&encoded, 0x811c_9dc5);
+    let mut hash = fnv1a(&encoded, START);
     if let Some(count) = collisions {
         hash = fnv1a(&count.to_le_bytes(), hash);
     }
     safe_encode(&hash.to_string())
-}
-
-fn fnv1a(bytes: &[u8], start: u32) -> u32 {
-    bytes.iter().fold(start, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-}
-
-/// `rand.SafeEncodeString`: letters and digits that spell no bad words.
-fn safe_encode(text: &str) -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    text.bytes().map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use k8s_openapi::api::{
     batch::v1::{Job, JobStatus},
     core::v1::Pod,
+    scheduling::v1alpha2::PodGroup,
 };
 use parking_lot::Mutex;
 use troupe_api::{meta::ObjectKey, status::Status};
 
-use super::{FINALIZER, backoff::Backoff, metrics, plan::Action, pod::JobPod, tracking::some};
+use super::{FINALIZER, backoff::Backoff, gang::joined, metrics, plan::Action, pod::JobPod, tracking::some};
 use crate::{
     controllers::{owners::Adopter, pod_control::PodControl, writes::write_status},
     runtime::{
@@ -21,6 +22,8 @@ use crate::{
 /// What writing about one job needs.
 pub struct Applier<'a> {
     pub job: &'a Job,
+    /// The group that new pods are of.
+    pub group: Option<&'a PodGroup>,
     pub jobs: &'a Cache<Job>,
     pub pods: &'a Cache<Pod>,
     pub digests: &'a Digests<Pod, JobPod>,
@@ -46,7 +49,7 @@ impl Applier<'_> {
                     control.delete(&pod, &uid).await?;
                 }
                 Action::CreatePods(pods) => {
-                    if let Err(failed) = control.create(pods.len(), |at| pods[at].make(self.job)).await {
+                    if let Err(failed) = control.create(pods.len(), |at| joined(pods[at].make(self.job), self.group)).await {
                         missing = failed.missing;
                         failure = Some(failed.status);
                     }

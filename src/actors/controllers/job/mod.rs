@@ -6,6 +6,7 @@
 mod apply;
 pub mod backoff;
 pub mod failure_policy;
+pub mod gang;
 pub mod indexes;
 pub mod manage;
 pub mod metrics;
@@ -27,7 +28,7 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
-use self::{apply::Applier, backoff::Backoff, plan::Snapshot, pod::JobPod};
+use self::{apply::Applier, backoff::Backoff, gang::Gangs, plan::Snapshot, pod::JobPod};
 use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
@@ -44,6 +45,8 @@ pub struct JobController {
     jobs: Cache<Job>,
     pods: Cache<Pod>,
     digests: Digests<Pod, JobPod>,
+    /// Where pods of some jobs get nodes together.
+    gangs: Option<Gangs>,
     /// By UID. Losing it only makes failed pods come back sooner.
     backoffs: Mutex<HashMap<String, Backoff>>,
 }
@@ -52,7 +55,13 @@ impl JobController {
     pub fn new(caches: &Caches) -> Self {
         let jobs = by_selector::index(caches.cache(), |job| Some(selector_of(job)));
         let pods = by_controller::index(caches.cache::<Pod>());
-        JobController { jobs, digests: pods.digests(), pods, backoffs: Mutex::default() }
+        JobController { jobs, digests: pods.digests(), pods, gangs: None, backoffs: Mutex::default() }
+    }
+
+    /// The same where pods of some jobs get nodes together (the feature `WorkloadWithJob`).
+    #[must_use]
+    pub fn with_gangs(self, caches: &Caches) -> Self {
+        JobController { gangs: Some(Gangs::new(caches)), ..self }
     }
 
     fn forget_finished(&self) {
@@ -70,6 +79,9 @@ impl Controller for JobController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Job>();
+        if let Some(gangs) = &self.gangs {
+            gangs.watches(watches);
+        }
         watches.owned::<Pod>("Job");
         let jobs = self.jobs.clone();
         // A pod without controller may be adopted by any job that selects it.
@@ -90,10 +102,15 @@ impl Controller for JobController {
         }
         let began = cx.system().instant();
         let pods = self.digests.read(&by_controller::related_stored(&self.pods, &job.metadata, &selector_of(&job))).await;
+        let group = match &self.gangs {
+            Some(gangs) => gangs.of(&job, !pods.is_empty(), cx).await?,
+            None => None,
+        };
         let uid = job.metadata.uid.clone().unwrap_or_default();
         let backoff = self.backoffs.lock().get(&uid).cloned().unwrap_or_default();
         let planned = plan::plan(&Snapshot { job: &job, pods: &pods, backoff: &backoff }, cx.now());
-        let applier = Applier { job: &job, jobs: &self.jobs, pods: &self.pods, digests: &self.digests, backoffs: &self.backoffs, cx };
+        let JobController { jobs, pods: cached, digests, backoffs, .. } = self;
+        let applier = Applier { job: &job, group: group.as_deref(), jobs, pods: cached, digests, backoffs, cx };
         let action = metrics::action(&job, &planned.actions);
         let applied = applier.apply(planned.actions).await;
         metrics::synced(&job, action, applied.is_ok(), cx.system().instant().saturating_duration_since(began));

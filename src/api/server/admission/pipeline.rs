@@ -7,7 +7,7 @@ use troupe_api::{quota::LimitedResource, status::Status};
 use super::{
     AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
     DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit, ExtendedResourceToleration,
-    LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle, NodeDeclaredFeatureValidator,
+    JobValidation, LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle, NodeDeclaredFeatureValidator,
     NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection, PodGroupWorkloadExists, PodNodeSelector,
     PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection,
     ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
@@ -82,6 +82,7 @@ impl Pipeline {
             .mutating(PodTopologyLabels)
             .validating(PodGroupWorkloadExists)
             .validating(NodeDeclaredFeatureValidator)
+            .validating(JobValidation)
             .validating(PodResizeValidator)
             .validating(ResourceClaimAccess)
     }

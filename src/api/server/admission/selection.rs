@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Every plugin there is, in the order in which they are asked, and whether it runs where nothing is said.
-const PLUGINS: [(&str, bool); 36] = [
+const PLUGINS: [(&str, bool); 37] = [
     ("AlwaysAdmit", false),
     ("NamespaceLifecycle", true),
     ("NamespaceExists", false),
@@ -34,6 +34,7 @@ const PLUGINS: [(&str, bool); 36] = [
     ("PodTopologyLabels", true),
     ("PodGroupWorkloadExists", true),
     ("NodeDeclaredFeatureValidator", true),
+    ("JobValidation", true),
     ("PodResizeValidator", true),
     ("MutatingAdmissionPolicy", true),
     ("MutatingAdmissionWebhook", true),
@@ -44,7 +45,7 @@ const PLUGINS: [(&str, bool); 36] = [
 /// Comes behind all others, after the pipeline is put together.
 const LAST: &str = "AlwaysDeny";
 /// Upstream's plugins that this server does not have: those of kinds that it does not serve, and some that are off.
-const ELSEWHERE: [&str; 4] = ["ClusterTrustBundleAttest", "ImagePolicyWebhook", "JobValidation", "NamespaceAutoProvision"];
+const ELSEWHERE: [&str; 3] = ["ClusterTrustBundleAttest", "ImagePolicyWebhook", "NamespaceAutoProvision"];
 
 /// Why a choice of plugins is refused, in upstream's words where it refuses it too.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

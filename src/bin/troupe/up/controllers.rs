@@ -65,7 +65,7 @@ use troupe_api::{
     certificates::CertificateAuthority,
     features::{
         FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR,
-        TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING,
+        TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
     },
 };
 use troupe_api_client::Client;
@@ -104,7 +104,8 @@ pub fn start(
     run.controller("daemon-set-controller", DaemonSetController::new(caches).comparing_tolerations(compares));
     run.controller("statefulset-controller", StatefulSetController::new(caches));
     run.controller("replication-controller", ReplicationControllerController::new(caches));
-    run.controller("job-controller", JobController::new(caches));
+    let jobs = JobController::new(caches);
+    run.controller("job-controller", if features.is_on(WORKLOAD_WITH_JOB) { jobs.with_gangs(caches) } else { jobs });
     run.controller("job-controller", JobOrphanController::new(caches));
     run.controller("cronjob-controller", CronJobController::new(caches));
     run.controller("ttl-after-finished-controller", TtlAfterFinishedController::new(caches));

@@ -15,7 +15,7 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{COORDINATED_LEADER_ELECTION, FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{COORDINATED_LEADER_ELECTION, FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR, WORKLOAD_WITH_JOB},
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
@@ -186,6 +186,7 @@ pub fn objects(features: &FeatureGates) -> Vec<Object> {
     let optional = [
         (STORAGE_VERSION_MIGRATOR, Addition::StorageMigration),
         (GENERIC_WORKLOAD, Addition::Workloads),
+        (WORKLOAD_WITH_JOB, Addition::JobWorkloads),
         (COORDINATED_LEADER_ELECTION, Addition::Candidates),
     ];
     let additions: Vec<Addition> = optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect();
