@@ -221,6 +221,28 @@ async fn fields_are_kept_while_their_features_are_on() {
 }
 
 #[actix::test]
+async fn values_of_features_that_are_off_are_refused_and_those_stored_stay() {
+    let store = Arc::new(MemoryStore::new());
+    let booted = async |gates: &str| {
+        let features = FeatureGates::parse(&[gates.to_owned()]).expect("known gates");
+        boot_with(ApiServerOptions { features, ..ApiServerOptions::new(store.clone()) }).await
+    };
+    let pod = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {
+            "containers": [{"name": "c", "image": "i"}], "tolerations": [{"key": "sla", "operator": "Gt", "value": "950"}],
+        }})
+    };
+    let on = booted("TaintTolerationComparisonOperators=true").await;
+    let mut stored = on.create(pod("a")).await;
+    let off = booted("").await;
+    let refused = off.try_create(pod("b")).await.expect_err("the feature is off");
+    let why = "spec.tolerations[0].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\", \"Lt\", \"Gt\"";
+    assert!(refused.message.ends_with(why), "{refused:?}");
+    stored.set(&["metadata", "labels"], json!({"a": "b"}));
+    assert_eq!(off.try_update(stored.into_value()).await.expect("it has one already").label("a"), Some("b"));
+}
+
+#[actix::test]
 async fn warnings_of_refused_writes_reach_the_client() {
     let api = boot().await;
     let warned = async |name: &str, operation: Operation| {
