@@ -5,7 +5,7 @@
 //! moment nothing leaves this process, whatever its units still do, and others take over only later. Then the subtree is
 //! stopped, and the candidate tries again.
 //!
-//! Where the feature `CoordinatedLeaderElection` is on, candidates tell of themselves ([`lease_candidate`]) and take no lease by themselves: an
+//! Where the feature `CoordinatedLeaderElection` is on, candidates tell of themselves (`lease_candidate`) and take no lease by themselves: an
 //! API server chooses who holds it (`controllers/leader_election`), and asks the leader to give it up where another one would do better.
 //!
 //! Candidates, and what their requests wait for in an API server of the same process, have an arbiter of their own
