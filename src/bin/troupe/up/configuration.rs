@@ -87,14 +87,18 @@ mod tests {
         }
         let versions = whole(Settings { runtime_config: Some(vec!["nope.example/v1=true".into()]), ..Settings::default() });
         assert!(versions.starts_with("--runtime-config: ") && versions.contains("nope.example/v1"), "{versions}");
-        let chosen = |versions: &[&str]| Settings {
-            feature_gates: Some(vec!["CoordinatedLeaderElection=true".into()]),
+        let chosen = |gates: &[&str], versions: &[&str]| Settings {
+            feature_gates: Some(gates.iter().map(|gate| (*gate).to_owned()).collect()),
             runtime_config: Some(versions.iter().map(|version| (*version).to_owned()).collect()),
             ..Settings::default()
         };
-        let leaderless = whole(chosen(&["coordination.k8s.io/v1alpha2=true"]));
+        let (leaders, jobs) = (["CoordinatedLeaderElection=true"], ["GenericWorkload=true", "WorkloadWithJob=true"]);
+        let leaderless = whole(chosen(&leaders, &["coordination.k8s.io/v1alpha2=true"]));
         assert!(leaderless.contains("needs --runtime-config=coordination.k8s.io/v1beta1=true"), "{leaderless}");
-        check(&config(chosen(&["coordination.k8s.io/v1beta1=true"])), &Part::WHOLE.into()).expect("candidates are served");
+        let idle = whole(chosen(&jobs, &[]));
+        assert!(idle.contains("needs --runtime-config=scheduling.k8s.io/v1alpha2=true"), "{idle}");
+        check(&config(chosen(&leaders, &["coordination.k8s.io/v1beta1=true"])), &Part::WHOLE.into()).expect("candidates are served");
+        check(&config(chosen(&jobs, &["scheduling.k8s.io/v1alpha2=true"])), &Part::WHOLE.into()).expect("workloads are served");
         let suites = whole(Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() });
         assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
         let plugins = whole(Settings { enable_admission_plugins: Some(vec!["Nope".into()]), ..Settings::default() });

@@ -22,7 +22,7 @@ use troupe_api::{
         tls_policy::TlsPolicy,
         tokens::Issuer,
     },
-    features::{COORDINATED_LEADER_ELECTION, FeatureGates},
+    features::{COORDINATED_LEADER_ELECTION, FeatureGates, WORKLOAD_WITH_JOB},
     memory::ProcessMemory,
     resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap, optional},
     version::VersionInfo,
@@ -258,15 +258,23 @@ fn admission(config: &Config) -> Result<Pipeline> {
     })
 }
 
+/// Features that go by kinds which are off by default: feature, group, version, plural name.
+const NEEDED: [(&str, &str, &str, &str); 2] = [
+    (COORDINATED_LEADER_ELECTION, "coordination.k8s.io", "v1beta1", "leasecandidates"),
+    (WORKLOAD_WITH_JOB, "scheduling.k8s.io", "v1alpha2", "workloads"),
+];
+
 /// The built-in resources, with the versions that are served.
 fn resources(config: &Config) -> Result<Vec<Arc<Resource>>> {
     let said = RuntimeConfig::parse(&config.api.runtime_config.clone().unwrap_or_default());
     let features = features(config)?;
     let applied = said.and_then(|said| said.apply(builtin(), optional(|feature| features.is_on(feature))));
     let resources = applied.map_err(Error::msg).context("--runtime-config")?;
-    let has_candidates = resources.iter().any(|row| &*row.plural == "leasecandidates" && row.serves("v1beta1"));
-    if features.is_on(COORDINATED_LEADER_ELECTION) && !has_candidates {
-        bail!("--feature-gates={COORDINATED_LEADER_ELECTION}=true needs --runtime-config=coordination.k8s.io/v1beta1=true: nobody could stand");
+    for (feature, group, version, plural) in NEEDED {
+        let is_served = resources.iter().any(|row| *row.group == *group && *row.plural == *plural && row.serves(version));
+        if features.is_on(feature) && !is_served {
+            bail!("--feature-gates={feature}=true needs --runtime-config={group}/{version}=true: controllers would wait for {plural} for ever");
+        }
     }
     Ok(resources)
 }
