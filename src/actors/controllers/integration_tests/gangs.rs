@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     features::FeatureGates,
     resources::{builtin, optional},
-    service::DeleteOptions,
+    service::{DeleteOptions, PatchType},
 };
 
 use super::{World, eventually_async};
@@ -21,7 +21,13 @@ const TOO_FEW: &str = "pod group is unschedulable, waiting for minCount pods fro
 
 /// A control plane with the features on.
 async fn world() -> World {
-    let features = FeatureGates::parse(&["GenericWorkload=true".into(), "GangScheduling=true".into()]).expect("there are such features");
+    world_with(&[]).await
+}
+
+/// The same with further features.
+async fn world_with(more: &[&str]) -> World {
+    let gates: Vec<String> = ["GenericWorkload=true", "GangScheduling=true"].iter().chain(more).map(|gate| (*gate).to_owned()).collect();
+    let features = FeatureGates::parse(&gates).expect("there are such features");
     let resources = builtin().into_iter().chain(optional(|feature| features.is_on(feature))).collect();
     let make: MakeSetup = Arc::new(|parts| Setup::standard(&parts.with_gangs()));
     let world = World::serving(resources, features, make).await;
@@ -123,6 +129,31 @@ async fn pods_wait_for_their_group_and_for_one_another() {
     eventually_async("both are placed", async || placed(&world, "a", 2).await == 2).await;
     world.api.create(pod("a-2", "a")).await;
     eventually_async("one more goes alone", async || is_placed(&world, "a-2").await).await;
+}
+
+#[actix::test]
+async fn pods_of_an_indexed_job_get_nodes_together() {
+    let world = world_with(&["WorkloadWithJob=true"]).await;
+    world.node("n1", 2).await;
+    let container = json!({"name": "c", "image": "a:1", "resources": {"requests": {"cpu": "1"}}});
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [container]}});
+    let spec = json!({"completionMode": "Indexed", "parallelism": 3, "completions": 3, "template": template});
+    world.api.create(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train", "namespace": "default"}, "spec": spec})).await;
+    eventually_async("its pods are there", async || world.api.names("pods", "default").await.len() == 3).await;
+    world.settles().await;
+    let pods = world.api.names("pods", "default").await;
+    for pod in &pods {
+        assert!(!is_placed(&world, pod).await, "two CPUs are too few for all");
+    }
+    world.node("n2", 1).await;
+    for pod in &pods {
+        eventually_async("each has a node", async || is_placed(&world, pod).await).await;
+    }
+    assert_eq!((world.api.names(GROUPS, "default").await.len(), world.api.names(WORKLOADS, "default").await.len()), (1, 1));
+    let target = world.api.target("jobs.batch", "default", "train");
+    let smaller = json!({"spec": {"parallelism": 2, "completions": 2}});
+    let refused = world.api.patch(target, PatchType::Merge, smaller).await.expect_err("a gang keeps its number");
+    assert!(refused.message.contains("cannot change parallelism for a Job referencing gang-scheduled PodGroup"), "{refused:?}");
 }
 
 async fn priority_class(world: &World, value: i32) {

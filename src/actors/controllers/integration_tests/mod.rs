@@ -28,7 +28,7 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::{
-    features::FeatureGates,
+    features::{FeatureGates, WORKLOAD_WITH_JOB},
     local_path::DIRECTORY,
     meta::{ObjectKey, Revision},
     resources::{Resource, builtin},
@@ -103,6 +103,7 @@ impl World {
     async fn serving(resources: Vec<Arc<Resource>>, features: FeatureGates, make: MakeSetup) -> World {
         let store = Arc::new(MemoryStore::new());
         let system = System::new(SystemOptions::default()).expect("arbiters start");
+        let has_gangs = features.is_on(WORKLOAD_WITH_JOB);
         let options = ApiServerOptions { system: system.clone(), resources, features, ..ApiServerOptions::new(store.clone()) };
         let api = boot_with(options).await;
         let caches = Caches::new(system.clone(), api.client.clone());
@@ -112,7 +113,8 @@ impl World {
         world.start(ReplicationControllerController::new(&world.caches));
         world.start(StatefulSetController::new(&world.caches));
         world.start(DaemonSetController::new(&world.caches));
-        world.start(JobController::new(&world.caches));
+        let jobs = JobController::new(&world.caches);
+        world.start(if has_gangs { jobs.with_gangs(&world.caches) } else { jobs });
         world.start(JobOrphanController::new(&world.caches));
         world.start(CronJobController::new(&world.caches));
         world.start(TtlAfterFinishedController::new(&world.caches));
