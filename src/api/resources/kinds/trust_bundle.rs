@@ -54,3 +54,21 @@ impl Strategy for ClusterTrustBundle {
         vec![object.name().into(), or_none(object.str(&["spec", "signerName"])).into()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::tests::FixedClock, *};
+
+    #[test]
+    fn a_row_tells_the_signer_and_it_can_be_selected_by() {
+        let bundle = |spec: Value| Object::from_value(json!({"metadata": {"name": "b"}, "spec": spec})).expect("an object");
+        let (signed, plain) = (bundle(json!({"signerName": "example.com/s"})), bundle(json!({})));
+        assert_eq!(ClusterTrustBundle.cells(&signed, &FixedClock), [json!("b"), json!("example.com/s")]);
+        assert_eq!(ClusterTrustBundle.cells(&plain, &FixedClock), [json!("b"), json!("<none>")]);
+        let selected = |object: &Object| ClusterTrustBundle.selectable_field(object, "spec.signerName");
+        assert_eq!((selected(&signed), selected(&plain)), (Some("example.com/s".into()), Some(String::new())));
+        assert_eq!(ClusterTrustBundle.selectable_field(&signed, "spec.trustBundle"), None);
+    }
+}
