@@ -65,7 +65,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use rand::RngCore;
 use thiserror::Error;
 use troupe_api::{

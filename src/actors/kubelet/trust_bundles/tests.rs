@@ -34,8 +34,7 @@ pub(crate) fn known(bundles: &[(&str, &str, Value, &str)]) -> TrustBundles {
     TrustBundles { versions: Versions::Beta(cache), seed: 1 }
 }
 
-fn asked(projection: Value) -> ClusterTrustBundleProjection {
-    let mut projection = projection;
+fn asked(mut projection: Value) -> ClusterTrustBundleProjection {
     projection["path"] = "t".into();
     serde_json::from_value(projection).expect("a projection")
 }
@@ -98,7 +97,8 @@ fn watch(api: &TestApi) -> BundleWatch {
 #[actix::test]
 async fn bundles_are_seen_as_they_come_change_and_go() {
     let api = serving().await;
-    let bundles = watch(&api).bundles().await.expect("they are served");
+    let watch = watch(&api);
+    let bundles = watch.bundles().await.expect("they are served");
     let projection = asked(json!({"name": "b"}));
     assert!(bundles.file(&projection).is_err());
     let (one, two) = (authority(), authority());
