@@ -46,6 +46,7 @@ mod several_nodes;
 mod small_disk;
 mod stores;
 mod survival;
+mod trust_bundles;
 mod two_nodes;
 mod units;
 mod volumes;

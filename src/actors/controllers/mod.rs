@@ -53,6 +53,7 @@ mod services;
 pub mod statefulset;
 pub mod storage_version_migrator;
 pub mod token_secrets;
+pub mod trust_bundle_publisher;
 pub mod ttl_after_finished;
 pub mod volume_attributes;
 pub mod volume_expand;

@@ -47,6 +47,7 @@ pub mod rotation;
 pub mod server;
 pub mod stats;
 pub mod status;
+pub mod trust_bundles;
 pub mod volumes;
 pub mod worker;
 
@@ -64,7 +65,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
+use rand::RngCore;
 use thiserror::Error;
 use troupe_api::{
     meta::{FieldSelector, ObjectKey},
@@ -110,6 +112,7 @@ use self::{
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
+    trust_bundles::BundleWatch,
     volumes::room::NodeRoom,
     worker::shell::PodSource,
 };
@@ -186,9 +189,8 @@ impl Kubelet {
         let providers = options.credential_providers.as_ref().map(|files| Providers::load(files, system.clock())).transpose()?;
         let mut tasks = Vec::new();
         let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
-        let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
-        let mut context = context(&options, system, reached, &machine, services, abilities, container_manager);
+        let mut context = context(&options, system, reached, &machine, caches.as_ref(), abilities, container_manager);
         context.credential_providers = providers.unwrap_or_default();
         context.pull_records.recover(&*context.runtime).await;
         let context = Arc::new(context);
@@ -262,7 +264,7 @@ fn context(
     system: &System,
     (version, features): (&VersionResponse, RuntimeFeatures),
     machine: &MachineFacts,
-    services: Option<Lister<Service>>,
+    caches: Option<&Caches>,
     abilities: NodeAbilities,
     container_manager: ContainerManager,
 ) -> NodeContext {
@@ -275,12 +277,14 @@ fn context(
         memory: node::facts::memory_rules(Path::new("/sys/fs/cgroup"), options.limited_swap, options.kills_group, machine.swap_bytes),
     };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
+    let services = options.services.clone().or_else(|| Some(caches?.cache()));
     let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();
-    let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
-        Some(client) => (
-            Arc::new(ApiCluster::new(client.clone(), Arc::new(listed), clock.clone())),
-            EventRecorder::start(system, client, &node_name, options.event_rate),
-        ),
+    let (cluster, events): (Arc<dyn Cluster>, _) = match options.client.as_ref().zip(caches) {
+        Some((client, caches)) => {
+            let bundles = BundleWatch::new(caches.clone(), system.rng().next_u64());
+            let cluster = ApiCluster::new(client.clone(), Arc::new(listed), bundles, clock.clone());
+            (Arc::new(cluster), EventRecorder::start(system, client, &node_name, options.event_rate))
+        }
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {

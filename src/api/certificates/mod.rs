@@ -4,6 +4,7 @@
 //! or a certificate; and on the asking side, a key and a request. Nothing here decides who may have what; the API's approvers do.
 
 mod authority;
+mod blocks;
 mod draft;
 pub mod private_key;
 mod request;
@@ -14,7 +15,8 @@ mod usages;
 
 use std::net::IpAddr;
 
-pub use authority::{CertificateAuthority, Policy, SignError};
+pub use authority::{CertificateAuthority, Policy, SignError, pem};
+pub use blocks::{PemBlock, pem_blocks};
 pub use draft::{Draft, KeyedRequest};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};

@@ -9,7 +9,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-pub use self::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+pub use self::names::{CLUSTER_TRUST_BUNDLE, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
 use self::{
     gate::{Gate, Stage},
     table::GATES,
@@ -115,7 +115,8 @@ mod tests {
     use crate::resources::optional;
 
     /// What does nothing where nothing is said.
-    const USUAL: [&str; 2] = ["PodGroupWorkloadExists", "PodGroupProtection"];
+    const USUAL: [&str; 3] = [OF_BUNDLES, "PodGroupWorkloadExists", "PodGroupProtection"];
+    const OF_BUNDLES: &str = "ClusterTrustBundleAttest";
 
     fn parse(entries: &[&str]) -> Result<FeatureGates, String> {
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
@@ -132,8 +133,9 @@ mod tests {
         assert_eq!(idle(&[]), Ok(USUAL.to_vec()));
         assert_eq!(idle(&["PodTopologyLabelsAdmission=false"]), beside("PodTopologyLabels"));
         assert_eq!(idle(&["AllBeta=false", "NodeDeclaredFeatures=true"]), beside("PodTopologyLabels"));
-        assert_eq!(idle(&["AllAlpha=true"]), Ok(vec![]));
-        assert_eq!(idle(&["GenericWorkload=true"]), Ok(vec![]));
+        assert_eq!(idle(&["AllAlpha=true"]), Ok(vec![OF_BUNDLES]));
+        assert_eq!(idle(&["GenericWorkload=true"]), Ok(vec![OF_BUNDLES]));
+        assert_eq!(idle(&["AllAlpha=true", "AllBeta=true"]), Ok(vec![]));
         assert_eq!(parse(&[]), Ok(FeatureGates::default()));
     }
 
@@ -142,13 +144,15 @@ mod tests {
         let refused = idle(&["GangScheduling=true"]).expect_err("there are no groups");
         assert_eq!(refused, "GangScheduling is enabled, but depends on features that are disabled: [GenericWorkload]");
         assert!(parse(&["GangScheduling=true", "GenericWorkload=true"]).expect("works").is_on(GANG_SCHEDULING));
+        let refused = idle(&["ClusterTrustBundleProjection=true"]).expect_err("there are no bundles");
+        assert!(refused.ends_with("depends on features that are disabled: [ClusterTrustBundle]"), "{refused}");
     }
 
     #[test]
     fn kinds_that_are_off_are_of_features_that_there_are() {
         let known = |feature: &str| GATES.iter().any(|gate| gate.name == feature && !gate.is_on_by_default() && gate.can_change());
         let plurals: Vec<String> = optional(known).iter().map(|row| row.plural.to_string()).collect();
-        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads"]);
+        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads", "clustertrustbundles"]);
         let workloads: Vec<String> = optional(|feature| feature == GENERIC_WORKLOAD).iter().map(|row| row.plural.to_string()).collect();
         assert_eq!(workloads, ["podgroups", "workloads"]);
     }

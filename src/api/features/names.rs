@@ -1,5 +1,8 @@
 //! Features that are asked for by name.
 
+/// Bundles of trust anchors, and the controller that publishes that of the API server (KEP-3257).
+pub const CLUSTER_TRUST_BUNDLE: &str = "ClusterTrustBundle";
+
 /// The controller of storage version migrations, and their resource.
 pub const STORAGE_VERSION_MIGRATOR: &str = "StorageVersionMigrator";
 

@@ -6,7 +6,7 @@ use super::gate::{
     Stage::{Alpha, Beta, Deprecated, Stable},
     always, inner, locked, never, switched,
 };
-use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+use super::names::{CLUSTER_TRUST_BUNDLE, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
@@ -45,8 +45,8 @@ pub(super) const GATES: &[Gate] = &[
     never("ClientsPreferCBOR", Alpha),
     inner("CloudControllerManagerWatchBasedRoutesReconciliation", Alpha, false),
     inner("CloudControllerManagerWebhook", Alpha, false),
-    never("ClusterTrustBundle", Beta),
-    never("ClusterTrustBundleProjection", Beta),
+    switched(CLUSTER_TRUST_BUNDLE, Beta, false).with_plugins(&["ClusterTrustBundleAttest"]),
+    switched("ClusterTrustBundleProjection", Beta, false).needing(&[CLUSTER_TRUST_BUNDLE]),
     always("ComponentFlagz", Beta),
     always("ComponentStatusz", Beta),
     inner("ConcurrentWatchObjectDecode", Beta, false),

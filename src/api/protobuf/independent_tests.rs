@@ -144,6 +144,8 @@ fn every_field_of_every_stable_kind_is_where_prost_looks_for_it() {
         "autoscaling" "v2" { HorizontalPodAutoscaler: autoscaling::v2::HorizontalPodAutoscaler }
         "batch" "v1" { CronJob: batch::CronJob, Job: batch::Job }
         "certificates.k8s.io" "v1" { CertificateSigningRequest: certificates::CertificateSigningRequest }
+        "certificates.k8s.io" "v1alpha1" { ClusterTrustBundle: k8s_pb::api::certificates::v1alpha1::ClusterTrustBundle }
+        "certificates.k8s.io" "v1beta1" { ClusterTrustBundle: k8s_pb::api::certificates::v1beta1::ClusterTrustBundle }
         "coordination.k8s.io" "v1" { Lease: coordination::Lease }
         "discovery.k8s.io" "v1" { EndpointSlice: discovery::EndpointSlice }
         "events.k8s.io" "v1" { Event: events::Event }

@@ -32,6 +32,7 @@ mod served;
 mod services;
 mod subresources;
 mod supervision;
+mod trust_bundles;
 mod watchers;
 mod webhooks;
 mod writes;

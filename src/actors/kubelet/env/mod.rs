@@ -18,6 +18,8 @@ use troupe_cri::{
 pub use fields::{field_value, resource_value};
 pub use files::Files;
 
+use super::trust_bundles::TrustBundles;
+
 /// Why the environment cannot be made: the container waits with `CreateContainerConfigError`.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
@@ -28,6 +30,8 @@ pub struct EnvError(pub String);
 pub struct References {
     pub config_maps: BTreeMap<String, Option<std::sync::Arc<ConfigMap>>>,
     pub secrets: BTreeMap<String, Option<std::sync::Arc<Secret>>>,
+    /// Those of the cluster, where a volume shows some.
+    pub trust_bundles: Option<TrustBundles>,
 }
 
 /// What beside the spec an environment is made of.

@@ -105,14 +105,23 @@ fn projection(inputs: &PayloadInputs<'_>, source: &VolumeProjection, mode: u32, 
     }
     if let Some(source) = &source.service_account_token {
         let token = inputs.tokens.get(&TokenRequest::of(source)).ok_or("the service account token is not there yet")?;
-        // Readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
-        let grouped = super::fs_group(inputs.pod).is_some();
-        let mode = if grouped || sole_user(inputs.pod).is_some() { 0o600 } else { mode };
         room.take(token.len())?;
-        let file = FileContent { data: token.clone().into_bytes(), mode };
-        return Ok(Payload::from([(source.path.clone(), file)]));
+        return Ok(own_file(inputs.pod, &source.path, token.clone(), mode));
+    }
+    if let Some(source) = &source.cluster_trust_bundle {
+        let bundles = inputs.references.trust_bundles.as_ref().ok_or("the bundles of trust anchors are not known yet")?;
+        let anchors = bundles.file(source)?;
+        room.take(anchors.len())?;
+        return Ok(own_file(inputs.pod, &source.path, anchors, mode));
     }
     Ok(Payload::new())
+}
+
+/// A file that is readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
+fn own_file(pod: &Pod, path: &str, text: String, mode: u32) -> Payload {
+    let grouped = super::fs_group(pod).is_some();
+    let mode = if grouped || sole_user(pod).is_some() { 0o600 } else { mode };
+    Payload::from([(path.to_owned(), FileContent { data: text.into_bytes(), mode })])
 }
 
 /// The user that all containers run as, where they agree and the spec says so.

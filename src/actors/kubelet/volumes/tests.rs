@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     files::{Directory, directory::proc_path},
-    kubelet::env::References,
+    kubelet::{env::References, trust_bundles},
 };
 
 fn files(all: &[(&str, &str)]) -> Payload {
@@ -99,6 +99,41 @@ fn items_choose_keys_paths_and_modes() {
     lacking.config_maps.insert("m".into(), Some(Arc::new(other)));
     let lacks = payload(&PayloadInputs { references: &lacking, ..inputs }, &volumes[0]);
     assert_eq!(lacks, Err("configmap references non-existent config key: k".into()));
+}
+
+#[test]
+fn a_projected_bundle_is_a_file_that_those_who_run_the_pod_read() {
+    let anchor = troupe_api::certificates::pem("CERTIFICATE", b"anchor");
+    let bundles = trust_bundles::known(&[("b", "", json!({}), &format!("# of b\n{anchor}"))]);
+    let mut references = References { trust_bundles: Some(bundles), ..References::default() };
+    let pod = |user: Option<i64>, name: &str, optional: bool| -> Pod {
+        let source = json!({"clusterTrustBundle": {"name": name, "path": "certs/ca.pem", "optional": optional}});
+        let volume = json!({"name": "v", "projected": {"defaultMode": 0o444, "sources": [source]}});
+        let spec = json!({"securityContext": {"runAsUser": user}, "volumes": [volume], "containers": [{"name": "c"}]});
+        serde_json::from_value(json!({"spec": spec})).expect("a pod")
+    };
+    let file = |references: &References, pod: &Pod| {
+        let inputs = PayloadInputs {
+            pod,
+            references,
+            tokens: &BTreeMap::new(),
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime: "fake 1",
+        };
+        let node = NodeRoom::new(0);
+        payload(&inputs, &super::volumes(pod)[0], &mut Room::new(&node, "u"))
+    };
+    let made = |text: &str, mode: u32| Ok(Payload::from([("certs/ca.pem".to_owned(), FileContent { data: text.as_bytes().to_vec(), mode })]));
+    assert_eq!(file(&references, &pod(None, "b", false)), made(&anchor, 0o444));
+    assert_eq!(file(&references, &pod(Some(1000), "b", false)), made(&anchor, 0o600));
+    assert_eq!(file(&references, &pod(None, "other", true)), made("", 0o444));
+    let missing = file(&references, &pod(None, "other", false)).expect_err("is not there");
+    assert!(missing.ends_with("clustertrustbundle.certificates.k8s.io \"other\" not found"), "{missing}");
+    references.trust_bundles = None;
+    assert_eq!(file(&references, &pod(None, "b", true)), Err("the bundles of trust anchors are not known yet".into()));
 }
 
 #[test]

@@ -14,7 +14,11 @@ use std::sync::Arc;
 
 pub use self::identity::{ClusterIdentity, Reserved};
 use self::{graph::Graph, references::Kind};
-use super::{Attributes, Authorizer, Decision, UserRules, bootstrap, rbac::rules::Rule};
+use super::{
+    Attributes, Authorizer, Decision, UserRules,
+    bootstrap::{self, Addition},
+    rbac::rules::Rule,
+};
 use crate::{
     local_path,
     meta::{GroupResource, ObjectKey},
@@ -42,9 +46,14 @@ pub struct NodeAuthorizer {
 
 impl NodeAuthorizer {
     pub fn new(listers: Arc<dyn Listers>) -> Self {
+        NodeAuthorizer::with(listers, &[])
+    }
+
+    /// The same where features are on that let nodes do more.
+    pub fn with(listers: Arc<dyn Listers>, additions: &[Addition]) -> Self {
         NodeAuthorizer {
             graph: Graph::new(listers.clone()),
-            rules: bootstrap::rules_of("system:node").into_iter().map(Rule::from).collect(),
+            rules: bootstrap::rules_of("system:node", additions).into_iter().map(Rule::from).collect(),
             listers,
         }
     }

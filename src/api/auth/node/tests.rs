@@ -193,6 +193,17 @@ fn leases_are_a_nodes_own_and_common_rules_hold_for_all() {
 }
 
 #[test]
+fn nodes_read_bundles_of_trust_anchors_where_there_are_any() {
+    let listed = Attributes { verb: "list", group: "certificates.k8s.io", resource: "clustertrustbundles", ..Attributes::default() };
+    let written = Attributes { verb: "create", ..listed.clone() };
+    let of = |additions: &[Addition]| NodeAuthorizer::with(Arc::new(Changing::default()), additions);
+    let asked = |authorizer: &NodeAuthorizer, attributes: &Attributes<'_>| authorizer.authorize(&user("one"), attributes) == Decision::Allow;
+    assert!(!asked(&of(&[]), &listed));
+    let with = of(&[Addition::TrustBundles]);
+    assert!(asked(&with, &listed) && !asked(&with, &written));
+}
+
+#[test]
 fn a_mirror_pod_opens_nothing() {
     let world = world();
     let mut mirror = pod("p", "one", json!({"volumes": [{"name": "s", "secret": {"secretName": "s"}}]}));

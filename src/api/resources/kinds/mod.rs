@@ -43,6 +43,7 @@ mod storage;
 mod storage_migration;
 #[cfg(test)]
 mod tests;
+mod trust_bundle;
 mod usage_metrics;
 mod volume;
 
@@ -86,6 +87,7 @@ pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
 pub use storage::{StorageClass, VolumeAttachment, VolumeAttributesClass};
 pub use storage_migration::StorageVersionMigration;
+pub use trust_bundle::ClusterTrustBundle;
 pub use usage_metrics::UsageMetrics;
 pub use volume::{PersistentVolume, PersistentVolumeClaim};
 

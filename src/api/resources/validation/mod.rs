@@ -45,6 +45,7 @@ pub mod storage;
 pub mod storage_migration;
 #[cfg(test)]
 mod tests;
+pub mod trust_bundle;
 pub mod volume;
 pub mod volume_claim;
 pub mod warnings;

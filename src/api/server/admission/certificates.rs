@@ -1,11 +1,12 @@
-//! `CertificateApproval`, `CertificateSigning`, `CertificateSubjectRestriction`: who may approve and sign for a signer,
-//! and what no signer of clients may be asked for.
+//! `CertificateApproval`, `CertificateSigning`, `ClusterTrustBundleAttest`, `CertificateSubjectRestriction`: who may approve and sign for a
+//! signer, and say whom its certificates are trusted by, and what no signer of clients may be asked for.
 
 use async_trait::async_trait;
 use serde_json::Value;
 use troupe_api::{
     auth::{self, Decision, groups::MASTERS},
     certificates::{CLIENT_SIGNER, SigningRequest},
+    meta::Object,
     status::Status,
 };
 
@@ -18,6 +19,10 @@ pub struct CertificateApproval;
 /// Writing a certificate or a verdict needs the verb `sign` on the signer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CertificateSigning;
+
+/// Writing a bundle of a signer's trust anchors needs the verb `attest` on the signer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClusterTrustBundleAttest;
 
 /// Nobody gets into `system:masters` by a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +67,42 @@ impl ValidatingPlugin for CertificateSigning {
         }
         Err(request.forbidden(format!("user not permitted to sign requests with signerName {signer:?}")))
     }
+}
+
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+}
+
+#[async_trait]
+impl ValidatingPlugin for ClusterTrustBundleAttest {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        if !writes || !request.is_main("certificates.k8s.io", "clustertrustbundles") {
+            return Ok(());
+        }
+        let Some(new) = request.object() else { return Ok(()) };
+        // The new object's may be asked about: validation refuses another one than before.
+        let signer = new.str(&["spec", "signerName"]);
+        let is_left_alone = || request.old.is_some_and(|old| is_same_but_for_the_collector(new, old));
+        if signer.is_empty() || is_left_alone() || may(request, "attest", signer).await {
+            return Ok(());
+        }
+        Err(request.forbidden(format!("user not permitted to attest for signerName {signer:?}")))
+    }
+}
+
+/// Whether an update changes nothing, or only what the garbage collector does. Storage migrations write objects as they are.
+fn is_same_but_for_the_collector(new: &Object, old: &Object) -> bool {
+    let without = |object: &Object| {
+        let mut rest = object.clone();
+        for field in ["finalizers", "ownerReferences", "managedFields", "resourceVersion"] {
+            rest.remove(&["metadata", field]);
+        }
+        rest
+    };
+    without(new) == without(old)
 }
 
 impl Plugin for CertificateSubjectRestriction {

@@ -6,11 +6,11 @@ use troupe_api::{quota::LimitedResource, status::Status};
 
 use super::{
     AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
-    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit, ExtendedResourceToleration,
-    LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle, NodeDeclaredFeatureValidator,
-    NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection, PodGroupWorkloadExists, PodNodeSelector,
-    PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection,
-    ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
+    ClusterTrustBundleAttest, DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit,
+    ExtendedResourceToleration, LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle,
+    NodeDeclaredFeatureValidator, NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection,
+    PodGroupWorkloadExists, PodNodeSelector, PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority,
+    ResourceClaimAccess, RuntimeClass, Selection, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
     durations::{self, Durations, Step},
 };
 
@@ -76,6 +76,7 @@ impl Pipeline {
             .both(RuntimeClass)
             .validating(CertificateApproval)
             .validating(CertificateSigning)
+            .validating(ClusterTrustBundleAttest)
             .validating(CertificateSubjectRestriction)
             .mutating(DefaultIngressClass)
             .validating(DenyServiceExternalIPs)

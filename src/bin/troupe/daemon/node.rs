@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::IpNetwork;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use troupe_actors::{
     controllers::node_ipam::ClusterRange,
     kubelet::{
@@ -218,7 +219,7 @@ impl Seat {
         let options = RemoteOptions {
             servers: config.api_servers.clone(),
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
-            ..RemoteOptions::new(kubeconfig).with::<ClusterNetworkPolicy>()
+            ..RemoteOptions::new(kubeconfig).with::<ClusterNetworkPolicy>().with::<ClusterTrustBundle>()
         };
         let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ips, config.every_address());
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);

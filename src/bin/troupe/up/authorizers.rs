@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use troupe_api::{
     auth::{
         Authorizer,
+        bootstrap::Addition,
         chain::{AuthorizerChain, PrivilegedGroups},
         exchange::ExchangedAuthorizers,
         node::NodeAuthorizer,
@@ -31,6 +32,8 @@ enum Link {
 /// Those that are configured.
 pub struct Authorizers {
     links: Vec<Link>,
+    /// What features that are on let nodes do.
+    additions: Vec<Addition>,
     /// Taken by whoever makes the authorizer.
     file: Mutex<Option<FollowedFile>>,
     home: Option<Handle>,
@@ -38,7 +41,7 @@ pub struct Authorizers {
 
 impl Default for Authorizers {
     fn default() -> Self {
-        Authorizers { links: vec![Link::Node, Link::Rbac], file: Mutex::default(), home: None }
+        Authorizers { links: vec![Link::Node, Link::Rbac], additions: Vec::new(), file: Mutex::default(), home: None }
     }
 }
 
@@ -51,12 +54,17 @@ impl Authorizers {
         let unusable = || format!("failed to load authorization configuration from file {}", path.display());
         let file = FollowedFile::open(path).with_context(unusable)?;
         let links = links(path, file.text()).map_err(Error::msg).with_context(unusable)?;
-        Ok(Authorizers { links, file: Mutex::new(Some(file)), home: Some(Handle::current()) })
+        Ok(Authorizers { links, file: Mutex::new(Some(file)), home: Some(Handle::current()), ..Authorizers::default() })
+    }
+
+    /// The same where features are on that let nodes do more.
+    pub fn with(self, additions: Vec<Addition>) -> Self {
+        Authorizers { additions, ..self }
     }
 
     /// `system:masters` may do everything; then those that are configured are asked.
     pub fn over(&self, listers: &Arc<dyn Listers>) -> Arc<dyn Authorizer> {
-        let own = Own::of(&self.links, listers);
+        let own = Own::of(&self.links, &self.additions, listers);
         let chain = own.chain(self.links.clone()).expect("they are those that it is made of");
         let (Some(file), Some(home)) = (self.file.lock().take(), &self.home) else { return Arc::new(chain) };
         let exchanged = ExchangedAuthorizers::new(chain, own.rbac.clone());
@@ -89,11 +97,11 @@ struct Own {
 }
 
 impl Own {
-    fn of(links: &[Link], listers: &Arc<dyn Listers>) -> Self {
+    fn of(links: &[Link], additions: &[Addition], listers: &Arc<dyn Listers>) -> Self {
         let [mut node, mut rbac]: [Option<Arc<dyn Authorizer>>; 2] = [None, None];
         for link in links {
             match link {
-                Link::Node => node = Some(Arc::new(NodeAuthorizer::new(listers.clone()))),
+                Link::Node => node = Some(Arc::new(NodeAuthorizer::with(listers.clone(), additions))),
                 Link::Rbac => rbac = Some(Arc::new(Rbac::new(listers.clone()))),
                 Link::Fixed(_) => {}
             }

@@ -45,6 +45,7 @@ use troupe_actors::{
         statefulset::StatefulSetController,
         storage_version_migrator::StorageVersionMigrator,
         token_secrets::TokenSecretController,
+        trust_bundle_publisher::TrustBundlePublisher,
         ttl_after_finished::TtlAfterFinishedController,
         volume_attributes::VolumeAttributesProtection,
         volume_expand::ExpandController,
@@ -62,7 +63,7 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
 };
 use troupe_api_client::Client;
 
@@ -158,6 +159,9 @@ pub fn start(
     }
     if features.is_on(STORAGE_VERSION_MIGRATOR) {
         run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));
+    }
+    if features.is_on(CLUSTER_TRUST_BUNDLE) {
+        run.controller("kube-apiserver-serving-clustertrustbundle-publisher", TrustBundlePublisher::new(caches, authority.ca_pem.as_str()));
     }
     let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);

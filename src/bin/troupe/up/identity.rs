@@ -15,7 +15,7 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
@@ -25,7 +25,10 @@ use troupe_api_server::{
     webhook_client::Endpoint,
 };
 
-use super::{authorizers::Authorizers, control_plane::Certificates};
+use super::{
+    authorizers::Authorizers,
+    control_plane::{self, Certificates},
+};
 use crate::config::{ApiSettings, Config};
 
 /// The issuer of service-account tokens.
@@ -87,6 +90,7 @@ impl Outside {
         let (own, audiences) = names(api);
         let audiences = audiences.as_slice();
         let mut outside = Outside::default();
+        let features = control_plane::features(config)?;
         if let Some(file) = &api.token_auth_file {
             let tokens = TokenFile::open(file, audiences.to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
             outside.authenticators.push(Arc::new(tokens));
@@ -107,9 +111,8 @@ impl Outside {
             let lasts = Duration::from_secs(api.authentication_token_webhook_cache_ttl.unwrap_or(120));
             outside.authenticators.push(Arc::new(TokenWebhook::new(endpoint, audiences.to_vec(), lasts)));
         }
-        if let Some(file) = &api.authorization_config {
-            outside.authorizers = Authorizers::of_file(file)?;
-        }
+        let authorizers = api.authorization_config.as_ref().map(|file| Authorizers::of_file(file)).transpose()?;
+        outside.authorizers = authorizers.unwrap_or_default().with(additions(&features));
         if let Some(enabled) = api.anonymous_auth {
             if outside.anonymous.is_some() {
                 bail!(
@@ -183,9 +186,17 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
 
 /// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
 pub fn objects(features: &FeatureGates) -> Vec<Object> {
-    let optional = [(STORAGE_VERSION_MIGRATOR, Addition::StorageMigration), (GENERIC_WORKLOAD, Addition::Workloads)];
-    let additions: Vec<Addition> = optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect();
-    bootstrap::objects_with(&additions)
+    bootstrap::objects_with(&additions(features))
+}
+
+/// What the features that are on add to the bootstrap policy.
+fn additions(features: &FeatureGates) -> Vec<Addition> {
+    let optional = [
+        (STORAGE_VERSION_MIGRATOR, Addition::StorageMigration),
+        (GENERIC_WORKLOAD, Addition::Workloads),
+        (CLUSTER_TRUST_BUNDLE, Addition::TrustBundles),
+    ];
+    optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect()
 }
 
 /// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are
