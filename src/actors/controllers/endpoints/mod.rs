@@ -10,7 +10,7 @@ use troupe_api::{meta::ObjectKey, service::DeleteOptions};
 
 use self::plan::Action;
 use super::{
-    endpointslice::pods::EndpointPod,
+    endpointslice::{pods::EndpointPod, trigger_times::TriggerTimes},
     services::{self, selected_pods, services_of},
     writes::{is_gone, is_namespace_terminating},
 };
@@ -25,16 +25,18 @@ pub struct EndpointsController {
     pods: Cache<Pod>,
     endpoints: Cache<Endpoints>,
     digests: Digests<Pod, EndpointPod>,
+    triggers: TriggerTimes,
 }
 
 impl EndpointsController {
     pub fn new(caches: &Caches) -> Self {
         let (services, pods) = (services::index(caches.cache()), caches.cache::<Pod>());
-        EndpointsController { services, digests: pods.digests(), pods, endpoints: caches.cache() }
+        EndpointsController { services, digests: pods.digests(), pods, endpoints: caches.cache(), triggers: TriggerTimes::default() }
     }
 
     /// The Service is gone: its Endpoints go, if this controller made them.
     async fn remove(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        self.triggers.forget(key);
         let Some(orphan) = self.endpoints.get(key) else { return Ok(Outcome::Done) };
         let managed = orphan.object.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(plan::MANAGED_BY));
         if managed {
@@ -64,9 +66,10 @@ impl Controller for EndpointsController {
         let Some(service) = self.services.get(key) else { return self.remove(key, cx).await };
         let Some(selected) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
         let pods = self.digests.read(&selected).await;
+        let triggered = self.triggers.look(key, &service.object, &pods);
         let current = self.endpoints.get(key);
         let api = cx.client().namespaced::<Endpoints>(key.namespace.clone());
-        let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object)) {
+        let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object), triggered) {
             None => return Ok(Outcome::Done),
             Some(Action::Create(endpoints)) => api.create(&endpoints).await,
             Some(Action::Update(endpoints)) => api.update(&endpoints).await,
