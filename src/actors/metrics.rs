@@ -22,7 +22,7 @@ use troupe_api_server::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim},
+    controllers::{cronjob, endpointslice, job, managed, node_lifecycle, podautoscaler, resourceclaim},
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -97,6 +97,7 @@ impl Sources {
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
         collectors.extend(job::metrics::COLLECTORS);
+        collectors.extend(managed::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);
         collectors.extend(podautoscaler::metrics::COLLECTORS);

@@ -22,6 +22,7 @@ pub mod garbage_collector;
 mod integration_tests;
 pub mod job;
 pub mod local_path;
+pub mod managed;
 pub mod namespace;
 pub mod network_policy;
 pub mod node_ipam;

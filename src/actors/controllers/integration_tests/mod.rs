@@ -1,6 +1,7 @@
 //! Controllers and scheduler together on an API server in memory, with a stand-in for the kubelets.
 
 mod attach;
+mod budgets;
 mod cluster_policies;
 mod collection;
 mod devices;

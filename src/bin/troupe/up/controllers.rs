@@ -14,7 +14,7 @@ use troupe_actors::{
         daemonset::DaemonSetController,
         deployment::DeploymentController,
         device_taint_eviction::DeviceTaintEvictionController,
-        disruption::{DisruptionController, StaleDisruptionController},
+        disruption::{DisruptionController, SeveralBudgetsController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
         endpointslice_mirroring::EndpointSliceMirroringController,
@@ -96,6 +96,7 @@ pub fn start(
     run.controller("deployment-controller", DeploymentController::new(caches));
     run.controller("disruption-controller", DisruptionController::new(caches));
     run.controller("disruption-controller", StaleDisruptionController::new(caches));
+    run.controller("disruption-controller", SeveralBudgetsController::new(caches));
     run.controller("resourcequota-controller", ResourceQuotaController::new(caches));
     run.controller("daemon-set-controller", DaemonSetController::new(caches));
     run.controller("statefulset-controller", StatefulSetController::new(caches));
