@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use troupe_api::{
-    Status, features,
+    Status,
+    auth::tokens,
+    features,
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     stored::StoredObject,
     version::VersionInfo,
@@ -89,6 +91,7 @@ impl Sources {
         collectors.extend(audit::COLLECTORS);
         collectors.extend(authentication::COLLECTORS);
         collectors.extend(authorization::COLLECTORS);
+        collectors.extend(tokens::COLLECTORS);
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
         collectors.extend(metered::COLLECTORS);

@@ -21,6 +21,7 @@ pub mod garbage_collector;
 #[cfg(test)]
 mod integration_tests;
 pub mod job;
+pub mod legacy_tokens;
 pub mod local_path;
 pub mod managed;
 pub mod namespace;

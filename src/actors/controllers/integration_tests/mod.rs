@@ -8,6 +8,7 @@ mod devices;
 mod event_sources;
 mod faults;
 mod gangs;
+mod legacy_tokens;
 mod migrations;
 mod namespaces;
 mod nodes;
