@@ -54,6 +54,7 @@ pub mod serviceaccount;
 mod services;
 pub mod statefulset;
 pub mod storage_version_migrator;
+pub mod system_namespaces;
 pub mod token_secrets;
 pub mod ttl_after_finished;
 pub mod volume_attributes;

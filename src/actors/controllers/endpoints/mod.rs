@@ -12,7 +12,7 @@ use self::plan::Action;
 use super::{
     endpointslice::{pods::EndpointPod, trigger_times::TriggerTimes},
     services::{self, selected_pods, services_of},
-    writes::{is_gone, is_namespace_terminating},
+    writes::{is_failure, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
@@ -69,16 +69,36 @@ impl Controller for EndpointsController {
         let triggered = self.triggers.look(key, &service.object, &pods);
         let current = self.endpoints.get(key);
         let api = cx.client().namespaced::<Endpoints>(key.namespace.clone());
-        let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object), triggered) {
-            None => return Ok(Outcome::Done),
-            Some(Action::Create(endpoints)) => api.create(&endpoints).await,
-            Some(Action::Update(endpoints)) => api.update(&endpoints).await,
+        let Some(action) = plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object), triggered) else {
+            return Ok(Outcome::Done);
+        };
+        let written = match &action {
+            Action::Create(endpoints) => api.create(endpoints).await,
+            Action::Update(endpoints) => api.update(endpoints).await,
         };
         match written {
             Ok(written) => cx.wrote(&self.endpoints, &*written),
             Err(status) if is_gone(&status) || is_namespace_terminating(&status) => {}
-            Err(status) => return Err(status.into()),
+            Err(status) => {
+                let error: ReconcileError = status.into();
+                tell_failure(&action, key, &error, cx);
+                return Err(error);
+            }
         }
         Ok(Outcome::Done)
+    }
+}
+
+fn tell_failure(action: &Action, key: &ObjectKey, error: &ReconcileError, cx: &ReconcileContext) {
+    if !is_failure(error) {
+        return;
+    }
+    match action {
+        Action::Create(endpoints) => {
+            cx.tell(&**endpoints, true, "FailedToCreateEndpoint", format!("Failed to create endpoint for service {key}: {error}"));
+        }
+        Action::Update(endpoints) => {
+            cx.tell(&**endpoints, true, "FailedToUpdateEndpoint", format!("Failed to update endpoint {key}: {error}"));
+        }
     }
 }

@@ -28,7 +28,7 @@ use self::{
 use super::{
     pods::index_by_node,
     services::{self, selected_pods, services_of, services_on},
-    writes::{delete_with_uid, is_gone, is_namespace_terminating},
+    writes::{delete_with_uid, is_failure, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
@@ -150,7 +150,13 @@ impl Controller for EndpointSliceController {
             cx.tell(&*service.object, true, "TooManyPorts", message);
         }
         self.tally.planned(&service.object, key, &slices, &planned.actions);
-        apply(planned.actions, &self.slices, &key.namespace, cx).await?;
+        if let Err(error) = apply(planned.actions, &self.slices, &key.namespace, cx).await {
+            if is_failure(&error) {
+                let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
+                cx.tell(&*service.object, true, "FailedToUpdateEndpointSlices", message);
+            }
+            return Err(error);
+        }
         Ok(Outcome::Done)
     }
 }

@@ -113,3 +113,28 @@ async fn endpoints_of_a_service_without_selector_are_mirrored() {
     .await;
     world.settles().await;
 }
+
+#[actix::test]
+async fn endpoints_that_cannot_be_written_are_told_of() {
+    let world = World::new().await;
+    let hard = json!({"count/endpoints": "0", "count/endpointslices.discovery.k8s.io": "0"});
+    let metadata = json!({"name": "none", "namespace": "default"});
+    world.api.create(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}})).await;
+    eventually_async("the quota is counted", async || {
+        let quota = world.api.get("resourcequotas", "default", "none").await.expect("there");
+        quota.get(&["status", "used"]).and_then(Value::as_object).is_some_and(|used| used.len() == 2)
+    })
+    .await;
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+    world.api.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": spec})).await;
+    for (reason, begins) in [
+        ("FailedToUpdateEndpointSlices", "Error updating Endpoint Slices for Service default/web: "),
+        ("FailedToCreateEndpoint", "Failed to create endpoint for service default/web: "),
+    ] {
+        eventually_async(reason, async || {
+            let events = world.events("default", "web").await;
+            events.iter().any(|(told, message)| told == reason && message.starts_with(begins) && message.contains("exceeded quota"))
+        })
+        .await;
+    }
+}

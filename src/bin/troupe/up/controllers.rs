@@ -45,6 +45,7 @@ use troupe_actors::{
         serviceaccount::ServiceAccountController,
         statefulset::StatefulSetController,
         storage_version_migrator::StorageVersionMigrator,
+        system_namespaces::SystemNamespacesController,
         token_secrets::TokenSecretController,
         ttl_after_finished::TtlAfterFinishedController,
         volume_attributes::VolumeAttributesProtection,
@@ -215,6 +216,7 @@ pub fn start_beside_server(config: &Config, outside: &Outside, service: &Arc<dyn
     let own = Client::new(service.clone(), server.clone(), server_identity::MANAGER);
     server_identity::run(system, own.clone(), &config.node_name);
     controller::start_below("apiserver", system, caches, own.clone(), LegacyTokenTracking::new(caches));
+    controller::start_below("apiserver", system, caches, own.clone(), SystemNamespacesController::new(caches));
     controller::start_below("apiserver", system, caches, own, TokenUseController::new(outside.token_uses()));
     let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
