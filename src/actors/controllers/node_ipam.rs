@@ -112,7 +112,7 @@ impl Controller for NodeIpamController {
         let mut ranges = Vec::new();
         for cluster in &self.cluster {
             let Some(range) = cluster.next_free(&taken) else {
-                cx.events().warning(
+                cx.events().normal(
                     &ReconcileContext::reference(&*node.object),
                     "CIDRNotAvailable",
                     format!("Node {key} status is now: CIDRNotAvailable"),
