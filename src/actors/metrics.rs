@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use troupe_api::{
-    Status, features,
+    Status,
+    auth::tokens,
+    features,
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     stored::StoredObject,
     version::VersionInfo,
@@ -22,7 +24,7 @@ use troupe_api_server::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim, trust_bundle_publisher},
+    controllers::{cronjob, endpointslice, job, managed, node_lifecycle, podautoscaler, resourceclaim, trust_bundle_publisher},
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -89,6 +91,7 @@ impl Sources {
         collectors.extend(audit::COLLECTORS);
         collectors.extend(authentication::COLLECTORS);
         collectors.extend(authorization::COLLECTORS);
+        collectors.extend(tokens::COLLECTORS);
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
@@ -98,6 +101,7 @@ impl Sources {
         collectors.extend(resourceclaim::COLLECTORS);
         collectors.extend(trust_bundle_publisher::metrics::COLLECTORS);
         collectors.extend(job::metrics::COLLECTORS);
+        collectors.extend(managed::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);
         collectors.extend(podautoscaler::metrics::COLLECTORS);

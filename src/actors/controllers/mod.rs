@@ -21,7 +21,9 @@ pub mod garbage_collector;
 #[cfg(test)]
 mod integration_tests;
 pub mod job;
+pub mod legacy_tokens;
 pub mod local_path;
+pub mod managed;
 pub mod namespace;
 pub mod network_policy;
 pub mod node_ipam;
@@ -52,6 +54,7 @@ pub mod serviceaccount;
 mod services;
 pub mod statefulset;
 pub mod storage_version_migrator;
+pub mod system_namespaces;
 pub mod token_secrets;
 pub mod trust_bundle_publisher;
 pub mod ttl_after_finished;

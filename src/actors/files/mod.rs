@@ -15,7 +15,7 @@ pub mod usage;
 use std::{cell::Cell, marker::PhantomData};
 
 pub use directory::{Directory, open_directory_of_container, open_file_of_container, place_and_name};
-pub use remove::{remove_tree, remove_tree_blocking};
+pub use remove::{remove_tree, remove_tree_below, remove_tree_blocking};
 pub use usage::{DiskUse, Tally, count_tree};
 
 thread_local! {

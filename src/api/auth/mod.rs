@@ -30,6 +30,7 @@ use futures::future::BoxFuture;
 pub use self::unverified::{any_peer, unverifying};
 use crate::{
     meta::{FieldSelector, GroupResource, LabelSelector},
+    notices::Notices,
     service::UserInfo,
     status::Status,
 };
@@ -151,6 +152,8 @@ pub struct Credentials<'a> {
     pub client_certificate: Option<&'a [u8]>,
     /// The bearer token.
     pub bearer: Option<&'a str>,
+    /// Hears what is to be said about them beside the answer: to the client, and in the audit event.
+    pub notices: Option<&'a Notices>,
 }
 
 /// Finds out who calls.

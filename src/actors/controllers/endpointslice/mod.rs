@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod plan;
 pub mod pods;
 pub mod ports;
+pub mod trigger_times;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +23,12 @@ use self::{
     plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot},
     pods::{EndpointPod, zones},
     ports::MOST_PORTS,
+    trigger_times::TriggerTimes,
 };
 use super::{
     pods::index_by_node,
     services::{self, selected_pods, services_of, services_on},
-    writes::{delete_with_uid, is_gone, is_namespace_terminating},
+    writes::{delete_with_uid, is_failure, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
@@ -41,6 +43,7 @@ pub struct EndpointSliceController {
     slices: Cache<EndpointSlice>,
     digests: Digests<Pod, EndpointPod>,
     tally: Tally,
+    triggers: TriggerTimes,
 }
 
 const BY_SERVICE: &str = "endpointslice/service";
@@ -50,7 +53,15 @@ impl EndpointSliceController {
         let slices: Cache<EndpointSlice> = caches.cache();
         slices.add_meta_index(BY_SERVICE, |slice| service_of(slice, MANAGER));
         let (services, pods) = (services::index(caches.cache()), index_by_node(caches.cache()));
-        EndpointSliceController { services, digests: pods.digests(), pods, nodes: caches.cache(), slices, tally: Tally::default() }
+        EndpointSliceController {
+            services,
+            digests: pods.digests(),
+            pods,
+            nodes: caches.cache(),
+            slices,
+            tally: Tally::default(),
+            triggers: TriggerTimes::default(),
+        }
     }
 
     fn zone(&self, node: &str) -> Option<String> {
@@ -118,6 +129,9 @@ impl Controller for EndpointSliceController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let service = self.services.get(key);
+        if service.is_none() {
+            self.triggers.forget(key);
+        }
         let selected = service.and_then(|service| Some((selected_pods(&service.object, &self.pods)?, service)));
         let Some((selected, service)) = selected else {
             self.tally.forget(key);
@@ -126,7 +140,8 @@ impl Controller for EndpointSliceController {
         let pods = self.digests.read(&selected).await;
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
         let zones = zones(&pods, |node| self.zone(node));
-        let planned = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });
+        let triggered = self.triggers.look(key, &service.object, &pods);
+        let planned = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones, triggered });
         if planned.left_out > 0 {
             let message = format!(
                 "{} pods are left out: their ports have other numbers, and all port sets have more than {MOST_PORTS} ports",
@@ -134,8 +149,14 @@ impl Controller for EndpointSliceController {
             );
             cx.tell(&*service.object, true, "TooManyPorts", message);
         }
-        self.tally.planned(key, &slices, &planned.actions);
-        apply(planned.actions, &self.slices, &key.namespace, cx).await?;
+        self.tally.planned(&service.object, key, &slices, &planned.actions);
+        if let Err(error) = apply(planned.actions, &self.slices, &key.namespace, cx).await {
+            if is_failure(&error) {
+                let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
+                cx.tell(&*service.object, true, "FailedToUpdateEndpointSlices", message);
+            }
+            return Err(error);
+        }
         Ok(Outcome::Done)
     }
 }

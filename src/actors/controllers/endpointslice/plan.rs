@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::Service,
@@ -15,6 +16,7 @@ use super::{
     hints::TrafficDistribution,
     pods::EndpointPod,
     ports::{Groups, PortKey, by_ports},
+    trigger_times,
 };
 use crate::controllers::owners::controller_reference;
 
@@ -28,8 +30,6 @@ pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// Marks slices of headless Services.
 const HEADLESS: &str = "service.kubernetes.io/headless";
-/// When the newest change that the slice reflects was made.
-pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,8 @@ pub struct Snapshot<'a> {
     pub slices: &'a [Arc<EndpointSlice>],
     /// Zone of a node, by its name.
     pub zones: &'a BTreeMap<String, String>,
+    /// When the change was made that this look is about, as far as that is known.
+    pub triggered: Option<Timestamp>,
 }
 
 /// What to do about the slices of a Service.
@@ -109,7 +111,7 @@ fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
     let (mut actions, mut left) = (Vec::new(), Vec::new());
     for (ports, endpoints) in wanted {
         let ours = kept.remove(&ports).unwrap_or_default();
-        actions.extend(plan_ports((snapshot.service, family), &ports, endpoints, ours, &mut left));
+        actions.extend(plan_ports((snapshot, family), &ports, endpoints, ours, &mut left));
     }
     left.extend(kept.into_values().flatten());
     actions.extend(left.into_iter().map(delete));
@@ -118,7 +120,7 @@ fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
 fn plan_ports<'a>(
-    (service, family): (&Service, Family),
+    (snapshot, family): (Snapshot<'_>, Family),
     ports: &[PortKey],
     endpoints: Vec<Endpoint>,
     ours: Vec<&'a Arc<EndpointSlice>>,
@@ -136,8 +138,12 @@ fn plan_ports<'a>(
         match slice {
             // Of several empty slices the first stays when nothing else does.
             Some(slice) if members.is_empty() && !(all_empty && at == 0) => left.push(slice),
-            Some(slice) => actions.extend(update(service, slice, members)),
-            None => actions.push(Action::Create(Box::new(build(service, family, ports, members, None)))),
+            Some(slice) => actions.extend(update(snapshot, slice, members)),
+            None => {
+                let mut made = build(snapshot.service, family, ports, members, None);
+                trigger_times::tell(&mut made.metadata, snapshot.triggered);
+                actions.push(Action::Create(Box::new(made)));
+            }
         }
     }
     actions
@@ -167,10 +173,14 @@ fn spread<'a>(endpoints: &[Endpoint], ours: Vec<&'a Arc<EndpointSlice>>) -> Vec<
     filled
 }
 
-fn update(service: &Service, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
+fn update(snapshot: Snapshot<'_>, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
     let family = Family::named(&slice.address_type)?;
-    let updated = build(service, family, &slice_ports(slice), members, Some(slice));
-    (updated != **slice).then(|| Action::Update(Box::new(updated)))
+    let mut updated = build(snapshot.service, family, &slice_ports(slice), members, Some(slice));
+    if updated == **slice {
+        return None;
+    }
+    trigger_times::tell(&mut updated.metadata, snapshot.triggered);
+    Some(Action::Update(Box::new(updated)))
 }
 
 /// Address and pod.

@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
@@ -10,6 +11,7 @@ use serde_json::json;
 use super::{
     plan::{Action, Plan, Snapshot, plan},
     pods::EndpointPod,
+    trigger_times::LAST_CHANGE,
 };
 use crate::runtime::cache::digest_of;
 
@@ -20,7 +22,7 @@ fn service() -> Service {
 
 fn plan_of(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>], zones: &BTreeMap<String, String>) -> Plan {
     let pods: Vec<Arc<EndpointPod>> = pods.iter().map(|pod| digest_of::<Pod, EndpointPod>(pod)).collect();
-    plan(Snapshot { service, pods: &pods, slices, zones })
+    plan(Snapshot { service, pods: &pods, slices, zones, triggered: None })
 }
 
 fn pod(number: usize, ready: bool, terminating: bool, port: i32) -> Arc<Pod> {
@@ -190,4 +192,30 @@ fn a_change_of_one_pod_of_many_changes_its_slice_alone() {
     let differ: Vec<_> = differ.map(|(_, new)| new.target_ref.as_ref().and_then(|target| target.name.clone())).collect();
     assert_eq!(differ, [Some("p437".to_owned())]);
     assert_eq!(changed.metadata, before.metadata);
+}
+
+#[test]
+fn slices_tell_when_the_change_was_made_that_is_written_and_are_not_written_for_that() {
+    let (service, zones) = (service(), BTreeMap::new());
+    let digest = |pods: &[Arc<Pod>]| -> Vec<Arc<EndpointPod>> { pods.iter().map(|pod| digest_of(&**pod)).collect() };
+    let triggered = |second: i64| Some(Timestamp::from_second(second).expect("a time"));
+    let told = |action: &Action| match action {
+        Action::Create(slice) | Action::Update(slice) => slice.metadata.annotations.as_ref().and_then(|told| told.get(LAST_CHANGE)).cloned(),
+        Action::Delete { .. } => None,
+    };
+    let pods = digest(&[pod(0, true, false, 80)]);
+    let plan_at = |pods: &[Arc<EndpointPod>], slices: &[Arc<EndpointSlice>], triggered| {
+        plan(Snapshot { service: &service, pods, slices, zones: &zones, triggered }).actions
+    };
+    let made = plan_at(&pods, &[], triggered(1));
+    assert_eq!(told(&made[0]).as_deref(), Some("1970-01-01T00:00:01Z"));
+    let [Action::Create(slice)] = &made[..] else { panic!("{made:?}") };
+    let there = [Arc::new(EndpointSlice::clone(slice))];
+    assert_eq!(plan_at(&pods, &there, triggered(2)), [], "nothing else changed");
+    assert_eq!(plan_at(&pods, &there, None), []);
+    let changed = digest(&[pod(0, false, false, 80)]);
+    assert_eq!(told(&plan_at(&changed, &there, triggered(3))[0]).as_deref(), Some("1970-01-01T00:00:03Z"));
+    let unknown = plan_at(&changed, &there, None);
+    let [Action::Update(untold)] = &unknown[..] else { panic!("{unknown:?}") };
+    assert_eq!(untold.metadata.annotations, None, "of this change no time is known");
 }

@@ -1,12 +1,14 @@
 //! Controllers and scheduler together on an API server in memory, with a stand-in for the kubelets.
 
 mod attach;
+mod budgets;
 mod cluster_policies;
 mod collection;
 mod devices;
 mod event_sources;
 mod faults;
 mod gangs;
+mod legacy_tokens;
 mod migrations;
 mod namespaces;
 mod nodes;

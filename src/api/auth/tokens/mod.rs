@@ -7,8 +7,10 @@
 pub mod claims;
 pub mod key;
 pub mod legacy;
+mod metrics;
 pub mod public_key;
 pub mod request;
+pub mod usage;
 pub mod verifier;
 
 #[cfg(test)]
@@ -22,8 +24,10 @@ use serde_json::{Value, json};
 pub use claims::{Claims, Kubernetes, Reference};
 pub use key::{KeyError, SigningKey, public_keys};
 pub use legacy::LegacyVerifier;
+pub use metrics::COLLECTORS;
 pub use public_key::PublicKey;
 pub use request::{token_request, work};
+pub use usage::TokenUses;
 pub use verifier::Verifier;
 
 /// The default issuer, and the audience of tokens for the API server.

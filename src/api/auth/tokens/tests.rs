@@ -15,6 +15,7 @@ use crate::{
     Status,
     auth::{Authenticator, Credentials, rbac::tests::FixedListers, x509::CREDENTIAL_ID},
     meta::{Clock, GroupResource, Object, ObjectKey},
+    notices::Notices,
 };
 
 const START: i64 = 1_800_000_000;
@@ -196,7 +197,16 @@ fn usual_pod_tokens_live_on_for_programs_that_never_reread_them() {
     let reply = request(&issuer, spec).expect("issues");
     assert_eq!(reply.int(&["spec", "expirationSeconds"]), Some(3607));
     let token = reply.str(&["status", "token"]);
-    assert!(verifier(&issuer, cluster(), 300 * 24 * 3600).verify(token, &[]).is_ok());
+    let told = |after: i64| {
+        let notices = Notices::default();
+        let credentials = Credentials { bearer: Some(token), notices: Some(&notices), ..Credentials::default() };
+        verifier(&issuer, cluster(), after).authenticate(&credentials).expect("holds").expect("is ours");
+        notices.annotations().get("authentication.k8s.io/stale-token").cloned()
+    };
+    assert_eq!(told(3607), None);
+    let stale = "subject: system:serviceaccount:ns:bot, seconds after warning threshold: 3";
+    assert_eq!(told(3610).as_deref(), Some(stale), "who never rereads it is told of");
+    assert!(told(300 * 24 * 3600).is_some());
 }
 
 #[test]

@@ -236,12 +236,13 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
         certificate,
         (&*options.authenticator, options.request_headers.as_deref()),
         options.takes_anonymous(request.path()),
+        notices,
     )
     .await
     {
         Ok(caller) => caller,
         Err(status) => {
-            audit.unauthenticated(request, asked, &status).await;
+            audit.unauthenticated(request, asked, &status, notices).await;
             return Err(status);
         }
     };

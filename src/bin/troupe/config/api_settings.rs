@@ -76,6 +76,7 @@ given_settings! {
     /// What was said about controllers.
     ControllerSettings {
         terminated_pod_gc_threshold: u32,
+        legacy_service_account_token_clean_up_period: u32,
         horizontal_pod_autoscaler_sync_period: u32,
         horizontal_pod_autoscaler_downscale_stabilization: u32,
         horizontal_pod_autoscaler_tolerance: String

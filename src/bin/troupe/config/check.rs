@@ -163,6 +163,7 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--event-ttl", settings.event_ttl),
         ("--request-timeout", settings.request_timeout),
         ("--min-request-timeout", settings.min_request_timeout),
+        ("--legacy-service-account-token-clean-up-period", settings.legacy_service_account_token_clean_up_period.map(u64::from)),
         ("--horizontal-pod-autoscaler-sync-period", settings.horizontal_pod_autoscaler_sync_period.map(u64::from)),
     ];
     let longest = u64::try_from(seconds::MOST).unwrap_or(u64::MAX);

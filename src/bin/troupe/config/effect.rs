@@ -46,7 +46,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
         "serviceAccountExtendTokenExpiration" => &[Part::ApiServer],
         "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => &[Part::ApiServer],
-        "terminatedPodGcThreshold" => &[Part::Controllers],
+        "terminatedPodGcThreshold" | "legacyServiceAccountTokenCleanUpPeriod" => &[Part::Controllers],
         "horizontalPodAutoscalerSyncPeriod" | "horizontalPodAutoscalerDownscaleStabilization" | "horizontalPodAutoscalerTolerance" => {
             &[Part::Controllers]
         }

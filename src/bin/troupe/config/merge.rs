@@ -177,6 +177,7 @@ impl Settings {
             default_not_ready_toleration_seconds,
             default_unreachable_toleration_seconds,
             terminated_pod_gc_threshold,
+            legacy_service_account_token_clean_up_period,
             horizontal_pod_autoscaler_sync_period,
             horizontal_pod_autoscaler_downscale_stabilization,
             horizontal_pod_autoscaler_tolerance,

@@ -228,6 +228,10 @@ pub struct Settings {
     /// Pods that have ended beyond this number go, the oldest first; 0 keeps all [default: 12500]
     #[arg(long)]
     pub terminated_pod_gc_threshold: Option<u32>,
+    /// Seconds after which tokens out of secrets that nobody uses are marked as invalid, and as long after that removed [default: 31536000]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub legacy_service_account_token_clean_up_period: Option<u32>,
     /// Seconds between looks at a horizontal pod autoscaler [default: 15]
     #[arg(long, value_parser = seconds::<u32>)]
     #[serde(deserialize_with = "super::seconds::read")]

@@ -313,8 +313,8 @@ impl ControlPlane {
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
-        if local.is_some() && !parts.safe {
-            controllers::start_beside_server(config, &services.controllers, &caches, system);
+        if let Some(local) = local.as_ref().filter(|_| !parts.safe) {
+            controllers::start_beside_server(config, &local.outside, &services.controllers, &caches, system);
         }
         let mut candidates = Vec::new();
         if has(Component::Controllers) {

@@ -14,7 +14,7 @@ use troupe_actors::{
         daemonset::DaemonSetController,
         deployment::DeploymentController,
         device_taint_eviction::DeviceTaintEvictionController,
-        disruption::{DisruptionController, StaleDisruptionController},
+        disruption::{DisruptionController, SeveralBudgetsController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
         endpointslice_mirroring::EndpointSliceMirroringController,
@@ -22,6 +22,7 @@ use troupe_actors::{
         flow_schema::FlowSchemaController,
         garbage_collector,
         job::{JobController, orphans::JobOrphanController},
+        legacy_tokens::{LegacyTokenCleaner, LegacyTokenTracking, TokenUseController, UNUSED},
         local_path::{LocalPathCleaner, LocalPathProvisioner},
         namespace::NamespaceController,
         network_policy::{NetworkPolicyController, status::ClusterPolicyStatusController},
@@ -44,6 +45,7 @@ use troupe_actors::{
         serviceaccount::ServiceAccountController,
         statefulset::StatefulSetController,
         storage_version_migrator::StorageVersionMigrator,
+        system_namespaces::SystemNamespacesController,
         token_secrets::TokenSecretController,
         trust_bundle_publisher::TrustBundlePublisher,
         ttl_after_finished::TtlAfterFinishedController,
@@ -67,7 +69,10 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use super::{control_plane::features, identity::component};
+use super::{
+    control_plane::features,
+    identity::{Outside, component},
+};
 use crate::config::{Config, ControllerSettings};
 
 /// The field manager of controllers' writes.
@@ -97,6 +102,7 @@ pub fn start(
     run.controller("deployment-controller", DeploymentController::new(caches));
     run.controller("disruption-controller", DisruptionController::new(caches));
     run.controller("disruption-controller", StaleDisruptionController::new(caches));
+    run.controller("disruption-controller", SeveralBudgetsController::new(caches));
     run.controller("resourcequota-controller", ResourceQuotaController::new(caches));
     run.controller("daemon-set-controller", DaemonSetController::new(caches));
     run.controller("statefulset-controller", StatefulSetController::new(caches));
@@ -142,6 +148,7 @@ pub fn start(
         let secrets = TokenSecretController::new(caches, issuer.clone(), authority.ca_pem.as_str());
         controller::start(system, caches, manager_client(service.clone()), secrets);
     }
+    run.controller("legacy-service-account-token-cleaner", LegacyTokenCleaner::new(caches, unused_tokens(&config.controllers)));
     run.controller("certificate-controller", CsrApprovingController::new(caches));
     run.controller("certificate-controller", CsrCleaner::new(caches));
     match &authority.signer {
@@ -177,6 +184,11 @@ fn finished_pods(said: &ControllerSettings) -> usize {
     }
 }
 
+/// For how long nobody has used the tokens out of secrets that go.
+fn unused_tokens(said: &ControllerSettings) -> SignedDuration {
+    said.legacy_service_account_token_clean_up_period.map_or(UNUSED, |seconds| SignedDuration::from_secs(seconds.into()))
+}
+
 /// What holds for all autoscalers.
 fn autoscalers(said: &ControllerSettings) -> AutoscalerOptions {
     let usual = AutoscalerOptions::default();
@@ -203,9 +215,13 @@ fn cluster_identity(config: &Config) -> ClusterIdentity {
 }
 
 /// Starts what belongs to the API server of this process, whoever leads.
-pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
+pub fn start_beside_server(config: &Config, outside: &Outside, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
     let server = component("system:apiserver", &["system:masters"]);
-    server_identity::run(system, Client::new(service.clone(), server.clone(), server_identity::MANAGER), &config.node_name);
+    let own = Client::new(service.clone(), server.clone(), server_identity::MANAGER);
+    server_identity::run(system, own.clone(), &config.node_name);
+    controller::start_below("apiserver", system, caches, own.clone(), LegacyTokenTracking::new(caches));
+    controller::start_below("apiserver", system, caches, own.clone(), SystemNamespacesController::new(caches));
+    controller::start_below("apiserver", system, caches, own, TokenUseController::new(outside.token_uses()));
     let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
 }

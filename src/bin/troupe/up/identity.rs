@@ -3,7 +3,10 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Error, Result, bail};
-use troupe_actors::apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources};
+use troupe_actors::{
+    apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources},
+    controllers::legacy_tokens::NotedUses,
+};
 use troupe_api::{
     auth::{
         Authenticator, Authorizer,
@@ -78,6 +81,7 @@ pub struct Outside {
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: Option<Anonymous>,
     authorizers: Authorizers,
+    token_uses: Arc<NotedUses>,
 }
 
 impl Outside {
@@ -144,6 +148,11 @@ impl Outside {
         Ok(())
     }
 
+    /// Where uses of tokens out of secrets are told.
+    pub fn token_uses(&self) -> Arc<NotedUses> {
+        self.token_uses.clone()
+    }
+
     /// Whether requests without credentials are taken, and the only paths for which.
     pub fn anonymous(&self) -> (bool, Option<Vec<String>>) {
         let Some(anonymous) = &self.anonymous else { return (true, None) };
@@ -204,7 +213,7 @@ fn additions(features: &FeatureGates) -> Vec<Addition> {
 pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
     let keys = issuer.public_keys();
     let audiences = issuer.audiences().to_vec();
-    let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone());
+    let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone(), Arc::new(SystemClock), outside.token_uses());
     let verifier = Verifier::new(keys, issuer.names(), audiences.clone(), listers.clone(), Arc::new(SystemClock));
     let bootstrap = BootstrapTokenAuthenticator::new(listers, Arc::new(SystemClock), audiences);
     let mut links: Vec<Arc<dyn Authenticator>> = vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier), Arc::new(bootstrap)];

@@ -71,6 +71,7 @@ async fn refusals_impersonation_and_unknown_callers_are_told() {
     assert_eq!(events[0]["impersonatedUser"]["username"], "bob");
     assert_eq!((&events[0]["responseStatus"]["code"], &events[0]["responseStatus"]["reason"]), (&json!(404), &json!("NotFound")));
     assert_eq!((&events[1]["stage"], &events[1]["responseStatus"]["code"]), (&json!("ResponseStarted"), &json!(401)));
+    assert_eq!(events[1]["annotations"], json!({"test/credentials": "wrong"}), "what is said of credentials that are refused");
     assert_eq!((&events[2]["annotations"]["authorization.k8s.io/decision"], &events[2]["verb"]), (&json!("forbid"), &json!("get")));
     assert!(events[2].get("objectRef").is_none());
 }
