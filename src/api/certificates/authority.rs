@@ -165,7 +165,7 @@ fn extension(writer: &mut DERWriterSeq<'_>, oid: &[u64], critical: bool, value: 
 }
 
 /// The algorithm that the key signs with.
-fn algorithm(key: &KeyPair) -> Option<Vec<u8>> {
+pub(super) fn algorithm(key: &KeyPair) -> Option<Vec<u8>> {
     let known: [(&rcgen::SignatureAlgorithm, &[u64], bool); 4] = [
         (&rcgen::PKCS_ECDSA_P256_SHA256, &[1, 2, 840, 10_045, 4, 3, 2], false),
         (&rcgen::PKCS_ECDSA_P384_SHA384, &[1, 2, 840, 10_045, 4, 3, 3], false),

@@ -5,6 +5,8 @@
 
 mod authority;
 mod draft;
+mod keys;
+pub mod possession;
 pub mod private_key;
 mod request;
 mod rules;
@@ -16,6 +18,7 @@ use std::net::IpAddr;
 
 pub use authority::{CertificateAuthority, Policy, SignError};
 pub use draft::{Draft, KeyedRequest};
+pub use keys::{KeyError, ProvenKey};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};
 pub use usages::{ALL as ALL_USAGES, UnknownUsage};
