@@ -17,6 +17,7 @@ const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
+const POD_CERTIFICATE: &str = include_str!("../../../config/rbac/podcertificate.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
@@ -31,6 +32,8 @@ pub enum Addition {
     StorageMigration,
     /// Workloads and pod groups.
     Workloads,
+    /// Certificates of pods.
+    PodCertificates,
 }
 
 /// All bootstrap roles and bindings with such additions.
@@ -38,6 +41,7 @@ pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
     let added = additions.iter().map(|addition| match addition {
         Addition::StorageMigration => MIGRATION,
         Addition::Workloads => WORKLOAD,
+        Addition::PodCertificates => POD_CERTIFICATE,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
     unfolded(&policies)
@@ -52,11 +56,26 @@ fn unfolded(policies: &[&str]) -> Vec<Object> {
                 let rules = objects.last_mut().and_then(|role| role["rules"].as_array_mut());
                 rules.expect("a rule follows its role in the built-in policy").push(rule(text));
             }
-            None => objects.push(head(line)),
+            None => {
+                let named = head(line);
+                // An addition may give rules to a role that there is.
+                let is_it = |object: &Value| object["kind"] == named["kind"] && identity(object) == identity(&named);
+                let object = match objects.iter().position(is_it) {
+                    Some(at) => objects.remove(at),
+                    None => named,
+                };
+                objects.push(object);
+            }
         }
     }
     gather(&mut objects);
     objects.into_iter().map(|object| Object::from_value(object).expect("built as an object")).collect()
+}
+
+/// Namespace and name.
+fn identity(object: &Value) -> (&Value, &Value) {
+    let metadata = &object["metadata"];
+    (&metadata["namespace"], &metadata["name"])
 }
 
 /// The rules of a bootstrap cluster role.
@@ -231,6 +250,20 @@ mod tests {
         assert_eq!(of_groups(&more, "troupe:pod-group-scheduler"), 1);
         assert_eq!(more.len(), usual.len() + 6, "four roles and two bindings");
         assert_eq!(objects_with(&[Addition::StorageMigration]).len(), usual.len() + 2);
+    }
+
+    #[test]
+    fn an_addition_gives_rules_to_a_role_that_there_is() {
+        let (usual, more) = (objects(), objects_with(&[Addition::PodCertificates]));
+        let rules = |objects: &[Object]| {
+            let nodes: Vec<&Object> = objects.iter().filter(|object| object.kind() == "ClusterRole" && object.name() == "system:node").collect();
+            assert_eq!(nodes.len(), 1);
+            nodes[0].list(&["rules"]).to_vec()
+        };
+        let (before, after) = (rules(&usual), rules(&more));
+        assert_eq!(after[..before.len()], before);
+        assert_eq!(after[before.len()..], [rule("create,get,list,watch certificates.k8s.io: podcertificaterequests")]);
+        assert_eq!(more.len(), usual.len() + 2, "the cleaner's role and its binding");
     }
 
     #[test]

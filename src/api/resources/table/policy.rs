@@ -13,6 +13,16 @@ pub(super) const CERTIFICATES: Group = Group {
         .subs(&[own("approval"), STATUS])],
 };
 
+/// Off where nothing is said.
+pub(super) const POD_CERTIFICATES: Group = Group {
+    name: "certificates.k8s.io",
+    versions: &["v1beta1"],
+    rows: &[Row::namespaced("PodCertificateRequest", "podcertificaterequests")
+        .features(&[Feature::Signed])
+        .strategy(with::<kinds::PodCertificateRequest>)
+        .subs(&[STATUS])],
+};
+
 pub(super) const NETWORKING: Group = Group {
     name: "networking.k8s.io",
     versions: &["v1"],

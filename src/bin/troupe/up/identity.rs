@@ -15,7 +15,7 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
@@ -183,7 +183,11 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
 
 /// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
 pub fn objects(features: &FeatureGates) -> Vec<Object> {
-    let optional = [(STORAGE_VERSION_MIGRATOR, Addition::StorageMigration), (GENERIC_WORKLOAD, Addition::Workloads)];
+    let optional = [
+        (STORAGE_VERSION_MIGRATOR, Addition::StorageMigration),
+        (GENERIC_WORKLOAD, Addition::Workloads),
+        (POD_CERTIFICATE_REQUEST, Addition::PodCertificates),
+    ];
     let additions: Vec<Addition> = optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect();
     bootstrap::objects_with(&additions)
 }
