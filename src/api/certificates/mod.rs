@@ -5,6 +5,7 @@
 
 mod authority;
 mod draft;
+mod encoding;
 mod keys;
 pub mod possession;
 pub mod private_key;
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 
 pub use authority::{CertificateAuthority, Policy, SignError};
 pub use draft::{Draft, KeyedRequest};
+pub use encoding::cleaned_chain;
 pub use keys::{KeyError, ProvenKey};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha512};
 use thiserror::Error;
 use yasna::{Tag, models::ObjectIdentifier};
 
-use super::authority::{algorithm, pem};
+use super::encoding::{algorithm, pem};
 
 /// `id-Ed25519` (RFC 8410).
 const ED25519: &[u64] = &[1, 3, 101, 112];
