@@ -11,9 +11,11 @@ use super::keys::{p521, rsa};
 const RSA_OID: &str = "1.2.840.113549.1.1.1";
 const ELLIPTIC_OID: &str = "1.2.840.10045.2.1";
 const ED25519_OID: &str = "1.3.101.112";
+/// The curve that ring does not have.
+const P521: &str = "P-521";
 /// Curves with their names and the octets of a coordinate.
 const CURVES: [(&str, &str, usize); 4] =
-    [("1.3.132.0.33", "P-224", 28), ("1.2.840.10045.3.1.7", "P-256", 32), ("1.3.132.0.34", "P-384", 48), ("1.3.132.0.35", "P-521", 66)];
+    [("1.3.132.0.33", "P-224", 28), ("1.2.840.10045.3.1.7", "P-256", 32), ("1.3.132.0.34", "P-384", 48), ("1.3.132.0.35", P521, 66)];
 
 /// What a public key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,8 @@ impl KeyKind {
             ELLIPTIC_OID => {
                 let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string();
                 let (_, name, length) = CURVES.into_iter().find(|(id, ..)| *id == curve)?;
-                (octets.len() == 1 + 2 * length && octets[0] == 4).then_some(KeyKind::Elliptic(name))
+                let is_point = octets.len() == 1 + 2 * length && octets[0] == 4 && (name != P521 || p521::is_point(octets));
+                is_point.then_some(KeyKind::Elliptic(name))
             }
             ED25519_OID => (octets.len() == 32).then_some(KeyKind::Ed25519),
             _ => Some(KeyKind::Other),
@@ -52,7 +55,7 @@ impl KeyKind {
 /// Whether a request was signed by the key that it is for.
 pub fn verify(request: &X509CertificationRequest<'_>) -> bool {
     let info = &request.certification_request_info;
-    if KeyKind::of(&info.subject_pki) != Some(KeyKind::Elliptic("P-521")) {
+    if KeyKind::of(&info.subject_pki) != Some(KeyKind::Elliptic(P521)) {
         return request.verify_signature().is_ok();
     }
     let digest = match request.signature_algorithm.algorithm.to_id_string().as_str() {
@@ -72,7 +75,7 @@ pub fn signed(key: &SubjectPublicKeyInfo<'_>, message: &[u8], signature: &[u8]) 
         Some(KeyKind::Ed25519) => by(&ED25519),
         Some(KeyKind::Elliptic("P-256")) => by(&ECDSA_P256_SHA256_ASN1),
         Some(KeyKind::Elliptic("P-384")) => by(&ECDSA_P384_SHA256_ASN1),
-        Some(KeyKind::Elliptic("P-521")) => p521::verify(octets, &Sha256::digest(message), signature),
+        Some(KeyKind::Elliptic(P521)) => p521::verify(octets, &Sha256::digest(message), signature),
         Some(KeyKind::Rsa { .. }) => match key.parsed() {
             Ok(PublicKey::RSA(key)) => rsa::verify_pss(key.modulus, key.exponent, message, signature),
             _ => false,

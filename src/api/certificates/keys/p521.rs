@@ -144,6 +144,22 @@ impl Point {
     }
 }
 
+/// The sum of multiples of two points, for numbers that everybody may know.
+fn combined(a: &BigUint, first: &Point, b: &BigUint, second: &Point) -> Point {
+    let both = first.added(second);
+    let mut sum = Point::nothing();
+    for bit in (0..BITS).rev() {
+        sum = sum.doubled();
+        sum = match (a.bit(bit), b.bit(bit)) {
+            (true, true) => sum.added(&both),
+            (true, false) => sum.added(first),
+            (false, true) => sum.added(second),
+            (false, false) => sum,
+        };
+    }
+    sum
+}
+
 /// A digest as a number; those that are longer than the order are cut, as FIPS 186-5 says.
 fn of_digest(digest: &[u8]) -> BigUint {
     BigUint::from_bytes_be(&digest[..digest.len().min(OCTETS - 1)])
@@ -272,9 +288,8 @@ fn verified(public: &[u8], digest: &[u8], signature: &[u8]) -> Option<bool> {
         return None;
     }
     let inverse = s.modinv(order)?;
-    let by_base = CURVE.base.multiplied(&(of_digest(digest) * &inverse % order));
-    let by_key = public.multiplied(&(&r * &inverse % order));
-    let (x, _) = by_base.added(&by_key).coordinates()?;
+    let (of_base, of_key) = (of_digest(digest) * &inverse % order, &r * &inverse % order);
+    let (x, _) = combined(&of_base, &CURVE.base, &of_key, &public).coordinates()?;
     Some(x % order == r)
 }
 

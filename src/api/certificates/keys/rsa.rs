@@ -65,7 +65,7 @@ fn pkcs8(numbers: &[BigUint]) -> Vec<u8> {
 fn small_primes() -> Vec<u32> {
     let mut primes: Vec<u32> = Vec::new();
     for number in (3..SIEVED).step_by(2) {
-        if primes.iter().take_while(|prime| *prime * *prime <= number).all(|prime| number % prime != 0) {
+        if primes.iter().take_while(|prime| *prime * *prime <= number).all(|prime| !number.is_multiple_of(*prime)) {
             primes.push(number);
         }
     }
@@ -82,7 +82,7 @@ fn prime(bits: usize, small: &[u32]) -> Result<BigUint, KeyError> {
         }
         let rests: Vec<u32> = small.iter().map(|prime| rest(&start, *prime)).collect();
         for step in (0..REACH).step_by(2) {
-            if small.iter().zip(&rests).any(|(prime, rest)| (rest + step) % prime == 0) {
+            if small.iter().zip(&rests).any(|(prime, rest)| (rest + step).is_multiple_of(*prime)) {
                 continue;
             }
             let candidate = &start + step;
@@ -158,7 +158,7 @@ fn is_encoding(encoded: &[u8], unused: u64, message: &[u8]) -> bool {
     block[0] &= own;
     let padding = block.iter().take_while(|byte| **byte == 0).count();
     let Some((1, salt)) = block[padding..].split_first().map(|(mark, salt)| (*mark, salt)) else { return false };
-    let expected = Sha256::new().chain_update([0; 8]).chain_update(Sha256::digest(message)).chain_update(salt).finalize();
+    let expected = Sha256::new().chain_update([0_u8; 8]).chain_update(Sha256::digest(message)).chain_update(salt).finalize();
     expected[..] == *hash
 }
 
