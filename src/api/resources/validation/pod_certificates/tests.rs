@@ -38,7 +38,7 @@ fn request() -> (ProvenKey, Object) {
 
 fn with(object: &Object, changes: &[(&str, Value)]) -> Object {
     let mut changed = object.clone();
-    changes.iter().for_each(|(field, value)| changed.set(&["spec", field], value.clone()));
+    changes.iter().for_each(|(field, value)| changed.set(&["spec", *field], value.clone()));
     changed
 }
 
