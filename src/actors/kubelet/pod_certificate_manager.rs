@@ -124,6 +124,8 @@ fn jitter(cx: &ReconcileContext) -> SignedDuration {
 impl Controller for PodCertificateManager {
     const NAME: &'static str = "pod-certificates";
     const EVENT_SOURCE: Option<&'static str> = Some("kubelet");
+    /// Keys are made one after the other: there are others who need the machine.
+    const CONCURRENCY: usize = 1;
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.map_of(&self.pods, |change| vec![change.key.clone()]);
@@ -141,7 +143,8 @@ impl Controller for PodCertificateManager {
             metrics::seen(self.store.states(cx.now()));
             return Ok(Outcome::Done);
         };
-        let wanted: BTreeMap<_, _> = projections(&pod).into_iter().collect();
+        // The worker tells of a pod that wants too many.
+        let wanted: BTreeMap<_, _> = projections(&pod).unwrap_or_default().into_iter().collect();
         if wanted.is_empty() {
             return Ok(Outcome::Done);
         }

@@ -18,6 +18,9 @@ use parking_lot::Mutex;
 
 use self::plan::State;
 
+/// Each has a key, which takes a processor up to seconds to make.
+const MOST_CERTIFICATES: usize = 64;
+
 /// A key with the certificates for it, both PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bundle {
@@ -45,7 +48,10 @@ pub struct Projection {
 pub type Bundles = BTreeMap<(String, usize), Result<Arc<Bundle>, String>>;
 
 /// The sources of a pod's volumes that want a certificate.
-pub fn projections(pod: &Pod) -> Vec<(Projection, &PodCertificateProjection)> {
+///
+/// # Errors
+/// When they are more than one pod gets.
+pub fn projections(pod: &Pod) -> Result<Vec<(Projection, &PodCertificateProjection)>, String> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let mut found = Vec::new();
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
@@ -56,7 +62,10 @@ pub fn projections(pod: &Pod) -> Vec<(Projection, &PodCertificateProjection)> {
             }
         }
     }
-    found
+    if found.len() > MOST_CERTIFICATES {
+        return Err(format!("the pod asks for {} certificates, this node gets {MOST_CERTIFICATES} at most", found.len()));
+    }
+    Ok(found)
 }
 
 /// What is known of one projection.
@@ -81,20 +90,19 @@ impl PodCertificates {
         PodCertificates { is_on, known: Mutex::default() }
     }
 
-    /// Whether pods get certificates on this node.
-    pub fn is_on(&self) -> bool {
-        self.is_on
-    }
-
     /// What a pod's volumes are written of.
-    pub fn bundles(&self, pod: &Pod) -> Bundles {
+    ///
+    /// # Errors
+    /// When they want more than one pod gets.
+    pub fn bundles(&self, pod: &Pod) -> Result<Bundles, String> {
         let known = self.known.lock();
         let of = |projection: &Projection| match known.get(projection) {
             _ if !self.is_on => Err("certificates of pods are switched off on this node (PodCertificateRequest)".to_owned()),
             Some(record) => record.state.bundle(),
             None => Err("no credentials yet".to_owned()),
         };
-        projections(pod).into_iter().map(|(projection, _)| ((projection.volume.clone(), projection.source), of(&projection))).collect()
+        let all = projections(pod)?.into_iter();
+        Ok(all.map(|(projection, _)| ((projection.volume.clone(), projection.source), of(&projection))).collect())
     }
 
     /// How many projections there are by signer and state, as metrics name it.

@@ -126,22 +126,34 @@ fn pod(uid: &str) -> Pod {
 fn what_pods_have_is_kept_until_they_go() {
     let store = PodCertificates::new(true);
     let (old, new) = (pod("old"), pod("new"));
-    let place = ("v".to_owned(), 1);
-    assert_eq!(store.bundles(&old)[&place], Err("no credentials yet".to_owned()));
+    let bundle = |store: &PodCertificates, pod: &Pod| store.bundles(pod).expect("few")[&("v".to_owned(), 1)].clone();
+    assert_eq!(bundle(&store, &old), Err("no credentials yet".to_owned()));
     for pod in [&old, &new] {
-        let (projection, wanted) = projections(pod).remove(0);
+        let (projection, wanted) = projections(pod).expect("few").remove(0);
         assert_eq!((projection.volume.as_str(), projection.source), ("v", 1));
         store.set(&projection, ("n", "p"), &wanted.signer_name, State::Fresh(certificate("KEY\n", 60, 120)));
     }
     assert_eq!(store.states(at(0)), BTreeMap::from([(("example.com/s".to_owned(), "fresh"), 2)]));
-    assert!(store.bundles(&old)[&place].is_ok());
+    assert!(bundle(&store, &old).is_ok());
     store.forget(("n", "other"), None);
     store.forget(("n", "p"), Some("new"));
-    assert!(store.bundles(&old)[&place].is_err() && store.bundles(&new)[&place].is_ok());
+    assert!(bundle(&store, &old).is_err() && bundle(&store, &new).is_ok());
     store.forget(("n", "p"), None);
     assert!(store.states(at(0)).is_empty());
-    let off = PodCertificates::default().bundles(&new)[&place].clone();
+    let off = bundle(&PodCertificates::default(), &new);
     assert_eq!(off.map(drop), Err("certificates of pods are switched off on this node (PodCertificateRequest)".to_owned()));
+}
+
+#[test]
+fn a_pod_gets_so_many_certificates_and_no_more() {
+    let of = |count: usize| {
+        let sources: Vec<Value> = (0..count).map(|_| json!({"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519"}})).collect();
+        let spec = json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": sources}}]});
+        let pod: Pod = from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+        PodCertificates::new(true).bundles(&pod).map(|bundles| bundles.len())
+    };
+    assert_eq!(of(MOST_CERTIFICATES), Ok(MOST_CERTIFICATES));
+    assert_eq!(of(MOST_CERTIFICATES + 1), Err("the pod asks for 65 certificates, this node gets 64 at most".to_owned()));
 }
 
 #[test]
