@@ -30,6 +30,7 @@ mod network_choices;
 mod network_policies;
 mod pair;
 mod panics;
+mod pod_certificates;
 mod pod_network;
 mod poison;
 mod policy_churn;

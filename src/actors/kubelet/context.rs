@@ -26,6 +26,7 @@ use super::{
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
+    pod_certificates::PodCertificates,
     pull_records::PullRecords,
     pulls::PullGate,
     resize::Allocations,
@@ -62,6 +63,8 @@ pub struct NodeContext {
     pub credential_providers: Providers,
     /// Knows who pulled the images that are here.
     pub pull_records: PullRecords,
+    /// Keys and certificates of pods.
+    pub pod_certificates: Arc<PodCertificates>,
     /// How long containers wait that end again and again.
     pub backoff: BackoffPolicy,
     pub events: EventRecorder,

@@ -34,6 +34,8 @@ pub mod node_shutdown;
 pub mod options;
 pub(crate) mod patch;
 pub mod plugins;
+mod pod_certificate_manager;
+pub mod pod_certificates;
 pub mod pod_resources;
 pub mod pods;
 pub mod probes;
@@ -104,6 +106,8 @@ use self::{
     },
     node_shutdown::NodeShutdown,
     plugins::{Handler, Handlers, PluginWatcher},
+    pod_certificate_manager::PodCertificateManager,
+    pod_certificates::PodCertificates,
     pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     pull_records::PullRecords,
@@ -209,6 +213,9 @@ impl Kubelet {
             system.spawn("kubelet/device-plugins", Policy::default(), move |_| DevicePluginServer::new(devices.clone()));
             let read = options.caches.clone().unwrap_or_else(|| Caches::new(system.clone(), client.clone()));
             LocalVolumes::start(&read, &client, &context.node_name, context.volumes.clone());
+            if let Some((caches, pods)) = caches.as_ref().zip(cache.clone()).filter(|_| options.pod_certificates) {
+                PodCertificateManager::start(caches, &client, &context, pods);
+            }
             watch_plugins(system, &context, &all, options.root_dir.join("plugins_registry"));
             reporter =
                 Some(system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone())));
@@ -303,6 +310,7 @@ fn context(
         pulls: PullGate::new(options.pull_policy),
         credential_providers: Providers::default(),
         pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),
+        pod_certificates: Arc::new(PodCertificates::new(options.pod_certificates)),
         backoff: options.backoff,
         events,
         root: options.root_dir.clone(),

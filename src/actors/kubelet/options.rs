@@ -79,6 +79,8 @@ pub struct KubeletOptions {
     pub pull_verification: Verification,
     /// Programs that know credentials for images. [default: none]
     pub credential_providers: Option<ProviderFiles>,
+    /// Whether volumes get certificates for their pods (KEP-4317). [default: no]
+    pub pod_certificates: bool,
     /// How often events are written; `None` for as they come. [default: as they come]
     pub event_rate: Option<Rate>,
     /// How much of their logs containers keep.
@@ -165,6 +167,7 @@ impl KubeletOptions {
             pull_policy: PullPolicy::default(),
             pull_verification: Verification::default(),
             credential_providers: None,
+            pod_certificates: false,
             event_rate: None,
             log_policy: LogPolicy::default(),
             backoff: BackoffPolicy::default(),

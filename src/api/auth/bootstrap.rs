@@ -18,6 +18,7 @@ const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const TRUST_BUNDLE: &str = include_str!("../../../config/rbac/trust-bundle.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
+const POD_CERTIFICATE: &str = include_str!("../../../config/rbac/podcertificate.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
@@ -34,6 +35,8 @@ pub enum Addition {
     TrustBundles,
     /// Workloads and pod groups.
     Workloads,
+    /// Certificates of pods.
+    PodCertificates,
 }
 
 /// All bootstrap roles and bindings with such additions.
@@ -42,6 +45,7 @@ pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
         Addition::StorageMigration => MIGRATION,
         Addition::TrustBundles => TRUST_BUNDLE,
         Addition::Workloads => WORKLOAD,
+        Addition::PodCertificates => POD_CERTIFICATE,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
     unfolded(&policies)
@@ -248,6 +252,20 @@ mod tests {
         assert_eq!(objects_with(&[Addition::TrustBundles]).len(), usual.len() + 4, "nodes have a role already");
         let of_nodes = |additions: &[Addition]| rules_of("system:node", additions).len();
         assert_eq!(of_nodes(&[Addition::TrustBundles]), of_nodes(&[]) + 1);
+    }
+
+    #[test]
+    fn an_addition_gives_rules_to_a_role_that_there_is() {
+        let (usual, more) = (objects(), objects_with(&[Addition::PodCertificates]));
+        let rules = |objects: &[Object]| {
+            let nodes: Vec<&Object> = objects.iter().filter(|object| object.kind() == "ClusterRole" && object.name() == "system:node").collect();
+            assert_eq!(nodes.len(), 1);
+            nodes[0].list(&["rules"]).to_vec()
+        };
+        let (before, after) = (rules(&usual), rules(&more));
+        assert_eq!(after[..before.len()], before);
+        assert_eq!(after[before.len()..], [rule("create,get,list,watch certificates.k8s.io: podcertificaterequests")]);
+        assert_eq!(more.len(), usual.len() + 2, "the cleaner's role and its binding");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod policy_parameters;
 pub mod rbac;
 pub mod request_header;
 pub mod reviews;
+pub mod signers;
 pub mod tls;
 pub mod tls_policy;
 pub mod token_file;

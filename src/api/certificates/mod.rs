@@ -6,6 +6,9 @@
 mod authority;
 mod blocks;
 mod draft;
+mod encoding;
+mod keys;
+pub mod possession;
 pub mod private_key;
 mod request;
 mod rules;
@@ -18,6 +21,8 @@ use std::net::IpAddr;
 pub use authority::{CertificateAuthority, Policy, SignError, pem};
 pub use blocks::{PemBlock, pem_blocks};
 pub use draft::{Draft, KeyedRequest};
+pub use encoding::cleaned_chain;
+pub use keys::{KeyError, ProvenKey};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};
 pub use usages::{ALL as ALL_USAGES, UnknownUsage};

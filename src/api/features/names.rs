@@ -6,6 +6,9 @@ pub const CLUSTER_TRUST_BUNDLE: &str = "ClusterTrustBundle";
 /// The controller of storage version migrations, and their resource.
 pub const STORAGE_VERSION_MIGRATOR: &str = "StorageVersionMigrator";
 
+/// Certificates of pods (KEP-4317): their requests, and volumes that have them.
+pub const POD_CERTIFICATE_REQUEST: &str = "PodCertificateRequest";
+
 /// Logs of one output of a container alone (KEP-3288).
 pub const POD_LOGS_QUERY_SPLIT_STREAMS: &str = "PodLogsQuerySplitStreams";
 

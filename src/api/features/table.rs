@@ -6,7 +6,9 @@ use super::gate::{
     Stage::{Alpha, Beta, Deprecated, Stable},
     always, inner, locked, never, switched,
 };
-use super::names::{CLUSTER_TRUST_BUNDLE, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+use super::names::{
+    CLUSTER_TRUST_BUNDLE, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR,
+};
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
@@ -157,7 +159,7 @@ pub(super) const GATES: &[Gate] = &[
     inner("PLEGOnDemandRelist", Beta, true),
     never("PersistentVolumeClaimUnusedSinceTime", Alpha),
     inner("PodAndContainerStatsFromCRI", Alpha, false),
-    never("PodCertificateRequest", Beta),
+    switched(POD_CERTIFICATE_REQUEST, Beta, false).needing(&["AuthorizeNodeWithSelectors"]),
     always("PodDeletionCost", Beta),
     never("PodLevelResourceManagers", Alpha),
     always("PodLevelResources", Beta),

@@ -230,6 +230,10 @@ mod tests {
         };
         assert!(!bundles(&[], "v1beta1") && !bundles(&["certificates.k8s.io/v1beta1=true"], "v1alpha1"));
         assert!(bundles(&["certificates.k8s.io/v1beta1=true"], "v1beta1") && bundles(&["certificates.k8s.io/v1alpha1=true"], "v1alpha1"));
+        let requests =
+            |entries: &[&str]| served_of(entries, optional(|_| true)).expect("works").contains("certificates.k8s.io/v1beta1/podcertificaterequests");
+        assert!(!requests(&[]) && !requests(&["certificates.k8s.io/v1=true"]));
+        assert!(requests(&["certificates.k8s.io/v1beta1=true"]) && requests(&["certificates.k8s.io/v1beta1/podcertificaterequests=true"]));
         let refused = served(&["storagemigration.k8s.io/v1beta1=true"]).expect_err("its feature is off");
         assert!(refused.ends_with("has no effect: this server does not have storagemigration.k8s.io/v1beta1"), "{refused}");
     }

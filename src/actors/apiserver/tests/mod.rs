@@ -21,6 +21,7 @@ mod nodes;
 mod pages;
 mod past;
 mod plugins;
+mod pod_certificates;
 mod pod_security;
 mod policies;
 mod quota;

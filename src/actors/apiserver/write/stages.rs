@@ -74,6 +74,7 @@ impl WritePath {
         let mut errors = self.errors(writer, new, old, warnings)?;
         if errors.is_empty() {
             errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old).await);
+            errors.extend(self.authorization.unsigned(&writer.user, &writer.target, new, old).await);
         }
         if !errors.is_empty() {
             return Err(writer.invalid(new.name(), errors));
@@ -89,7 +90,12 @@ impl WritePath {
             errors.extend(objects::missing_fields(&writer.target, new, &errors)?);
             return Ok(errors);
         };
-        Ok(resource.judge_update(served, new, old, &writer.target.subresource, warnings))
+        let subresource = &*writer.target.subresource;
+        let mut errors = resource.judge_update(served, new, old, subresource, warnings);
+        if errors.is_empty() {
+            errors.extend(served.strategy.judge_time(new, old, subresource, self.clock.now()));
+        }
+        Ok(errors)
     }
 
     /// Admit.

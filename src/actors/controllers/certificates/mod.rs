@@ -1,10 +1,12 @@
-//! Certificate signing requests: approving those of nodes, signing what is approved, removing what is old.
+//! Certificate signing requests: approving those of nodes, signing what is approved, removing what is old. And removing old requests for
+//! certificates of pods, which others sign.
 //!
 //! In: requests, and for serving certificates nodes. Out: approvals, certificates, deletions. What `auth::certificates`
 //! says about a request decides; who may ask for it is asked of the API.
 
 mod approver;
 mod cleaner;
+mod pod_requests;
 mod serving;
 mod signer;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use troupe_api::certificates::{RequestError, SigningRequest};
 pub use self::{
     approver::CsrApprovingController,
     cleaner::CsrCleaner,
+    pod_requests::PodCertificateRequestCleaner,
     serving::KubeletServingApprover,
     signer::{CsrSigningController, LASTS},
 };

@@ -15,6 +15,7 @@ use troupe_api::{
 use super::{
     approver::{names_a_node, recognised},
     cleaner::goes_at,
+    pod_requests::stays,
     serving::{NodeAddresses, Verdict, judge},
     signer::{LASTS, accepted, lasts},
 };
@@ -170,4 +171,12 @@ fn a_verdict_of_the_last_day_there_is_holds_for_ever() {
     let status = json!({"conditions": [{"type": "Denied", "status": "True", "lastUpdateTime": "9999-12-30T21:59:00Z"}]});
     request.status = Some(serde_json::from_value(status).expect("a status"));
     assert_eq!(goes_at(&request), Some(Timestamp::MAX));
+}
+
+#[test]
+fn requests_for_certificates_of_pods_stay_for_a_quarter_of_an_hour() {
+    let created: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let meta = serde_json::from_value(json!({"name": "r", "creationTimestamp": format_time(created)})).expect("metadata");
+    let after = |minutes: i64| stays(&meta, created + SignedDuration::from_mins(minutes)).map(|left| left.as_secs());
+    assert_eq!((after(0), after(11), after(14), after(15)), (Some(300), Some(240), Some(60), None));
 }

@@ -1,6 +1,7 @@
 //! What this kubelet makes of what is said: what it does not do is refused, what changes nothing is told.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+use troupe_api::features::POD_CERTIFICATE_REQUEST;
 
 use super::{
     DEFAULTS, KubeletConfiguration,
@@ -9,6 +10,9 @@ use super::{
 
 /// Enforcements of other groups than the pods'.
 const ENFORCED: [&str; 2] = ["pods", "none"];
+
+/// Features that a kubelet can be with and without.
+const SWITCHED: [&str; 1] = [POD_CERTIFICATE_REQUEST];
 
 /// What is said and not done here, each in a sentence.
 pub(super) fn unsupported(configuration: &KubeletConfiguration) -> Vec<String> {
@@ -27,7 +31,17 @@ pub(super) fn unsupported(configuration: &KubeletConfiguration) -> Vec<String> {
 
 /// What is said and changes nothing, each in a sentence.
 pub(super) fn idle(configuration: &KubeletConfiguration) -> Vec<String> {
-    other(configuration, Effect::Idle).map(|(path, value)| format!("{path}: {value} has no effect on this node")).collect()
+    let told = |path: &str, value: &Value| format!("{path}: {value} has no effect on this node");
+    let fields = other(configuration, Effect::Idle).map(|(path, value)| told(path, value));
+    fields.chain(idle_gates(configuration).map(|gates| told("featureGates", &gates))).collect()
+}
+
+/// What is said of features that a kubelet cannot change.
+fn idle_gates(configuration: &KubeletConfiguration) -> Option<Value> {
+    let said = configuration.says("featureGates")?.as_object()?;
+    let idle = said.iter().filter(|(name, _)| !SWITCHED.contains(&name.as_str()));
+    let idle: Map<String, Value> = idle.map(|(name, value)| (name.clone(), value.clone())).collect();
+    (!idle.is_empty()).then_some(Value::Object(idle))
 }
 
 /// What is said of fields of one effect, other than what holds anyway.

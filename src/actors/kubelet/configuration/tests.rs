@@ -141,8 +141,9 @@ fn nothing_that_is_said_is_ignored_without_a_word() {
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");
     let cgroup = refused("enforceNodeAllocatable: [pods, kube-reserved]\nkubeReservedCgroup: /k\n");
     assert!(cgroup.contains("enforceNodeAllocatable: \"kube-reserved\" is not supported"), "{cgroup}");
-    let configuration =
-        said("syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false}\ncpuManagerPolicy: none\n");
+    let configuration = said(
+        "syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false, PodCertificateRequest: true}\ncpuManagerPolicy: none\n",
+    );
     assert_eq!(configuration.check(Machine::default()), Ok(()));
     assert_eq!(
         configuration.idle(),

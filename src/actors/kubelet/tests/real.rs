@@ -39,6 +39,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         pulls: crate::kubelet::pulls::PullGate::new(Default::default()),
         credential_providers: Default::default(),
         pull_records: PullRecords::new(&place.join("kubelet"), Default::default(), Arc::new(troupe_api::meta::SystemClock)),
+        pod_certificates: Default::default(),
         backoff: Default::default(),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),

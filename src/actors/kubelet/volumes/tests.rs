@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, HostPathVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, HostPathVolumeSource, Pod, PodSecurityContext, Volume};
 use serde_json::json;
 use troupe_cri::resources::MachineSize;
 
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     files::{Directory, directory::proc_path},
-    kubelet::{env::References, trust_bundles},
+    kubelet::{env::References, pod_certificates::Bundle, trust_bundles},
 };
 
 fn files(all: &[(&str, &str)]) -> Payload {
@@ -134,6 +134,40 @@ fn a_projected_bundle_is_a_file_that_those_who_run_the_pod_read() {
     assert!(missing.ends_with("clustertrustbundle.certificates.k8s.io \"other\" not found"), "{missing}");
     references.trust_bundles = None;
     assert_eq!(file(&references, &pod(None, "b", true)), Err("the bundles of trust anchors are not known yet".into()));
+}
+
+#[test]
+fn a_pods_key_and_certificates_are_written_together_or_apart() {
+    let sources = json!([{"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "credentialBundlePath": "bundle.pem"}},
+        {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "keyPath": "key.pem", "certificateChainPath": "chain.pem"}}]);
+    let spec = json!({"volumes": [{"name": "v", "projected": {"defaultMode": 0o444, "sources": sources}}], "containers": [{"name": "c"}]});
+    let mut pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+    let bundle = |key: &str| Ok(Arc::new(Bundle { key: key.to_owned(), chain: "CHAIN".to_owned() }));
+    let mut references = References::default();
+    references.certificates = [(("v".to_owned(), 0), bundle("ONE")), (("v".to_owned(), 1), bundle("TWO"))].into();
+    let tokens = BTreeMap::new();
+    let got = |pod: &Pod, references: &References| {
+        let inputs = PayloadInputs {
+            pod,
+            references,
+            tokens: &tokens,
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime: "fake 1",
+        };
+        payload(&inputs, &super::volumes(pod)[0], &mut Room::new(&NodeRoom::new(0), "u"))
+    };
+    let written = |mode: u32| {
+        let file = |path: &str, text: &str| (path.to_owned(), FileContent { data: text.as_bytes().to_vec(), mode });
+        Payload::from([file("bundle.pem", "ONECHAIN"), file("key.pem", "TWO"), file("chain.pem", "CHAIN")])
+    };
+    assert_eq!(got(&pod, &references), Ok(written(0o444)));
+    pod.spec.as_mut().expect("a spec").security_context = Some(PodSecurityContext { run_as_user: Some(7), ..PodSecurityContext::default() });
+    assert_eq!(got(&pod, &references), Ok(written(0o600)), "they are the one user's");
+    references.certificates.insert(("v".to_owned(), 1), Err("not issued yet".to_owned()));
+    assert_eq!(got(&pod, &references), Err("not issued yet".to_owned()));
 }
 
 #[test]

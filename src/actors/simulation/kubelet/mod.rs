@@ -176,6 +176,7 @@ impl World {
             pulls: PullGate::new(Default::default()),
             credential_providers: Default::default(),
             pull_records: PullRecords::new(&root, Default::default(), self.system.clock().clone()),
+            pod_certificates: Default::default(),
             backoff: BackoffPolicy::at_most(LONGEST_BACKOFF),
             events: EventRecorder::nowhere(),
             volumes: place.join("volumes"),

@@ -74,6 +74,7 @@ impl NodeAuthorizer {
             ("coordination.k8s.io", "leases") => lease(node, asked),
             ("storage.k8s.io", "csinodes") => csi_node(node, asked),
             ("resource.k8s.io", "resourceslices") => self.resource_slice(node, asked),
+            ("certificates.k8s.io", "podcertificaterequests") => self.pod_certificate_request(node, asked),
             ("", "nodes") => own_node(node, asked),
             ("", "pods") => self.pod(node, asked),
             _ => self.by_rules(asked),
@@ -153,6 +154,20 @@ impl NodeAuthorizer {
             "watch" | "list" | "deletecollection" if selects(asked, "spec.nodeName", node) => Decision::Allow,
             "watch" | "list" | "deletecollection" => no("can only list/watch/deletecollection resourceslices with nodeName field selector"),
             _ => no("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection"),
+        }
+    }
+
+    fn pod_certificate_request(&self, node: &str, asked: &Attributes<'_>) -> Decision {
+        if !asked.subresource.is_empty() {
+            return no("nodes may not access the status subresource of PodCertificateRequests");
+        }
+        match asked.verb {
+            // NodeRestriction looks whose pod it is for.
+            "create" => Decision::Allow,
+            "get" => related(asked, node, |key| self.names_node(asked, key, node)),
+            "list" | "watch" if selects(asked, "spec.nodeName", node) => Decision::Allow,
+            "list" | "watch" => no("can only list/watch podcertificaterequests with nodeName field selector"),
+            verb => no(format!("nodes may not {verb} podcertificaterequests")),
         }
     }
 

@@ -26,6 +26,7 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_certificates;
 mod pod_spec;
 mod pod_template;
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub use namespace::Namespace;
 pub use network_policy::NetworkPolicy;
 pub use node::Node;
 pub use pod::{Pod, Summary, qos_class};
+pub use pod_certificates::PodCertificateRequest;
 pub use pod_spec::default_pod_spec;
 pub use pod_template::PodTemplate;
 pub use priority_class::PriorityClass;

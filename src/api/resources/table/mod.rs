@@ -49,6 +49,7 @@ const OPTIONAL: &[(&str, Group)] = &[
     ("StorageVersionMigrator", extensions::STORAGE_MIGRATION),
     ("GenericWorkload", policy::WORKLOADS),
     ("ClusterTrustBundle", policy::TRUST_BUNDLES),
+    ("PodCertificateRequest", policy::POD_CERTIFICATES),
 ];
 
 /// The rows of every built-in kind that is served by default, in order of discovery.

@@ -32,6 +32,7 @@ pub mod network_policy;
 pub mod node;
 mod path;
 pub mod pod;
+pub mod pod_certificates;
 pub mod priority_class;
 pub mod quota;
 pub mod rbac;

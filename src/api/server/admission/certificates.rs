@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use troupe_api::{
-    auth::{self, Decision, groups::MASTERS},
+    auth::{groups::MASTERS, signers},
     certificates::{CLIENT_SIGNER, SigningRequest},
     meta::Object,
     status::Status,
@@ -137,13 +137,5 @@ fn concerns(request: &Attributes<'_>, operation: Operation, subresource: &str) -
 /// Whether the caller holds `verb` on the signer, by its name or by its domain.
 async fn may(request: &Attributes<'_>, verb: &str, signer: &str) -> bool {
     let Some(authorizer) = request.reads.authorizer() else { return true };
-    let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
-    for name in [signer, &domain] {
-        let attributes =
-            auth::Attributes { verb, group: "certificates.k8s.io", version: "*", resource: "signers", name, ..auth::Attributes::default() };
-        if auth::decide(&**authorizer, request.user, &attributes).await == Decision::Allow {
-            return true;
-        }
-    }
-    false
+    signers::may(&**authorizer, request.user, verb, signer).await
 }

@@ -45,6 +45,7 @@ use troupe_api::{
     },
     certificates::Draft,
     meta::ObjectKey,
+    resources::optional,
 };
 use troupe_api_client::{
     Client,
@@ -216,11 +217,12 @@ impl Seat {
     fn in_cluster(config: &Config, kubeconfig: &Path, lasts: Option<Duration>, system: &System) -> Result<Self> {
         let unusable = || format!("cannot use the kubeconfig {}", kubeconfig.display());
         let (access, _) = Access::read(kubeconfig).with_context(unusable)?;
-        let options = RemoteOptions {
+        let mut options = RemoteOptions {
             servers: config.api_servers.clone(),
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
             ..RemoteOptions::new(kubeconfig).with::<ClusterNetworkPolicy>().with::<ClusterTrustBundle>()
         };
+        options.also.extend(optional(|_| true));
         let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ips, config.every_address());
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);
         let client = node::node_client(config, api);

@@ -8,7 +8,7 @@ use troupe_actors::{
     controllers::{
         attach_detach,
         bootstrap::{BootstrapSigner, TokenCleaner},
-        certificates::{CsrApprovingController, CsrCleaner, CsrSigningController, KubeletServingApprover},
+        certificates::{CsrApprovingController, CsrCleaner, CsrSigningController, KubeletServingApprover, PodCertificateRequestCleaner},
         cluster_role_aggregation::ClusterRoleAggregationController,
         cronjob::CronJobController,
         daemonset::DaemonSetController,
@@ -65,7 +65,7 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, STORAGE_VERSION_MIGRATOR},
 };
 use troupe_api_client::Client;
 
@@ -163,6 +163,9 @@ pub fn start(
     run.controller("token-cleaner", TokenCleaner::new(caches));
     if features.is_on(GENERIC_WORKLOAD) {
         run.controller("podgroup-protection-controller", PodGroupProtectionController::new(caches));
+    }
+    if features.is_on(POD_CERTIFICATE_REQUEST) {
+        run.controller("podcertificaterequestcleaner", PodCertificateRequestCleaner::new(caches));
     }
     if features.is_on(STORAGE_VERSION_MIGRATOR) {
         run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));

@@ -18,7 +18,7 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
@@ -204,6 +204,7 @@ fn additions(features: &FeatureGates) -> Vec<Addition> {
         (STORAGE_VERSION_MIGRATOR, Addition::StorageMigration),
         (GENERIC_WORKLOAD, Addition::Workloads),
         (CLUSTER_TRUST_BUNDLE, Addition::TrustBundles),
+        (POD_CERTIFICATE_REQUEST, Addition::PodCertificates),
     ];
     optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect()
 }

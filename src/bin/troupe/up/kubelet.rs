@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, bail};
 use jiff::SignedDuration;
+use serde_json::Value;
 use troupe_actors::{
     kubelet::{
         KubeletOptions,
@@ -22,7 +23,11 @@ use troupe_actors::{
     },
     runtime::token_bucket::Rate,
 };
-use troupe_api::{auth::tls_policy::TlsPolicy, meta::Quantity};
+use troupe_api::{
+    auth::tls_policy::TlsPolicy,
+    features::{FeatureGates, POD_CERTIFICATE_REQUEST},
+    meta::Quantity,
+};
 use troupe_cri::resources::CpuTime;
 
 use super::serving::CertificateFiles;
@@ -71,6 +76,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
         Verification { policy: kubelet.pull_verification().map_err(Error::msg)?, own: [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned).to_vec() };
     options.credential_providers.clone_from(&config.image_credential_providers);
     options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
+    options.pod_certificates = features(config)?.is_on(POD_CERTIFICATE_REQUEST);
     options.log_policy = log_policy(kubelet)?;
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
     options.backoff = BackoffPolicy::at_most(longest);
@@ -92,6 +98,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let kubelet = &config.kubelet;
     kubelet.reserved().map(drop).map_err(Error::msg)?;
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
+    features(config)?;
     tls_policy(kubelet)?;
     health_address(kubelet)?;
     client_authorities(kubelet)?;
@@ -102,6 +109,17 @@ pub(super) fn check(config: &Config) -> Result<()> {
         check_files(files).context("image credential providers")?;
     }
     log_policy(kubelet).map(drop)
+}
+
+/// The features that are on for a node: what its kubelet's configuration says of them, and over that what flags say.
+///
+/// # Errors
+/// When there is no such feature.
+fn features(config: &Config) -> Result<FeatureGates> {
+    let own = config.kubelet.says("featureGates").and_then(Value::as_object).into_iter().flatten();
+    let mut said: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+    said.extend(config.api.feature_gates.iter().flatten().cloned());
+    FeatureGates::parse(&said).map_err(Error::msg).context("--feature-gates")
 }
 
 /// Where health is told without TLS, if it is.

@@ -5,6 +5,7 @@
 mod addresses;
 mod kubelet_port;
 mod labels;
+mod pod_certificates;
 mod pods;
 mod tokens;
 
@@ -64,6 +65,7 @@ fn check(request: &Attributes<'_>) -> Result<(), Status> {
         ("storage.k8s.io", "csinodes", _) => own_name(request, node, "can only access CSINode with the same name as the requesting node"),
         ("resource.k8s.io", "resourceslices", _) => check_resource_slice(request, node),
         ("certificates.k8s.io", "certificatesigningrequests", "") => check_signing_request(request, node),
+        ("certificates.k8s.io", "podcertificaterequests", subresource) => pod_certificates::check(request, node, subresource),
         _ => Ok(()),
     }
 }
