@@ -125,6 +125,8 @@ fn projection(inputs: &PayloadInputs<'_>, source: &VolumeProjection, mode: u32, 
 /// A file that is readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
 fn own_file(pod: &Pod, path: &str, text: String, mode: u32) -> Payload {
     Payload::from([(path.to_owned(), FileContent { data: text.into_bytes(), mode: credential_mode(pod, mode) })])
+}
+
 /// A pod's key and the certificates for it, together or apart.
 fn certificate(
     inputs: &PayloadInputs<'_>,
