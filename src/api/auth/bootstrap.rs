@@ -17,6 +17,8 @@ const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
+const TAINT_RULES: &str = include_str!("../../../config/rbac/device_taints.policy");
+const POOL_STATUS: &str = include_str!("../../../config/rbac/pool_status.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
@@ -31,6 +33,10 @@ pub enum Addition {
     StorageMigration,
     /// Workloads and pod groups.
     Workloads,
+    /// Rules that taint devices.
+    DeviceTaintRules,
+    /// The controller of questions about pools of devices.
+    PoolStatus,
 }
 
 /// All bootstrap roles and bindings with such additions.
@@ -38,6 +44,8 @@ pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
     let added = additions.iter().map(|addition| match addition {
         Addition::StorageMigration => MIGRATION,
         Addition::Workloads => WORKLOAD,
+        Addition::DeviceTaintRules => TAINT_RULES,
+        Addition::PoolStatus => POOL_STATUS,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
     unfolded(&policies)
@@ -231,6 +239,8 @@ mod tests {
         assert_eq!(of_groups(&more, "troupe:pod-group-scheduler"), 1);
         assert_eq!(more.len(), usual.len() + 6, "four roles and two bindings");
         assert_eq!(objects_with(&[Addition::StorageMigration]).len(), usual.len() + 2);
+        assert_eq!(objects_with(&[Addition::DeviceTaintRules]).len(), usual.len() + 4);
+        assert_eq!(objects_with(&[Addition::PoolStatus]).len(), usual.len() + 2);
     }
 
     #[test]

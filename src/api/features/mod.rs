@@ -9,7 +9,9 @@ mod table;
 
 use std::collections::BTreeMap;
 
-pub use self::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+pub use self::names::{
+    DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR,
+};
 use self::{
     gate::{Gate, Stage},
     table::GATES,
@@ -148,7 +150,7 @@ mod tests {
     fn kinds_that_are_off_are_of_features_that_there_are() {
         let known = |feature: &str| GATES.iter().any(|gate| gate.name == feature && !gate.is_on_by_default() && gate.can_change());
         let plurals: Vec<String> = optional(known).iter().map(|row| row.plural.to_string()).collect();
-        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads"]);
+        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads", "devicetaintrules", "resourcepoolstatusrequests"]);
         let workloads: Vec<String> = optional(|feature| feature == GENERIC_WORKLOAD).iter().map(|row| row.plural.to_string()).collect();
         assert_eq!(workloads, ["podgroups", "workloads"]);
     }

@@ -45,7 +45,12 @@ const GROUPS: &[Group] = &[
 ];
 
 /// Groups that are served where somebody says so, with the features that they are of.
-const OPTIONAL: &[(&str, Group)] = &[("StorageVersionMigrator", extensions::STORAGE_MIGRATION), ("GenericWorkload", policy::WORKLOADS)];
+const OPTIONAL: &[(&str, Group)] = &[
+    ("StorageVersionMigrator", extensions::STORAGE_MIGRATION),
+    ("GenericWorkload", policy::WORKLOADS),
+    ("DRADeviceTaintRules", storage::DEVICE_TAINT_RULES),
+    ("DRAResourcePoolStatus", storage::POOL_STATUS),
+];
 
 /// The rows of every built-in kind that is served by default, in order of discovery.
 pub fn builtin() -> Vec<Arc<Resource>> {

@@ -15,7 +15,7 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{DEVICE_TAINT_RULES, FeatureGates, GENERIC_WORKLOAD, RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
@@ -183,7 +183,12 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
 
 /// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
 pub fn objects(features: &FeatureGates) -> Vec<Object> {
-    let optional = [(STORAGE_VERSION_MIGRATOR, Addition::StorageMigration), (GENERIC_WORKLOAD, Addition::Workloads)];
+    let optional = [
+        (STORAGE_VERSION_MIGRATOR, Addition::StorageMigration),
+        (GENERIC_WORKLOAD, Addition::Workloads),
+        (DEVICE_TAINT_RULES, Addition::DeviceTaintRules),
+        (RESOURCE_POOL_STATUS, Addition::PoolStatus),
+    ];
     let additions: Vec<Addition> = optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect();
     bootstrap::objects_with(&additions)
 }
