@@ -22,7 +22,7 @@ use troupe_api_server::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim},
+    controllers::{cronjob, device_taint_eviction, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim},
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -96,6 +96,7 @@ impl Sources {
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
+        collectors.extend(device_taint_eviction::metrics::COLLECTORS);
         collectors.extend(job::metrics::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);

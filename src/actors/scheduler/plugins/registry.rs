@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+
 use super::{
     DefaultBinder, DefaultPreemption, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures,
     NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread,
     PrioritySort, SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
 use crate::{
-    runtime::cache::Caches,
+    runtime::cache::{Cache, Caches},
     scheduler::{
         devices::caches::DeviceCaches,
         framework::{Plugin, Point, WaitingPods},
@@ -32,6 +34,8 @@ pub struct Parts {
     pub devices: Option<DeviceCaches>,
     /// Without it there is no plugin that looks at groups of pods.
     pub gangs: Option<GangCaches>,
+    /// Without it no rule taints devices.
+    pub taint_rules: Option<Cache<DeviceTaintRule>>,
     /// By which further kinds are watched.
     pub caches: Option<Caches>,
 }
@@ -41,6 +45,12 @@ impl Parts {
     #[must_use]
     pub fn with_gangs(&self) -> Self {
         Parts { gangs: self.caches.as_ref().map(GangCaches::new), ..self.clone() }
+    }
+
+    /// The same with rules that taint devices (the feature `DRADeviceTaintRules`), which are watched from now on.
+    #[must_use]
+    pub fn with_taint_rules(&self) -> Self {
+        Parts { taint_rules: self.caches.as_ref().map(Caches::cache), ..self.clone() }
     }
 }
 

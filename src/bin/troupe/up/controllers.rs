@@ -13,7 +13,7 @@ use troupe_actors::{
         cronjob::CronJobController,
         daemonset::DaemonSetController,
         deployment::DeploymentController,
-        device_taint_eviction::DeviceTaintEvictionController,
+        device_taint_eviction::{self, DeviceTaintEvictionController},
         disruption::{DisruptionController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
@@ -62,7 +62,7 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{DEVICE_TAINT_RULES, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
 };
 use troupe_api_client::Client;
 
@@ -127,7 +127,13 @@ pub fn start(
     run.controller("ephemeral-volume-controller", EphemeralVolumeController::new(caches));
     run.controller("resource-claim-controller", ResourceClaimController::new(caches));
     run.controller("resource-claim-controller", ClaimReservationController::new(caches));
-    run.controller("device-taint-eviction-controller", DeviceTaintEvictionController::new(caches));
+    if features.is_on(DEVICE_TAINT_RULES) {
+        let (evicting, rules) = device_taint_eviction::with_rules(caches);
+        run.controller("device-taint-eviction-controller", evicting);
+        run.controller("device-taint-eviction-controller", rules);
+    } else {
+        run.controller("device-taint-eviction-controller", DeviceTaintEvictionController::new(caches));
+    }
     run.controller("local-path-provisioner", LocalPathProvisioner::new(caches));
     run.controller("local-path-provisioner", LocalPathCleaner::new(caches));
     let (attacher, attached) = attach_detach::controllers(caches);
@@ -211,8 +217,12 @@ pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, cache
 /// # Errors
 /// When the configuration cannot be used.
 pub fn scheduling(config: &Config) -> Result<MakeSetup> {
-    let has_gangs = features(config)?.is_on(GANG_SCHEDULING);
-    let parts_of = move |parts: &Parts| if has_gangs { parts.with_gangs() } else { parts.clone() };
+    let features = features(config)?;
+    let (has_gangs, has_taint_rules) = (features.is_on(GANG_SCHEDULING), features.is_on(DEVICE_TAINT_RULES));
+    let parts_of = move |parts: &Parts| {
+        let parts = if has_gangs { parts.with_gangs() } else { parts.clone() };
+        if has_taint_rules { parts.with_taint_rules() } else { parts }
+    };
     let Some(file) = &config.scheduler_config else {
         return Ok(Arc::new(move |parts| Setup { measures: true, ..Setup::standard(&parts_of(parts)) }));
     };
