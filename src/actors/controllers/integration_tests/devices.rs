@@ -267,7 +267,7 @@ async fn rules_keep_pods_from_devices_and_drive_them_away() {
     })
     .await;
     let told = ("DeviceTaintManagerEviction".to_owned(), "Marking for deletion".to_owned());
-    assert!(world.events("default", "p").await.contains(&told));
+    eventually_async("it is told", async || world.events("default", "p").await.contains(&told)).await;
 }
 
 #[actix::test]
