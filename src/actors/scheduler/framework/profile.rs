@@ -85,6 +85,11 @@ impl Profile {
         self.at(Point::PreEnqueue).try_for_each(|plugin| plugin.pre_enqueue(pod))
     }
 
+    /// The first plugin that does not let the pod be looked at.
+    pub fn gate_of(&self, pod: &Pod) -> Option<&'static str> {
+        self.at(Point::PreEnqueue).find(|plugin| plugin.pre_enqueue(pod).is_err()).map(|plugin| plugin.name())
+    }
+
     /// Asks all plugins about a pod, which makes their filters, and tells which nodes alone can do.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::{
             decide::{Begun, begin, finish, finish_nominated},
         },
         framework::{Candidate, DryRun, Nomination},
+        metrics::{Operation, Working},
         placed_pod::PlacedPod,
         pod_info::PodInfo,
         preemption,
@@ -50,7 +51,11 @@ impl SchedulerUnit {
     ) {
         self.asking += 1;
         let (pod, asked) = (of.pod.clone(), extenders.clone());
-        let asking = async move { extender::ask(&asked, &pod, nodes).await };
+        let working = Working::on(Operation::PrioritizingExtender);
+        let asking = async move {
+            let _working = working;
+            extender::ask(&asked, &pod, nodes).await
+        };
         cx.spawn_then(asking, move |unit, answered, cx| {
             unit.asking -= 1;
             if unit.is_attempted(&of) {

@@ -53,6 +53,7 @@ impl SchedulerUnit {
 
     /// Begins an attempt. A pod that is gone from the cache is news that comes with the next look.
     pub(super) fn attempted(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) -> Option<Attempted> {
+        self.rejections.remove(&key);
         let (cause, cached) = (self.pending.get(&key).cloned()?, self.pods.get(&key)?);
         let (pod, version) = (cached.object, Version::of(&cached.stored));
         if self.set_aside_if_deadly(&key, version, &pod, cx) {

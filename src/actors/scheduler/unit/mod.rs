@@ -5,6 +5,7 @@ mod attempt;
 mod group;
 mod measuring;
 mod placing;
+mod rejections;
 mod taking;
 mod unschedulable;
 
@@ -29,7 +30,7 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use self::{measuring::Measuring, placing::Seat};
+use self::{measuring::Measuring, placing::Seat, rejections::Rejections};
 use super::{
     MakeSetup, Setup,
     devices::caches::DeviceCaches,
@@ -103,6 +104,7 @@ pub struct SchedulerUnit {
     /// Bound by us, not yet seen bound.
     assumed: HashMap<ObjectKey, Seat>,
     quarantine: Quarantine,
+    rejections: Rejections,
     /// By the names of the profiles.
     events: BTreeMap<Arc<str>, EventRecorder>,
     rng: Option<StdRng>,
@@ -147,6 +149,7 @@ impl SchedulerUnit {
             pending: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
+            rejections: Rejections::default(),
             events: BTreeMap::new(),
             rng: None,
             synced: false,
@@ -293,6 +296,7 @@ impl SchedulerUnit {
 
     fn measure(&self) {
         metrics::state(self.queue.depth(), self.snapshot.nodes().len(), self.assumed.len());
+        self.rejections.counts().for_each(|(plugin, profile, pods)| metrics::rejected(plugin, profile, pods));
     }
 
     fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {

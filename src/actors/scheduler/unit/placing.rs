@@ -25,7 +25,7 @@ use crate::{
         extender,
         framework::{ClusterChange, Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
         intake::place_of,
-        metrics::{self, AttemptResult},
+        metrics::{self, AttemptResult, Operation, Working},
         placed_pod::{PlacedPod, nominated_node},
         pod_info::PodInfo,
     },
@@ -101,7 +101,9 @@ impl SchedulerUnit {
             Ok(waits) => {
                 let permitted = self.waiting.wait(placement.of.key.clone(), &waits);
                 let (nominated, since) = (self.announce_place(&mut placement), cx.system().instant());
+                let working = Working::on(Operation::Binding);
                 let verdict = async move {
+                    let _working = working;
                     nominated.await;
                     permitted.await
                 };
@@ -214,8 +216,9 @@ impl SchedulerUnit {
         let Placement { of, name, history, .. } = placement;
         let bind = of.profile.bind(&of.pod, &name, &client);
         let (binders, pod, target) = (self.extenders.of_binding(&of.pod), of.pod.clone(), name.clone());
-        let profile = of.profile.clone();
+        let (profile, working) = (of.profile.clone(), Working::on(Operation::Binding));
         let binding = async move {
+            let _working = working;
             if let Some(nominated) = nominated {
                 nominated.await;
             }

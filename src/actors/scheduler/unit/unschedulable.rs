@@ -32,6 +32,7 @@ impl SchedulerUnit {
         self.failed += 1;
         metrics::attempted(&of.profile.name, AttemptResult::Unschedulable, of.begun.elapsed());
         let Unschedulable { message, rejected_by, nomination, preemption, .. } = unschedulable;
+        self.rejections.set(of.key.clone(), of.profile.name.clone(), rejected_by.clone());
         let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
         let current = |key: &ObjectKey| pod_info(pods, around, profiles, key);
         let with = HintContext { profiles, pod: &current };
