@@ -298,3 +298,34 @@ async fn an_extender_that_fails_is_told_and_one_that_binds_is_left_to_it() {
     assert_eq!((&args["PodName"], &args["PodNamespace"], &args["Node"]), (&json!("p"), &json!("default"), &json!("n1")));
     assert_eq!(node_of(&world, "p").await, "", "nobody else binds it");
 }
+
+#[actix::test]
+async fn a_search_for_devices_that_takes_too_long_ends_by_the_clock_and_holds_up_nobody() {
+    let world = World::scheduled_as(configured(
+        "profiles:
+- schedulerName: default-scheduler
+  pluginConfig: [{name: DynamicResources, args: {filterTimeout: 300ms}}]
+",
+    ))
+    .await;
+    world.node("n1", 4).await;
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"}, "spec": {}})).await;
+    let device = |at: usize| json!({"name": format!("gpu-{at}"), "attributes": {"numa": {"int": at}}});
+    let (devices, pool) = ((0..24).map(device).collect::<Value>(), json!({"name": "n1", "generation": 1, "resourceSliceCount": 1}));
+    let spec = json!({"driver": "gpu.example.com", "nodeName": "n1", "pool": pool, "devices": devices});
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}, "spec": spec})).await;
+    // There is no way, and very many that come close.
+    let request = |name: String, selectors: Value| json!({"name": name, "exactly": {"deviceClassName": "gpu", "selectors": selectors}});
+    let never = request("z".into(), json!([{"cel": {"expression": "false"}}]));
+    let requests: Value = (0..12).map(|at| request(format!("r{at}"), json!([]))).chain([never]).collect();
+    let constraints = json!([{"distinctAttribute": "gpu.example.com/numa"}]);
+    let spec = json!({"devices": {"requests": requests, "constraints": constraints}});
+    let metadata = json!({"name": "c", "namespace": "default"});
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata, "spec": spec})).await;
+    let claims = json!({"resourceClaims": [{"name": "c", "resourceClaimName": "c"}]});
+    world.api.create(pod("p", "default-scheduler", claims)).await;
+    let told = ("SchedulerError".to_owned(), "node n1: timed out trying to allocate devices".to_owned());
+    eventually_async("the search ends", async || condition(&world, "p").await == told).await;
+    world.api.create(pod("q", "default-scheduler", json!({}))).await;
+    is_bound(&world, "q", "n1").await;
+}

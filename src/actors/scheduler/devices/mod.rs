@@ -25,7 +25,7 @@ mod wanted;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -57,8 +57,18 @@ pub trait InUse {
 pub enum Failure {
     /// The node has not what is asked for.
     Nothing,
+    /// The search was over before it came to an end.
+    Unfinished,
     /// Something is wrong, here and maybe elsewhere.
     Error(String),
+}
+
+/// What bounds a search.
+pub struct Bounds<'a> {
+    /// Whether it is over after so many steps.
+    pub is_over: &'a dyn Fn(usize) -> bool,
+    /// The names of the only devices that may be chosen where not all are asked for; any if `None`.
+    pub among: Option<&'a HashSet<String>>,
 }
 
 /// Whether a request selects a device, or why nobody can tell.
@@ -94,8 +104,8 @@ impl Allocator {
     ///
     /// # Errors
     /// Why nothing.
-    pub fn allocate(&self, node: &Node, share_id: &dyn Fn(usize, usize) -> String) -> Result<Vec<AllocationResult>, Failure> {
+    pub fn allocate(&self, node: &Node, bounds: &Bounds<'_>, share_id: &dyn Fn(usize, usize) -> String) -> Result<Vec<AllocationResult>, Failure> {
         let pools = pools::gather(&self.slices, node);
-        search::Search::new(self, node, &pools)?.run()?.into_results(share_id)
+        search::Search::new(self, node, &pools, bounds)?.run()?.into_results(share_id)
     }
 }

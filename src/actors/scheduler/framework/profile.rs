@@ -11,7 +11,7 @@ use super::{
     filters::{Filters, NodeNames, PluginRejection},
     node_filter::PreFilter,
     permit::{Permit, PluginRefusal, Refusal},
-    plugin::{Plugin, Writing},
+    plugin::{Plugin, Undecided, Writing},
     point::Point,
 };
 use crate::scheduler::{DEFAULT_SCHEDULER, pod_info::PodInfo, snapshot::Snapshot, spread::SpreadDefaults};
@@ -131,6 +131,11 @@ impl Profile {
         let adaptive = || (50_usize.saturating_sub(nodes / 125)).max(5);
         let percent = self.percentage_of_nodes_to_score.filter(|percent| *percent > 0).unwrap_or_else(adaptive);
         (nodes * percent / 100).max(MINIMUM)
+    }
+
+    /// What is done about a pod that fits nowhere because a plugin could not decide in time.
+    pub fn undecided(&self, pod: &ObjectKey) -> Option<Undecided> {
+        self.at(Point::Filter).find_map(|plugin| plugin.undecided(pod))
     }
 
     /// What is to be written for a pod that fits nowhere, with the names of who wants it.

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 
 use super::{
-    DefaultBinder, DefaultPreemption, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures,
-    NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread,
-    PrioritySort, SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+    DefaultBinder, DefaultPreemption, DeviceTimeouts, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity,
+    NodeDeclaredFeatures, NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable,
+    NodeVolumeLimits, PodTopologySpread, PrioritySort, SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
 use crate::{
     runtime::cache::{Cache, Caches},
@@ -63,8 +63,8 @@ pub struct Arguments {
     pub preemption: Tries,
     /// How long volumes may take.
     pub bind_timeout: Duration,
-    /// How long devices may take to become ready.
-    pub device_timeout: Duration,
+    /// How long devices may take.
+    pub device_timeouts: DeviceTimeouts,
 }
 
 impl Default for Arguments {
@@ -76,7 +76,7 @@ impl Default for Arguments {
             nodes: NodeAffinity::default(),
             preemption: Tries::default(),
             bind_timeout: Duration::from_secs(600),
-            device_timeout: Duration::from_secs(600),
+            device_timeouts: DeviceTimeouts::default(),
         }
     }
 }
@@ -109,7 +109,7 @@ pub const DEFAULTS: [(&str, i64); 22] = [
 
 /// Plugins by name, as far as their parts are there.
 pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<dyn Plugin>> {
-    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, device_timeout } = arguments;
+    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, device_timeouts } = arguments;
     let mut plugins: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(SchedulingGates),
         Arc::new(PrioritySort),
@@ -135,7 +135,7 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
         plugins.push(Arc::new(VolumeZone { storage: storage.clone() }));
     }
     if let Some(devices) = &parts.devices {
-        plugins.push(Arc::new(DynamicResources::new(devices.clone(), device_timeout)));
+        plugins.push(Arc::new(DynamicResources::new(devices.clone(), device_timeouts)));
     }
     if let Some(GangCaches { gangs, .. }) = &parts.gangs {
         plugins.push(Arc::new(GangScheduling { gangs: gangs.clone(), waiting: parts.waiting.clone() }));

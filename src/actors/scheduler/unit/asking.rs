@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::future::{BoxFuture, select};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::sync::oneshot;
 
 use super::{SchedulerUnit, attempt::Attempted};
 use crate::{
@@ -67,6 +69,20 @@ impl SchedulerUnit {
                         unit.erred(&of, &why, true, cx);
                     }
                 }
+            }
+            unit.pump(cx);
+        });
+    }
+
+    /// Waits aside for what a plugin has to find out about a pod, and tries the pod anew. If it is gone meanwhile that ends.
+    pub(super) fn look_aside(&mut self, of: Attempted, search: BoxFuture<'static, ()>, cx: &mut UnitContext<'_, Self>) {
+        let (wanted, unwanted) = oneshot::channel();
+        self.searching.insert(of.key.clone(), wanted);
+        let searching = async move { drop(select(search, unwanted).await) };
+        cx.spawn_then(searching, move |unit, (), cx| {
+            if unit.is_attempted(&of) {
+                unit.searching.remove(&of.key);
+                unit.attempt_alone(of, cx);
             }
             unit.pump(cx);
         });

@@ -23,7 +23,7 @@ use crate::{
     scheduler::{
         decide::{Decision, SchedulingContext, decide},
         extender::decide::begin,
-        framework::Profile,
+        framework::{Profile, Undecided},
         metrics::{self, AttemptResult},
         object_lookup::ObjectLookup,
         pod_info::PodInfo,
@@ -131,6 +131,14 @@ impl SchedulerUnit {
                 self.place(of, info, node, cx);
             }
             Decision::Unschedulable(unschedulable) => {
+                match of.profile.undecided(&of.key) {
+                    Some(Undecided::Search(search)) => return self.look_aside(of, search, cx),
+                    Some(Undecided::Failed(why)) => {
+                        self.decided(&of, true, cx);
+                        return self.erred(&of, &why, true, cx);
+                    }
+                    None => {}
+                }
                 let extenders = self.extenders.of_preemption(&of.pod);
                 if unschedulable.candidates.is_empty() || extenders.is_empty() {
                     self.unschedulable(of, unschedulable, cx);

@@ -24,6 +24,7 @@ use k8s_openapi::api::{
 };
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use troupe_api::{
     meta::{Cause, ObjectKey},
     stored::KubeObject,
@@ -97,6 +98,8 @@ pub struct SchedulerUnit {
     parallelism: usize,
     /// How many pods extenders are being asked about.
     asking: usize,
+    /// Pods for which something is searched aside: dropped when they are gone.
+    searching: HashMap<ObjectKey, oneshot::Sender<()>>,
     measuring: Measuring,
     around: CachedObjects,
     /// Pods that want a node, with what brought their newest version. The cache has the pods.
@@ -144,6 +147,7 @@ impl SchedulerUnit {
             extenders,
             parallelism,
             asking: 0,
+            searching: HashMap::new(),
             measuring: Measuring::new(measures, parts.usage),
             around: CachedObjects::new(&caches),
             pending: HashMap::new(),

@@ -196,6 +196,7 @@ impl SchedulerUnit {
     fn forget(&mut self, key: &ObjectKey) {
         self.pending.remove(key);
         self.rejections.remove(key);
+        self.searching.remove(key);
         self.waiting.forget(key);
         self.release(key);
         self.queue.remove(key);
