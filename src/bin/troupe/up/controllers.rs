@@ -35,6 +35,7 @@ use troupe_actors::{
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
+        resource_pool_status::ResourcePoolStatusController,
         resourceclaim::{ClaimReservationController, ResourceClaimController},
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
@@ -62,7 +63,7 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{DEVICE_TAINT_RULES, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
+    features::{DEVICE_TAINT_RULES, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR},
 };
 use troupe_api_client::Client;
 
@@ -161,6 +162,9 @@ pub fn start(
     run.controller("token-cleaner", TokenCleaner::new(caches));
     if features.is_on(GENERIC_WORKLOAD) {
         run.controller("podgroup-protection-controller", PodGroupProtectionController::new(caches));
+    }
+    if features.is_on(RESOURCE_POOL_STATUS) {
+        run.controller("resourcepoolstatusrequest-controller", ResourcePoolStatusController::new(caches));
     }
     if features.is_on(STORAGE_VERSION_MIGRATOR) {
         run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));
