@@ -7,7 +7,7 @@ use troupe_api::{
     features::FeatureGates,
     meta::Object,
     resources::{builtin, optional},
-    service::{DeleteOptions, PatchType},
+    service::{DeleteOptions, PatchType, Target},
 };
 
 use super::{World, eventually_async};
@@ -250,15 +250,17 @@ async fn rules_keep_pods_from_devices_and_drive_them_away() {
     eventually_async("it says that nobody leaves", async || reason().await.0 == "OtherEffect").await;
     world.api.create(pod("p", of_template())).await;
     eventually_async("the pod waits", async || world.why_pending("p").await.contains("cannot allocate all claims")).await;
-    let set = async |effect: &str| {
+    // Both versions are one thing.
+    let set = async |version: &str, effect: &str| {
+        let target = Target { version: version.into(), ..world.api.target(RULES, "", "r") };
         let patch = json!({"spec": {"taint": {"effect": effect}}});
-        world.api.patch(world.api.target(RULES, "", "r"), PatchType::Merge, patch).await.expect("another effect");
+        world.api.patch(target, PatchType::Merge, patch).await.expect("another effect");
     };
-    set("None").await;
+    set("v1alpha3", "None").await;
     eventually_async("the pod runs", async || world.pod_runs("p").await).await;
     let pretended = "2 published devices selected.";
     eventually_async("it says whom it means", async || reason().await.1.starts_with(pretended)).await;
-    set("NoExecute").await;
+    set("v1beta2", "NoExecute").await;
     eventually_async("the pod is gone", async || world.api.get("pods", "default", "p").await.is_err()).await;
     let of_effect = ["PodsPendingEviction", "NotStarted", "Completed"];
     eventually_async("it says what comes of it", async || {
