@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+use k8s_openapi::api::{
+    core::v1::Pod,
+    resource::{
+        v1::{ResourceClaim, ResourceSlice},
+        v1beta2::DeviceTaintRule,
+    },
+};
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType, status::Status};
 
@@ -33,6 +39,10 @@ impl Controller for DeviceTaintRuleController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         self.seen.rules_are_woken_by(watches.waker());
+        // What a rule means is counted once, in some cases.
+        watches.reads::<Pod>();
+        watches.reads::<ResourceClaim>();
+        watches.reads::<ResourceSlice>();
         let seen = self.seen.clone();
         watches.primary_when::<DeviceTaintRule>(move |change| {
             // What is said of a rule changes nothing of it.

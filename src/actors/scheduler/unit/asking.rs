@@ -89,7 +89,7 @@ impl SchedulerUnit {
     }
 
     /// Whether the attempt still is one: the pod is not gone, and not another one by now.
-    fn is_attempted(&self, of: &Attempted) -> bool {
+    pub(super) fn is_attempted(&self, of: &Attempted) -> bool {
         let is_same = |pod: &Pod| pod.metadata.uid == of.pod.metadata.uid;
         self.queue.is_in_flight(&of.key) && self.pods.get(&of.key).is_some_and(|cached| is_same(&cached.object))
     }
