@@ -1,9 +1,10 @@
 //! Allocation of devices to claims by what drivers publish ("structured parameters", KEP-4381). Pure, but for `bind` and `caches`.
 //!
-//! `published` has what drivers publish with the taints of rules, `slices` keeps it so that looking at a node costs what that node has; `pools` makes of it the pools that a node can
-//! reach; `wanted` is what claims ask for, with classes looked up and expressions compiled once; `search` goes through the candidates of
-//! each request in order and takes the first solution; `outcome` writes it down as an allocation. Besides whole devices there are parts of
-//! them, which share counters (`counters`), and devices that several claims share by capacity (`capacity`).
+//! `published` has what drivers publish with the taints of rules, and `slices` keeps it so that looking at a node costs what that node has;
+//! `pools` makes of it the pools that a node can reach; `wanted` is what claims ask for, with classes looked up and expressions compiled
+//! once; `search` goes through the candidates of each request in order and takes the first solution; `outcome` writes it down as an
+//! allocation. Besides whole devices there are parts of them, which share counters (`counters`), and devices that several claims share by
+//! capacity (`capacity`).
 
 pub mod assumed;
 pub mod bind;
