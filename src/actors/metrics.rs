@@ -24,7 +24,9 @@ use troupe_api_server::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, endpointslice, job, managed, node_lifecycle, podautoscaler, resourceclaim, trust_bundle_publisher},
+    controllers::{
+        cronjob, device_taint_eviction, endpointslice, job, managed, node_lifecycle, podautoscaler, resourceclaim, trust_bundle_publisher,
+    },
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -100,6 +102,7 @@ impl Sources {
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
         collectors.extend(trust_bundle_publisher::metrics::COLLECTORS);
+        collectors.extend(device_taint_eviction::metrics::COLLECTORS);
         collectors.extend(job::metrics::COLLECTORS);
         collectors.extend(managed::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);

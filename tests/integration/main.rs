@@ -13,6 +13,7 @@ mod cluster;
 mod custom_resources;
 mod daemons;
 mod database;
+mod device_rules;
 mod disk;
 mod families;
 mod footprint;

@@ -42,6 +42,7 @@ pub mod pods;
 pub mod policy_status;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resource_pool_status;
 pub mod resourceclaim;
 pub mod resourcequota;
 mod revisions;

@@ -48,7 +48,7 @@ fn is_in_place() -> bool {
     IN_PLACE.get()
 }
 
-/// Runs blocking file work off the arbiters.
+/// Runs work that takes long, on files or by itself, off the arbiters.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     if is_in_place() {
         return work();

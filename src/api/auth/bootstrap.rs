@@ -19,6 +19,8 @@ const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const TRUST_BUNDLE: &str = include_str!("../../../config/rbac/trust-bundle.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
 const POD_CERTIFICATE: &str = include_str!("../../../config/rbac/podcertificate.policy");
+const TAINT_RULES: &str = include_str!("../../../config/rbac/device_taints.policy");
+const POOL_STATUS: &str = include_str!("../../../config/rbac/pool_status.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
@@ -37,6 +39,10 @@ pub enum Addition {
     Workloads,
     /// Certificates of pods.
     PodCertificates,
+    /// Rules that taint devices.
+    DeviceTaintRules,
+    /// The controller of questions about pools of devices.
+    PoolStatus,
 }
 
 /// All bootstrap roles and bindings with such additions.
@@ -46,6 +52,8 @@ pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
         Addition::TrustBundles => TRUST_BUNDLE,
         Addition::Workloads => WORKLOAD,
         Addition::PodCertificates => POD_CERTIFICATE,
+        Addition::DeviceTaintRules => TAINT_RULES,
+        Addition::PoolStatus => POOL_STATUS,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
     unfolded(&policies)
@@ -252,6 +260,8 @@ mod tests {
         assert_eq!(objects_with(&[Addition::TrustBundles]).len(), usual.len() + 4, "nodes have a role already");
         let of_nodes = |additions: &[Addition]| rules_of("system:node", additions).len();
         assert_eq!(of_nodes(&[Addition::TrustBundles]), of_nodes(&[]) + 1);
+        assert_eq!(objects_with(&[Addition::DeviceTaintRules]).len(), usual.len() + 4);
+        assert_eq!(objects_with(&[Addition::PoolStatus]).len(), usual.len() + 2);
     }
 
     #[test]

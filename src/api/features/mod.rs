@@ -10,7 +10,8 @@ mod table;
 use std::collections::BTreeMap;
 
 pub use self::names::{
-    CLUSTER_TRUST_BUNDLE, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR,
+    CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS,
+    RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR,
 };
 use self::{
     gate::{Gate, Stage},
@@ -154,7 +155,16 @@ mod tests {
     fn kinds_that_are_off_are_of_features_that_there_are() {
         let known = |feature: &str| GATES.iter().any(|gate| gate.name == feature && !gate.is_on_by_default() && gate.can_change());
         let plurals: Vec<String> = optional(known).iter().map(|row| row.plural.to_string()).collect();
-        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads", "clustertrustbundles", "podcertificaterequests"]);
+        let all = [
+            "storageversionmigrations",
+            "podgroups",
+            "workloads",
+            "clustertrustbundles",
+            "podcertificaterequests",
+            "devicetaintrules",
+            "resourcepoolstatusrequests",
+        ];
+        assert_eq!(plurals, all);
         let workloads: Vec<String> = optional(|feature| feature == GENERIC_WORKLOAD).iter().map(|row| row.plural.to_string()).collect();
         assert_eq!(workloads, ["podgroups", "workloads"]);
     }

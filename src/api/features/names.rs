@@ -17,3 +17,9 @@ pub const GENERIC_WORKLOAD: &str = "GenericWorkload";
 
 /// Pods of a group get their nodes all together or not at all (KEP-4671).
 pub const GANG_SCHEDULING: &str = "GangScheduling";
+
+/// Rules that taint devices (KEP-5055).
+pub const DEVICE_TAINT_RULES: &str = "DRADeviceTaintRules";
+
+/// What pools of devices have and what of it is free, for who asks (KEP-5677).
+pub const RESOURCE_POOL_STATUS: &str = "DRAResourcePoolStatus";

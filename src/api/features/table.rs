@@ -7,7 +7,8 @@ use super::gate::{
     always, inner, locked, never, switched,
 };
 use super::names::{
-    CLUSTER_TRUST_BUNDLE, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR,
+    CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS,
+    RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR,
 };
 
 /// By name.
@@ -66,7 +67,7 @@ pub(super) const GATES: &[Gate] = &[
     locked("DRAAdminAccess", Stable, true),
     always("DRAConsumableCapacity", Beta),
     always("DRADeviceBindingConditions", Beta),
-    never("DRADeviceTaintRules", Beta),
+    switched(DEVICE_TAINT_RULES, Beta, false).needing(&["DRADeviceTaints"]),
     always("DRADeviceTaints", Beta),
     always("DRAExtendedResource", Beta),
     never("DRAListTypeAttributes", Alpha),
@@ -75,8 +76,8 @@ pub(super) const GATES: &[Gate] = &[
     always("DRAPrioritizedList", Stable),
     always("DRAResourceClaimDeviceStatus", Beta),
     always("DRAResourceClaimGranularStatusAuthorization", Beta),
-    never("DRAResourcePoolStatus", Alpha),
-    inner("DRASchedulerFilterTimeout", Beta, true),
+    switched(RESOURCE_POOL_STATUS, Alpha, false),
+    always("DRASchedulerFilterTimeout", Beta),
     never("DRAWorkloadResourceClaims", Alpha),
     locked("DeclarativeValidation", Stable, true),
     inner("DeclarativeValidationBeta", Beta, true),

@@ -50,6 +50,8 @@ const OPTIONAL: &[(&str, Group)] = &[
     ("GenericWorkload", policy::WORKLOADS),
     ("ClusterTrustBundle", policy::TRUST_BUNDLES),
     ("PodCertificateRequest", policy::POD_CERTIFICATES),
+    ("DRADeviceTaintRules", storage::DEVICE_TAINT_RULES),
+    ("DRAResourcePoolStatus", storage::POOL_STATUS),
 ];
 
 /// The rows of every built-in kind that is served by default, in order of discovery.

@@ -13,7 +13,7 @@ use troupe_actors::{
         cronjob::CronJobController,
         daemonset::DaemonSetController,
         deployment::DeploymentController,
-        device_taint_eviction::DeviceTaintEvictionController,
+        device_taint_eviction::{self, DeviceTaintEvictionController},
         disruption::{DisruptionController, SeveralBudgetsController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
@@ -36,6 +36,7 @@ use troupe_actors::{
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
+        resource_pool_status::ResourcePoolStatusController,
         resourceclaim::{ClaimReservationController, ResourceClaimController},
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
@@ -65,7 +66,10 @@ use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
-    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, STORAGE_VERSION_MIGRATOR},
+    features::{
+        CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, RESOURCE_POOL_STATUS,
+        STORAGE_VERSION_MIGRATOR,
+    },
 };
 use troupe_api_client::Client;
 
@@ -134,7 +138,13 @@ pub fn start(
     run.controller("ephemeral-volume-controller", EphemeralVolumeController::new(caches));
     run.controller("resource-claim-controller", ResourceClaimController::new(caches));
     run.controller("resource-claim-controller", ClaimReservationController::new(caches));
-    run.controller("device-taint-eviction-controller", DeviceTaintEvictionController::new(caches));
+    if features.is_on(DEVICE_TAINT_RULES) {
+        let (evicting, rules) = device_taint_eviction::with_rules(caches);
+        run.controller("device-taint-eviction-controller", evicting);
+        run.controller("device-taint-eviction-controller", rules);
+    } else {
+        run.controller("device-taint-eviction-controller", DeviceTaintEvictionController::new(caches));
+    }
     run.controller("local-path-provisioner", LocalPathProvisioner::new(caches));
     run.controller("local-path-provisioner", LocalPathCleaner::new(caches));
     let (attacher, attached) = attach_detach::controllers(caches);
@@ -166,6 +176,9 @@ pub fn start(
     }
     if features.is_on(POD_CERTIFICATE_REQUEST) {
         run.controller("podcertificaterequestcleaner", PodCertificateRequestCleaner::new(caches));
+    }
+    if features.is_on(RESOURCE_POOL_STATUS) {
+        run.controller("resourcepoolstatusrequest-controller", ResourcePoolStatusController::new(caches));
     }
     if features.is_on(STORAGE_VERSION_MIGRATOR) {
         run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));
@@ -234,8 +247,12 @@ pub fn start_beside_server(config: &Config, outside: &Outside, service: &Arc<dyn
 /// # Errors
 /// When the configuration cannot be used.
 pub fn scheduling(config: &Config) -> Result<MakeSetup> {
-    let has_gangs = features(config)?.is_on(GANG_SCHEDULING);
-    let parts_of = move |parts: &Parts| if has_gangs { parts.with_gangs() } else { parts.clone() };
+    let features = features(config)?;
+    let (has_gangs, has_taint_rules) = (features.is_on(GANG_SCHEDULING), features.is_on(DEVICE_TAINT_RULES));
+    let parts_of = move |parts: &Parts| {
+        let parts = if has_gangs { parts.with_gangs() } else { parts.clone() };
+        if has_taint_rules { parts.with_taint_rules() } else { parts }
+    };
     let Some(file) = &config.scheduler_config else {
         return Ok(Arc::new(move |parts| Setup { measures: true, ..Setup::standard(&parts_of(parts)) }));
     };

@@ -18,7 +18,10 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{CLUSTER_TRUST_BUNDLE, FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, STORAGE_VERSION_MIGRATOR},
+    features::{
+        CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, RESOURCE_POOL_STATUS,
+        STORAGE_VERSION_MIGRATOR,
+    },
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
@@ -205,6 +208,8 @@ fn additions(features: &FeatureGates) -> Vec<Addition> {
         (GENERIC_WORKLOAD, Addition::Workloads),
         (CLUSTER_TRUST_BUNDLE, Addition::TrustBundles),
         (POD_CERTIFICATE_REQUEST, Addition::PodCertificates),
+        (DEVICE_TAINT_RULES, Addition::DeviceTaintRules),
+        (RESOURCE_POOL_STATUS, Addition::PoolStatus),
     ];
     optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect()
 }
