@@ -3,10 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::Family;
+use troupe_net::{hash, iptables::Family};
 
 use super::model::Direction;
-use crate::rules::hash;
 
 /// Where packets that are forwarded come by.
 pub const POLICY: &str = "TROUPE-POLICY";

@@ -206,6 +206,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     };
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
+    let inside: Arc<[_]> = config.pod_cidr.all().into();
     let start = |family: Family| {
         let host = Arc::new(HostIptables::new().of(family).urgent());
         let options = NetworkPolicyOptions {
@@ -216,6 +217,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
             iptables: host.clone(),
             sets: host,
             family,
+            inside: inside.clone(),
             unable: cni::unable_to_police(family).map(Into::into),
         };
         NetworkPolicies::start(options, system)
