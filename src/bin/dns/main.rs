@@ -10,6 +10,7 @@ mod forwarding;
 mod health;
 mod metrics;
 mod options;
+mod programming;
 mod reflector;
 mod server;
 mod shares;

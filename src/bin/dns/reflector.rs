@@ -1,6 +1,9 @@
 //! Keeps the zone, and what is known of domain names, in step with the API: list once, then watch, list again when the watch cannot go on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::bail;
 use hyper::StatusCode;
@@ -11,6 +14,8 @@ use troupe_net::dns::view::{Meta, Namespace, Service, Slice};
 use crate::{
     api::{Api, Refused},
     domains::{AddressSlice, Domains, NamingPolicy},
+    metrics::METRICS,
+    programming,
     state::State,
 };
 
@@ -33,6 +38,12 @@ trait Watched: DeserializeOwned + Send + 'static {
     fn add(self, to: &Followers);
     fn remove(meta: &Meta, to: &Followers);
     fn replace(all: Vec<Self>, to: &Followers);
+    /// An object, as JSON, is taken in that was not there or another one before.
+    fn taken(_raw: &str, _of: Option<&(String, String)>, _to: &Followers) {}
+    /// The Service that it belongs to.
+    fn service(&self) -> Option<(String, String)> {
+        None
+    }
 }
 
 impl Watched for Namespace {
@@ -92,6 +103,19 @@ impl Watched for Slice {
 
     fn replace(all: Vec<Self>, to: &Followers) {
         to.state.change(|index| index.replace_slices(all));
+    }
+
+    fn service(&self) -> Option<(String, String)> {
+        Some((self.metadata.namespace.clone(), Slice::service(self)?.to_owned()))
+    }
+
+    fn taken(raw: &str, of: Option<&(String, String)>, to: &Followers) {
+        let headless = |(namespace, name): &(String, String)| to.state.zone.read().index.service(namespace, name).is_some_and(Service::is_headless);
+        if of.is_some_and(headless)
+            && let Some(took) = programming::since(raw, SystemTime::now())
+        {
+            METRICS.programmed(took);
+        }
     }
 }
 
@@ -249,7 +273,9 @@ fn apply<K: Watched>(event: &Event<'_>, followers: &Followers) -> serde_json::Re
                 }
             };
             let revision = object.revision().to_owned();
+            let service = object.service();
             object.add(followers);
+            K::taken(event.object.get(), service.as_ref(), followers);
             Ok(revision)
         }
         kind => {

@@ -403,9 +403,11 @@ impl Resolver {
 
     /// Keeps a reply, if it is one to this query.
     fn keep(&self, query: &Message, reply: Message, size: usize) {
-        let (Some(key), Some(answered)) = (Key::of(query), Key::of(&reply)) else { return };
-        if key.asks_the_same(&answered) {
+        let Some(key) = Key::of(query) else { return };
+        if Key::of(&reply).is_some_and(|answered| key.asks_the_same(&answered)) {
             self.cache.put(key, reply, size, Instant::now());
+        } else {
+            METRICS.cache.dropped();
         }
     }
 }

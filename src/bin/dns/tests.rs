@@ -124,7 +124,7 @@ fn service(name: &str, ip: &str) -> String {
     format!(r#"{{"metadata":{{"name":"{name}","namespace":"default","resourceVersion":"7"}},"spec":{{"type":"ClusterIP","clusterIP":"{ip}"}}}}"#)
 }
 
-/// An upstream that knows every name under one address.
+/// An upstream that knows every name under one address, and answers one with another question.
 async fn fake_upstream() -> SocketAddr {
     let socket = UdpSocket::bind(LOCAL).await.expect("binds");
     let address = socket.local_addr().expect("is bound");
@@ -133,7 +133,9 @@ async fn fake_upstream() -> SocketAddr {
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
             let query = Message::from_vec(&buffer[..length]).expect("a query");
             let mut reply = Message::response(query.metadata.id, OpCode::Query);
-            reply.add_queries(query.queries.clone());
+            let odd = query.queries[0].name().to_ascii().starts_with("other.question");
+            let questions = if odd { vec![Query::query(Name::root(), RecordType::A)] } else { query.queries.clone() };
+            reply.add_queries(questions);
             reply.add_answer(Record::from_rdata(query.queries[0].name().clone(), 60, RData::A(A(Ipv4Addr::new(198, 51, 100, 1)))));
             socket.send_to(&reply.to_vec().expect("encodes"), from).await.expect("sends");
         }
@@ -310,6 +312,8 @@ async fn what_is_asked_is_counted_by_the_names_of_coredns() {
     ask(address, "counted.example.").await;
     ask(address, "counted.example.").await;
     ask_tcp(address, "unknown.default.svc.cluster.local.").await;
+    ask(address, "other.question.").await;
+    crate::metrics::METRICS.programmed(Duration::from_millis(3));
     let after = whole(metrics, "/metrics").await;
     let server = "server=\"dns://:53\",zone=\".\",view=\"\"";
     let cached = "server=\"dns://:53\",zones=\".\",view=\"\"";
@@ -326,14 +330,19 @@ async fn what_is_asked_is_counted_by_the_names_of_coredns() {
         (format!("coredns_cache_hits_total{{{cached},type=\"success\"}}"), 1),
         (format!("coredns_cache_misses_total{{{cached}}}"), 1),
         (format!("coredns_cache_requests_total{{{cached}}}"), 2),
+        (format!("coredns_cache_drops_total{{{cached}}}"), 1),
+        ("coredns_kubernetes_dns_programming_duration_seconds_bucket{service_kind=\"headless_with_selector\",le=\"0.004\"}".to_owned(), 1),
     ] {
         assert!(series(&after, &name) >= series(&before, &name) + least, "{name}\n{after}");
     }
     // Nobody else knows this cache and this upstream.
     assert_eq!(series(&after, &format!("coredns_cache_entries{{{cached},type=\"success\"}}")), 1);
-    assert_eq!(series(&after, &format!("coredns_forward_requests_total{{to=\"{upstream}\"}}")), 1);
+    assert_eq!(series(&after, &format!("coredns_forward_requests_total{{to=\"{upstream}\"}}")), 2);
+    for kind in ["success", "denial"] {
+        assert!(after.contains(&format!("coredns_cache_evictions_total{{{cached},type=\"{kind}\"}} 0\n")), "{after}");
+    }
     for name in ["coredns_forward_request_duration_seconds_count{", "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\","] {
-        assert_eq!(series(&after, &format!("{name}to=\"{upstream}\",rcode=\"NOERROR\"}}")), 1, "{after}");
+        assert_eq!(series(&after, &format!("{name}to=\"{upstream}\",rcode=\"NOERROR\"}}")), 2, "{after}");
     }
     for line in after.lines().skip_while(|line| !line.starts_with('#')).filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').expect("a series and its value");
