@@ -8,6 +8,13 @@ use k8s_openapi::api::{
 /// Annotations that ask for hints by the zones' capacity instead, the first that is there counts. Who asks gets none by `trafficDistribution`.
 const TOPOLOGY_MODES: [&str; 2] = ["service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"];
 
+/// Whether a Service asks for hints by the zones' capacity.
+pub fn asks_for_topology(service: &Service) -> bool {
+    let annotations = service.metadata.annotations.as_ref();
+    let mode = TOPOLOGY_MODES.iter().find_map(|name| annotations?.get(*name));
+    mode.is_some_and(|mode| mode == "Auto" || mode == "auto")
+}
+
 /// How near clients are to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrafficDistribution {
@@ -18,9 +25,7 @@ pub enum TrafficDistribution {
 impl TrafficDistribution {
     /// What a Service asks for; `PreferClose` is the older name of `PreferSameZone`.
     pub fn of(service: &Service) -> Option<Self> {
-        let annotations = service.metadata.annotations.as_ref();
-        let mode = TOPOLOGY_MODES.iter().find_map(|name| annotations?.get(*name));
-        if mode.is_some_and(|mode| mode == "Auto" || mode == "auto") {
+        if asks_for_topology(service) {
             return None;
         }
         match service.spec.as_ref()?.traffic_distribution.as_deref()? {
