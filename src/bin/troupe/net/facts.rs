@@ -104,10 +104,10 @@ impl Facts {
         self.cluster_ranges.iter().copied().find(|range| family.has(range.ip()))
     }
 
-    /// Where the API server takes the addresses of Services from.
-    pub fn service_range(&self) -> Option<ServiceCIDR> {
-        let own = self.service_ranges.iter().find(|range| range["metadata"]["name"] == ranges::OWN_RANGE)?;
-        serde_json::from_value(own.clone()).ok()
+    /// Where API servers take the addresses of Services of a family from.
+    pub fn service_ranges(&self, family: Family) -> Vec<Arc<ServiceCIDR>> {
+        let all = self.service_ranges.iter().filter_map(|range| serde_json::from_value(range.clone()).ok());
+        ranges::in_force(&all.map(Arc::new).collect::<Vec<_>>(), self.cluster_range(family))
     }
 
     /// What the proxy of a node plans with; `None` where it has none for the family.
