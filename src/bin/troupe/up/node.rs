@@ -242,7 +242,7 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
 }
 
 /// Starts announcing addresses of Services on this node's links.
-pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
+pub fn start_announcer(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
     let links = HostLinkAddresses::open([config.bridge.clone()].into_iter().chain(TUNNELS.map(str::to_owned)).collect())
         .context("cannot talk to the kernel about addresses")?;
     let options = AnnouncerOptions {
@@ -252,6 +252,8 @@ pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: 
         slices: caches.cache(),
         nodes: caches.cache(),
         links: Arc::new(links),
+        client: client.clone(),
+        events: EventRecorder::on_host(system, client, "load-balancer", &config.node_name),
     };
     Ok(Announcer::start(options, system))
 }
