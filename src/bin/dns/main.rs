@@ -1,6 +1,8 @@
 //! The cluster's DNS server: answers names of Services and pods from a watch of the API, and forwards the rest.
 //!
-//! What it answers for domain names that cluster network policies have it tells nodes ([`domains`]). It runs in pods behind the `kube-dns` Service. `/health` says that it lives, `/ready` that it knows the cluster and
+//! What it answers for domain names that cluster network policies have it tells nodes ([`domains`]).
+//!
+//! It runs in pods behind the `kube-dns` Service. `/health` says that it lives, `/ready` that it knows the cluster and
 //! is not about to leave; `/metrics` has CoreDNS' names. On SIGTERM it turns unready and keeps answering for a while, so that nobody's query is lost.
 
 mod api;

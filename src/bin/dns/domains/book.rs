@@ -6,7 +6,6 @@ use std::{
     ops::Bound,
 };
 
-use hickory_proto::rr::Name;
 use serde_json::Value;
 use troupe_net::{
     dns::domain_names::{DomainName, DomainNames, MOST_ADDRESSES, MOST_NAMES},
@@ -70,9 +69,14 @@ pub struct Draft {
 }
 
 impl Book {
-    /// The names of policies that cover what is asked for; `text` makes text of it and is not called in vain.
-    pub fn names_of(&self, asked: &Name, text: impl FnOnce(&Name) -> String) -> Vec<DomainName> {
-        if self.names.is_empty() { Vec::new() } else { self.names.of(&text(asked)) }
+    /// Whether policies name any domain.
+    pub fn is_naming(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// The names of policies that cover what is asked for.
+    pub fn names_of(&self, asked: &str) -> Vec<DomainName> {
+        self.names.of(asked)
     }
 
     /// Notes the addresses that a reply gave to what these names cover, with the seconds that they may be kept.

@@ -45,6 +45,8 @@ const SETTLING: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Domains {
     book: Mutex<Book>,
+    /// Policies name any: most have none, and then a query takes no lock.
+    is_naming: AtomicBool,
     /// There is something to write.
     wake: Notify,
     /// Counts the slices that were seen.
@@ -55,7 +57,13 @@ pub struct Domains {
 
 impl Default for Domains {
     fn default() -> Self {
-        Domains { book: Mutex::default(), wake: Notify::new(), seen: watch::Sender::new(0), failing: AtomicBool::new(false) }
+        Domains {
+            book: Mutex::default(),
+            is_naming: AtomicBool::new(false),
+            wake: Notify::new(),
+            seen: watch::Sender::new(0),
+            failing: AtomicBool::new(false),
+        }
     }
 }
 
@@ -70,15 +78,16 @@ pub struct News {
 impl Domains {
     /// Notes what a query is answered; gives what the reply has to wait for.
     pub fn learn(self: &Arc<Self>, query: &Message, reply: &Message) -> Option<News> {
+        if !self.is_naming.load(Ordering::Relaxed) {
+            return None;
+        }
         let [question] = query.queries.as_slice() else { return None };
-        let lesson = {
-            let mut book = self.book.lock();
-            let names = book.names_of(question.name(), asked_for);
-            if names.is_empty() {
-                return None;
-            }
-            book.learn(&names, &addresses(query, reply), now())
-        };
+        let names = self.book.lock().names_of(&asked_for(question.name()));
+        if names.is_empty() {
+            return None;
+        }
+        let addresses = addresses(query, reply);
+        let lesson = self.book.lock().learn(&names, &addresses, now());
         if lesson.is_news {
             self.wake.notify_one();
         }
@@ -87,15 +96,21 @@ impl Domains {
     }
 
     pub fn set_policy(&self, policy: NamingPolicy) {
-        self.book.lock().set_policy(policy);
+        self.change_policies(|book| book.set_policy(policy));
     }
 
     pub fn remove_policy(&self, name: &str) {
-        self.book.lock().remove_policy(name);
+        self.change_policies(|book| book.remove_policy(name));
     }
 
     pub fn replace_policies(&self, all: Vec<NamingPolicy>) {
-        self.book.lock().replace_policies(all);
+        self.change_policies(|book| book.replace_policies(all));
+    }
+
+    fn change_policies(&self, change: impl FnOnce(&mut Book)) {
+        let mut book = self.book.lock();
+        change(&mut book);
+        self.is_naming.store(book.is_naming(), Ordering::Relaxed);
     }
 
     pub fn set_slice(&self, slice: AddressSlice) {

@@ -30,7 +30,7 @@ fn ip(last: u16) -> IpAddr {
 }
 
 fn learn(book: &mut Book, asked: &str, addresses: &[(IpAddr, u32)], now: u64) -> Lesson {
-    let names = book.names_of(&Name::from_ascii(asked).expect("a name"), troupe_net::dns::domain_names::asked_for);
+    let names = book.names_of(&asked_for(&Name::from_ascii(asked).expect("a name")));
     book.learn(&names, addresses, now)
 }
 

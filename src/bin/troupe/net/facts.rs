@@ -106,7 +106,7 @@ impl Facts {
 
     /// Where API servers take the addresses of Services of a family from.
     pub fn service_ranges(&self, family: Family) -> Vec<Arc<ServiceCIDR>> {
-        let all = self.service_ranges.iter().filter_map(|range| serde_json::from_value(range.clone()).ok());
+        let all = self.service_ranges.iter().filter_map(|range| serde_json::from_value::<ServiceCIDR>(range.clone()).ok());
         ranges::in_force(&all.map(Arc::new).collect::<Vec<_>>(), self.cluster_range(family))
     }
 

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
     rc::Rc,
-    sync::Arc,
 };
 
 use anyhow::Result;
