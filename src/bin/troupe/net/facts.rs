@@ -32,6 +32,8 @@ pub struct Facts {
     pub policies: Vec<Value>,
     /// None where their definition is not there.
     pub cluster_policies: Vec<Value>,
+    /// What domain names lead to.
+    pub domain_slices: Vec<Value>,
     /// ServiceCIDRs.
     pub service_ranges: Vec<Value>,
     /// Where all pods have their addresses, a range of each family.
@@ -126,6 +128,7 @@ impl Facts {
             pods: read(&self.pods).map(|pod| PodView::of(&pod)).collect(),
             policies: read(&self.policies).map(|policy| Arc::new(PolicyView::of(&policy))).collect(),
             cluster_policies: read(&self.cluster_policies).filter_map(|policy| parse(&policy).policy).map(Arc::new).collect(),
+            domain_slices: read(&self.domain_slices).collect(),
         }
     }
 }
