@@ -31,13 +31,16 @@ impl Domains {
                         tokio::time::sleep(REST).await;
                     }
                     Err(error) => {
-                        // Somebody else was faster: then it is known what stands there now.
-                        let is_behind = status(&error) == Some(StatusCode::CONFLICT);
-                        if !is_behind {
+                        let status = status(&error);
+                        // Where somebody else was faster it is known what stands there now.
+                        if status != Some(StatusCode::CONFLICT) {
                             eprintln!("telling addresses of {}: {error:#}", draft.slice);
                             self.failing.store(true, Ordering::Relaxed);
                         }
-                        self.book.lock().put_back(draft);
+                        // What is refused for what it says will not be taken another time.
+                        if !matches!(status, Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)) {
+                            self.book.lock().put_back(draft);
+                        }
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(MAX_PAUSE);
                     }
