@@ -11,11 +11,16 @@ const TOPOLOGY_MODES: [&str; 2] = ["service.kubernetes.io/topology-aware-hints",
 /// The values that a Service may ask by. `PreferClose` is the older name of `PreferSameZone`.
 const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
 
-/// The value by which a Service asks for hints, if it is one that counts.
-pub fn asked_by(service: &Service) -> Option<&'static str> {
+/// Whether a Service asks for hints by the zones' capacity.
+pub fn asks_for_topology(service: &Service) -> bool {
     let annotations = service.metadata.annotations.as_ref();
     let mode = TOPOLOGY_MODES.iter().find_map(|name| annotations?.get(*name));
-    if mode.is_some_and(|mode| mode == "Auto" || mode == "auto") {
+    mode.is_some_and(|mode| mode == "Auto" || mode == "auto")
+}
+
+/// The value by which a Service asks for hints, if it is one that counts.
+pub fn asked_by(service: &Service) -> Option<&'static str> {
+    if asks_for_topology(service) {
         return None;
     }
     let asked = service.spec.as_ref()?.traffic_distribution.as_deref()?;

@@ -13,9 +13,10 @@ use k8s_openapi::{
 use troupe_net::iptables::Family;
 
 use super::{
-    hints::TrafficDistribution,
+    hints::{TrafficDistribution, asks_for_topology},
     pods::EndpointPod,
     ports::{Groups, PortKey, by_ports},
+    topology::{self, Capacities, Outcomes},
     trigger_times,
 };
 use crate::controllers::owners::controller_reference;
@@ -51,6 +52,8 @@ pub struct Snapshot<'a> {
     pub zones: &'a BTreeMap<String, String>,
     /// When the change was made that this look is about, as far as that is known.
     pub triggered: Option<Timestamp>,
+    /// What zones have, for a Service that asks for hints by that.
+    pub capacities: Option<&'a Capacities>,
 }
 
 /// What to do about the slices of a Service.
@@ -59,15 +62,18 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// So many pods are left out: see [`super::ports::MOST_PORTS`].
     pub left_out: usize,
+    /// What came of hints by the zones' capacity.
+    pub topology: Outcomes,
 }
 
 /// Plans the slices of a Service with a selector: each family of addresses that the Service has gets its own.
 pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     let families = families(snapshot.service, snapshot.pods);
-    let mut planned = Plan { actions: Vec::new(), left_out: 0 };
+    let mut planned = Plan { actions: Vec::new(), left_out: 0, topology: Outcomes::new() };
     for family in &families {
         let of_family = plan_family(snapshot, *family);
         planned.actions.extend(of_family.actions);
+        planned.topology.extend(of_family.topology);
         // A pod has the same ports at all of its addresses.
         planned.left_out = planned.left_out.max(of_family.left_out);
     }
@@ -96,6 +102,13 @@ fn delete(slice: &Arc<EndpointSlice>) -> Action {
 fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
     let endpoints = snapshot.pods.iter().filter_map(|pod| Some((&**pod, endpoint(snapshot, pod, family)?)));
     let Groups { of: mut wanted, left_out } = by_ports(snapshot.service, endpoints);
+    let mut topology = Outcomes::new();
+    if asks_for_topology(snapshot.service) {
+        let mut ready: Vec<&mut Endpoint> = wanted.values_mut().flatten().filter(|endpoint| is_ready(endpoint)).collect();
+        let before = hinted_zones(snapshot.slices, family);
+        let zone = |endpoint: &Endpoint| before.get(&identity(endpoint)).map(|zone| (*zone).to_owned());
+        topology.insert(family, topology::assign(&mut ready, snapshot.capacities, zone));
+    }
     if wanted.is_empty() {
         // One empty slice says that the Service is known and has no endpoints.
         wanted.insert(Vec::new(), Vec::new());
@@ -115,7 +128,22 @@ fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
     }
     left.extend(kept.into_values().flatten());
     actions.extend(left.into_iter().map(delete));
-    Plan { actions, left_out }
+    Plan { actions, left_out, topology }
+}
+
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true)
+}
+
+/// The zones that endpoints of a family are hinted for, each for one.
+fn hinted_zones(slices: &[Arc<EndpointSlice>], family: Family) -> BTreeMap<(&str, &str), &str> {
+    let ours = slices.iter().filter(|slice| slice.address_type == family.name());
+    let hinted =
+        ours.flat_map(|slice| slice.endpoints.iter().flatten()).filter_map(|endpoint| match endpoint.hints.as_ref()?.for_zones.as_deref()? {
+            [zone] => Some((identity(endpoint), zone.name.as_str())),
+            _ => None,
+        });
+    hinted.collect()
 }
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     plan::{Action, Plan, Snapshot, plan},
     pods::EndpointPod,
+    topology::{Capacities, NodeCapacity},
     trigger_times::LAST_CHANGE,
 };
 use crate::runtime::cache::digest_of;
@@ -22,7 +23,7 @@ fn service() -> Service {
 
 fn plan_of(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>], zones: &BTreeMap<String, String>) -> Plan {
     let pods: Vec<Arc<EndpointPod>> = pods.iter().map(|pod| digest_of::<Pod, EndpointPod>(pod)).collect();
-    plan(Snapshot { service, pods: &pods, slices, zones, triggered: None })
+    plan(Snapshot { service, pods: &pods, slices, zones, triggered: None, capacities: None })
 }
 
 fn pod(number: usize, ready: bool, terminating: bool, port: i32) -> Arc<Pod> {
@@ -205,7 +206,7 @@ fn slices_tell_when_the_change_was_made_that_is_written_and_are_not_written_for_
     };
     let pods = digest(&[pod(0, true, false, 80)]);
     let plan_at = |pods: &[Arc<EndpointPod>], slices: &[Arc<EndpointSlice>], triggered| {
-        plan(Snapshot { service: &service, pods, slices, zones: &zones, triggered }).actions
+        plan(Snapshot { service: &service, pods, slices, zones: &zones, triggered, capacities: None }).actions
     };
     let made = plan_at(&pods, &[], triggered(1));
     assert_eq!(told(&made[0]).as_deref(), Some("1970-01-01T00:00:01Z"));
@@ -218,4 +219,40 @@ fn slices_tell_when_the_change_was_made_that_is_written_and_are_not_written_for_
     let unknown = plan_at(&changed, &there, None);
     let [Action::Update(untold)] = &unknown[..] else { panic!("{unknown:?}") };
     assert_eq!(untold.metadata.annotations, None, "of this change no time is known");
+}
+
+#[test]
+fn hints_by_the_capacity_of_zones_are_for_ready_endpoints_and_stay() {
+    let mut service = service();
+    service.metadata.annotations = serde_json::from_value(json!({"service.kubernetes.io/topology-mode": "Auto"})).expect("annotations");
+    let nodes = [("a", "4"), ("b", "4")].map(|(zone, cpu)| {
+        let status = json!({"allocatable": {"cpu": cpu}, "conditions": [{"type": "Ready", "status": "True"}]});
+        let node = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}, "status": status});
+        Arc::new(NodeCapacity::of(&serde_json::from_value(node).expect("a node")))
+    });
+    let capacities = Capacities::of(&nodes).expect("two zones");
+    let zones: BTreeMap<String, String> = [("a", "a"), ("b", "b")].map(|(node, zone)| (node.to_owned(), zone.to_owned())).into();
+    let pods = [(1, "a", true), (2, "a", true), (3, "a", true), (4, "b", true), (5, "b", false)].map(|(number, node, ready)| {
+        let mut pod = Pod::clone(&pod(number, ready, false, 80));
+        pod.spec.as_mut().expect("a spec").node_name = Some(node.to_owned());
+        digest_of::<Pod, EndpointPod>(&pod)
+    });
+    let planned = |slices: &[Arc<EndpointSlice>], capacities: Option<&Capacities>| {
+        plan(Snapshot { service: &service, pods: &pods, slices, zones: &zones, triggered: None, capacities })
+    };
+    let first = planned(&[], Some(&capacities));
+    let [Action::Create(slice)] = first.actions.as_slice() else { panic!("{first:?}") };
+    let mut slice = EndpointSlice::clone(slice);
+    let hints: Vec<Option<&str>> =
+        slice.endpoints.iter().flatten().map(|endpoint| Some(endpoint.hints.as_ref()?.for_zones.as_ref()?.first()?.name.as_str())).collect();
+    assert_eq!(hints.iter().filter(|zone| **zone == Some("a")).count(), 2);
+    assert_eq!(hints.iter().filter(|zone| **zone == Some("b")).count(), 2);
+    assert_eq!(hints.len(), 5, "the one that is not ready has none");
+    slice.metadata.name = Some("web-0".into());
+    let slices = [Arc::new(slice)];
+    assert_eq!(planned(&slices, Some(&capacities)).actions, [], "nothing is left to do");
+    let without = planned(&slices, None);
+    assert!(without.topology.values().all(Result::is_err));
+    let [Action::Update(slice)] = without.actions.as_slice() else { panic!("{without:?}") };
+    assert!(slice.endpoints.iter().flatten().all(|endpoint| endpoint.hints.is_none()));
 }

@@ -206,6 +206,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     };
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
+    let inside: Arc<[_]> = config.pod_cidr.all().into();
     let start = |family: Family| {
         let host = Arc::new(HostIptables::new().of(family).urgent());
         let options = NetworkPolicyOptions {
@@ -216,6 +217,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
             iptables: host.clone(),
             sets: host,
             family,
+            inside: inside.clone(),
             unable: cni::unable_to_police(family).map(Into::into),
         };
         NetworkPolicies::start(options, system)
@@ -240,7 +242,7 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
 }
 
 /// Starts announcing addresses of Services on this node's links.
-pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
+pub fn start_announcer(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
     let links = HostLinkAddresses::open([config.bridge.clone()].into_iter().chain(TUNNELS.map(str::to_owned)).collect())
         .context("cannot talk to the kernel about addresses")?;
     let options = AnnouncerOptions {
@@ -250,6 +252,8 @@ pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: 
         slices: caches.cache(),
         nodes: caches.cache(),
         links: Arc::new(links),
+        client: client.clone(),
+        events: EventRecorder::on_host(system, client, "load-balancer", &config.node_name),
     };
     Ok(Announcer::start(options, system))
 }
