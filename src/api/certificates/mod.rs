@@ -18,10 +18,10 @@ mod usages;
 
 use std::net::IpAddr;
 
-pub use authority::{CertificateAuthority, Policy, SignError, pem};
+pub use authority::{CertificateAuthority, Policy, SignError};
 pub use blocks::{PemBlock, pem_blocks};
 pub use draft::{Draft, KeyedRequest};
-pub use encoding::cleaned_chain;
+pub use encoding::{cleaned_chain, pem};
 pub use keys::{KeyError, ProvenKey};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};

@@ -95,8 +95,8 @@ mod tests {
         let look = |service: &Service, pods: &[Arc<EndpointPod>]| times.look(&key, service, pods);
         let made = service("01:00:00");
         let (old, new, newer) = (pod("a", Some("00:30:00")), pod("b", Some("02:00:00")), pod("c", Some("03:00:00")));
-        assert_eq!(look(&made, &[old.clone()]), Some(at("01:00:00")), "a new Service's own time counts");
-        assert_eq!(look(&made, &[old.clone()]), None, "nothing changed");
+        assert_eq!(look(&made, std::slice::from_ref(&old)), Some(at("01:00:00")), "a new Service's own time counts");
+        assert_eq!(look(&made, std::slice::from_ref(&old)), None, "nothing changed");
         assert_eq!(look(&made, &[old.clone(), newer.clone(), new.clone()]), Some(at("02:00:00")));
         assert_eq!(look(&made, &[old.clone(), new.clone()]), None, "of a pod that goes no time is known");
         assert_eq!(look(&made, &[pod("a", Some("00:29:00")), new.clone()]), None, "time goes on");

@@ -143,8 +143,8 @@ fn a_pods_key_and_certificates_are_written_together_or_apart() {
     let spec = json!({"volumes": [{"name": "v", "projected": {"defaultMode": 0o444, "sources": sources}}], "containers": [{"name": "c"}]});
     let mut pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
     let bundle = |key: &str| Ok(Arc::new(Bundle { key: key.to_owned(), chain: "CHAIN".to_owned() }));
-    let mut references = References::default();
-    references.certificates = [(("v".to_owned(), 0), bundle("ONE")), (("v".to_owned(), 1), bundle("TWO"))].into();
+    let certificates = [(("v".to_owned(), 0), bundle("ONE")), (("v".to_owned(), 1), bundle("TWO"))].into();
+    let mut references = References { certificates, ..References::default() };
     let tokens = BTreeMap::new();
     let got = |pod: &Pod, references: &References| {
         let inputs = PayloadInputs {
