@@ -10,6 +10,7 @@ use crate::{
     proto,
     resources::{self, CpuTime, MachineSize},
     security::{self, ImageUser},
+    stop_signal,
 };
 
 /// What beside the spec makes a container.
@@ -35,6 +36,8 @@ pub struct ContainerInputs<'a> {
     pub masked_paths: &'a [String],
     pub seccomp_root: &'a str,
     pub seccomp_default: bool,
+    /// Whether it is ended by the signal that it asks for.
+    pub stop_signals: bool,
 }
 
 /// The config of one container of a pod.
@@ -64,8 +67,15 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
             resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.cpu_time, inputs.hugepages)),
             security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node)?)),
         }),
+        stop_signal: if inputs.stop_signals { signal(container) } else { 0 },
         ..Default::default()
     })
+}
+
+/// The number of the signal by which a container asks to be ended.
+fn signal(container: &Container) -> i32 {
+    let asked = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    stop_signal::number(asked.unwrap_or_default())
 }
 
 /// Puts a container that would have processes of its own beside another one's.
@@ -173,6 +183,7 @@ mod tests {
             masked_paths: &[],
             seccomp_root: "",
             seccomp_default: false,
+            stop_signals: true,
         };
         let config = container_config(&pod, &pod.spec.as_ref().expect("a spec").containers[0], inputs).expect("is translated");
         assert_eq!(config.args, ["1", "$(B)"]);
@@ -180,7 +191,17 @@ mod tests {
         assert_eq!(config.annotations[names::POD_TERMINATION_GRACE], "5");
         assert_eq!(config.log_path, "c/3.log");
         assert_eq!(config.labels[names::CONTAINER_NAME], "c");
-        let namespaces = config.linux.and_then(|linux| linux.security_context?.namespace_options).expect("namespaces");
+        let namespaces = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref()?.namespace_options.as_ref()).expect("namespaces");
         assert_eq!((namespaces.pid(), namespaces.target_id.as_str()), (proto::NamespaceMode::Target, "other"));
+        assert_eq!(config.stop_signal, 0);
+    }
+
+    #[test]
+    fn a_container_is_ended_by_the_signal_that_it_asks_for() {
+        let asked = |lifecycle: serde_json::Value| {
+            let container: Container = serde_json::from_value(json!({"name": "c", "lifecycle": lifecycle})).expect("a container");
+            signal(&container)
+        };
+        assert_eq!((asked(json!({"stopSignal": "SIGUSR1"})), asked(json!({})), asked(json!(null))), (29, 0, 0));
     }
 }

@@ -79,6 +79,8 @@ pub struct NodeContext {
     pub seccomp_root: String,
     /// Whether containers that ask for no profile get the runtime's own.
     pub seccomp_default: bool,
+    /// Whether containers are ended by the signals that they ask for.
+    pub stop_signals: bool,
     /// How limits of CPU time bind.
     pub cpu_time: CpuTime,
     pub dns: ClusterDns,

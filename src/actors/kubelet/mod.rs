@@ -309,6 +309,7 @@ fn context(
         allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         seccomp_default: options.seccomp_default,
+        stop_signals: options.stop_signals,
         cpu_time: options.cpu_time,
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),

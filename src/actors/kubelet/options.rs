@@ -99,6 +99,8 @@ pub struct KubeletOptions {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether containers that ask for no seccomp profile get the runtime's own. [default: false]
     pub seccomp_default: bool,
+    /// Whether containers are ended by the signals that they ask for (KEP-4960). [default: false]
+    pub stop_signals: bool,
     /// How limits of CPU time bind. [default: in periods of 100 ms]
     pub cpu_time: CpuTime,
     /// Whether burstable pods may swap, by their part of the machine's memory. [default: nobody does]
@@ -154,6 +156,7 @@ impl KubeletOptions {
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            stop_signals: false,
             cpu_time: CpuTime::default(),
             limited_swap: false,
             kills_group: true,

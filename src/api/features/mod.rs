@@ -9,7 +9,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-pub use self::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+pub use self::names::{CONTAINER_STOP_SIGNALS, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
 use self::{
     gate::{Gate, Stage},
     table::GATES,

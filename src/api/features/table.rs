@@ -6,7 +6,7 @@ use super::gate::{
     Stage::{Alpha, Beta, Deprecated, Stable},
     always, inner, locked, never, switched,
 };
-use super::names::{GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
+use super::names::{CONTAINER_STOP_SIGNALS, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_VERSION_MIGRATOR};
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
@@ -54,7 +54,7 @@ pub(super) const GATES: &[Gate] = &[
     always("ConstrainedImpersonation", Beta),
     always("ContainerCheckpoint", Beta),
     always("ContainerRestartRules", Beta),
-    never("ContainerStopSignals", Alpha),
+    switched(CONTAINER_STOP_SIGNALS, Alpha, false),
     inner("ContextualLogging", Beta, true),
     inner("ControllerManagerReleaseLeaderElectionLockOnExit", Alpha, false),
     never("CoordinatedLeaderElection", Beta),

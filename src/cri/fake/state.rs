@@ -178,6 +178,7 @@ impl FakeContainer {
             annotations: self.config.annotations.clone(),
             mounts: self.config.mounts.clone(),
             log_path: self.config.log_path.clone(),
+            stop_signal: self.config.stop_signal,
             ..Default::default()
         }
     }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use troupe_api::features::CONTAINER_STOP_SIGNALS;
+
 use super::{
     DEFAULTS, KubeletConfiguration,
     fields::{Effect, FIELDS},
@@ -9,6 +11,8 @@ use super::{
 
 /// Enforcements of other groups than the pods'.
 const ENFORCED: [&str; 2] = ["pods", "none"];
+/// Feature gates that make a difference for this kubelet.
+const GATES: [&str; 1] = [CONTAINER_STOP_SIGNALS];
 
 /// What is said and not done here, each in a sentence.
 pub(super) fn unsupported(configuration: &KubeletConfiguration) -> Vec<String> {
@@ -27,7 +31,9 @@ pub(super) fn unsupported(configuration: &KubeletConfiguration) -> Vec<String> {
 
 /// What is said and changes nothing, each in a sentence.
 pub(super) fn idle(configuration: &KubeletConfiguration) -> Vec<String> {
-    other(configuration, Effect::Idle).map(|(path, value)| format!("{path}: {value} has no effect on this node")).collect()
+    let fields = other(configuration, Effect::Idle).map(|(path, value)| format!("{path}: {value} has no effect on this node"));
+    let gates = configuration.value("featureGates").as_object().into_iter().flatten().filter(|(name, _)| !GATES.contains(&name.as_str()));
+    fields.chain(gates.map(|(name, value)| format!("featureGates: {name}={value} has no effect on this node"))).collect()
 }
 
 /// What is said of fields of one effect, other than what holds anyway.

@@ -146,7 +146,7 @@ pub static FIELDS: &[Row] = &[
     pointer("makeIPTablesUtilChains", Bool, "true", Idle),
     pointer("iptablesMasqueradeBit", Int32, "14", Idle),
     pointer("iptablesDropBit", Int32, "15", Idle),
-    row("featureGates", Any, "", Idle),
+    row("featureGates", Any, "", Honoured),
     // Machines with swap are taken, unless it is said that they must have none.
     pointer("failSwapOn", Bool, "false", Honoured),
     row("memorySwap.swapBehavior", Text, "", Honoured),

@@ -141,12 +141,17 @@ fn nothing_that_is_said_is_ignored_without_a_word() {
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");
     let cgroup = refused("enforceNodeAllocatable: [pods, kube-reserved]\nkubeReservedCgroup: /k\n");
     assert!(cgroup.contains("enforceNodeAllocatable: \"kube-reserved\" is not supported"), "{cgroup}");
-    let configuration =
-        said("syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false}\ncpuManagerPolicy: none\n");
+    let configuration = said(
+        "syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false, ContainerStopSignals: true}\ncpuManagerPolicy: none\n",
+    );
     assert_eq!(configuration.check(Machine::default()), Ok(()));
     assert_eq!(
         configuration.idle(),
-        ["syncFrequency: \"2m0s\" has no effect on this node", "featureGates: {\"MemoryQoS\":false} has no effect on this node"]
+        ["syncFrequency: \"2m0s\" has no effect on this node", "featureGates: MemoryQoS=false has no effect on this node"]
+    );
+    assert_eq!(
+        (configuration.feature("ContainerStopSignals"), configuration.feature("MemoryQoS"), configuration.feature("Odd")),
+        (Some(true), Some(false), None)
     );
     assert!(refused("featureGates: {Odd: true}\n").ends_with("unrecognized feature gate: Odd"));
     assert!(refused("featureGates: {MemoryQoS: true}\n").ends_with("there is no such feature here"));

@@ -51,6 +51,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         abilities: NodeAbilities::default(),
         seccomp_root: place.join("seccomp").display().to_string(),
         seccomp_default: false,
+        stop_signals: false,
         cpu_time: Default::default(),
         dns: ClusterDns { servers: vec!["10.96.0.10".into()], domain: "cluster.local".into() },
         resolver: Resolver::default(),

@@ -222,7 +222,8 @@ impl PodWorker {
         for (container, statuses) in self.machine.pod().map(|pod| self.context.dra.health(pod)).unwrap_or_default() {
             devices.entry(container).or_default().extend(statuses);
         }
-        Surroundings { recursive_read_only: is_usual && self.context.features.load().recursive_read_only(""), devices }
+        let recursive_read_only = is_usual && self.context.features.load().recursive_read_only("");
+        Surroundings { recursive_read_only, stop_signals: self.context.stop_signals, devices }
     }
 
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {

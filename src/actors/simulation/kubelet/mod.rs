@@ -186,6 +186,7 @@ impl World {
             allocations: Allocations::load(&root),
             seccomp_root: root.join("seccomp").display().to_string(),
             seccomp_default: false,
+            stop_signals: false,
             cpu_time: Default::default(),
             dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".into() },
             resolver: Resolver::default(),

@@ -39,7 +39,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "etcdServers" | "etcdCafile" | "etcdCertfile" | "etcdKeyfile" | "certSans" | "apiPort" => &[Part::ApiServer],
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" => &[Part::ApiServer],
-        "featureGates" => &[Part::ApiServer, Part::Controllers, Part::Scheduler],
+        "featureGates" => &[Part::ApiServer, Part::Controllers, Part::Scheduler, Part::Node],
         "tlsMinVersion" | "tlsCipherSuites" | "tlsCertFile" | "tlsPrivateKeyFile" | "tlsSniCertKey" => &[Part::ApiServer],
         "maxRequestsInflight" | "maxMutatingRequestsInflight" | "requestTimeout" | "minRequestTimeout" => &[Part::ApiServer],
         "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],

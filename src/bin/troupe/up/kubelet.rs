@@ -22,10 +22,10 @@ use troupe_actors::{
     },
     runtime::token_bucket::Rate,
 };
-use troupe_api::{auth::tls_policy::TlsPolicy, meta::Quantity};
+use troupe_api::{auth::tls_policy::TlsPolicy, features::CONTAINER_STOP_SIGNALS, meta::Quantity};
 use troupe_cri::resources::CpuTime;
 
-use super::serving::CertificateFiles;
+use super::{control_plane, serving::CertificateFiles};
 use crate::{
     config::Config,
     images::{DNS_IMAGE, PAUSE_IMAGE},
@@ -75,6 +75,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
     options.backoff = BackoffPolicy::at_most(longest);
     options.seccomp_default = kubelet.flag("seccompDefault");
+    options.stop_signals = has_feature(config, CONTAINER_STOP_SIGNALS)?;
     options.cpu_time = cpu_time(kubelet);
     options.shutdown.periods = kubelet.shutdown_periods();
     options.limited_swap = kubelet.text("memorySwap.swapBehavior") == "LimitedSwap";
@@ -101,7 +102,17 @@ pub(super) fn check(config: &Config) -> Result<()> {
     if let Some(files) = &config.image_credential_providers {
         check_files(files).context("image credential providers")?;
     }
+    has_feature(config, CONTAINER_STOP_SIGNALS)?;
     log_policy(kubelet).map(drop)
+}
+
+/// Whether the kubelet has a feature: as its configuration says, or else as all of this process.
+///
+/// # Errors
+/// When `--feature-gates` names what is none.
+fn has_feature(config: &Config, name: &str) -> Result<bool> {
+    let of_all = control_plane::features(config)?.is_on(name);
+    Ok(config.kubelet.feature(name).unwrap_or(of_all))
 }
 
 /// Where health is told without TLS, if it is.

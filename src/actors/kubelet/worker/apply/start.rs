@@ -254,6 +254,7 @@ async fn configure(
         masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,
         seccomp_default: context.seccomp_default,
+        stop_signals: context.stop_signals,
     };
     let mut config = container_config(&step.pod, container, inputs)?;
     if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
