@@ -174,6 +174,10 @@ impl Runtime for GrpcRuntime {
         if reply.status.is_some() { Ok(reply) } else { Err(missing("its status")) }
     }
 
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        call(CALL_TIMEOUT, self.runtime.clone().runtime_config(proto::RuntimeConfigRequest {})).await
+    }
+
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
         let request = proto::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         Ok(call(SANDBOX_TIMEOUT, self.runtime.clone().run_pod_sandbox(request)).await?.pod_sandbox_id)

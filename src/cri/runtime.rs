@@ -72,6 +72,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The conditions `RuntimeReady` and `NetworkReady`, and what the runtime can do.
     async fn status(&self) -> CriResult<proto::StatusResponse>;
 
+    /// How the runtime makes cgroups; [`CriError::Unimplemented`] where it does not tell.
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        Err(CriError::Unimplemented("unknown method RuntimeConfig".to_owned()))
+    }
+
     /// Creates and starts a sandbox; gives its id.
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String>;
     async fn stop_pod_sandbox(&self, id: &str) -> CriResult<()>;

@@ -19,6 +19,7 @@ use troupe_net::cni::links::PodLinks;
 
 use super::{
     admission::{self, NodeAbilities, Pressure, Rejection},
+    cgroups::slices::Slices,
     cluster::Cluster,
     container_manager::ContainerManager,
     credentials::provider::Providers,
@@ -73,7 +74,10 @@ pub struct NodeContext {
     pub log_root: PathBuf,
     /// `/var/log/containers`; empty for no symlinks there.
     pub container_log_links: PathBuf,
+    /// That holds the pods of this node: a slice where systemd makes cgroups.
     pub cgroup_parent: String,
+    /// Leads to systemd.
+    pub slices: Slices,
     /// What is promised to pods.
     pub allocations: Allocations,
     pub seccomp_root: String,

@@ -15,6 +15,7 @@ pub mod context;
 pub mod cpu_set;
 pub mod credentials;
 pub mod csi;
+pub mod dbus;
 pub mod device_metrics;
 pub mod device_plugins;
 pub mod dra;
@@ -75,7 +76,11 @@ use troupe_cri::{RuntimeFeatures, names::PodIdentity, proto::VersionResponse, re
 
 use self::{
     admission::{NodeAbilities, apparmor::AppArmor, sysctl::Allowlist},
-    cgroups::limit::limit_pods,
+    cgroups::{
+        driver,
+        limit::{Limits, limit_pods},
+        slices::{self, Slices},
+    },
     cluster::{ApiCluster, Cluster, NoCluster},
     container_manager::{ContainerManager, reconcile::CpuReconciler},
     context::NodeContext,
@@ -138,6 +143,8 @@ pub enum KubeletError {
     #[error("sysctls that pods may set: {0}")]
     Sysctls(#[from] admission::sysctl::PatternError),
     #[error("{0}")]
+    Cgroups(String),
+    #[error("{0}")]
     Reserved(String),
     #[error("{0}")]
     ContainerManager(String),
@@ -162,9 +169,9 @@ impl Kubelet {
     /// Starts the kubelet's units below `kubelet/` in `system`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot, or what an earlier
+    /// When the runtime does not answer within a minute, or has systemd make cgroups where there is none, or directories cannot be made, or pods are to set what they cannot, or what an earlier
     /// process left of containers' CPUs does not fit, or credential providers cannot be used.
-    pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
+    pub async fn start(mut options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
         let (pods, checkpoints) = (below("pods"), below(server::checkpoint::DIRECTORY));
@@ -175,10 +182,12 @@ impl Kubelet {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
         let (version, features) = reach_runtime(&options).await?;
+        let driver = driver::agreed(&*options.runtime, options.cgroup_driver).await.map_err(KubeletError::Runtime)?;
+        options.cgroup_parent = driver.parent(&options.cgroup_parent, slices::is_init()).map_err(KubeletError::Cgroups)?;
         let machine = MachineFacts::read();
         let kept = options.reserved.with_thresholds(&options.eviction_thresholds, machine.memory_bytes, 0);
         kept.check(machine.cpus.saturating_mul(1000), machine.memory_bytes).map_err(KubeletError::Reserved)?;
-        bound_pods(&options, &machine);
+        bound_pods(&options, &machine).await;
         let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
@@ -229,14 +238,18 @@ impl Kubelet {
 }
 
 /// Bounds what all pods use together.
-fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
+async fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
     if !options.cgroups_per_qos {
         return;
     }
     // Whoever wants no bounds leaves the machine's daemons what they need to live nevertheless.
     let reserved = if options.enforces_pods { options.reserved } else { Reserved::default() };
     let (cpus, memory, processes) = machine.for_pods(&reserved);
-    if let Err(error) = limit_pods(&options.cgroup_parent, cpus, memory, processes) {
+    let limits = Limits::of_pods(cpus, memory, processes);
+    if let Err(error) = Slices::default().set(&options.cgroup_parent, &limits).await {
+        tracing::warn!(%error, slice = options.cgroup_parent, "systemd does not make the slice of all pods");
+    }
+    if let Err(error) = limit_pods(&options.cgroup_parent, &limits) {
         tracing::warn!(%error, "pods may use all of the machine's memory and processes");
     }
 }
@@ -306,6 +319,7 @@ fn context(
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
+        slices: Slices::default(),
         allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         seccomp_default: options.seccomp_default,

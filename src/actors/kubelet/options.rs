@@ -14,6 +14,7 @@ use troupe_cri::{Runtime, resources::CpuTime};
 use troupe_net::cni::links::{NoPodLinks, PodLinks};
 
 use super::{
+    cgroups::driver::CgroupDriver,
     container_manager::ContainerManagerOptions,
     credentials::provider::ProviderFiles,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
@@ -65,6 +66,8 @@ pub struct KubeletOptions {
     pub resolv_conf: PathBuf,
     /// The cgroup that holds the pods of this node and nothing else. [default: `kubepods`]
     pub cgroup_parent: String,
+    /// Who makes cgroups, where the runtime does not say. [default: the kubelet]
+    pub cgroup_driver: CgroupDriver,
     pub node_ips: Vec<IpAddr>,
     pub max_pods: u32,
     /// Whether pods' cgroups are made and limited here; else the runtime makes them, without limits. [default: yes]
@@ -150,6 +153,7 @@ impl KubeletOptions {
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             cgroup_parent: "kubepods".into(),
+            cgroup_driver: CgroupDriver::default(),
             node_ips: Vec::new(),
             max_pods: 110,
             cgroups_per_qos: true,

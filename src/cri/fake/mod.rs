@@ -71,6 +71,11 @@ impl FakeRuntime {
         self.state.lock().offers.features = Some(features);
     }
 
+    /// The runtime tells that it makes cgroups so.
+    pub fn offer_cgroup_driver(&self, driver: proto::CgroupDriver) {
+        self.state.lock().cgroup_driver = Some(driver);
+    }
+
     /// What commands of `exec_sync` in a container of this name give.
     pub fn answer_exec(&self, container: &str, output: ExecOutput) {
         self.state.lock().exec.insert(container.to_owned(), output);
@@ -126,6 +131,13 @@ impl Runtime for FakeRuntime {
             ["RuntimeReady", "NetworkReady"].map(|kind| proto::RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() });
         let status = proto::RuntimeStatus { conditions: conditions.to_vec() };
         Ok(proto::StatusResponse { status: Some(status), ..self.state.lock().offers.clone() })
+    }
+
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        let driver = self.state.lock().cgroup_driver;
+        let driver = driver.ok_or_else(|| CriError::Unimplemented("unknown method RuntimeConfig".to_owned()))?;
+        let linux = proto::LinuxRuntimeConfiguration { cgroup_driver: driver.into() };
+        Ok(proto::RuntimeConfigResponse { linux: Some(linux) })
     }
 
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {

@@ -8,6 +8,7 @@ use super::{
     DEFAULTS, KubeletConfiguration,
     fields::{Effect, FIELDS},
 };
+use crate::kubelet::cgroups::driver::CgroupDriver;
 
 /// Enforcements of other groups than the pods'.
 const ENFORCED: [&str; 2] = ["pods", "none"];
@@ -25,6 +26,10 @@ pub(super) fn unsupported(configuration: &KubeletConfiguration) -> Vec<String> {
     let enforced = configuration.texts("enforceNodeAllocatable");
     for other in enforced.iter().filter(|enforced| !ENFORCED.contains(&enforced.as_str())) {
         all.push(format!("enforceNodeAllocatable: {other:?} is not supported by this kubelet: only what pods use is bounded"));
+    }
+    let driver = configuration.text("cgroupDriver");
+    if CgroupDriver::parse(driver).is_none() {
+        all.push(format!("cgroupDriver: {driver:?} is not supported by this kubelet: it is \"cgroupfs\" or \"systemd\""));
     }
     all
 }

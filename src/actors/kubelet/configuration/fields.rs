@@ -104,7 +104,7 @@ pub static FIELDS: &[Row] = &[
     row("systemCgroups", Text, "", Fixed),
     row("cgroupRoot", Text, "", Honoured),
     pointer("cgroupsPerQOS", Bool, "true", Honoured),
-    row("cgroupDriver", Text, r#""cgroupfs""#, Fixed),
+    row("cgroupDriver", Text, r#""cgroupfs""#, Honoured),
     row("cpuManagerPolicy", Text, r#""none""#, Honoured),
     // Upstream's default follows the version of cgroups: of the first each process is killed alone.
     pointer("singleProcessOOMKill", Bool, "", Honoured),

@@ -135,7 +135,8 @@ fn values_are_checked_in_upstreams_words() {
 
 #[test]
 fn nothing_that_is_said_is_ignored_without_a_word() {
-    assert_eq!(refused("cgroupDriver: systemd\n"), "cgroupDriver: \"systemd\" is not supported by this kubelet: it is always \"cgroupfs\"");
+    let driver = "cgroupDriver: \"docker\" is not supported by this kubelet: it is \"cgroupfs\" or \"systemd\"";
+    assert_eq!((refused("cgroupDriver: docker\n").as_str(), said("cgroupDriver: systemd\n").check(Machine::default())), (driver, Ok(())));
     assert_eq!(refused("kubeletCgroups: /a\n"), "kubeletCgroups: \"/a\" is not supported by this kubelet: leave it out");
     let anonymous = refused("authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}\n");
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");

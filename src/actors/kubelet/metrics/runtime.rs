@@ -69,6 +69,10 @@ impl Runtime for MeteredRuntime {
         counted("status", self.0.status()).await
     }
 
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        counted("runtime_config", self.0.runtime_config()).await
+    }
+
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
         let begun = Instant::now();
         let outcome = counted("run_podsandbox", self.0.run_pod_sandbox(config, handler)).await;

@@ -46,6 +46,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         log_root: place.join("logs"),
         container_log_links: Path::new("").to_owned(),
         allocations: Default::default(),
+        slices: Default::default(),
         cgroup_parent: format!("troupe-test-{}", std::process::id()),
         features: ArcSwap::default(),
         abilities: NodeAbilities::default(),

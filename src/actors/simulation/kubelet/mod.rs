@@ -182,6 +182,7 @@ impl World {
             log_root: place.join("logs"),
             container_log_links: "".into(),
             cgroup_parent: "troupe-simulation".into(),
+            slices: Default::default(),
             container_manager: ContainerManager::default(),
             allocations: Allocations::load(&root),
             seccomp_root: root.join("seccomp").display().to_string(),

@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use troupe_actors::{
     kubelet::{
         KubeletOptions,
+        cgroups::driver::CgroupDriver,
         configuration::KubeletConfiguration,
         credentials::provider::config::check_files,
         image_collection::plan::ImagePolicy,
@@ -46,6 +47,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.cluster_dns = kubelet.texts("clusterDNS").iter().filter_map(|server| server.parse().ok()).collect();
     kubelet.text("clusterDomain").clone_into(&mut options.cluster_domain);
     options.resolv_conf = kubelet.text("resolvConf").into();
+    options.cgroup_driver = CgroupDriver::parse(kubelet.text("cgroupDriver")).unwrap_or_default();
     options.cgroups_per_qos = kubelet.flag("cgroupsPerQOS");
     options.enforces_pods = kubelet.enforces_pods();
     options.reserved = kubelet.reserved().map_err(Error::msg)?;

@@ -17,6 +17,7 @@ use troupe_actors::{
     dns::{self, DnsOptions},
     kubelet::{
         Kubelet, KubeletOptions,
+        cgroups::driver::CgroupDriver,
         server::{self, KubeletServerOptions, checkpoint},
     },
     load_balancer::{Announcer, AnnouncerOptions},
@@ -133,6 +134,7 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
     let mut configuration = config.kubelet.clone();
     configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
     configuration.say("address", address.to_string());
+    configuration.say("cgroupDriver", CgroupDriver::of(kubelet.handle().cgroup_parent()).name());
     let serving = match kubelet::serving_files(&config.kubelet)? {
         Some(files) => files.follow().context("the kubelet's certificate")?.0,
         None => seat.serving.clone(),
@@ -145,7 +147,7 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
         node_name: config.node_name.as_str().into(),
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
-        cgroup_parent: config.cgroup_parent.as_str().into(),
+        cgroup_parent: kubelet.handle().cgroup_parent().into(),
         checkpoints: config.kubelet_dir.join(checkpoint::DIRECTORY).into(),
         gate: seat.gate.clone(),
         configuration: Arc::new(configuration.document()),

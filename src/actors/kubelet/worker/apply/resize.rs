@@ -1,7 +1,7 @@
 //! Carrying a resize out: the pod's cgroup, and the runtime for its containers.
 
 use parking_lot::Mutex;
-use troupe_cri::{proto::ContainerStatsFilter, resources::qos_class};
+use troupe_cri::{names::pod_cgroup, proto::ContainerStatsFilter, resources::qos_class};
 
 use super::{Step, StepFailure};
 use crate::{
@@ -88,6 +88,8 @@ async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
                 let limits = |amounts: PodAmounts| Limits::of_pod(amounts, step.context.cpu_time, None);
                 let limits = limits(*amounts).changed_from(limits(step.sizes.get().pod));
                 let (root, class, uid) = (step.context.cgroup_parent.clone(), qos_class(&step.pod), step.id.uid.clone());
+                let told = step.context.slices.set(&pod_cgroup(&root, class, &uid), &limits).await;
+                told.map_err(|error| format!("failed to set the pod's cgroup: {error}"))?;
                 let written = blocking(move || limit_pod(&root, class, &uid, &limits)).await;
                 written.map_err(|error| format!("failed to set the pod's cgroup: {error}"))?;
             }

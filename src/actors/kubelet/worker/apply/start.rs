@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use troupe_cri::{
     container::{ContainerInputs, container_config},
     mounts::recursive_read_only,
-    names::{self, legacy_log_name},
+    names::{self, legacy_log_name, pod_cgroup},
     proto,
     resources::qos_class,
     sandbox::limits_of_traffic,
@@ -90,6 +90,8 @@ async fn limit_pod(step: &Step) -> Result<(), String> {
     }
     let class = qos_class(&step.pod);
     let (root, uid) = (step.context.cgroup_parent.clone(), step.id.uid.clone());
+    let told = step.context.slices.set(&pod_cgroup(&root, class, &uid), &limits).await;
+    told.map_err(|error| format!("unable to ensure pod container exists: {error}"))?;
     let limited = blocking(move || write_limits(&root, class, &uid, &limits)).await;
     limited.map_err(|error| format!("unable to ensure pod container exists: {error}"))?;
     step.sizes.set_pod(amounts);

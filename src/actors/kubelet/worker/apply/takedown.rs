@@ -139,18 +139,21 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
     step.context.written.release(&uid);
     step.context.gate.left(&step.id.namespace, &step.id.name, &uid).await;
     let parent = step.context.cgroup_parent.clone();
-    let remove = move || {
-        // The runtime has forgotten all of it, but not ended all: what was setting a container up may live on in it.
-        cgroups::kill_pod(&parent, &uid).and_then(|_| cgroups::remove_pod(&parent, &uid))
-    };
-    let uid = step.id.uid.clone();
-    let removed = blocking(move || remove().map_err(|error| format!("remove cgroups of pod {uid}: {error}")));
-    removed.await.map_err(failed)?;
+    remove_cgroups(step, &parent).await.map_err(|error| failed(format!("remove cgroups of pod {uid}: {error}")))?;
     if logs && step.observed.is_empty() {
         let logs = step.id.log_directory(&step.context.log_root);
         remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
     }
     Ok(())
+}
+
+/// The runtime has forgotten all of the pod, but not ended all: what was setting a container up may live on in it.
+async fn remove_cgroups(step: &Step, parent: &str) -> Result<(), String> {
+    let (root, uid) = (parent.to_owned(), step.id.uid.clone());
+    blocking(move || cgroups::kill_pod(&root, &uid)).await.map_err(|error| error.to_string())?;
+    step.context.slices.stop_pod(parent, &step.id.uid).await.map_err(|error| error.to_string())?;
+    let (root, uid) = (parent.to_owned(), step.id.uid.clone());
+    blocking(move || cgroups::remove_pod(&root, &uid)).await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
