@@ -7,12 +7,18 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::ResolvesClientCert,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use thiserror::Error;
 
-use super::{anchored::Anchored, pki::KeyedCertificate, tls_policy::TlsPolicy, unverified::Unverified};
+use super::{
+    anchored::Anchored,
+    pki::KeyedCertificate,
+    renewable_authorities::{RenewableAuthorities, verifier},
+    tls_policy::TlsPolicy,
+    unverified::Unverified,
+};
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, Error)]
@@ -35,12 +41,27 @@ pub fn server_config(serving: &KeyedCertificate, client_ca_pem: &str) -> Result<
 
 /// The same with certificates that may change while the server runs; without one no handshake succeeds. It takes what `policy` says.
 pub fn renewable_server_config(serving: Arc<dyn ResolvesServerCert>, client_ca_pem: &str, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(policy.provider());
-    let roots = Arc::new(roots(client_ca_pem)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let clients = verifier(client_ca_pem, &Arc::new(policy.provider()))?;
+    with_clients(serving, clients, policy)
+}
+
+/// The same, where the authorities of clients may change, too. Nobody goes on with what was agreed on in an earlier connection: those who were believed
+/// then may not be any more.
+pub fn followed_server_config(
+    serving: Arc<dyn ResolvesServerCert>,
+    clients: Arc<RenewableAuthorities>,
+    policy: &TlsPolicy,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = with_clients(serving, clients, policy)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn with_clients(serving: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(policy.provider()))
         .with_protocol_versions(policy.versions())?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)

@@ -1,7 +1,6 @@
 //! What the kubelet is started with beside its places and addresses: its own configuration.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
 };
@@ -26,7 +25,10 @@ use troupe_actors::{
 use troupe_api::{auth::tls_policy::TlsPolicy, features::CONTAINER_STOP_SIGNALS, meta::Quantity};
 use troupe_cri::resources::CpuTime;
 
-use super::{control_plane, serving::CertificateFiles};
+use super::{
+    control_plane,
+    serving::{AuthoritiesFile, CertificateFiles},
+};
 use crate::{
     config::Config,
     images::{DNS_IMAGE, PAUSE_IMAGE},
@@ -97,7 +99,9 @@ pub(super) fn check(config: &Config) -> Result<()> {
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
     tls_policy(kubelet)?;
     health_address(kubelet)?;
-    client_authorities(kubelet)?;
+    if let Some(file) = client_authorities(kubelet) {
+        file.believe(&tls_policy(kubelet)?).context("authentication.x509.clientCAFile")?;
+    }
     if let Some(files) = serving_files(kubelet)? {
         files.show().context("the kubelet's certificate")?;
     }
@@ -140,16 +144,10 @@ pub(super) fn serving_files(kubelet: &KubeletConfiguration) -> Result<Option<Cer
     }
 }
 
-/// The authorities of the certificates that clients of the kubelet's server show, where a file of them is named.
-///
-/// # Errors
-/// When it cannot be read.
-pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Result<Option<String>> {
+/// The file of the authorities of the certificates that clients of the kubelet's server show, where one is named.
+pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Option<AuthoritiesFile> {
     let file = kubelet.text("authentication.x509.clientCAFile");
-    if file.is_empty() {
-        return Ok(None);
-    }
-    fs::read_to_string(file).map(Some).with_context(|| format!("authentication.x509.clientCAFile {file} is not readable"))
+    (!file.is_empty()).then(|| AuthoritiesFile(file.into()))
 }
 
 /// Which versions of TLS and which cipher suites the kubelet's server takes.
@@ -198,7 +196,7 @@ fn log_policy(kubelet: &KubeletConfiguration) -> Result<LogPolicy> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{fs, time::Duration};
 
     use super::*;
 
@@ -225,7 +223,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let file = |name: &str| place.path().join(name).display().to_string();
         fs::write(file("ca"), "CA").expect("writes");
-        assert_eq!((serving_files(&said("")).expect("works"), client_authorities(&said("")).expect("works")), (None, None));
+        assert_eq!((serving_files(&said("")).expect("works"), client_authorities(&said(""))), (None, None));
         let named = said(&format!(
             "tlsCertFile: {}\ntlsPrivateKeyFile: {}\nauthentication: {{x509: {{clientCAFile: {}}}}}\n",
             file("crt"),
@@ -234,9 +232,12 @@ mod tests {
         ));
         let files = CertificateFiles { certificate: file("crt").into(), key: file("key").into() };
         assert_eq!(serving_files(&named).expect("works"), Some(files));
-        assert_eq!(client_authorities(&named).expect("works").as_deref(), Some("CA"));
+        let authorities = client_authorities(&named).expect("is named");
+        assert_eq!(authorities.read().expect("is there"), "CA");
+        assert!(authorities.believe(&TlsPolicy::default()).is_err(), "it is no certificate");
         assert!(serving_files(&said("tlsCertFile: /c\n")).is_err());
-        assert!(client_authorities(&said("authentication: {x509: {clientCAFile: /nowhere/ca}}\n")).is_err());
+        let nowhere = client_authorities(&said("authentication: {x509: {clientCAFile: /nowhere/ca}}\n")).expect("is named");
+        assert!(nowhere.read().is_err());
     }
 
     #[test]

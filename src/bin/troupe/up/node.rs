@@ -139,8 +139,11 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
         Some(files) => files.follow().context("the kubelet's certificate")?.0,
         None => seat.serving.clone(),
     };
-    let authorities = kubelet::client_authorities(&config.kubelet)?.unwrap_or_else(|| seat.ca_pem.clone());
-    let tls = tls::renewable_server_config(serving, &authorities, &kubelet::tls_policy(&config.kubelet)?);
+    let policy = kubelet::tls_policy(&config.kubelet)?;
+    let tls = match kubelet::client_authorities(&config.kubelet) {
+        Some(file) => tls::followed_server_config(serving, file.follow(&policy).context("authentication.x509.clientCAFile")?, &policy),
+        None => tls::renewable_server_config(serving, &seat.ca_pem, &policy),
+    };
     let tls = tls.context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
