@@ -8,14 +8,11 @@ use rustls::{
     client::danger::HandshakeSignatureValid,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, UnixTime},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
 use super::{
-    tls::{TlsError, roots},
+    tls::{TlsError, verifier},
     tls_policy::TlsPolicy,
 };
 
@@ -45,11 +42,6 @@ impl RenewableAuthorities {
         self.newest.store(Arc::new(verifier(ca_pem, &self.provider)?));
         Ok(())
     }
-}
-
-/// Takes clients without certificates, too.
-pub(super) fn verifier(ca_pem: &str, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider.clone()).allow_unauthenticated().build()?)
 }
 
 impl ClientCertVerifier for RenewableAuthorities {

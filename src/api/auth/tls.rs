@@ -6,19 +6,14 @@ use arc_swap::ArcSwapOption;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::ResolvesClientCert,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use thiserror::Error;
 
-use super::{
-    anchored::Anchored,
-    pki::KeyedCertificate,
-    renewable_authorities::{RenewableAuthorities, verifier},
-    tls_policy::TlsPolicy,
-    unverified::Unverified,
-};
+use super::{anchored::Anchored, pki::KeyedCertificate, tls_policy::TlsPolicy, unverified::Unverified};
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, Error)]
@@ -49,13 +44,18 @@ pub fn renewable_server_config(serving: Arc<dyn ResolvesServerCert>, client_ca_p
 /// then may not be any more.
 pub fn followed_server_config(
     serving: Arc<dyn ResolvesServerCert>,
-    clients: Arc<RenewableAuthorities>,
+    clients: Arc<dyn ClientCertVerifier>,
     policy: &TlsPolicy,
 ) -> Result<ServerConfig, TlsError> {
     let mut config = with_clients(serving, clients, policy)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// Believes clients with certificates of these authorities, and takes those without any.
+pub(super) fn verifier(ca_pem: &str, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider.clone()).allow_unauthenticated().build()?)
 }
 
 fn with_clients(serving: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
