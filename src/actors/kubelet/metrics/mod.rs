@@ -82,7 +82,17 @@ static SHUTDOWN_ENDED: Family<Gauge> =
     Family::new("kubelet_graceful_shutdown_end_time_seconds", "Last graceful shutdown end time since unix epoch in seconds", &[]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 27] = [
+pub static COLLECTORS: [&dyn Collect; 37] = [
+    &super::container_manager::metrics::CPUS_OF_NODES,
+    &super::container_manager::metrics::OWN_CPUS,
+    &super::container_manager::metrics::CPU_ERRORS,
+    &super::container_manager::metrics::CPU_REQUESTS,
+    &super::container_manager::metrics::SHARED_CPUS,
+    &super::container_manager::metrics::MEMORY_ERRORS,
+    &super::container_manager::metrics::MEMORY_REQUESTS,
+    &super::container_manager::metrics::DURATIONS,
+    &super::container_manager::metrics::REFUSALS,
+    &super::container_manager::metrics::ADMISSIONS,
     &super::credentials::provider::metrics::CONFIGURED,
     &super::credentials::provider::metrics::DURATIONS,
     &super::credentials::provider::metrics::ERRORS,
