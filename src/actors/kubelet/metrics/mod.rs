@@ -82,7 +82,7 @@ static SHUTDOWN_ENDED: Family<Gauge> =
     Family::new("kubelet_graceful_shutdown_end_time_seconds", "Last graceful shutdown end time since unix epoch in seconds", &[]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 37] = [
+pub static COLLECTORS: [&dyn Collect; 40] = [
     &super::container_manager::metrics::CPUS_OF_NODES,
     &super::container_manager::metrics::OWN_CPUS,
     &super::container_manager::metrics::CPU_ERRORS,
@@ -97,6 +97,9 @@ pub static COLLECTORS: [&dyn Collect; 37] = [
     &super::credentials::provider::metrics::DURATIONS,
     &super::credentials::provider::metrics::ERRORS,
     &super::csi::client::OPERATIONS,
+    &super::pull_records::metrics::CHECKS,
+    &super::pull_records::metrics::INTENTS,
+    &super::pull_records::metrics::RECORDS,
     &PREEMPTIONS,
     &REJECTIONS,
     &SHUTDOWN_STARTED,

@@ -17,7 +17,10 @@ use crate::kubelet::{
     env::References,
     events::Note,
     images::{self, PullPolicy},
-    pull_records::{Access, Check},
+    pull_records::{
+        Access, Check,
+        metrics::{Checked, checked},
+    },
 };
 
 /// Makes the image present by the container's pull policy.
@@ -120,8 +123,12 @@ impl Wish<'_> {
             Check::Restricted(known) => known,
         };
         match known.access(&self.credentials().await) {
-            Access::Denied => false,
+            Access::Denied => {
+                checked(Checked::Unknown);
+                false
+            }
             Access::Granted(learnt) => {
+                checked(Checked::Record);
                 if let Some(learnt) = learnt {
                     records.learn(self.wanted, &image.id, learnt).await;
                 }
