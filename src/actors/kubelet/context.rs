@@ -22,7 +22,7 @@ use super::{
     cgroups::slices::Slices,
     cluster::Cluster,
     container_manager::ContainerManager,
-    credentials::provider::Providers,
+    credentials::{clients::ClientFiles, provider::Providers},
     csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
@@ -59,6 +59,8 @@ pub struct NodeContext {
     pub links: Arc<dyn PodLinks>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
+    /// Configurations of registry clients on this node.
+    pub registry_clients: ClientFiles,
     /// Programs that know credentials for images.
     pub credential_providers: Providers,
     /// Knows who pulled the images that are here.

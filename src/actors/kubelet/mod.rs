@@ -310,6 +310,7 @@ fn context(
         gate: options.gate.clone(),
         links: options.links.clone(),
         pulls: PullGate::new(options.pull_policy),
+        registry_clients: options.registry_clients.clone(),
         credential_providers: Providers::default(),
         pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),
         backoff: options.backoff,

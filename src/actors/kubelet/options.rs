@@ -16,7 +16,7 @@ use troupe_net::cni::links::{NoPodLinks, PodLinks};
 use super::{
     cgroups::driver::CgroupDriver,
     container_manager::ContainerManagerOptions,
-    credentials::provider::ProviderFiles,
+    credentials::{clients::ClientFiles, provider::ProviderFiles},
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     manifests::PodUrl,
@@ -80,6 +80,8 @@ pub struct KubeletOptions {
     pub pull_policy: PullPolicy,
     /// Whose credentials are looked at before a pod uses an image that is here. [default: those for images that were pulled]
     pub pull_verification: Verification,
+    /// Configurations of registry clients on this node. [default: none]
+    pub registry_clients: ClientFiles,
     /// Programs that know credentials for images. [default: none]
     pub credential_providers: Option<ProviderFiles>,
     /// How often events are written; `None` for as they come. [default: as they come]
@@ -171,6 +173,7 @@ impl KubeletOptions {
             image_policy: ImagePolicy::default(),
             pull_policy: PullPolicy::default(),
             pull_verification: Verification::default(),
+            registry_clients: ClientFiles::default(),
             credential_providers: None,
             event_rate: None,
             log_policy: LogPolicy::default(),

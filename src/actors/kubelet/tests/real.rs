@@ -37,6 +37,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         gate: Arc::new(crate::network_policy::OpenGate),
         links: Arc::new(troupe_net::cni::links::NoPodLinks),
         pulls: crate::kubelet::pulls::PullGate::new(Default::default()),
+        registry_clients: Default::default(),
         credential_providers: Default::default(),
         pull_records: PullRecords::new(&place.join("kubelet"), Default::default(), Arc::new(troupe_api::meta::SystemClock)),
         backoff: Default::default(),

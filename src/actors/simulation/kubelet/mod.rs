@@ -174,6 +174,7 @@ impl World {
             gate: Arc::new(OpenGate),
             links: Arc::new(NoPodLinks),
             pulls: PullGate::new(Default::default()),
+            registry_clients: Default::default(),
             credential_providers: Default::default(),
             pull_records: PullRecords::new(&root, Default::default(), self.system.clock().clone()),
             backoff: BackoffPolicy::at_most(LONGEST_BACKOFF),

@@ -1,8 +1,10 @@
 //! What the kubelet is started with beside its places and addresses: its own configuration.
 
 use std::{
+    env,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Error, Result, bail};
@@ -12,7 +14,7 @@ use troupe_actors::{
         KubeletOptions,
         cgroups::driver::CgroupDriver,
         configuration::KubeletConfiguration,
-        credentials::provider::config::check_files,
+        credentials::{clients::ClientFiles, provider::config::check_files},
         image_collection::plan::ImagePolicy,
         node::{NodeStatusOptions, Registration},
         pull_records::Verification,
@@ -73,6 +75,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.pull_policy = pull_policy(kubelet);
     options.pull_verification =
         Verification { policy: kubelet.pull_verification().map_err(Error::msg)?, own: [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned).to_vec() };
+    options.registry_clients = registry_clients(&options.root_dir);
     options.credential_providers.clone_from(&config.image_credential_providers);
     options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
     options.log_policy = log_policy(kubelet)?;
@@ -156,6 +159,12 @@ pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Option<Autho
 /// When there is no such version or suite.
 pub(super) fn tls_policy(kubelet: &KubeletConfiguration) -> Result<TlsPolicy> {
     TlsPolicy::of(kubelet.text("tlsMinVersion"), &kubelet.texts("tlsCipherSuites")).map_err(Error::msg).context("tlsMinVersion and tlsCipherSuites")
+}
+
+/// The configurations of registry clients that this process finds.
+fn registry_clients(root: &Path) -> ClientFiles {
+    let home = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    ClientFiles::of_node(root, env::current_dir().ok().as_deref(), home.as_deref())
 }
 
 /// How many pods a node with so many CPUs runs.
