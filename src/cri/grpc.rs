@@ -243,6 +243,19 @@ impl Runtime for GrpcRuntime {
         call(CALL_TIMEOUT, self.runtime.clone().update_container_resources(request)).await.map(drop)
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        let (overhead, resources) = (Some(overhead), Some(resources));
+        let request = proto::UpdatePodSandboxResourcesRequest { pod_sandbox_id: id.to_owned(), overhead, resources };
+        let told: CriResult<proto::UpdatePodSandboxResourcesResponse> =
+            self.ask("/runtime.v1.RuntimeService/UpdatePodSandboxResources", request).await;
+        told.map(drop)
+    }
+
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         let request = proto::ReopenContainerLogRequest { container_id: id.to_owned() };
         call(CALL_TIMEOUT, self.runtime.clone().reopen_container_log(request)).await.map(drop)

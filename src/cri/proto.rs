@@ -112,6 +112,22 @@ pub struct ContainerStatusResponse {
     pub info: HashMap<String, String>,
 }
 
+/// A sandbox whose own cgroup gets another size.
+#[derive(Clone, PartialEq, Message)]
+pub struct UpdatePodSandboxResourcesRequest {
+    #[prost(string, tag = "1")]
+    pub pod_sandbox_id: String,
+    /// The part that its runtime class takes.
+    #[prost(message, optional, tag = "2")]
+    pub overhead: Option<LinuxContainerResources>,
+    /// The rest, of its containers together.
+    #[prost(message, optional, tag = "3")]
+    pub resources: Option<LinuxContainerResources>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct UpdatePodSandboxResourcesResponse {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -260,6 +260,19 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        let mut state = self.state.lock();
+        let name = state.sandboxes.get(id).and_then(|sandbox| sandbox.config.metadata.as_ref()).map(|metadata| metadata.name.clone());
+        let shown = |part: &proto::LinuxContainerResources| format!("{} {}", part.cpu_quota, part.memory_limit_in_bytes);
+        let text = format!("{} {} + {}", name.unwrap_or_default(), shown(&resources), shown(&overhead));
+        state.note("update_pod_sandbox_resources", &text)
+    }
+
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         self.note("reopen_container_log", id)
     }

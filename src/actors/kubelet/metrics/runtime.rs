@@ -127,6 +127,15 @@ impl Runtime for MeteredRuntime {
         counted("update_container_resources", self.0.update_container_resources(id, resources)).await
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        counted("update_podsandbox_resources", self.0.update_pod_sandbox_resources(id, overhead, resources)).await
+    }
+
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         counted("reopen_container_log", self.0.reopen_container_log(id)).await
     }
