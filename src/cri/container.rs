@@ -9,7 +9,7 @@ use crate::{
     names::{self, PodIdentity},
     proto,
     resources::{self, CpuTime, MachineSize},
-    security::{self, ImageUser},
+    security::{self, IdRange, ImageUser},
     stop_signal,
 };
 
@@ -38,6 +38,8 @@ pub struct ContainerInputs<'a> {
     pub seccomp_default: bool,
     /// Whether it is ended by the signal that it asks for.
     pub stop_signals: bool,
+    /// Ids of its pod's own, where that has some.
+    pub users: Option<IdRange>,
 }
 
 /// The config of one container of a pod.
@@ -47,6 +49,7 @@ pub struct ContainerInputs<'a> {
 pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> Result<proto::ContainerConfig, String> {
     let (command, args) = started_with(container, inputs.env).map_err(|error| error.to_string())?;
     let image = container.image.clone().unwrap_or_default();
+    let users = inputs.users.filter(|_| pod.spec.as_ref().is_some_and(|spec| spec.host_users == Some(false)));
     let node = security::NodePaths { seccomp_root: inputs.seccomp_root, seccomp_default: inputs.seccomp_default, masked: inputs.masked_paths };
     Ok(proto::ContainerConfig {
         metadata: Some(proto::ContainerMetadata { name: container.name.clone(), attempt: inputs.attempt }),
@@ -61,15 +64,25 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
-        mounts: inputs.mounts,
+        mounts: mapped(inputs.mounts, users),
         devices: inputs.devices,
         linux: Some(proto::LinuxContainerConfig {
             resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.cpu_time, inputs.hugepages)),
-            security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node)?)),
+            security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node, users)?)),
         }),
         stop_signal: if inputs.stop_signals { signal(container) } else { 0 },
         ..Default::default()
     })
+}
+
+/// Files of volumes belong to the pod's own users as they would to the node's.
+fn mapped(mut mounts: Vec<proto::Mount>, users: Option<IdRange>) -> Vec<proto::Mount> {
+    if let Some(users) = users {
+        for mount in &mut mounts {
+            (mount.uid_mappings, mount.gid_mappings) = (users.mapping(), users.mapping());
+        }
+    }
+    mounts
 }
 
 /// The number of the signal by which a container asks to be ended.
@@ -184,6 +197,7 @@ mod tests {
             seccomp_root: "",
             seccomp_default: false,
             stop_signals: true,
+            users: Some(IdRange { first: 65_536, length: 65_536 }),
         };
         let config = container_config(&pod, &pod.spec.as_ref().expect("a spec").containers[0], inputs).expect("is translated");
         assert_eq!(config.args, ["1", "$(B)"]);
@@ -194,6 +208,16 @@ mod tests {
         let namespaces = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref()?.namespace_options.as_ref()).expect("namespaces");
         assert_eq!((namespaces.pid(), namespaces.target_id.as_str()), (proto::NamespaceMode::Target, "other"));
         assert_eq!(config.stop_signal, 0);
+        assert_eq!(namespaces.userns_options.as_ref().map(|users| users.mode()), Some(proto::NamespaceMode::Node), "it has not asked for its own");
+    }
+
+    #[test]
+    fn files_of_volumes_are_mapped_with_the_users() {
+        let mounts = vec![proto::Mount::default()];
+        assert_eq!(mapped(mounts.clone(), None), mounts);
+        let own = IdRange { first: 65_536, length: 65_536 };
+        let mount = &mapped(mounts, Some(own))[0];
+        assert_eq!((&mount.uid_mappings, &mount.gid_mappings), (&own.mapping(), &own.mapping()));
     }
 
     #[test]

@@ -31,6 +31,7 @@ use super::{
     pulls::PullGate,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
+    user_namespaces::UserNamespaces,
     volumes::room::NodeRoom,
     worker::backoff::BackoffPolicy,
 };
@@ -47,6 +48,8 @@ pub struct NodeContext {
     pub cluster: Arc<dyn Cluster>,
     /// Knows on which CPUs containers run.
     pub container_manager: ContainerManager,
+    /// Ids of pods with users of their own.
+    pub user_namespaces: UserNamespaces,
     /// Devices that are counted as resources.
     pub device_plugins: Arc<DevicePlugins>,
     /// Devices of claims.

@@ -48,6 +48,7 @@ pub mod rotation;
 pub mod server;
 pub mod stats;
 pub mod status;
+pub mod user_namespaces;
 pub mod volumes;
 pub mod worker;
 
@@ -115,6 +116,7 @@ use self::{
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
+    user_namespaces::{NodeIds, UserNamespaces},
     volumes::room::NodeRoom,
     worker::shell::PodSource,
 };
@@ -144,6 +146,8 @@ pub enum KubeletError {
     Sysctls(#[from] admission::sysctl::PatternError),
     #[error("{0}")]
     Cgroups(String),
+    #[error("user namespaces: {0}")]
+    UserNamespaces(String),
     #[error("{0}")]
     Reserved(String),
     #[error("{0}")]
@@ -169,8 +173,9 @@ impl Kubelet {
     /// Starts the kubelet's units below `kubelet/` in `system`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the runtime does not answer within a minute, or has systemd make cgroups where there is none, or directories cannot be made, or pods are to set what they cannot, or what an earlier
-    /// process left of containers' CPUs does not fit, or credential providers cannot be used.
+    /// When the runtime does not answer within a minute, or has systemd make cgroups where there is none, or directories cannot be made, or pods
+    /// are to set what they cannot, or what an earlier process left of containers' CPUs or of pods' ids does not fit, or credential providers
+    /// cannot be used.
     pub async fn start(mut options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
@@ -193,11 +198,14 @@ impl Kubelet {
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
         let providers = options.credential_providers.as_ref().map(|files| Providers::load(files, system.clock())).transpose()?;
+        let ids = NodeIds::of_machine(options.user_ids_per_pod, options.max_pods).map_err(KubeletError::UserNamespaces)?;
+        let user_namespaces = UserNamespaces::start(&options.root_dir, ids).map_err(KubeletError::UserNamespaces)?;
         let mut tasks = Vec::new();
         let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
         let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
-        let mut context = context(&options, system, reached, &machine, services, abilities, container_manager);
+        let given = (container_manager, user_namespaces);
+        let mut context = context(&options, system, reached, &machine, services, abilities, given);
         context.credential_providers = providers.unwrap_or_default();
         context.pull_records.recover(&*context.runtime).await;
         let context = Arc::new(context);
@@ -277,7 +285,7 @@ fn context(
     machine: &MachineFacts,
     services: Option<Lister<Service>>,
     abilities: NodeAbilities,
-    container_manager: ContainerManager,
+    (container_manager, user_namespaces): (ContainerManager, UserNamespaces),
 ) -> NodeContext {
     let size = MachineSize {
         cpus: machine.cpus,
@@ -298,6 +306,7 @@ fn context(
     };
     NodeContext {
         container_manager,
+        user_namespaces,
         csi: Arc::new(Csi::new(&options.root_dir, node_name.clone(), options.client.clone())),
         device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
         dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),

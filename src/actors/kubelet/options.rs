@@ -25,6 +25,7 @@ use super::{
     pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
+    user_namespaces::ids,
     worker::backoff::BackoffPolicy,
 };
 use crate::{
@@ -70,6 +71,8 @@ pub struct KubeletOptions {
     pub cgroup_driver: CgroupDriver,
     pub node_ips: Vec<IpAddr>,
     pub max_pods: u32,
+    /// How many ids a pod with users of its own has. [default: 65536]
+    pub user_ids_per_pod: u32,
     /// Whether pods' cgroups are made and limited here; else the runtime makes them, without limits. [default: yes]
     pub cgroups_per_qos: bool,
     /// Processes and threads that one pod may have; `None` for as many as the machine. [default: 4096]
@@ -158,6 +161,7 @@ impl KubeletOptions {
             cgroup_driver: CgroupDriver::default(),
             node_ips: Vec::new(),
             max_pods: 110,
+            user_ids_per_pod: ids::USUAL,
             cgroups_per_qos: true,
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),

@@ -71,6 +71,12 @@ impl FakeRuntime {
         self.state.lock().offers.features = Some(features);
     }
 
+    /// The runtime says that a handler can do this.
+    pub fn offer_handler(&self, name: &str, features: proto::RuntimeHandlerFeatures) {
+        let handler = proto::RuntimeHandler { name: name.to_owned(), features: Some(features) };
+        self.state.lock().offers.runtime_handlers.push(handler);
+    }
+
     /// The runtime tells that it makes cgroups so.
     pub fn offer_cgroup_driver(&self, driver: proto::CgroupDriver) {
         self.state.lock().cgroup_driver = Some(driver);

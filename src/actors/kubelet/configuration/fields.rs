@@ -193,5 +193,5 @@ pub static FIELDS: &[Row] = &[
     row("imageServiceEndpoint", Text, "", Fixed),
     // Both versions of cgroups are taken, unless it is said that the first must not be.
     pointer("failCgroupV1", Bool, "false", Honoured),
-    row("userNamespaces.idsPerPod", Int64, "", Fixed),
+    row("userNamespaces.idsPerPod", Int64, "", Honoured),
 ];

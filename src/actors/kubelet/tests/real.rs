@@ -20,6 +20,7 @@ use crate::kubelet::{
     events::EventRecorder,
     pull_records::PullRecords,
     resolv::{ClusterDns, Resolver},
+    user_namespaces::{NodeIds, UserNamespaces},
     volumes::room::NodeRoom,
 };
 
@@ -31,6 +32,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         runtime: Arc::new(GrpcRuntime::new(containerd.socket())),
         cluster: Arc::new(NoCluster),
         container_manager: Default::default(),
+        user_namespaces: UserNamespaces::start(&place.join("kubelet"), NodeIds::of_machine(65_536, 110).expect("ids")).expect("starts"),
         device_plugins: Arc::new(crate::kubelet::device_plugins::DevicePlugins::new(&place.join("kubelet"))),
         dra: Arc::new(crate::kubelet::dra::Dra::new(&place.join("kubelet"), "n".into(), None)),
         csi: Arc::new(Csi::new(&place.join("kubelet"), "node".into(), None)),

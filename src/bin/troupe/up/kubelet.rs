@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, bail};
 use jiff::SignedDuration;
+use serde_json::Value;
 use troupe_actors::{
     kubelet::{
         KubeletOptions,
@@ -20,6 +21,7 @@ use troupe_actors::{
         pull_records::Verification,
         pulls::PullPolicy,
         rotation::plan::LogPolicy,
+        user_namespaces::ids,
         worker::backoff::BackoffPolicy,
     },
     runtime::token_bucket::Rate,
@@ -59,6 +61,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.labels.extend(config.node_labels.clone());
     options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
     options.pod_max_pids = config.pod_max_pids;
+    options.user_ids_per_pod = kubelet.says("userNamespaces.idsPerPod").and_then(Value::as_u64).map_or(Ok(ids::USUAL), u32::try_from)?;
     options.heartbeat = config.heartbeat();
     options.node_status = NodeStatusOptions {
         update: kubelet.duration("nodeStatusUpdateFrequency"),

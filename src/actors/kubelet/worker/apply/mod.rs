@@ -117,6 +117,7 @@ impl Step {
                 log_root: &self.context.log_root,
                 cgroup_parent: &self.context.cgroup_parent,
                 cpu_time: self.context.cpu_time,
+                users: self.context.user_namespaces.of(&self.id.uid),
             },
         )
     }

@@ -13,7 +13,7 @@ use troupe_cri::{
     proto,
     resources::qos_class,
     sandbox::limits_of_traffic,
-    security::{ImageUser, verify_non_root},
+    security::{ImageUser, no_user_namespaces, verify_non_root},
 };
 
 use super::{
@@ -49,8 +49,9 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         step.note(Note::normal("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."));
     }
     lines::check(&step.spec()).map_err(failed)?;
-    let config = step.sandbox_config(attempt).map_err(failed)?;
     let handler = runtime_handler(step).await.map_err(failed)?;
+    give_users(step, &handler).await.map_err(failed)?;
+    let config = step.sandbox_config(attempt).map_err(failed)?;
     limit_pod(step).await.map_err(failed)?;
     let made = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
     let sandbox = made.map_err(|error| failed(error.to_string()))?;
@@ -66,6 +67,17 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         step.note(Note::warning("DNSConfigForming", message));
     }
     Ok(())
+}
+
+/// Gives a pod that asks for users of its own ids for them, if the runtime can make something of those.
+async fn give_users(step: &Step, handler: &str) -> Result<(), String> {
+    if step.pod.spec.as_ref().and_then(|spec| spec.host_users) != Some(false) {
+        return Ok(());
+    }
+    if !step.context.features.load().user_namespaces(handler) {
+        return Err(no_user_namespaces(handler));
+    }
+    step.context.user_namespaces.give(&step.id.uid).await.map(drop)
 }
 
 /// Tells of limits that the pod asks for and this node's network does not set.
@@ -257,6 +269,7 @@ async fn configure(
         seccomp_root: &context.seccomp_root,
         seccomp_default: context.seccomp_default,
         stop_signals: context.stop_signals,
+        users: context.user_namespaces.of(&step.id.uid),
     };
     let mut config = container_config(&step.pod, container, inputs)?;
     if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {

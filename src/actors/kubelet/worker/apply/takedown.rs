@@ -141,6 +141,8 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
     step.context.gate.left(&step.id.namespace, &step.id.name, &uid).await;
     let parent = step.context.cgroup_parent.clone();
     remove_cgroups(step, &parent).await.map_err(|error| failed(format!("remove cgroups of pod {uid}: {error}")))?;
+    // Nobody has them any more.
+    step.context.user_namespaces.release(&uid);
     if logs && step.observed.is_empty() {
         let logs = step.id.log_directory(&step.context.log_root);
         remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
