@@ -59,7 +59,7 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: inputs.env.iter().map(|(key, value)| proto::KeyValue { key: key.clone(), value: value.clone() }).collect(),
         labels: labels(pod, container),
-        annotations: annotations(pod, container, inputs.attempt),
+        annotations: annotations(pod, container, inputs.attempt).into_iter().chain(mounted_images(&inputs.mounts)).collect(),
         log_path: names::container_log_path(&container.name, inputs.attempt),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
@@ -150,6 +150,13 @@ fn annotations(pod: &Pod, container: &Container, attempt: u32) -> HashMap<String
     all
 }
 
+/// Which images stay for as long as the container does, beside its own.
+fn mounted_images(mounts: &[proto::Mount]) -> Option<(String, String)> {
+    let ids: Vec<&str> = mounts.iter().filter_map(|mount| Some(mount.image.as_ref()?.image.as_str())).collect();
+    let noted = serde_json::json!(ids).to_string();
+    (!ids.is_empty() && noted.len() <= names::LONGEST_CONTAINER_NOTE).then(|| (names::IMAGE_VOLUMES.to_owned(), noted))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -209,6 +216,14 @@ mod tests {
         assert_eq!((namespaces.pid(), namespaces.target_id.as_str()), (proto::NamespaceMode::Target, "other"));
         assert_eq!(config.stop_signal, 0);
         assert_eq!(namespaces.userns_options.as_ref().map(|users| users.mode()), Some(proto::NamespaceMode::Node), "it has not asked for its own");
+    }
+
+    #[test]
+    fn images_that_are_mounted_are_noted() {
+        let image = |id: &str| proto::ImageSpec { image: id.into(), ..proto::ImageSpec::default() };
+        let mounts = [proto::Mount::default(), proto::Mount { image: Some(image("sha256:1")), ..proto::Mount::default() }];
+        assert_eq!(mounted_images(&mounts), Some((names::IMAGE_VOLUMES.to_owned(), "[\"sha256:1\"]".to_owned())));
+        assert_eq!(mounted_images(&mounts[..1]), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub const TERMINATION_PATH: &str = "io.kubernetes.container.terminationMessagePa
 pub const TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 pub const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
 pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
+/// The images that are mounted into a container, as a JSON list of their ids; ours.
+pub const IMAGE_VOLUMES: &str = "io.kubernetes.container.imageVolumes";
 pub const POD_DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 pub const POD_TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 

@@ -8,6 +8,34 @@ use prost::Message;
 
 pub use k8s_cri::v1::*;
 
+/// What is mounted into a container: a place of the host, or an image.
+#[derive(Clone, PartialEq, Message)]
+pub struct Mount {
+    #[prost(string, tag = "1")]
+    pub container_path: String,
+    /// Empty where an image is mounted.
+    #[prost(string, tag = "2")]
+    pub host_path: String,
+    #[prost(bool, tag = "3")]
+    pub readonly: bool,
+    #[prost(bool, tag = "4")]
+    pub selinux_relabel: bool,
+    #[prost(enumeration = "MountPropagation", tag = "5")]
+    pub propagation: i32,
+    #[prost(message, repeated, tag = "6")]
+    pub uid_mappings: Vec<IdMapping>,
+    #[prost(message, repeated, tag = "7")]
+    pub gid_mappings: Vec<IdMapping>,
+    /// With all that is mounted below it.
+    #[prost(bool, tag = "8")]
+    pub recursive_read_only: bool,
+    #[prost(message, optional, tag = "9")]
+    pub image: Option<ImageSpec>,
+    /// The part of the image that is mounted; empty for all of it.
+    #[prost(string, tag = "10")]
+    pub image_sub_path: String,
+}
+
 /// A container as it is to be made.
 #[derive(Clone, PartialEq, Message)]
 pub struct ContainerConfig {
