@@ -60,7 +60,7 @@ impl Drivers {
     /// # Errors
     /// There is no such driver.
     pub fn get(&self, name: &str) -> Result<Driver, String> {
-        let instances = self.known.lock().get(name).map(|instances| instances.iter().rev().cloned().collect());
+        let instances: Option<Vec<Instance>> = self.known.lock().get(name).map(|instances| instances.iter().rev().cloned().collect());
         let instances = instances.ok_or_else(|| format!("DRA driver {name} is not registered"))?;
         Ok(Driver { name: name.to_owned(), instances })
     }

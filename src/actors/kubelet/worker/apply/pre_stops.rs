@@ -1,7 +1,7 @@
 //! Which containers' preStop hooks were begun. A pod that gets less time to end has its containers stopped anew while the first stop is under way: the
 //! hook does not run again then, and its end is waited for within the time that there is now.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
