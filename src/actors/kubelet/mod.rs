@@ -15,6 +15,7 @@ pub mod context;
 pub mod cpu_set;
 pub mod credentials;
 pub mod csi;
+pub mod dbus;
 pub mod device_metrics;
 pub mod device_plugins;
 pub mod dra;
@@ -50,6 +51,7 @@ pub mod server;
 pub mod stats;
 pub mod status;
 pub mod trust_bundles;
+pub mod user_namespaces;
 pub mod volumes;
 pub mod worker;
 
@@ -79,7 +81,11 @@ use troupe_cri::{RuntimeFeatures, names::PodIdentity, proto::VersionResponse, re
 
 use self::{
     admission::{NodeAbilities, apparmor::AppArmor, sysctl::Allowlist},
-    cgroups::limit::limit_pods,
+    cgroups::{
+        driver,
+        limit::{Limits, limit_pods},
+        slices::{self, Slices},
+    },
     cluster::{ApiCluster, Cluster, NoCluster},
     container_manager::{ContainerManager, reconcile::CpuReconciler},
     context::NodeContext,
@@ -117,6 +123,7 @@ use self::{
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
     trust_bundles::BundleWatch,
+    user_namespaces::{NodeIds, UserNamespaces},
     volumes::room::NodeRoom,
     worker::shell::PodSource,
 };
@@ -145,6 +152,10 @@ pub enum KubeletError {
     #[error("sysctls that pods may set: {0}")]
     Sysctls(#[from] admission::sysctl::PatternError),
     #[error("{0}")]
+    Cgroups(String),
+    #[error("user namespaces: {0}")]
+    UserNamespaces(String),
+    #[error("{0}")]
     Reserved(String),
     #[error("{0}")]
     ContainerManager(String),
@@ -169,9 +180,10 @@ impl Kubelet {
     /// Starts the kubelet's units below `kubelet/` in `system`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot, or what an earlier
-    /// process left of containers' CPUs does not fit, or credential providers cannot be used.
-    pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
+    /// When the runtime does not answer within a minute, or has systemd make cgroups where there is none, or directories cannot be made, or pods
+    /// are to set what they cannot, or what an earlier process left of containers' CPUs or of pods' ids does not fit, or credential providers
+    /// cannot be used.
+    pub async fn start(mut options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
         let (pods, checkpoints) = (below("pods"), below(server::checkpoint::DIRECTORY));
@@ -182,19 +194,24 @@ impl Kubelet {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
         let (version, features) = reach_runtime(&options).await?;
+        let driver = driver::agreed(&*options.runtime, options.cgroup_driver).await.map_err(KubeletError::Runtime)?;
+        options.cgroup_parent = driver.parent(&options.cgroup_parent, slices::is_init()).map_err(KubeletError::Cgroups)?;
         let machine = MachineFacts::read();
         let kept = options.reserved.with_thresholds(&options.eviction_thresholds, machine.memory_bytes, 0);
         kept.check(machine.cpus.saturating_mul(1000), machine.memory_bytes).map_err(KubeletError::Reserved)?;
-        bound_pods(&options, &machine);
+        bound_pods(&options, &machine).await;
         let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
         let providers = options.credential_providers.as_ref().map(|files| Providers::load(files, system.clock())).transpose()?;
+        let ids = NodeIds::of_machine(options.user_ids_per_pod, options.max_pods).map_err(KubeletError::UserNamespaces)?;
+        let user_namespaces = UserNamespaces::start(&options.root_dir, ids).map_err(KubeletError::UserNamespaces)?;
         let mut tasks = Vec::new();
         let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
         let reached = (&version, features);
-        let mut context = context(&options, system, reached, &machine, caches.as_ref(), abilities, container_manager);
+        let given = (container_manager, user_namespaces);
+        let mut context = context(&options, system, reached, &machine, caches.as_ref(), abilities, given);
         context.credential_providers = providers.unwrap_or_default();
         context.pull_records.recover(&*context.runtime).await;
         let context = Arc::new(context);
@@ -238,14 +255,18 @@ impl Kubelet {
 }
 
 /// Bounds what all pods use together.
-fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
+async fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
     if !options.cgroups_per_qos {
         return;
     }
     // Whoever wants no bounds leaves the machine's daemons what they need to live nevertheless.
     let reserved = if options.enforces_pods { options.reserved } else { Reserved::default() };
     let (cpus, memory, processes) = machine.for_pods(&reserved);
-    if let Err(error) = limit_pods(&options.cgroup_parent, cpus, memory, processes) {
+    let limits = Limits::of_pods(cpus, memory, processes);
+    if let Err(error) = Slices::default().set(&options.cgroup_parent, &limits).await {
+        tracing::warn!(%error, slice = options.cgroup_parent, "systemd does not make the slice of all pods");
+    }
+    if let Err(error) = limit_pods(&options.cgroup_parent, &limits) {
         tracing::warn!(%error, "pods may use all of the machine's memory and processes");
     }
 }
@@ -273,7 +294,7 @@ fn context(
     machine: &MachineFacts,
     caches: Option<&Caches>,
     abilities: NodeAbilities,
-    container_manager: ContainerManager,
+    (container_manager, user_namespaces): (ContainerManager, UserNamespaces),
 ) -> NodeContext {
     let size = MachineSize {
         cpus: machine.cpus,
@@ -296,6 +317,7 @@ fn context(
     };
     NodeContext {
         container_manager,
+        user_namespaces,
         csi: Arc::new(Csi::new(&options.root_dir, node_name.clone(), options.client.clone())),
         device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
         dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),
@@ -308,6 +330,7 @@ fn context(
         gate: options.gate.clone(),
         links: options.links.clone(),
         pulls: PullGate::new(options.pull_policy),
+        registry_clients: options.registry_clients.clone(),
         credential_providers: Providers::default(),
         pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),
         pod_certificates: Arc::new(PodCertificates::new(options.pod_certificates)),
@@ -318,9 +341,11 @@ fn context(
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
+        slices: Slices::default(),
         allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         seccomp_default: options.seccomp_default,
+        stop_signals: options.stop_signals,
         cpu_time: options.cpu_time,
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),

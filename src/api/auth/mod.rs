@@ -14,6 +14,7 @@ pub mod peer;
 pub mod pki;
 pub mod policy_parameters;
 pub mod rbac;
+pub mod renewable_authorities;
 pub mod request_header;
 pub mod reviews;
 pub mod signers;

@@ -12,6 +12,9 @@ pub const POD_CERTIFICATE_REQUEST: &str = "PodCertificateRequest";
 /// Logs of one output of a container alone (KEP-3288).
 pub const POD_LOGS_QUERY_SPLIT_STREAMS: &str = "PodLogsQuerySplitStreams";
 
+/// Containers that are ended by signals of their own (KEP-4960).
+pub const CONTAINER_STOP_SIGNALS: &str = "ContainerStopSignals";
+
 /// Workloads and pod groups (KEP-4671).
 pub const GENERIC_WORKLOAD: &str = "GenericWorkload";
 

@@ -7,8 +7,8 @@ use super::gate::{
     always, inner, locked, never, switched,
 };
 use super::names::{
-    CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS,
-    RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR,
+    CLUSTER_TRUST_BUNDLE, CONTAINER_STOP_SIGNALS, DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST,
+    POD_LOGS_QUERY_SPLIT_STREAMS, RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR,
 };
 
 /// By name.
@@ -57,7 +57,7 @@ pub(super) const GATES: &[Gate] = &[
     always("ConstrainedImpersonation", Beta),
     always("ContainerCheckpoint", Beta),
     always("ContainerRestartRules", Beta),
-    never("ContainerStopSignals", Alpha),
+    switched(CONTAINER_STOP_SIGNALS, Alpha, false),
     inner("ContextualLogging", Beta, true),
     inner("ControllerManagerReleaseLeaderElectionLockOnExit", Alpha, false),
     never("CoordinatedLeaderElection", Beta),

@@ -422,24 +422,47 @@ fn a_volume_in_memory_is_no_larger_than_its_pod_or_the_node_allows() {
 }
 
 #[test]
-fn an_image_volume_is_refused_with_the_name_and_version_of_the_runtime() {
+fn an_image_is_mounted_read_only_by_the_runtime() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mounts = json!([{"name": "v", "mountPath": "/v", "subPath": "a/b"}, {"name": "v", "mountPath": "/w"}]);
+    let spec = json!({"volumes": [{"name": "v", "image": {"reference": "quay.io/a:1"}}], "containers": [{"name": "c", "volumeMounts": mounts}]});
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+    let container = &pod.spec.as_ref().expect("a spec").containers[0];
+    let got = mounts::mounts(&PodPaths::new(place.path(), "u"), &pod, container, &[], 0).expect("plans");
+    let shown = |mount: &troupe_cri::proto::Mount| {
+        let image = mount.image.as_ref().map(|image| image.user_specified_image.clone());
+        (mount.container_path.clone(), image, mount.image_sub_path.clone(), mount.readonly, mount.host_path.is_empty())
+    };
+    let image = Some("quay.io/a:1".to_owned());
+    assert_eq!(shown(&got.mounts[0]), ("/v".into(), image.clone(), "a/b".into(), true, true));
+    assert_eq!(shown(&got.mounts[1]), ("/w".into(), image, String::new(), true, true));
+    assert!(got.subpaths.is_empty(), "nothing is bound on the host");
+}
+
+#[test]
+fn an_image_volume_is_refused_with_the_name_and_version_of_a_runtime_that_mounts_none() {
     let place = tempfile::tempdir().expect("a directory");
     let volumes = json!([{"name": "v", "image": {"reference": "quay.io/a:1"}}]);
     let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {"volumes": volumes, "containers": []}})).expect("a pod");
     let (references, tokens) = (References::default(), BTreeMap::new());
-    let inputs = PayloadInputs {
-        pod: &pod,
-        references: &references,
-        tokens: &tokens,
-        claims: &BTreeMap::new(),
-        pod_ips: &[],
-        node_ips: &[],
-        machine: MachineSize::default(),
-        runtime: "fake 1",
+    let paths = PodPaths::new(place.path(), "u");
+    let set_up = |runtime: &str| {
+        let inputs = PayloadInputs {
+            pod: &pod,
+            references: &references,
+            tokens: &tokens,
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime,
+        };
+        disk::set_up(&paths, &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now())
     };
-    let refused = disk::set_up(&PodPaths::new(place.path(), "u"), &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now());
-    let why = "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported with the container runtime fake 1";
-    assert_eq!(refused.expect_err("is refused").to_string(), why);
+    let why = "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported with the container runtime containerd 1.6.20";
+    assert_eq!(set_up("containerd 1.6.20").expect_err("is refused").to_string(), why);
+    set_up("containerd 2.1.0").expect("the runtime mounts it");
+    assert_eq!(disk::missing(&paths, &pod), Vec::<String>::new(), "there is nothing of it here");
 }
 
 #[test]

@@ -60,7 +60,7 @@ use troupe_net::{
     netlink::Netlink,
 };
 
-use super::{Launch, Running, hollow, runtime};
+use super::{Launch, Running, hollow, lock_file::LockFile, runtime};
 use crate::{
     config::{Cni, Config, Part, PerFamily, Settings, refuse_without_effect},
     confinement,
@@ -104,11 +104,17 @@ pub struct NodeArgs {
     unsafe_skip_ca_verification: bool,
     /// Be so many nodes that run pods without containers, for tests of scale, named by --node-name and a number; they need an
     /// administrator's kubeconfig
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["standalone", "join", "certificate_duration"])]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["standalone", "join", "certificate_duration", "lock_file", "exit_on_lock_contention"])]
     hollow: Option<u32>,
     /// How long certificates that this node asks for should last, in seconds [default: as the signer likes]
     #[arg(long, value_name = "SECONDS")]
     certificate_duration: Option<u64>,
+    /// A file that one kubelet of this machine holds at a time: this one starts once it has it
+    #[arg(long, value_name = "FILE")]
+    lock_file: Option<PathBuf>,
+    /// End as soon as another process opens the lock file
+    #[arg(long)]
+    exit_on_lock_contention: bool,
 }
 
 impl NodeArgs {
@@ -154,6 +160,7 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     if !standalone {
         check_credentials(&config, &kubeconfig, invitation.is_some(), lasts)?;
     }
+    let _lock = LockFile::of(arguments.lock_file.as_deref(), arguments.exit_on_lock_contention)?;
     if let Some(pid) = crate::instance::running(&config.daemon_pid_file(instance::NODE)) {
         bail!("troupe node already runs on this machine (pid {pid})");
     }

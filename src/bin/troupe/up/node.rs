@@ -17,6 +17,7 @@ use troupe_actors::{
     dns::{self, DnsOptions},
     kubelet::{
         Kubelet, KubeletOptions,
+        cgroups::driver::CgroupDriver,
         server::{self, KubeletServerOptions, checkpoint},
     },
     load_balancer::{Announcer, AnnouncerOptions},
@@ -133,19 +134,23 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
     let mut configuration = config.kubelet.clone();
     configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
     configuration.say("address", address.to_string());
+    configuration.say("cgroupDriver", CgroupDriver::of(kubelet.handle().cgroup_parent()).name());
     let serving = match kubelet::serving_files(&config.kubelet)? {
         Some(files) => files.follow().context("the kubelet's certificate")?.0,
         None => seat.serving.clone(),
     };
-    let authorities = kubelet::client_authorities(&config.kubelet)?.unwrap_or_else(|| seat.ca_pem.clone());
-    let tls = tls::renewable_server_config(serving, &authorities, &kubelet::tls_policy(&config.kubelet)?);
+    let policy = kubelet::tls_policy(&config.kubelet)?;
+    let tls = match kubelet::client_authorities(&config.kubelet) {
+        Some(file) => tls::followed_server_config(serving, file.follow(&policy).context("authentication.x509.clientCAFile")?, &policy),
+        None => tls::renewable_server_config(serving, &seat.ca_pem, &policy),
+    };
     let tls = tls.context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
-        cgroup_parent: config.cgroup_parent.as_str().into(),
+        cgroup_parent: kubelet.handle().cgroup_parent().into(),
         checkpoints: config.kubelet_dir.join(checkpoint::DIRECTORY).into(),
         gate: seat.gate.clone(),
         configuration: Arc::new(configuration.document()),

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use troupe_api::auth::{
     named_certificates::{NamedCertificates, server_names},
     pki::KeyedCertificate,
+    renewable_authorities::RenewableAuthorities,
     tls::RenewableCertificate,
+    tls_policy::TlsPolicy,
 };
 use troupe_api_server::reloading::LOOK_EVERY;
 
@@ -65,6 +67,67 @@ impl CertificateFiles {
             }
         });
         Ok((shown, first))
+    }
+}
+
+/// A file of the authorities of the certificates that clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthoritiesFile(pub PathBuf);
+
+impl AuthoritiesFile {
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self) -> Result<String> {
+        fs::read_to_string(&self.0).with_context(|| format!("{} is not readable", self.0.display()))
+    }
+
+    /// Believes those that stand there now.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn believe(&self, policy: &TlsPolicy) -> Result<(Arc<RenewableAuthorities>, String)> {
+        let read = self.read()?;
+        let believed = RenewableAuthorities::new(&read, policy).with_context(|| format!("{} is unusable", self.0.display()))?;
+        Ok((Arc::new(believed), read))
+    }
+
+    /// Believes those that stand there, also when that changes. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn follow(self, policy: &TlsPolicy) -> Result<Arc<RenewableAuthorities>> {
+        let (believed, mut last) = self.believe(policy)?;
+        let kept = believed.clone();
+        // It ends with the process.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let file = self.clone();
+                match tokio::task::spawn_blocking(move || file.read()).await {
+                    Ok(Ok(next)) => last = take_over(&kept, last, next, &self.0),
+                    Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "the authorities of clients are gone, those before stay"),
+                    Err(_) => {}
+                }
+            }
+        });
+        Ok(believed)
+    }
+}
+
+/// Believes what a file says now, if that is something else; gives what was believed last.
+fn take_over(believed: &RenewableAuthorities, last: String, next: String, file: &Path) -> String {
+    if next == last {
+        return last;
+    }
+    match believed.trust(&next) {
+        Ok(()) => {
+            tracing::info!(file = %file.display(), "other authorities of clients are believed");
+            next
+        }
+        Err(error) => {
+            tracing::warn!(%error, file = %file.display(), "the new authorities of clients are unusable, those before stay");
+            last
+        }
     }
 }
 
@@ -153,6 +216,18 @@ mod tests {
         for odd in ["", "/a.crt", "/a,/b,/c"] {
             assert_eq!(parsed(odd), Err("expected comma separated certificate and key file paths".into()), "{odd}");
         }
+    }
+
+    #[test]
+    fn authorities_of_clients_are_those_of_the_file_while_it_is_usable() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = AuthoritiesFile(place.path().join("ca"));
+        assert!(file.believe(&TlsPolicy::default()).is_err(), "there is none");
+        let [one, two] = ["one", "two"].map(|name| self_signed(name).expect("makes").certificate_pem);
+        fs::write(&file.0, &one).expect("writes");
+        let (believed, last) = file.believe(&TlsPolicy::default()).expect("usable");
+        assert_eq!(take_over(&believed, last, "odd".into(), &file.0), one, "what is unusable is tried again when it changes");
+        assert_eq!(take_over(&believed, one, two.clone(), &file.0), two);
     }
 
     #[test]
