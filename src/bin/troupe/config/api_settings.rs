@@ -68,6 +68,12 @@ given_settings! {
         authorization_config: PathBuf,
         authentication_token_webhook_config_file: PathBuf,
         authentication_token_webhook_cache_ttl: u64,
+        authorization_mode: Vec<String>,
+        authorization_policy_file: PathBuf,
+        authorization_webhook_config_file: PathBuf,
+        authorization_webhook_version: String,
+        authorization_webhook_cache_authorized_ttl: u64,
+        authorization_webhook_cache_unauthorized_ttl: u64,
         audit_webhook_config_file: PathBuf
     }
 }

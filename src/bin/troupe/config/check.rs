@@ -85,6 +85,18 @@ fn waits_for(settings: &Settings) -> Result<()> {
         settings.tls_cert_file.is_some() == settings.tls_private_key_file.is_some(),
         "--tls-cert-file and --tls-private-key-file have no effect without each other"
     );
+    let of_flags = [
+        settings.authorization_mode.is_some(),
+        settings.authorization_policy_file.is_some(),
+        settings.authorization_webhook_config_file.is_some(),
+        settings.authorization_webhook_version.is_some(),
+        settings.authorization_webhook_cache_authorized_ttl.is_some(),
+        settings.authorization_webhook_cache_unauthorized_ttl.is_some(),
+    ];
+    ensure!(
+        settings.authorization_config.is_none() || of_flags == [false; 6],
+        "--authorization-config can not be specified when --authorization-mode, --authorization-policy-file or --authorization-webhook-* flags are defined"
+    );
     let reload = settings.encryption_provider_config_automatic_reload.is_some();
     ensure!(
         settings.encryption_provider_config.is_some() || !reload,

@@ -90,6 +90,12 @@ fn takers(setting: &str) -> &'static [Part] {
         | "proxyHealthzBindAddress"
         | "proxyMetricsBindAddress" => &[Part::Node],
         "conntrackMaxPerCore" | "conntrackMin" | "conntrackTcpTimeoutEstablished" | "conntrackTcpTimeoutCloseWait" => &[Part::Node],
+        "authorizationMode" => &[Part::ApiServer],
+        "authorizationPolicyFile" => &[Part::ApiServer],
+        "authorizationWebhookConfigFile" => &[Part::ApiServer],
+        "authorizationWebhookVersion" => &[Part::ApiServer],
+        "authorizationWebhookCacheAuthorizedTtl" => &[Part::ApiServer],
+        "authorizationWebhookCacheUnauthorizedTtl" => &[Part::ApiServer],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

@@ -50,6 +50,8 @@ impl Settings {
             &mut self.service_account_signing_key_file,
             &mut self.tls_cert_file,
             &mut self.tls_private_key_file,
+            &mut self.authorization_webhook_config_file,
+            &mut self.authorization_policy_file,
         ];
         let keys = self.service_account_key_file.iter_mut().flatten();
         for path in paths.into_iter().flatten().chain(keys).filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
@@ -202,6 +204,12 @@ impl Settings {
             audit_log_maxbackup,
             audit_log_maxage,
             node_heartbeat,
+            authorization_mode,
+            authorization_policy_file,
+            authorization_webhook_config_file,
+            authorization_webhook_version,
+            authorization_webhook_cache_authorized_ttl,
+            authorization_webhook_cache_unauthorized_ttl,
             node_monitor_grace_period
         )
     }

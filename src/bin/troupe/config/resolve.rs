@@ -375,6 +375,9 @@ mod tests {
             "nodeCidrMaskSizeIpv4" => json!(25),
             "nodeCidrMaskSizeIpv6" => json!(66),
             "imageGcHighThreshold" => json!(8),
+            "authorizationWebhookCacheUnauthorizedTtl" => json!(7),
+            "authorizationWebhookCacheAuthorizedTtl" => json!(7),
+            "authorizationMode" => json!(["ABAC", "Webhook"]),
             name if [
                 "Port",
                 "Validity",
@@ -404,7 +407,7 @@ mod tests {
             _ => json!("name"),
         };
         // What cannot be given together with others of these.
-        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig", "nonMasqueradeCidrs"];
+        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig", "authorizationConfig", "nonMasqueradeCidrs"];
         let names = all.as_object().expect("an object").keys().filter(|name| !apart.contains(&name.as_str()));
         let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
         let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
@@ -415,8 +418,9 @@ mod tests {
         let networks = vec!["192.0.2.0/24".to_owned()];
         let own = Settings { non_masquerade_cidrs: Some(networks.clone()), ..Settings::default() };
         assert_eq!(own.resolve().expect("resolves").settings().non_masquerade_cidrs, Some(networks));
-        let structured: Settings = serde_json::from_value(json!({"authenticationConfig": "/p"})).expect("settings");
-        assert_eq!(structured.resolve().expect("resolves").settings().authentication_config, Some("/p".into()));
+        let structured: Settings = serde_json::from_value(json!({"authenticationConfig": "/p", "authorizationConfig": "/q"})).expect("settings");
+        let structured = structured.resolve().expect("resolves").settings();
+        assert_eq!((structured.authentication_config, structured.authorization_config), (Some("/p".into()), Some("/q".into())));
         assert_eq!(history.resolve().expect("resolves").settings().store_history_megabytes, Some(7));
     }
 

@@ -368,6 +368,26 @@ pub struct Settings {
     /// An apiserver.config.k8s.io/v1 AuthorizationConfiguration: who is asked what a user may do
     #[arg(long)]
     pub authorization_config: Option<PathBuf>,
+    /// Who is asked what a user may do, in this order: Node, RBAC, ABAC, Webhook, AlwaysAllow, AlwaysDeny [default: Node,RBAC]
+    #[arg(long, value_delimiter = ',')]
+    pub authorization_mode: Option<Vec<String>>,
+    /// The policies of ABAC: a line of JSON each
+    #[arg(long)]
+    pub authorization_policy_file: Option<PathBuf>,
+    /// A kubeconfig of the webhook that mode Webhook asks
+    #[arg(long)]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of the SubjectAccessReviews that it is sent: v1 or v1beta1 [default: v1beta1]
+    #[arg(long)]
+    pub authorization_webhook_version: Option<String>,
+    /// Seconds that what it allowed counts; 0 for not at all [default: 300]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub authorization_webhook_cache_authorized_ttl: Option<u64>,
+    /// Seconds that what it did not allow counts [default: 30]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub authorization_webhook_cache_unauthorized_ttl: Option<u64>,
     /// A kubeconfig of a webhook that is asked whose tokens are which nobody else knows
     #[arg(long)]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
