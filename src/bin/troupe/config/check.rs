@@ -13,7 +13,7 @@ use troupe_api::meta::names;
 use troupe_api_server::admission::node_may_label;
 use troupe_net::iptables::Family;
 
-use super::{Cni, OfFamily, PerFamily, Settings, seconds};
+use super::{Cni, OfFamily, PerFamily, Settings, controllers, seconds};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
@@ -127,11 +127,17 @@ fn chosen(settings: &Settings) -> Result<()> {
         in_flight != (Some(0), Some(0)),
         "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive"
     );
-    if let Some(tolerance) = &settings.horizontal_pod_autoscaler_tolerance {
-        let number = tolerance.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
-        ensure!(number.is_some(), "--horizontal-pod-autoscaler-tolerance {tolerance:?} is no number of 0 or more, such as 0.1");
+    let fractions = [
+        ("--horizontal-pod-autoscaler-tolerance", &settings.horizontal_pod_autoscaler_tolerance),
+        ("--node-eviction-rate", &settings.node_eviction_rate),
+        ("--secondary-node-eviction-rate", &settings.secondary_node_eviction_rate),
+        ("--unhealthy-zone-threshold", &settings.unhealthy_zone_threshold),
+    ];
+    for (flag, given) in fractions.into_iter().filter_map(|(flag, given)| Some((flag, given.as_ref()?))) {
+        let number = given.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
+        ensure!(number.is_some(), "{flag} {given:?} is no number of 0 or more, such as 0.1");
     }
-    Ok(())
+    settings.controllers.as_deref().map_or(Ok(()), controllers::check)
 }
 
 /// Ports as upstream writes them: `30000-32767`, `30000+2767`, or one.
@@ -176,6 +182,29 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--request-timeout", settings.request_timeout),
         ("--min-request-timeout", settings.min_request_timeout),
         ("--horizontal-pod-autoscaler-sync-period", settings.horizontal_pod_autoscaler_sync_period.map(u64::from)),
+        ("--node-monitor-period", settings.node_monitor_period),
+        ("--resource-quota-sync-period", settings.resource_quota_sync_period),
+        ("--concurrent-deployment-syncs", settings.concurrent_deployment_syncs.map(u64::from)),
+        ("--concurrent-replicaset-syncs", settings.concurrent_replicaset_syncs.map(u64::from)),
+        ("--concurrent-rc-syncs", settings.concurrent_rc_syncs.map(u64::from)),
+        ("--concurrent-statefulset-syncs", settings.concurrent_statefulset_syncs.map(u64::from)),
+        ("--concurrent-daemonset-syncs", settings.concurrent_daemonset_syncs.map(u64::from)),
+        ("--concurrent-job-syncs", settings.concurrent_job_syncs.map(u64::from)),
+        ("--concurrent-cron-job-syncs", settings.concurrent_cron_job_syncs.map(u64::from)),
+        ("--concurrent-ttl-after-finished-syncs", settings.concurrent_ttl_after_finished_syncs.map(u64::from)),
+        ("--concurrent-endpoint-syncs", settings.concurrent_endpoint_syncs.map(u64::from)),
+        ("--concurrent-service-endpoint-syncs", settings.concurrent_service_endpoint_syncs.map(u64::from)),
+        ("--mirroring-concurrent-service-endpoint-syncs", settings.mirroring_concurrent_service_endpoint_syncs.map(u64::from)),
+        ("--concurrent-service-syncs", settings.concurrent_service_syncs.map(u64::from)),
+        ("--concurrent-namespace-syncs", settings.concurrent_namespace_syncs.map(u64::from)),
+        ("--concurrent-resource-quota-syncs", settings.concurrent_resource_quota_syncs.map(u64::from)),
+        ("--concurrent-serviceaccount-token-syncs", settings.concurrent_serviceaccount_token_syncs.map(u64::from)),
+        ("--concurrent-horizontal-pod-autoscaler-syncs", settings.concurrent_horizontal_pod_autoscaler_syncs.map(u64::from)),
+        ("--concurrent-ephemeralvolume-syncs", settings.concurrent_ephemeralvolume_syncs.map(u64::from)),
+        ("--concurrent-resourceclaim-syncs", settings.concurrent_resourceclaim_syncs.map(u64::from)),
+        ("--concurrent-device-taint-eviction-syncs", settings.concurrent_device_taint_eviction_syncs.map(u64::from)),
+        ("--concurrent-validating-admission-policy-status-syncs", settings.concurrent_validating_admission_policy_status_syncs.map(u64::from)),
+        ("--concurrent-gc-syncs", settings.concurrent_gc_syncs.map(u64::from)),
     ];
     let longest = u64::try_from(seconds::MOST).unwrap_or(u64::MAX);
     ensure!(settings.min_request_timeout.is_none_or(|seconds| seconds <= longest), "--min-request-timeout cannot be more than {longest}");

@@ -90,12 +90,23 @@ fn takers(setting: &str) -> &'static [Part] {
         | "proxyHealthzBindAddress"
         | "proxyMetricsBindAddress" => &[Part::Node],
         "conntrackMaxPerCore" | "conntrackMin" | "conntrackTcpTimeoutEstablished" | "conntrackTcpTimeoutCloseWait" => &[Part::Node],
-        "authorizationMode" => &[Part::ApiServer],
-        "authorizationPolicyFile" => &[Part::ApiServer],
-        "authorizationWebhookConfigFile" => &[Part::ApiServer],
-        "authorizationWebhookVersion" => &[Part::ApiServer],
-        "authorizationWebhookCacheAuthorizedTtl" => &[Part::ApiServer],
-        "authorizationWebhookCacheUnauthorizedTtl" => &[Part::ApiServer],
+        "authorizationMode"
+        | "authorizationPolicyFile"
+        | "authorizationWebhookConfigFile"
+        | "authorizationWebhookVersion"
+        | "authorizationWebhookCacheAuthorizedTtl"
+        | "authorizationWebhookCacheUnauthorizedTtl" => &[Part::ApiServer],
+        "horizontalPodAutoscalerCpuInitializationPeriod"
+        | "horizontalPodAutoscalerInitialReadinessDelay"
+        | "controllers"
+        | "resourceQuotaSyncPeriod"
+        | "nodeMonitorPeriod"
+        | "nodeStartupGracePeriod"
+        | "nodeEvictionRate"
+        | "secondaryNodeEvictionRate"
+        | "largeClusterSizeThreshold"
+        | "unhealthyZoneThreshold" => &[Part::Controllers],
+        syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

@@ -3,6 +3,7 @@
 mod api_settings;
 mod check;
 mod cni;
+mod controllers;
 mod effect;
 mod eviction;
 mod families;
@@ -38,6 +39,7 @@ pub use self::{
     api_settings::{ApiSettings, ControllerSettings},
     check::port_range,
     cni::Cni,
+    controllers::is_known as is_known_controller,
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},

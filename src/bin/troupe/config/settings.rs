@@ -239,6 +239,105 @@ pub struct Settings {
     /// By how much the ratio of use and target may differ from 1 where an autoscaler says nothing [default: 0.1]
     #[arg(long)]
     pub horizontal_pod_autoscaler_tolerance: Option<String>,
+    /// Seconds after a pod's start for which its use of cpu counts only if it was measured while the pod was ready [default: 300]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Option<u32>,
+    /// Seconds after a pod's start after which it never was ready if its readiness did not change later [default: 30]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Option<u32>,
+    /// Controllers by upstream's names that run: `name`, `-name` for those that do not, `*` for all that usually do
+    /// [default: all; where something is said, bootstrap-signer-controller and token-cleaner-controller have to be named]
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    pub controllers: Option<Vec<String>>,
+    /// How many Deployments are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_deployment_syncs: Option<u32>,
+    /// How many ReplicaSets are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_replicaset_syncs: Option<u32>,
+    /// How many ReplicationControllers are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_rc_syncs: Option<u32>,
+    /// How many StatefulSets are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_statefulset_syncs: Option<u32>,
+    /// How many DaemonSets are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_daemonset_syncs: Option<u32>,
+    /// How many Jobs are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_job_syncs: Option<u32>,
+    /// How many CronJobs are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_cron_job_syncs: Option<u32>,
+    /// How many Jobs that have ended are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_ttl_after_finished_syncs: Option<u32>,
+    /// How many Services whose Endpoints are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_endpoint_syncs: Option<u32>,
+    /// How many Services whose EndpointSlices are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_service_endpoint_syncs: Option<u32>,
+    /// How many Services of load balancers are worked on at once [default: 1]
+    #[arg(long)]
+    pub concurrent_service_syncs: Option<u32>,
+    /// How many namespaces are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_namespace_syncs: Option<u32>,
+    /// How many quotas are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_resource_quota_syncs: Option<u32>,
+    /// How many Secrets with tokens are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_serviceaccount_token_syncs: Option<u32>,
+    /// How many autoscalers are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: Option<u32>,
+    /// How many pods with volumes of their own are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_ephemeralvolume_syncs: Option<u32>,
+    /// How many pods and claims of devices are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_resourceclaim_syncs: Option<u32>,
+    /// How many devices with taints are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_device_taint_eviction_syncs: Option<u32>,
+    /// How many admission policies are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_validating_admission_policy_status_syncs: Option<u32>,
+    /// How many objects whose owners are looked for are worked on at once [default: 20]
+    #[arg(long)]
+    pub concurrent_gc_syncs: Option<u32>,
+    /// How many Endpoints are mirrored at once [default: 5]
+    #[arg(long)]
+    pub mirroring_concurrent_service_endpoint_syncs: Option<u32>,
+    /// Seconds after which quotas are counted again though nothing changed [default: 300]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub resource_quota_sync_period: Option<u64>,
+    /// Seconds between looks at a node's signs of life, at most a fifth of --node-monitor-grace-period [default: 5]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub node_monitor_period: Option<u64>,
+    /// Seconds after which a node that never reported counts as lost [default: 60]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub node_startup_grace_period: Option<u64>,
+    /// Nodes of a zone that are emptied in a second when they are lost [default: 0.1]
+    #[arg(long)]
+    pub node_eviction_rate: Option<String>,
+    /// The same in a large zone in trouble; in a small one none is [default: 0.01]
+    #[arg(long)]
+    pub secondary_node_eviction_rate: Option<String>,
+    /// A zone with more nodes than this is large [default: 50]
+    #[arg(long)]
+    pub large_cluster_size_threshold: Option<u32>,
+    /// Which part of a zone's nodes has to be lost, three at least, for it to be in trouble [default: 0.55]
+    #[arg(long)]
+    pub unhealthy_zone_threshold: Option<String>,
     /// Labels that this node gives itself, such as example.org/disk=ssd
     #[arg(long, value_delimiter = ',')]
     pub node_labels: Option<Vec<String>>,
