@@ -277,6 +277,9 @@ mod tests {
         let error = Settings::parse("apiVersion: v2\nkind: X\n").expect_err("must fail").to_string();
         assert!(error.contains("v2") && error.contains("troupe.dev/v1alpha1"), "{error}");
         assert!(Settings::parse("apiPort: 7000\n").is_err());
+        let scheduler = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: true}\n";
+        let error = Settings::parse(scheduler).expect_err("must fail").to_string();
+        assert!(error.contains("--scheduler-config"), "{error}");
     }
 
     #[test]

@@ -519,6 +519,9 @@ impl Settings {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
+        if text.lines().any(|line| line.trim_end() == "kind: KubeSchedulerConfiguration") {
+            bail!("it is a KubeSchedulerConfiguration, which --scheduler-config names: --config is this program's own");
+        }
         // The same rules as for what is sent to the API; another reader knows in which line a mistake stands.
         let parsed: Settings = from_yaml(text).map_err(|error| match serde_norway::from_str::<Settings>(text) {
             Err(located) => anyhow::Error::from(located),
