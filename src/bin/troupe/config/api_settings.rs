@@ -74,6 +74,7 @@ given_settings! {
         authorization_webhook_version: String,
         authorization_webhook_cache_authorized_ttl: u64,
         authorization_webhook_cache_unauthorized_ttl: u64,
+        service_account_max_token_expiration: u64,
         audit_webhook_config_file: PathBuf
     }
 }
@@ -115,6 +116,9 @@ given_settings! {
         secondary_node_eviction_rate: String,
         large_cluster_size_threshold: u32,
         unhealthy_zone_threshold: String,
+        leader_elect_lease_duration: u64,
+        leader_elect_renew_deadline: u64,
+        leader_elect_retry_period: u64,
         horizontal_pod_autoscaler_tolerance: String
     }
 }

@@ -137,7 +137,30 @@ fn chosen(settings: &Settings) -> Result<()> {
         let number = given.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
         ensure!(number.is_some(), "{flag} {given:?} is no number of 0 or more, such as 0.1");
     }
+    let longest = settings.service_account_max_token_expiration;
+    let is_allowed = longest.is_none_or(|seconds| (3600..=1 << 32).contains(&seconds));
+    ensure!(is_allowed, "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
+    elections(settings)?;
     settings.controllers.as_deref().map_or(Ok(()), controllers::check)
+}
+
+/// Refuses times of elections with which nobody would lead for long, or two would, in upstream's words.
+fn elections(settings: &Settings) -> Result<()> {
+    let lease = settings.leader_elect_lease_duration.unwrap_or(15);
+    let renew = settings.leader_elect_renew_deadline.unwrap_or(10);
+    let retry = settings.leader_elect_retry_period.unwrap_or(2);
+    ensure!(retry > 0, "--leader-elect-retry-period must be greater than zero");
+    ensure!(
+        lease > renew,
+        "leaseDuration must be greater than renewDeadline: --leader-elect-lease-duration {lease}, --leader-elect-renew-deadline {renew}"
+    );
+    // A try is up to a fifth late.
+    let late = retry.saturating_mul(6).div_ceil(5);
+    ensure!(
+        renew > late,
+        "renewDeadline must be greater than retryPeriod*JitterFactor: --leader-elect-renew-deadline {renew}, --leader-elect-retry-period {retry}"
+    );
+    Ok(())
 }
 
 /// Ports as upstream writes them: `30000-32767`, `30000+2767`, or one.
@@ -344,6 +367,18 @@ mod tests {
         assert_eq!(refused(issuers(&[""])), "service-account-issuer should not be an empty string");
         let keys = Settings { service_account_jwks_uri: Some("http://a".into()), ..Settings::default() };
         assert!(refused(keys).contains("requires https scheme"));
+        let longest = Settings { service_account_max_token_expiration: Some(60), ..Settings::default() };
+        assert_eq!(refused(longest), "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
+        let lead = |lease, renew, retry| Settings {
+            leader_elect_lease_duration: lease,
+            leader_elect_renew_deadline: renew,
+            leader_elect_retry_period: retry,
+            ..Settings::default()
+        };
+        assert!(combinations(&lead(Some(60), Some(40), Some(5))).is_ok() && combinations(&lead(Some(60), None, None)).is_ok());
+        assert!(refused(lead(Some(10), None, None)).starts_with("leaseDuration must be greater than renewDeadline"));
+        assert!(refused(lead(None, Some(6), Some(5))).starts_with("renewDeadline must be greater than retryPeriod*JitterFactor"));
+        assert!(refused(lead(None, None, Some(0))).contains("--leader-elect-retry-period"));
         let tolerance = Settings { horizontal_pod_autoscaler_tolerance: Some("-1".into()), ..Settings::default() };
         assert!(refused(tolerance).contains("--horizontal-pod-autoscaler-tolerance"));
         let none = Settings { max_requests_inflight: Some(0), max_mutating_requests_inflight: Some(0), ..Settings::default() };

@@ -107,6 +107,10 @@ fn takers(setting: &str) -> &'static [Part] {
         | "largeClusterSizeThreshold"
         | "unhealthyZoneThreshold" => &[Part::Controllers],
         syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
+        "serviceAccountMaxTokenExpiration" => &[Part::ApiServer],
+        "leaderElectLeaseDuration" => &[Part::Controllers, Part::Scheduler],
+        "leaderElectRenewDeadline" => &[Part::Controllers, Part::Scheduler],
+        "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

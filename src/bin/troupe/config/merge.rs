@@ -241,6 +241,10 @@ impl Settings {
             secondary_node_eviction_rate,
             large_cluster_size_threshold,
             unhealthy_zone_threshold,
+            service_account_max_token_expiration,
+            leader_elect_lease_duration,
+            leader_elect_renew_deadline,
+            leader_elect_retry_period,
             node_monitor_grace_period
         )
     }

@@ -338,6 +338,18 @@ pub struct Settings {
     /// Which part of a zone's nodes has to be lost, three at least, for it to be in trouble [default: 0.55]
     #[arg(long)]
     pub unhealthy_zone_threshold: Option<String>,
+    /// Seconds that others wait after the last sign of life of a leader [default: 15]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub leader_elect_lease_duration: Option<u64>,
+    /// Seconds without a renewal after which a leader stops; less than --leader-elect-lease-duration [default: 10]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub leader_elect_renew_deadline: Option<u64>,
+    /// Seconds between tries to get or renew the lead; less than --leader-elect-renew-deadline [default: 2]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub leader_elect_retry_period: Option<u64>,
     /// Labels that this node gives itself, such as example.org/disk=ssd
     #[arg(long, value_delimiter = ',')]
     pub node_labels: Option<Vec<String>>,
@@ -425,6 +437,10 @@ pub struct Settings {
     /// Whether tokens of pods last a year for programs that do not read them anew [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub service_account_extend_token_expiration: Option<bool>,
+    /// Seconds that tokens of service accounts last at most, whatever is asked for: an hour or more [default: as is asked for]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub service_account_max_token_expiration: Option<u64>,
     /// Seconds that pods stay on a node that is not ready, unless they say otherwise [default: 300]
     #[arg(long)]
     pub default_not_ready_toleration_seconds: Option<u32>,

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
+    controllers::server_identity::{Leave, ServerIdentity},
     insight::{Credentials, Insight},
     metrics::Sources,
     runtime::{
@@ -32,7 +33,7 @@ use troupe_api_server::{audit::AuditLog, http::HttpServerHandle};
 
 use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Config, ControllerSettings, Part, Settings, refuse_without_effect},
     confinement,
     instance::{self, lasting::Lasting},
     memory, state,
@@ -161,6 +162,8 @@ pub struct Parts<'a> {
 /// A running control plane.
 pub struct ControlPlane {
     pub local: Option<LocalApi>,
+    /// Keeps the lease of that API server.
+    server: Option<UnitAddr<ServerIdentity>>,
     /// Read by the controllers, and by a node in the same process.
     pub caches: Caches,
     candidates: Vec<UnitAddr<Candidate>>,
@@ -313,17 +316,23 @@ impl ControlPlane {
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
-        if local.is_some() && !parts.safe {
-            controllers::start_beside_server(config, &services.controllers, &caches, system);
-        }
-        let mut candidates = Vec::new();
+        let kept = local.is_some() && !parts.safe;
+        let server = kept.then(|| controllers::start_beside_server(config, &services.controllers, &caches, system));
+        let (terms, mut candidates) = (terms(&config.controllers), Vec::new());
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
             let features = control_plane::features(&config)?;
             features.publish();
             let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
-            candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, client, services.controllers.clone(), start, system));
+            candidates.push(stand(
+                ((controllers::MANAGER, controllers::MANAGER), terms),
+                &identity,
+                client,
+                services.controllers.clone(),
+                start,
+                system,
+            ));
         }
         let mut read_by_scheduler = None;
         if let Some(make) = scheduling {
@@ -332,9 +341,9 @@ impl ControlPlane {
             read_by_scheduler = Some(read.clone());
             let running = system.clone();
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
-            candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, client, services.scheduler.clone(), start, system));
+            candidates.push(stand((("kube-scheduler", DEFAULT_SCHEDULER), terms), &identity, client, services.scheduler.clone(), start, system));
         }
-        Ok(ControlPlane { local, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
+        Ok(ControlPlane { local, server, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
     }
 
     /// Lets the API servers of the cluster look inside this process, where no node in it does that.
@@ -357,15 +366,26 @@ impl ControlPlane {
     }
 }
 
+/// The times of elections, which were looked at when the settings were.
+fn terms(said: &ControllerSettings) -> Terms {
+    let usual = Terms::default();
+    let seconds = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
+    Terms {
+        lease: seconds(said.leader_elect_lease_duration, usual.lease),
+        renew: seconds(said.leader_elect_renew_deadline, usual.renew),
+        retry: seconds(said.leader_elect_retry_period, usual.retry),
+    }
+}
+
 fn stand(
-    (lease, event_source): (&'static str, &'static str),
+    ((lease, event_source), terms): ((&'static str, &'static str), Terms),
     identity: &Identity,
     client: Client,
     service: Arc<dyn ApiService>,
     start: Start,
     system: &System,
 ) -> UnitAddr<Candidate> {
-    leader::run(system, Candidacy { lease, event_source, identity: identity.name(), terms: Terms::default(), client, service, start })
+    leader::run(system, Candidacy { lease, event_source, identity: identity.name(), terms, client, service, start })
 }
 
 impl Running for ControlPlane {
@@ -377,6 +397,10 @@ impl Running for ControlPlane {
         if let Some(reach) = &self.reach {
             reach.end().await;
         }
+        if let Some(server) = &self.server {
+            // One that cannot be removed in time runs out.
+            let _ = tokio::time::timeout(Duration::from_secs(3), server.ask(Leave, Cause::default())).await;
+        }
         if let Some(local) = &self.local {
             local.withdraw().await;
             local.http.stop().await;
@@ -384,5 +408,17 @@ impl Running for ControlPlane {
                 audit.close();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elections_have_upstreams_times_unless_others_are_said() {
+        let said = ControllerSettings { leader_elect_lease_duration: Some(60), ..ControllerSettings::default() };
+        let Terms { lease, renew, retry } = terms(&said);
+        assert_eq!([lease, renew, retry].map(|time| time.as_secs()), [60, 10, 2]);
     }
 }

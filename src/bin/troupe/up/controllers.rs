@@ -38,7 +38,7 @@ use troupe_actors::{
         resourceclaim::{ClaimReservationController, ResourceClaimController},
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
-        server_identity,
+        server_identity::{self, ServerIdentity},
         service_cidr::ServiceCidrController,
         service_lb::ServiceLoadBalancerController,
         serviceaccount::ServiceAccountController,
@@ -53,6 +53,7 @@ use troupe_actors::{
     runtime::{
         cache::Caches,
         controller::{self, Controller},
+        host::UnitAddr,
         leader::Stop,
         system::System,
     },
@@ -250,12 +251,13 @@ fn cluster_identity(config: &Config) -> ClusterIdentity {
     }
 }
 
-/// Starts what belongs to the API server of this process, whoever leads.
-pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
+/// Starts what belongs to the API server of this process, whoever leads. Who keeps its lease is to be told when it ends.
+pub fn start_beside_server(config: &Config, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> UnitAddr<ServerIdentity> {
     let server = component("system:apiserver", &["system:masters"]);
-    server_identity::run(system, Client::new(service.clone(), server.clone(), server_identity::MANAGER), &config.node_name);
+    let identity = server_identity::run(system, Client::new(service.clone(), server.clone(), server_identity::MANAGER), &config.node_name);
     let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
+    identity
 }
 
 /// How the scheduler is made, by its configuration where there is one.

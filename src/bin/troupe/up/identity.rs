@@ -42,6 +42,7 @@ pub fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issu
     let (mut names, audiences) = names(api);
     let other_names = names.split_off(1);
     let issuer = Issuer::named(key, names.remove(0), audiences).extending(api.service_account_extend_token_expiration.unwrap_or(true));
+    let issuer = issuer.lasting_at_most(api.service_account_max_token_expiration.and_then(|seconds| i64::try_from(seconds).ok()));
     Ok(Arc::new(issuer.accepting(other_names, others)))
 }
 

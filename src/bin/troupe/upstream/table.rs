@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 177] = [
+pub const FLAGS: [(&str, Here); 173] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -122,12 +122,9 @@ pub const FLAGS: [(&str, Here); 177] = [
     ("kubelet-timeout", Never("the server has bounds of its own for that")),
     ("kubernetes-service-node-port", Never("`default/kubernetes` has no node port: make a Service of your own with one")),
     ("leader-elect", Always(&["true"], "one process leads, also where there is only one")),
-    ("leader-elect-lease-duration", Never("there is none here yet")),
-    ("leader-elect-renew-deadline", Never("there is none here yet")),
     ("leader-elect-resource-lock", Always(&["leases"], "leaders hold leases")),
     ("leader-elect-resource-name", Always(&["kube-controller-manager", "kube-scheduler"], "each component has upstream's lease")),
     ("leader-elect-resource-namespace", Always(&["kube-system"], "leases of leaders lie there")),
-    ("leader-elect-retry-period", Never("there is none here yet")),
     ("leader-migration-config", Never("clouds have controllers of their own")),
     ("lease-reuse-duration-seconds", Never("the store has times of its own")),
     ("legacy-service-account-token-clean-up-period", Never("Secrets with tokens stay until somebody deletes them")),
@@ -193,7 +190,6 @@ pub const FLAGS: [(&str, Here); 177] = [
     ("secure-port", Named("api-port")),
     ("send-retry-after-while-not-ready-once", Never("the server has bounds of its own for that")),
     ("service-account-lookup", Always(&["true"], "a token counts as long as its account is there")),
-    ("service-account-max-token-expiration", Never("there is none here yet")),
     (
         "service-account-private-key-file",
         Never("tokens are signed with `sa.key` of `--certificates-dir`, or with `--service-account-signing-key-file` of the API server"),
