@@ -65,6 +65,12 @@ pub struct HttpOptions {
     pub memory: Arc<dyn MemoryGauge>,
     /// A watch without `timeoutSeconds` lasts between this and twice this.
     pub min_watch_timeout: Duration,
+    /// How likely a request over HTTP/2 is the last one of its connection, so that clients do not stay with one server of several.
+    pub goaway_chance: f64,
+    /// What every answer says as `Strict-Transport-Security`, if anything.
+    pub strict_transport_security: Option<String>,
+    /// Whether the server goes on to listen while it stops, and tells new requests to come again, until those in work are done.
+    pub retry_after_while_stopping: bool,
 }
 
 impl HttpOptions {
@@ -105,6 +111,9 @@ impl HttpOptions {
             memo_bytes: 32 << 20,
             request_timeout: Duration::from_secs(60),
             min_watch_timeout: Duration::from_secs(1800),
+            goaway_chance: 0.0,
+            strict_transport_security: None,
+            retry_after_while_stopping: false,
         }
     }
 }

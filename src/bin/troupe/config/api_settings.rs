@@ -75,6 +75,10 @@ given_settings! {
         authorization_webhook_cache_authorized_ttl: u64,
         authorization_webhook_cache_unauthorized_ttl: u64,
         service_account_max_token_expiration: u64,
+        goaway_chance: String,
+        shutdown_delay_duration: u64,
+        shutdown_send_retry_after: bool,
+        strict_transport_security_directives: Vec<String>,
         audit_webhook_config_file: PathBuf
     }
 }

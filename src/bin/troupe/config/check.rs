@@ -141,6 +141,18 @@ fn chosen(settings: &Settings) -> Result<()> {
     let is_allowed = longest.is_none_or(|seconds| (3600..=1 << 32).contains(&seconds));
     ensure!(is_allowed, "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
     elections(settings)?;
+    if let Some(chance) = &settings.goaway_chance {
+        let is_allowed = chance.parse::<f64>().is_ok_and(|chance| (0.0..=0.02).contains(&chance));
+        ensure!(is_allowed, "--goaway-chance can not be less than 0 or greater than 0.02");
+    }
+    for directive in settings.strict_transport_security_directives.iter().flatten() {
+        let is_age = directive.strip_prefix("max-age=").is_some_and(|age| !age.contains('=') && age.bytes().all(|byte| byte.is_ascii_graphic()));
+        ensure!(
+            is_age || ["includeSubDomains", "preload"].contains(&directive.as_str()),
+            "--strict-transport-security-directives invalid, allowed values: max-age=expireTime, includeSubDomains, preload. \
+             see https://tools.ietf.org/html/rfc6797#section-6.1 for more information"
+        );
+    }
     settings.controllers.as_deref().map_or(Ok(()), controllers::check)
 }
 
@@ -369,6 +381,17 @@ mod tests {
         assert!(refused(keys).contains("requires https scheme"));
         let longest = Settings { service_account_max_token_expiration: Some(60), ..Settings::default() };
         assert_eq!(refused(longest), "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
+        let chance = |text: &str| Settings { goaway_chance: Some(text.into()), ..Settings::default() };
+        assert!(combinations(&chance("0.001")).is_ok());
+        for odd in ["0.1", "-0.1", "often"] {
+            assert_eq!(refused(chance(odd)), "--goaway-chance can not be less than 0 or greater than 0.02");
+        }
+        let https = |directives: &[&str]| Settings {
+            strict_transport_security_directives: Some(directives.iter().map(|&directive| directive.into()).collect()),
+            ..Settings::default()
+        };
+        assert!(combinations(&https(&["max-age=31536000", "includeSubDomains", "preload"])).is_ok());
+        assert!(refused(https(&["max-age=1=2"])).contains("allowed values: max-age=expireTime") && !refused(https(&["always"])).is_empty());
         let lead = |lease, renew, retry| Settings {
             leader_elect_lease_duration: lease,
             leader_elect_renew_deadline: renew,

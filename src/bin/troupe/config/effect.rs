@@ -111,6 +111,10 @@ fn takers(setting: &str) -> &'static [Part] {
         "leaderElectLeaseDuration" => &[Part::Controllers, Part::Scheduler],
         "leaderElectRenewDeadline" => &[Part::Controllers, Part::Scheduler],
         "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
+        "goawayChance" => &[Part::ApiServer],
+        "shutdownDelayDuration" => &[Part::ApiServer],
+        "shutdownSendRetryAfter" => &[Part::ApiServer],
+        "strictTransportSecurityDirectives" => &[Part::ApiServer],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

@@ -245,6 +245,10 @@ impl Settings {
             leader_elect_lease_duration,
             leader_elect_renew_deadline,
             leader_elect_retry_period,
+            goaway_chance,
+            shutdown_delay_duration,
+            shutdown_send_retry_after,
+            strict_transport_security_directives,
             node_monitor_grace_period
         )
     }

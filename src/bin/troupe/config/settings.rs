@@ -408,6 +408,19 @@ pub struct Settings {
     /// Seconds that a watch lasts at least, and twice that at most, where it does not say itself [default: 1800]
     #[arg(long)]
     pub min_request_timeout: Option<u64>,
+    /// How likely a request over HTTP/2 is the last one of its connection, 0.02 at most, so that clients do not stay with one of several API servers [default: 0]
+    #[arg(long)]
+    pub goaway_chance: Option<String>,
+    /// Seconds for which the API server goes on when it is told to end, but tells /readyz that it is not ready [default: 0]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub shutdown_delay_duration: Option<u64>,
+    /// While it ends, go on to listen and tell new requests to come again (429) until those in work are done
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub shutdown_send_retry_after: Option<bool>,
+    /// What answers say as Strict-Transport-Security, such as max-age=31536000,includeSubDomains [default: nothing]
+    #[arg(long, value_delimiter = ',')]
+    pub strict_transport_security_directives: Option<Vec<String>>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
     #[arg(long)]
     pub service_node_port_range: Option<String>,

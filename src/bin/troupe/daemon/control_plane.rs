@@ -184,6 +184,8 @@ pub struct LocalApi {
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
     advertised: (IpAddr, u16),
+    /// How long it goes on after it said that it will end.
+    shutdown_delay: Duration,
 }
 
 impl LocalApi {
@@ -223,7 +225,8 @@ impl LocalApi {
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
         renewal::of_control_plane(config, &shown, system);
         let advertised = (config.advertise_address, config.api_port);
-        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised })
+        let shutdown_delay = Duration::from_secs(config.api.shutdown_delay_duration.unwrap_or(0));
+        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised, shutdown_delay })
     }
 
     /// Sends no client of the cluster here any more.
@@ -403,6 +406,8 @@ impl Running for ControlPlane {
         }
         if let Some(local) = &self.local {
             local.withdraw().await;
+            // Load balancers see that it is not ready, and clients go elsewhere.
+            tokio::time::sleep(local.shutdown_delay).await;
             local.http.stop().await;
             if let Some(audit) = &local.audit {
                 audit.close();

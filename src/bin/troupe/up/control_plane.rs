@@ -341,6 +341,9 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     if let Some(seconds) = config.api.min_request_timeout {
         options.min_watch_timeout = Duration::from_secs(seconds);
     }
+    options.goaway_chance = config.api.goaway_chance.as_ref().and_then(|chance| chance.parse().ok()).unwrap_or(0.0);
+    options.retry_after_while_stopping = config.api.shutdown_send_retry_after.unwrap_or(false);
+    options.strict_transport_security = config.api.strict_transport_security_directives.as_ref().map(|directives| directives.join("; "));
     let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
     options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
     // It ends with the process.

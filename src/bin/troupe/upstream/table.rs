@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 173] = [
+pub const FLAGS: [(&str, Here); 169] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -102,7 +102,6 @@ pub const FLAGS: [(&str, Here); 173] = [
         Never("documents name no host; `--service-account-jwks-uri` says where keys are, `--advertise-address` where the server is"),
     ),
     ("flex-volume-plugin-dir", Never("FlexVolumes are not mounted: use a CSI driver")),
-    ("goaway-chance", Never("there is none here yet")),
     ("http2-max-streams-per-connection", Always(&["0"], "the server bounds streams of a connection itself")),
     ("kube-api-burst", Never("priority and fairness bounds what components ask, and they pace themselves")),
     ("kube-api-content-type", Never("components ask in the encoding that they read best")),
@@ -197,13 +196,10 @@ pub const FLAGS: [(&str, Here); 173] = [
     ("service-account-signing-endpoint", Never("tokens are signed by this process: `--service-account-signing-key-file` names the key")),
     ("service-cluster-ip-range", Named("service-cidr")),
     ("show-hidden-metrics-for-version", Never("no metrics are hidden")),
-    ("shutdown-delay-duration", Never("there is none here yet")),
-    ("shutdown-send-retry-after", Never("there is none here yet")),
-    ("shutdown-watch-termination-grace-period", Never("there is none here yet")),
+    ("shutdown-watch-termination-grace-period", Always(&["0s", "0"], "watches end when the server does, and begin again elsewhere")),
     ("storage-backend", Always(&["etcd3"], "the state lies in etcd with `--etcd-servers`, else in the data directory")),
     ("storage-initialization-timeout", Never("the store has times of its own")),
     ("storage-media-type", Always(&["application/json"], "objects are stored as JSON, which upstream reads, too")),
-    ("strict-transport-security-directives", Never("there is none here yet")),
     (
         "tls-curve-preferences",
         Never("what the server takes is X25519, P-256 and P-384; `--tls-cipher-suites` and `--tls-min-version` choose the rest"),

@@ -164,6 +164,36 @@ async fn http2_serves_as_http1_does_and_lets_nobody_go() {
 }
 
 #[actix_web::test]
+async fn a_connection_of_http2_is_sent_away_by_chance() {
+    for (chance, goes) in [(0.0, false), (1.0, true)] {
+        let door = Door::open(FakeService::new(), |options| options.goaway_chance = chance);
+        let io = raw(&door, true, "h2").await;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(io)).await.expect("HTTP/2");
+        let open = tokio::spawn(connection);
+        let request = Request::builder().uri(format!("https://door{MAPS}")).body(Full::default()).expect("well formed");
+        let reply = sender.send_request(request).await.expect("a reply");
+        assert_eq!(reply.status(), 200);
+        reply.into_body().collect().await.expect("a whole body");
+        let ended = tokio::time::timeout(if goes { Duration::from_secs(30) } else { Duration::from_millis(300) }, open).await;
+        assert_eq!(ended.is_ok(), goes);
+    }
+}
+
+#[actix_web::test]
+async fn answers_say_that_only_https_is_spoken_where_that_is_wanted() {
+    let directives = "max-age=31536000; includeSubDomains";
+    let door = Door::open(FakeService::new(), |options| options.strict_transport_security = Some(directives.into()));
+    let mut admin = door.connect(true).await;
+    for path in [MAPS, "/readyz", "/no/such/path"] {
+        assert_eq!(admin.get(path).await.header("strict-transport-security"), directives, "{path}");
+    }
+    let silent = Door::open(FakeService::new(), |_| {});
+    let mut other = silent.connect(true).await;
+    assert_eq!(other.get(MAPS).await.header("strict-transport-security"), "");
+}
+
+#[actix_web::test]
 async fn http2_takes_only_so_many_headers() {
     let door = Door::open(FakeService::new(), |_| {});
     let io = raw(&door, true, "h2").await;
