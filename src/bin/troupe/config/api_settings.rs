@@ -79,6 +79,14 @@ given_settings! {
         shutdown_delay_duration: u64,
         shutdown_send_retry_after: bool,
         strict_transport_security_directives: Vec<String>,
+        audit_log_format: String,
+        audit_webhook_mode: String,
+        audit_webhook_batch_buffer_size: u32,
+        audit_webhook_batch_max_size: u32,
+        audit_webhook_batch_max_wait: u64,
+        audit_webhook_batch_throttle_enable: bool,
+        audit_webhook_batch_throttle_qps: String,
+        audit_webhook_batch_throttle_burst: u32,
         audit_webhook_config_file: PathBuf
     }
 }

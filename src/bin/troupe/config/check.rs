@@ -37,6 +37,7 @@ pub fn combinations(settings: &Settings) -> Result<()> {
     } else if settings.audit_policy_file.is_none() {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
+    audit_forms(settings)?;
     waits_for(settings)?;
     chosen(settings)?;
     if settings.cni == Some(Cni::Others) && settings.non_masquerade_cidrs.is_some() {
@@ -54,6 +55,40 @@ pub fn combinations(settings: &Settings) -> Result<()> {
     }
     if settings.container_runtime_endpoint.is_some() && settings.image_dir.is_some() {
         bail!("--image-dir has no effect with --container-runtime-endpoint: a runtime that is named gets its images by itself");
+    }
+    Ok(())
+}
+
+/// How the audit log is written, and how a webhook is sent events.
+fn audit_forms(settings: &Settings) -> Result<()> {
+    if let Some(format) = &settings.audit_log_format {
+        ensure!(settings.audit_log_path.is_some(), "--audit-log-format has no effect without --audit-log-path, the file to write to");
+        ensure!(["json", "legacy"].contains(&format.as_str()), "invalid audit log format {format}, allowed formats are \"legacy,json\"");
+    }
+    let of_batches = [
+        (settings.audit_webhook_batch_buffer_size.is_some(), "--audit-webhook-batch-buffer-size"),
+        (settings.audit_webhook_batch_max_size.is_some(), "--audit-webhook-batch-max-size"),
+        (settings.audit_webhook_batch_max_wait.is_some(), "--audit-webhook-batch-max-wait"),
+        (settings.audit_webhook_batch_throttle_enable.is_some(), "--audit-webhook-batch-throttle-enable"),
+        (settings.audit_webhook_batch_throttle_qps.is_some(), "--audit-webhook-batch-throttle-qps"),
+        (settings.audit_webhook_batch_throttle_burst.is_some(), "--audit-webhook-batch-throttle-burst"),
+    ];
+    let batches = of_batches.iter().find(|(given, _)| *given).map(|(_, flag)| *flag);
+    if settings.audit_webhook_config_file.is_none() {
+        let given = settings.audit_webhook_mode.as_ref().map(|_| "--audit-webhook-mode").or(batches);
+        return given.map_or(Ok(()), |flag| bail!("{flag} has no effect without --audit-webhook-config-file"));
+    }
+    match (settings.audit_webhook_mode.as_deref().unwrap_or("batch"), batches) {
+        ("batch", _) | ("blocking", None) => {}
+        ("blocking", Some(flag)) => bail!("{flag} has no effect with --audit-webhook-mode=blocking"),
+        ("blocking-strict", _) => bail!("--audit-webhook-mode=blocking-strict cannot be had: blocking waits for the webhook, but refuses nothing"),
+        (mode, _) => bail!("invalid audit webhook mode {mode}, allowed modes are \"batch,blocking\""),
+    }
+    let counts = [settings.audit_webhook_batch_buffer_size, settings.audit_webhook_batch_max_size, settings.audit_webhook_batch_throttle_burst];
+    ensure!(!counts.contains(&Some(0)), "--audit-webhook-batch-buffer-size, -max-size and -throttle-burst cannot be 0");
+    if let Some(given) = &settings.audit_webhook_batch_throttle_qps {
+        let number = given.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
+        ensure!(number.is_some(), "invalid audit batch webhook throttle QPS {given}, must be a positive number");
     }
     Ok(())
 }
@@ -367,6 +402,28 @@ mod tests {
         assert!(numbers(&Settings { node_heartbeat: Some(0), ..Settings::default() }).is_err());
         assert!(numbers(&Settings { node_heartbeat: Some(1), ..Settings::default() }).is_ok());
         assert!(numbers(&Settings { min_request_timeout: Some(u64::MAX), ..Settings::default() }).is_err());
+    }
+
+    #[test]
+    fn forms_of_audit_that_do_not_fit_are_refused() {
+        let refused = |settings: Settings| combinations(&settings).expect_err("refused").to_string();
+        let to = |settings: Settings| Settings { audit_webhook_config_file: Some("/w".into()), audit_policy_file: Some("/p".into()), ..settings };
+        let mode = |mode: &str| Settings { audit_webhook_mode: Some(mode.into()), ..Settings::default() };
+        assert!(combinations(&to(mode("blocking"))).is_ok());
+        assert_eq!(refused(mode("blocking")), "--audit-webhook-mode has no effect without --audit-webhook-config-file");
+        assert!(refused(to(mode("blocking-strict"))).starts_with("--audit-webhook-mode=blocking-strict cannot be had"));
+        let size = to(Settings { audit_webhook_batch_max_size: Some(7), ..mode("blocking") });
+        assert_eq!(refused(size), "--audit-webhook-batch-max-size has no effect with --audit-webhook-mode=blocking");
+        let rate = |rate: &str| to(Settings { audit_webhook_batch_throttle_qps: Some(rate.into()), ..Settings::default() });
+        assert!(combinations(&rate("0.5")).is_ok() && refused(rate("0")).contains("throttle QPS 0"));
+        let format = |format: &str| Settings {
+            audit_log_format: Some(format.into()),
+            audit_log_path: Some("/l".into()),
+            audit_policy_file: Some("/p".into()),
+            ..Settings::default()
+        };
+        assert!(combinations(&format("legacy")).is_ok() && refused(format("xml")).starts_with("invalid audit log format xml"));
+        assert!(refused(Settings { audit_log_path: None, audit_policy_file: None, ..format("json") }).contains("without --audit-log-path"));
     }
 
     #[test]

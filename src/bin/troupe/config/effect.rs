@@ -106,15 +106,15 @@ fn takers(setting: &str) -> &'static [Part] {
         | "secondaryNodeEvictionRate"
         | "largeClusterSizeThreshold"
         | "unhealthyZoneThreshold" => &[Part::Controllers],
+        webhook if webhook == "auditWebhookMode" || webhook.starts_with("auditWebhookBatch") => &[Part::ApiServer],
         syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
-        "serviceAccountMaxTokenExpiration" => &[Part::ApiServer],
-        "leaderElectLeaseDuration" => &[Part::Controllers, Part::Scheduler],
-        "leaderElectRenewDeadline" => &[Part::Controllers, Part::Scheduler],
-        "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
-        "goawayChance" => &[Part::ApiServer],
-        "shutdownDelayDuration" => &[Part::ApiServer],
-        "shutdownSendRetryAfter" => &[Part::ApiServer],
-        "strictTransportSecurityDirectives" => &[Part::ApiServer],
+        "leaderElectLeaseDuration" | "leaderElectRenewDeadline" | "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
+        "goawayChance"
+        | "shutdownDelayDuration"
+        | "shutdownSendRetryAfter"
+        | "strictTransportSecurityDirectives"
+        | "serviceAccountMaxTokenExpiration"
+        | "auditLogFormat" => &[Part::ApiServer],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

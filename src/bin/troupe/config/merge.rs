@@ -249,6 +249,14 @@ impl Settings {
             shutdown_delay_duration,
             shutdown_send_retry_after,
             strict_transport_security_directives,
+            audit_log_format,
+            audit_webhook_mode,
+            audit_webhook_batch_buffer_size,
+            audit_webhook_batch_max_size,
+            audit_webhook_batch_max_wait,
+            audit_webhook_batch_throttle_enable,
+            audit_webhook_batch_throttle_qps,
+            audit_webhook_batch_throttle_burst,
             node_monitor_grace_period
         )
     }

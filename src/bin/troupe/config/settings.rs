@@ -526,6 +526,28 @@ pub struct Settings {
     /// A kubeconfig of a webhook that is sent what is recorded
     #[arg(long)]
     pub audit_webhook_config_file: Option<PathBuf>,
+    /// How the audit webhook is sent events: batch, for which no request waits, or blocking, each before its request goes on [default: batch]
+    #[arg(long)]
+    pub audit_webhook_mode: Option<String>,
+    /// Events that may wait for the audit webhook [default: 10000]
+    #[arg(long)]
+    pub audit_webhook_batch_buffer_size: Option<u32>,
+    /// Events that it is sent together [default: 400]
+    #[arg(long)]
+    pub audit_webhook_batch_max_size: Option<u32>,
+    /// Seconds that the first of them waits for others [default: 30]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub audit_webhook_batch_max_wait: Option<u64>,
+    /// Whether it is sent only so many batches [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub audit_webhook_batch_throttle_enable: Option<bool>,
+    /// Batches in a second [default: 10]
+    #[arg(long)]
+    pub audit_webhook_batch_throttle_qps: Option<String>,
+    /// Batches at once after a pause [default: 15]
+    #[arg(long)]
+    pub audit_webhook_batch_throttle_burst: Option<u32>,
     /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
     #[arg(long)]
     pub audit_policy_file: Option<PathBuf>,
@@ -538,6 +560,9 @@ pub struct Settings {
     /// Days that old audit logs are kept [default: for ever]
     #[arg(long)]
     pub audit_log_maxage: Option<u64>,
+    /// The format of the audit log: json, or legacy for lines of text [default: json]
+    #[arg(long)]
+    pub audit_log_format: Option<String>,
 }
 
 impl Settings {
