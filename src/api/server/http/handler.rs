@@ -43,7 +43,8 @@ use super::{
     connections::{Connection, Work, connection_of},
     health, identity,
     impersonation::impersonate,
-    monitor::{Monitor, Underway},
+    monitor::Monitor,
+    most_in_flight::InWork,
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
     outgoing::{self, Outgoing},
@@ -205,7 +206,7 @@ async fn bounded(
     if verb == "watch" || connect::is_connect(&info.subresource) {
         return work.await;
     }
-    let _underway = Underway::request(request.method());
+    let _in_work = InWork::begin(request.method());
     let limit = time_limit(&query, shared.options.request_timeout)?;
     let timed_out = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
     tokio::time::timeout(limit, work).await.map_err(timed_out)?
@@ -320,7 +321,10 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
         user_agent: user_agent(request).to_owned(),
         user,
     };
+    // One that is refused counts, too.
+    monitor.paged(request, path, None);
     let reply = (route.handler)(raw).await?;
+    monitor.paged(request, path, reply.version);
     if let Some(warning) = reply.warning {
         notices.warn(warning);
     }

@@ -163,6 +163,8 @@ pub struct RawReply {
     pub body: Bytes,
     /// What a `Warning` header says beside it.
     pub warning: Option<&'static str>,
+    /// Of which version of its API group the document is, if of one: requests for such pages are counted by it.
+    pub version: Option<&'static str>,
 }
 
 /// A request to an extra route.
@@ -195,7 +197,7 @@ impl ExtraRoute {
     /// A route whose reply is made at once.
     pub fn document(path: &'static str, content_type: &'static str, make: impl Fn() -> Bytes + Send + Sync + 'static) -> Self {
         let handler: RawHandler = Arc::new(move |_| {
-            let reply = RawReply { content_type, body: make(), warning: None };
+            let reply = RawReply { content_type, body: make(), warning: None, version: None };
             Box::pin(std::future::ready(Ok(reply)))
         });
         ExtraRoute { path, handler, acts: false }

@@ -62,6 +62,8 @@ pub struct AuditConfig {
 pub struct Config {
     /// The id of the instance that this is about, once it is known; it marks what is made of it.
     pub instance: String,
+    /// Flags of the command that started this that are no settings, without their dashes, such as `components`.
+    pub of_command: BTreeMap<String, String>,
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub kubeconfig: PathBuf,

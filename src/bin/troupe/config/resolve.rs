@@ -1,6 +1,7 @@
 //! From settings to the configuration: every default is filled in.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -70,6 +71,7 @@ impl Settings {
         check::node_addresses(&node_ips, &of_cluster)?;
         let config = Config {
             instance: String::new(),
+            of_command: BTreeMap::new(),
             run_dir,
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
             etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,

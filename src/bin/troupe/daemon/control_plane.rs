@@ -86,7 +86,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         bail!("a safe start runs the API server alone, but --components leaves it out");
     }
     let parts = config_parts(&components);
-    let config = if safe {
+    let mut config = if safe {
         crate::find(arguments.settings, arguments.config.as_deref(), crate::Otherwise::Nothing)?.config
     } else {
         refuse_without_effect(&arguments.settings, &parts)?;
@@ -98,6 +98,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
     if running.contains(&Component::Apiserver) {
         config.check_api_server()?;
     }
+    config.of_command = [("components", names(&running)), ("safe", safe.to_string())].map(|(flag, value)| (flag.to_owned(), value)).into();
     configuration::check(&config, &config_parts(&running))?;
     if !running.contains(&Component::Apiserver) {
         for file in kubeconfigs(&config, kubeconfig.as_deref()) {
@@ -123,6 +124,12 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         progress.done();
         Ok(control_plane)
     })
+}
+
+/// Components as `--components` names them.
+fn names(components: &[Component]) -> String {
+    let name = |component: &Component| Some(component.to_possible_value()?.get_name().to_owned());
+    components.iter().filter_map(name).collect::<Vec<_>>().join(",")
 }
 
 /// What the name of a process ends with whose controllers, scheduler and node are paused.
@@ -419,6 +426,11 @@ impl Running for ControlPlane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn components_are_told_as_they_are_chosen() {
+        assert_eq!(names(&[Component::Controllers, Component::Apiserver]), "controllers,apiserver");
+    }
 
     #[test]
     fn elections_have_upstreams_times_unless_others_are_said() {
