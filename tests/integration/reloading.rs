@@ -27,8 +27,9 @@ fn anonymous(path: &Path, rest: &str) {
 fn reloads(cluster: &Cluster, kind: &str) -> [usize; 2] {
     let page = cluster.kubectl("get --raw /metrics");
     ["success", "failure"].map(|status| {
-        let series = format!("apiserver_{kind}_config_controller_automatic_reloads_total{{status=\"{status}\"}} ");
-        page.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.trim().parse().expect("a number"))
+        let series = format!("apiserver_{kind}_config_controller_automatic_reloads_total{{status=\"{status}\",apiserver_id_hash=\"sha256:");
+        let line = page.lines().find_map(|line| line.strip_prefix(&series)?.split_once("\"} "));
+        line.map_or(0, |(_, count)| count.trim().parse().expect("a number"))
     })
 }
 

@@ -129,9 +129,9 @@ impl ServerIdentity {
     }
 }
 
-/// The name of the lease of a machine's API server, as upstream makes it: lengths (two bytes) and bytes of the machine's name and of the
+/// The name of the lease of a machine's API server, which is the server's id, as upstream makes it: lengths (two bytes) and bytes of the machine's name and of the
 /// component's, hashed, and the first half of that in base 32.
-fn lease_name(hostname: &str) -> String {
+pub fn lease_name(hostname: &str) -> String {
     let mut hash = Sha256::new();
     for part in [hostname, SERVER] {
         hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());

@@ -27,6 +27,10 @@ impl Plugin for CertificateApproval {
     fn name(&self) -> &'static str {
         "CertificateApproval"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
+    }
 }
 
 #[async_trait]
@@ -44,6 +48,10 @@ impl ValidatingPlugin for CertificateApproval {
 impl Plugin for CertificateSigning {
     fn name(&self) -> &'static str {
         "CertificateSigning"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
     }
 }
 
@@ -67,6 +75,10 @@ impl ValidatingPlugin for CertificateSigning {
 impl Plugin for CertificateSubjectRestriction {
     fn name(&self) -> &'static str {
         "CertificateSubjectRestriction"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
     }
 }
 

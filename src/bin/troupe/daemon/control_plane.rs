@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
-    controllers::server_identity::{Leave, ServerIdentity},
+    controllers::server_identity::{Leave, ServerIdentity, lease_name},
     insight::{Credentials, Insight},
     metrics::Sources,
     runtime::{
@@ -29,7 +29,7 @@ use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
 };
-use troupe_api_server::{audit::AuditLog, http::HttpServerHandle};
+use troupe_api_server::{audit::AuditLog, http::HttpServerHandle, reloading};
 
 use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{
@@ -197,6 +197,7 @@ pub struct LocalApi {
 
 impl LocalApi {
     async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
+        reloading::name_server(&lease_name(&config.node_name));
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&config.api, &certificates)?, Shown::of(&certificates)?);
