@@ -1,6 +1,12 @@
 //! What the binary hands to the front door: identity, service, checks and extra routes.
 
-use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::http::Method;
 use bytes::Bytes;
@@ -27,6 +33,8 @@ use crate::{
 pub struct HttpOptions {
     /// Asks clients for certificates and verifies those that come.
     pub tls: Arc<rustls::ServerConfig>,
+    /// The same for connections to some addresses of the server.
+    pub tls_by_address: BTreeMap<IpAddr, Arc<rustls::ServerConfig>>,
     pub service: Arc<dyn ApiService>,
     pub authenticator: Arc<dyn Authenticator>,
     /// Tells front proxies, who say for whom they call, from clients; without it there are none.
@@ -89,6 +97,7 @@ impl HttpOptions {
     ) -> Self {
         HttpOptions {
             tls,
+            tls_by_address: BTreeMap::new(),
             service,
             authenticator,
             request_headers: None,

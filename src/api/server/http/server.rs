@@ -197,8 +197,10 @@ async fn serve_connection<H, A>(
     // A failure costs latency only.
     let _ = tcp.set_nodelay(true);
     let peer = tcp.peer_addr().ok();
+    let called = tcp.local_addr().ok().and_then(|address| shared.options.tls_by_address.get(&address.ip().to_canonical()));
+    let tls = called.unwrap_or(&shared.options.tls).clone();
     // What a phase needs is gone after it: thousands of connections do nothing but wait, in the memory that the largest phase has.
-    let Some(tls) = Box::pin(handshakes.shake(tcp, shared.options.tls.clone())).await else { return };
+    let Some(tls) = Box::pin(handshakes.shake(tcp, tls)).await else { return };
     let (_, session) = tls.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {

@@ -392,7 +392,7 @@ pub struct Settings {
     /// The key of --tls-cert-file
     #[arg(long)]
     pub tls_private_key_file: Option<PathBuf>,
-    /// A certificate for those who call it by other names: certificate,key or certificate,key:name,… (any number of times)
+    /// A certificate for those who call it by other names: certificate,key or certificate,key:name,… (any number of times; names may be addresses)
     #[arg(long)]
     pub tls_sni_cert_key: Option<Vec<String>>,
     /// Requests at once that flow control shares out, together with --max-mutating-requests-inflight [default: 400]

@@ -1,11 +1,13 @@
 //! What nobody, and somebody who means no good, can make the front door do.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix_web::{dev::Payload, test::TestRequest};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::Request;
@@ -17,7 +19,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
-use troupe_api::{auth::tls, service::UserInfo};
+use troupe_api::{
+    auth::{pki::LeafSpec, tls},
+    service::UserInfo,
+};
 
 use super::{client::Door, fake::FakeService};
 use crate::http::{
@@ -191,6 +196,27 @@ async fn answers_say_that_only_https_is_spoken_where_that_is_wanted() {
     let silent = Door::open(FakeService::new(), |_| {});
     let mut other = silent.connect(true).await;
     assert_eq!(other.get(MAPS).await.header("strict-transport-security"), "");
+}
+
+#[actix_web::test]
+async fn an_address_may_have_a_certificate_of_its_own() {
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let other = LeafSpec { file: "other".into(), common_name: "other".into(), ips: vec![address], server: true, ..LeafSpec::default() };
+    for has_one in [false, true] {
+        let mut expected = String::new();
+        let door = Door::open_with(FakeService::new(), |options, pki, usual| {
+            let other = pki.leaf(&other).expect("a leaf");
+            expected.clone_from(if has_one { &other.certificate_pem } else { &usual.certificate_pem });
+            if has_one {
+                let config = tls::server_config(&other, pki.ca_pem()).expect("a TLS configuration");
+                options.tls_by_address.insert(address, Arc::new(config));
+            }
+        });
+        let io = raw(&door, true, "http/1.1").await;
+        let shown = io.get_ref().1.peer_certificates().and_then(|chain| chain.first()).expect("a certificate");
+        let body: String = expected.lines().filter(|line| !line.starts_with("---")).collect();
+        assert!(body.starts_with(&BASE64_STANDARD.encode(shown)), "{has_one}");
+    }
 }
 
 #[actix_web::test]
