@@ -129,8 +129,8 @@ impl ServerIdentity {
     }
 }
 
-/// The name of the lease of a machine's API server, which is the server's id, as upstream makes it: lengths (two bytes) and bytes of the machine's name and of the
-/// component's, hashed, and the first half of that in base 32.
+/// The name of the lease of a machine's API server, which is the server's id, as upstream makes it: lengths (two bytes) and bytes of the
+/// machine's name and of the component's, hashed, and the first half of that in base 32.
 pub fn lease_name(hostname: &str) -> String {
     let mut hash = Sha256::new();
     for part in [hostname, SERVER] {

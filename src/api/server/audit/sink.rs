@@ -8,7 +8,7 @@ use troupe_api::meta::Clock;
 
 use super::{
     AuditWebhook, Event, LogFile, Policy, Subject, Verdict,
-    webhook::{EVENTS, LONGEST_EVENT, send_one},
+    webhook::{EVENTS, send_one, sent_line},
 };
 use crate::webhook_client::Endpoint;
 
@@ -65,7 +65,8 @@ impl AuditLog {
     /// Queues a record; waits while the queue is full, and until a webhook has it that is to be waited for.
     pub async fn record(&self, record: Record) {
         if let Some(endpoint) = &self.blocking {
-            send_one(endpoint, &record).await;
+            let (id, line) = (record.audit_id.clone(), sent_line(&record, record.line()));
+            send_one(endpoint, &id, line).await;
         }
         let share = share(&record);
         // Nobody closes it.
@@ -134,7 +135,7 @@ impl Backends {
             tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
         }
         if let Some(webhook) = &self.webhook {
-            let line = if line.len() > LONGEST_EVENT { record.truncated().line() } else { line };
+            let line = sent_line(record, line);
             // What was set aside for it to grow is not kept.
             webhook.take(line.into_boxed_slice().into());
         }

@@ -18,7 +18,7 @@ const HELD: usize = 32 << 20;
 /// Bytes that are sent together.
 const LONGEST_BATCH: usize = 10 << 20;
 /// Bytes of an event that is sent with its bodies.
-pub(super) const LONGEST_EVENT: usize = LONGEST_BATCH;
+const LONGEST_EVENT: usize = LONGEST_BATCH;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the end waits for what is not sent yet.
 const LAST: Duration = Duration::from_secs(4);
@@ -149,13 +149,16 @@ async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, option
     }
 }
 
-/// Sends one event and waits until the webhook has it. That it does not is counted.
-pub(super) async fn send_one(endpoint: &Endpoint, event: &Event) {
-    let line = event.line();
-    let line = if line.len() > LONGEST_EVENT { event.truncated().line() } else { line };
+/// The JSON of an event as it is sent: without its bodies where they are too long.
+pub(super) fn sent_line(event: &Event, line: Vec<u8>) -> Vec<u8> {
+    if line.len() > LONGEST_EVENT { event.truncated().line() } else { line }
+}
+
+/// Sends the JSON of one event and waits until the webhook has it. That it does not is counted.
+pub(super) async fn send_one(endpoint: &Endpoint, audit_id: &str, line: Vec<u8>) {
     if let Err(error) = endpoint.post(list(vec![line.into()]), PATIENCE, LONGEST_ANSWER).await {
         ERRORS.with(&["webhook"]).increment();
-        tracing::error!(error, audit_id = %event.audit_id, "cannot send an audit event to the webhook");
+        tracing::error!(error, audit_id, "cannot send an audit event to the webhook");
     }
 }
 

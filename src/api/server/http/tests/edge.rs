@@ -179,7 +179,7 @@ async fn a_connection_of_http2_is_sent_away_by_chance() {
         let request = Request::builder().uri(format!("https://door{MAPS}")).body(Full::default()).expect("well formed");
         let reply = sender.send_request(request).await.expect("a reply");
         assert_eq!(reply.status(), 200);
-        reply.into_body().collect().await.expect("a whole body");
+        let _body = reply.into_body().collect().await.expect("a whole body");
         let ended = tokio::time::timeout(if goes { Duration::from_secs(30) } else { Duration::from_millis(300) }, open).await;
         assert_eq!(ended.is_ok(), goes);
     }
