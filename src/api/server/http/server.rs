@@ -93,7 +93,9 @@ impl HttpServerHandle {
         };
         // Who is still at work then is cut off.
         let _ = tokio::time::timeout(SHUTDOWN, quiet).await;
-        self.close().await;
+        if self.retry_after_while_stopping {
+            self.close().await;
+        }
         tokio::time::sleep(FLUSH).await;
         self.server.stop(false).await;
     }

@@ -202,9 +202,8 @@ fn elections(settings: &Settings) -> Result<()> {
         "leaseDuration must be greater than renewDeadline: --leader-elect-lease-duration {lease}, --leader-elect-renew-deadline {renew}"
     );
     // A try is up to a fifth late.
-    let late = retry.saturating_mul(6).div_ceil(5);
     ensure!(
-        renew > late,
+        renew.saturating_mul(5) > retry.saturating_mul(6),
         "renewDeadline must be greater than retryPeriod*JitterFactor: --leader-elect-renew-deadline {renew}, --leader-elect-retry-period {retry}"
     );
     Ok(())
