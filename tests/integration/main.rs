@@ -15,6 +15,7 @@ mod daemons;
 mod database;
 mod disk;
 mod families;
+mod flags;
 mod footprint;
 #[allow(dead_code, reason = "shared with the benchmarks")]
 #[path = "../support/https.rs"]
