@@ -380,7 +380,7 @@ pub struct Settings {
     /// Features that are on or off, such as PodTopologyLabelsAdmission=false
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Option<Vec<String>>,
-    /// The oldest version of TLS that the API server takes: VersionTLS12 or VersionTLS13 [default: VersionTLS12]
+    /// The oldest version of TLS that the API server takes, or controllers and scheduler without one: VersionTLS12 or VersionTLS13 [default: VersionTLS12]
     #[arg(long)]
     pub tls_min_version: Option<String>,
     /// Cipher suites of TLS 1.2 that it takes, by their IANA names [default: those that are safe]

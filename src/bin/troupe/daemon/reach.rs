@@ -17,7 +17,11 @@ use troupe_actors::{
     serving::{DelegatingGate, ServerHandle},
 };
 use troupe_api::{
-    auth::{pki, tls, x509},
+    auth::{
+        pki,
+        tls::{self, RenewableCertificate},
+        x509,
+    },
     meta::Cause,
 };
 use troupe_api_client::Client;
@@ -55,7 +59,10 @@ impl Reach {
         system: &System,
     ) -> Result<Self> {
         let serving = pki::self_signed("troupe-control-plane").context("cannot make a certificate")?;
-        let tls = tls::server_config(&serving, ca_pem).context("the certificates are unusable")?;
+        let certificate = RenewableCertificate::default();
+        certificate.show(&serving).context("the certificate is unusable")?;
+        let tls = tls::renewable_server_config(Arc::new(certificate), ca_pem, &control_plane::tls_policy(config)?);
+        let tls = tls.context("the certificates are unusable")?;
         let name = if controllers { "kube-controller-manager" } else { "kube-scheduler" };
         let parts = [if controllers { Part::Controllers } else { Part::Scheduler }, Part::WithoutApiServer];
         let sources = Sources::new(system, None, control_plane::version());

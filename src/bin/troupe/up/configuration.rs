@@ -17,6 +17,9 @@ pub fn check(config: &Config, parts: &BTreeSet<Part>) -> Result<()> {
     if parts.contains(&Part::ApiServer) {
         check_api_server(config)?;
     }
+    if parts.contains(&Part::WithoutApiServer) {
+        control_plane::tls_policy(config)?;
+    }
     if parts.contains(&Part::Controllers) {
         control_plane::features(config)?;
     }
@@ -87,8 +90,10 @@ mod tests {
         }
         let versions = whole(Settings { runtime_config: Some(vec!["nope.example/v1=true".into()]), ..Settings::default() });
         assert!(versions.starts_with("--runtime-config: ") && versions.contains("nope.example/v1"), "{versions}");
-        let suites = whole(Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() });
-        assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
+        let suites = Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() };
+        for suites in [whole(suites.clone()), refused(suites, &[Part::Scheduler, Part::WithoutApiServer])] {
+            assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
+        }
         let plugins = whole(Settings { enable_admission_plugins: Some(vec!["Nope".into()]), ..Settings::default() });
         assert!(plugins.contains("plugin \"Nope\" is unknown"), "{plugins}");
         let modes =
