@@ -127,7 +127,7 @@ impl Sources {
             let pods = pods.clone();
             let reply: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(async move {
                 let body = pods.resources().await.ok_or_else(Status::page_not_found)?;
-                Ok(RawReply { content_type: CONTENT_TYPE, body, warning: None })
+                Ok(RawReply { content_type: CONTENT_TYPE, body, warning: None, version: None })
             });
             reply
         });
@@ -182,6 +182,8 @@ mod tests {
         positive("apiserver_admission_step_admission_duration_seconds_count", &created);
         let by_plugin = "apiserver_admission_controller_admission_duration_seconds_count";
         positive(by_plugin, &[created.as_slice(), &[("name", "NamespaceLifecycle")]].concat());
+        let of_updates = [("type", "validate"), ("operation", "CREATE"), ("name", "PersistentVolumeClaimResize")];
+        assert_eq!(samples.value(by_plugin, &of_updates), None, "a plugin of updates has no time of creates");
         positive("workqueue_adds_total", &[("name", "serviceaccount")]);
         positive("workqueue_queue_duration_seconds_count", &[("name", "serviceaccount")]);
         positive("troupe_actor_handled_total", &[("actor", "controllers/serviceaccount")]);

@@ -16,6 +16,7 @@ mod database;
 mod device_rules;
 mod disk;
 mod families;
+mod flags;
 mod footprint;
 #[allow(dead_code, reason = "shared with the benchmarks")]
 #[path = "../support/https.rs"]

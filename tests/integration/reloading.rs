@@ -27,8 +27,9 @@ fn anonymous(path: &Path, rest: &str) {
 fn reloads(cluster: &Cluster, kind: &str) -> [usize; 2] {
     let page = cluster.kubectl("get --raw /metrics");
     ["success", "failure"].map(|status| {
-        let series = format!("apiserver_{kind}_config_controller_automatic_reloads_total{{status=\"{status}\"}} ");
-        page.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.trim().parse().expect("a number"))
+        let series = format!("apiserver_{kind}_config_controller_automatic_reloads_total{{status=\"{status}\",apiserver_id_hash=\"sha256:");
+        let line = page.lines().find_map(|line| line.strip_prefix(&series)?.split_once("\"} "));
+        line.map_or(0, |(_, count)| count.trim().parse().expect("a number"))
     })
 }
 
@@ -54,6 +55,25 @@ fn tokens_of_a_file_let_their_users_in() {
     assert_eq!(who("secret-of-eve"), "");
     assert_eq!(with("secret-of-ann", "auth can-i delete nodes").trim(), "yes");
     assert_eq!(with("secret-of-bob", "auth can-i delete nodes").trim(), "no");
+}
+
+#[test]
+fn policies_of_a_file_allow_their_users_what_they_name() {
+    let cluster = Cluster::place();
+    let (tokens, policies) = (cluster.path("tokens.csv"), cluster.path("policies.jsonl"));
+    put(&tokens, "secret-of-ann,ann,u1\nsecret-of-bob,bob,u2\n");
+    let spec = r#"{"user": "ann", "namespace": "default", "resource": "configmaps", "apiGroup": "", "readonly": true}"#;
+    put(&policies, &format!("# ABAC\n{{\"apiVersion\": \"abac.authorization.kubernetes.io/v1beta1\", \"kind\": \"Policy\", \"spec\": {spec}}}\n"));
+    let flags = [format!("--token-auth-file={}", tokens.display()), format!("--authorization-policy-file={}", policies.display())];
+    let _daemon = cluster.daemon("control-plane", &["--components=apiserver", "--authorization-mode=RBAC,ABAC", &flags[0], &flags[1]]);
+    eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
+    let server = cluster.kubectl("config view -o jsonpath={.clusters[0].cluster.server}");
+    let may = |token: &str, what: &str| {
+        let flags = format!("--kubeconfig=/dev/null --server={server} --insecure-skip-tls-verify --token={token}");
+        text(&cluster.kubectl_output(&format!("{flags} auth can-i {what}")).stdout).trim() == "yes"
+    };
+    assert!(may("secret-of-ann", "list configmaps") && !may("secret-of-ann", "create configmaps"));
+    assert!(!may("secret-of-ann", "list secrets") && !may("secret-of-bob", "list configmaps"));
 }
 
 #[test]

@@ -99,6 +99,21 @@ fn the_reply_is_the_request_filled_in() {
 }
 
 #[test]
+fn no_token_lasts_longer_than_is_said() {
+    let issuer = issuer().lasting_at_most(Some(3600));
+    let asking = |seconds: i64| request(&issuer, json!({"expirationSeconds": seconds})).expect("issues");
+    let long = asking(7200);
+    assert_eq!(long.int(&["spec", "expirationSeconds"]), Some(3600));
+    let expiry = crate::meta::time::parse_time(long.str(&["status", "expirationTimestamp"])).expect("a time");
+    assert_eq!(expiry.as_second(), START + 3600);
+    assert_eq!(asking(700).int(&["spec", "expirationSeconds"]), Some(700));
+    let asked = |seconds: i64| Object::from_value(json!({"spec": {"expirationSeconds": seconds}})).expect("an object");
+    let told = shortened(&issuer, &asked(7200));
+    assert_eq!(told.as_deref(), Some("requested expiration of 7200 seconds shortened to 3600 seconds"));
+    assert_eq!(shortened(&issuer, &asked(3600)), None);
+}
+
+#[test]
 fn bad_requests_are_refused_as_upstream_refuses_them() {
     let issuer = issuer();
     let short = request(&issuer, json!({"expirationSeconds": 599})).expect_err("too short");

@@ -32,6 +32,10 @@ impl Plugin for CertificateApproval {
     fn name(&self) -> &'static str {
         "CertificateApproval"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
+    }
 }
 
 #[async_trait]
@@ -49,6 +53,10 @@ impl ValidatingPlugin for CertificateApproval {
 impl Plugin for CertificateSigning {
     fn name(&self) -> &'static str {
         "CertificateSigning"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
     }
 }
 
@@ -108,6 +116,10 @@ fn is_same_but_for_the_collector(new: &Object, old: &Object) -> bool {
 impl Plugin for CertificateSubjectRestriction {
     fn name(&self) -> &'static str {
         "CertificateSubjectRestriction"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
     }
 }
 

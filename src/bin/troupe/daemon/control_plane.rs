@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
+    controllers::server_identity::{Leave, ServerIdentity, lease_name},
     insight::{Credentials, Insight},
     metrics::Sources,
     runtime::{
@@ -28,11 +29,11 @@ use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
 };
-use troupe_api_server::{audit::AuditLog, http::HttpServerHandle};
+use troupe_api_server::{audit::AuditLog, http::HttpServerHandle, reloading};
 
 use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Config, ControllerSettings, Part, Settings, refuse_without_effect},
     confinement,
     instance::{self, lasting::Lasting},
     memory, state,
@@ -85,7 +86,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         bail!("a safe start runs the API server alone, but --components leaves it out");
     }
     let parts = config_parts(&components);
-    let config = if safe {
+    let mut config = if safe {
         crate::find(arguments.settings, arguments.config.as_deref(), crate::Otherwise::Nothing)?.config
     } else {
         refuse_without_effect(&arguments.settings, &parts)?;
@@ -97,6 +98,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
     if running.contains(&Component::Apiserver) {
         config.check_api_server()?;
     }
+    config.of_command = [("components", names(&running)), ("safe", safe.to_string())].map(|(flag, value)| (flag.to_owned(), value)).into();
     configuration::check(&config, &config_parts(&running))?;
     if !running.contains(&Component::Apiserver) {
         for file in kubeconfigs(&config, kubeconfig.as_deref()) {
@@ -122,6 +124,12 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         progress.done();
         Ok(control_plane)
     })
+}
+
+/// Components as `--components` names them.
+fn names(components: &[Component]) -> String {
+    let name = |component: &Component| Some(component.to_possible_value()?.get_name().to_owned());
+    components.iter().filter_map(name).collect::<Vec<_>>().join(",")
 }
 
 /// What the name of a process ends with whose controllers, scheduler and node are paused.
@@ -161,6 +169,8 @@ pub struct Parts<'a> {
 /// A running control plane.
 pub struct ControlPlane {
     pub local: Option<LocalApi>,
+    /// Keeps the lease of that API server.
+    server: Option<UnitAddr<ServerIdentity>>,
     /// Read by the controllers, and by a node in the same process.
     pub caches: Caches,
     candidates: Vec<UnitAddr<Candidate>>,
@@ -181,10 +191,13 @@ pub struct LocalApi {
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
     advertised: (IpAddr, u16),
+    /// How long it goes on after it said that it will end.
+    shutdown_delay: Duration,
 }
 
 impl LocalApi {
     async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
+        reloading::name_server(&lease_name(&config.node_name));
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&config.api, &certificates)?, Shown::of(&certificates)?);
@@ -220,7 +233,8 @@ impl LocalApi {
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
         renewal::of_control_plane(config, &shown, system);
         let advertised = (config.advertise_address, config.api_port);
-        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised })
+        let shutdown_delay = Duration::from_secs(config.api.shutdown_delay_duration.unwrap_or(0));
+        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised, shutdown_delay })
     }
 
     /// Sends no client of the cluster here any more.
@@ -313,17 +327,23 @@ impl ControlPlane {
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
-        if let Some(local) = local.as_ref().filter(|_| !parts.safe) {
-            controllers::start_beside_server(config, &local.outside, &services.controllers, &caches, system);
-        }
-        let mut candidates = Vec::new();
+        let beside = local.as_ref().filter(|_| !parts.safe);
+        let server = beside.map(|local| controllers::start_beside_server(config, &local.outside, &services.controllers, &caches, system));
+        let (terms, mut candidates) = (terms(&config.controllers), Vec::new());
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
             let features = control_plane::features(&config)?;
             features.publish();
             let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
-            candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, client, services.controllers.clone(), start, system));
+            candidates.push(stand(
+                ((controllers::MANAGER, controllers::MANAGER), terms),
+                &identity,
+                client,
+                services.controllers.clone(),
+                start,
+                system,
+            ));
         }
         let mut read_by_scheduler = None;
         if let Some(make) = scheduling {
@@ -332,9 +352,9 @@ impl ControlPlane {
             read_by_scheduler = Some(read.clone());
             let running = system.clone();
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
-            candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, client, services.scheduler.clone(), start, system));
+            candidates.push(stand((("kube-scheduler", DEFAULT_SCHEDULER), terms), &identity, client, services.scheduler.clone(), start, system));
         }
-        Ok(ControlPlane { local, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
+        Ok(ControlPlane { local, server, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
     }
 
     /// Lets the API servers of the cluster look inside this process, where no node in it does that.
@@ -357,15 +377,26 @@ impl ControlPlane {
     }
 }
 
+/// The times of elections, which were looked at when the settings were.
+fn terms(said: &ControllerSettings) -> Terms {
+    let usual = Terms::default();
+    let seconds = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
+    Terms {
+        lease: seconds(said.leader_elect_lease_duration, usual.lease),
+        renew: seconds(said.leader_elect_renew_deadline, usual.renew),
+        retry: seconds(said.leader_elect_retry_period, usual.retry),
+    }
+}
+
 fn stand(
-    (lease, event_source): (&'static str, &'static str),
+    ((lease, event_source), terms): ((&'static str, &'static str), Terms),
     identity: &Identity,
     client: Client,
     service: Arc<dyn ApiService>,
     start: Start,
     system: &System,
 ) -> UnitAddr<Candidate> {
-    leader::run(system, Candidacy { lease, event_source, identity: identity.name(), terms: Terms::default(), client, service, start })
+    leader::run(system, Candidacy { lease, event_source, identity: identity.name(), terms, client, service, start })
 }
 
 impl Running for ControlPlane {
@@ -377,12 +408,35 @@ impl Running for ControlPlane {
         if let Some(reach) = &self.reach {
             reach.end().await;
         }
+        if let Some(server) = &self.server {
+            // One that cannot be removed in time runs out.
+            let _ = tokio::time::timeout(Duration::from_secs(3), server.ask(Leave, Cause::default())).await;
+        }
         if let Some(local) = &self.local {
             local.withdraw().await;
+            // Load balancers see that it is not ready, and clients go elsewhere.
+            tokio::time::sleep(local.shutdown_delay).await;
             local.http.stop().await;
             if let Some(audit) = &local.audit {
                 audit.close();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_told_as_they_are_chosen() {
+        assert_eq!(names(&[Component::Controllers, Component::Apiserver]), "controllers,apiserver");
+    }
+
+    #[test]
+    fn elections_have_upstreams_times_unless_others_are_said() {
+        let said = ControllerSettings { leader_elect_lease_duration: Some(60), ..ControllerSettings::default() };
+        let Terms { lease, renew, retry } = terms(&said);
+        assert_eq!([lease, renew, retry].map(|time| time.as_secs()), [60, 10, 2]);
     }
 }

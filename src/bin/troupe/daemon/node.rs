@@ -156,6 +156,7 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     if !standalone {
         config.kubeconfig.clone_from(&kubeconfig);
     }
+    config.of_command.insert("standalone".into(), standalone.to_string());
     configuration::check(&config, &parts)?;
     if !standalone {
         check_credentials(&config, &kubeconfig, invitation.is_some(), lasts)?;

@@ -1,4 +1,4 @@
-//! Whom the API server asks what a user may do, in which order: nodes and RBAC, or what a file says, which is used anew when it changes.
+//! Whom the API server asks what a user may do, in which order: nodes and RBAC, or what flags say, or a file, which is used anew when it changes.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use troupe_api::{
     service::Listers,
 };
 use troupe_api_server::{
-    authorization::{self, Always, AuthorizationConfiguration, Mode, WebhookAuthorizer},
+    authorization::{self, AbacAuthorizer, Always, AuthorizationConfiguration, AuthorizationFlags, Mode, WebhookAuthorizer},
     reloading::{FollowedFile, LOOK_EVERY},
 };
 
@@ -62,6 +62,15 @@ impl Authorizers {
         Authorizers { additions, ..self }
     }
 
+    /// Those of flags. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When they cannot work, or a file that they name is unusable.
+    pub fn of_flags(flags: AuthorizationFlags) -> Result<Self> {
+        let links = flags.modes().and_then(|modes| modes.into_iter().map(link).collect()).map_err(Error::msg)?;
+        Ok(Authorizers { links, ..Authorizers::default() })
+    }
+
     /// `system:masters` may do everything; then those that are configured are asked.
     pub fn over(&self, listers: &Arc<dyn Listers>) -> Arc<dyn Authorizer> {
         let own = Own::of(&self.links, &self.additions, listers);
@@ -78,16 +87,18 @@ impl Authorizers {
 }
 
 fn links(path: &Path, text: &str) -> Result<Vec<Link>, String> {
-    let link = |mode| -> Result<Link, String> {
-        Ok(match mode {
-            Mode::Node => Link::Node,
-            Mode::Rbac => Link::Rbac,
-            Mode::AlwaysAllow => Link::Fixed(Arc::new(Always::Allow)),
-            Mode::AlwaysDeny => Link::Fixed(Arc::new(Always::Deny)),
-            Mode::Webhook(webhook) => Link::Fixed(WebhookAuthorizer::new(*webhook)?),
-        })
-    };
     AuthorizationConfiguration::parse(path, text).map_err(|error| error.to_string())?.into_iter().map(link).collect()
+}
+
+fn link(mode: Mode) -> Result<Link, String> {
+    Ok(match mode {
+        Mode::Node => Link::Node,
+        Mode::Rbac => Link::Rbac,
+        Mode::AlwaysAllow => Link::Fixed(Arc::new(Always::Allow)),
+        Mode::AlwaysDeny => Link::Fixed(Arc::new(Always::Deny)),
+        Mode::Abac(file) => Link::Fixed(Arc::new(AbacAuthorizer::open(&file).map_err(|error| error.to_string())?)),
+        Mode::Webhook(webhook) => Link::Fixed(WebhookAuthorizer::new(*webhook)?),
+    })
 }
 
 /// The authorizers that read the cluster's own objects. They are made once: their caches are large.

@@ -27,6 +27,7 @@ use troupe_api::{
 };
 use troupe_api_server::{
     authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
+    authorization::AuthorizationFlags,
     reloading::{FollowedFile, LOOK_EVERY},
     webhook_client::Endpoint,
 };
@@ -50,6 +51,7 @@ pub fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issu
     let (mut names, audiences) = names(api);
     let other_names = names.split_off(1);
     let issuer = Issuer::named(key, names.remove(0), audiences).extending(api.service_account_extend_token_expiration.unwrap_or(true));
+    let issuer = issuer.lasting_at_most(api.service_account_max_token_expiration.and_then(|seconds| i64::try_from(seconds).ok()));
     Ok(Arc::new(issuer.accepting(other_names, others)))
 }
 
@@ -83,6 +85,8 @@ pub fn keys(api: &ApiSettings) -> Result<(Option<SigningKey>, Vec<PublicKey>)> {
 pub struct Outside {
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: Option<Anonymous>,
+    /// Nobody is let in without credentials, whatever else is said.
+    without_anonymous: bool,
     authorizers: Authorizers,
     token_uses: Arc<NotedUses>,
 }
@@ -118,8 +122,18 @@ impl Outside {
             let lasts = Duration::from_secs(api.authentication_token_webhook_cache_ttl.unwrap_or(120));
             outside.authenticators.push(Arc::new(TokenWebhook::new(endpoint, audiences.to_vec(), lasts)));
         }
-        let authorizers = api.authorization_config.as_ref().map(|file| Authorizers::of_file(file)).transpose()?;
-        outside.authorizers = authorizers.unwrap_or_default().with(additions(&features));
+        if let Some(file) = &api.authorization_config {
+            outside.authorizers = Authorizers::of_file(file)?;
+        }
+        if let Some(flags) = authorization_flags(api) {
+            // Who is nobody would else do everything.
+            if flags.modes.iter().any(|mode| mode == "AlwaysAllow") {
+                tracing::warn!("AnonymousAuth is not allowed with the AlwaysAllow authorizer. Resetting AnonymousAuth to false");
+                outside.without_anonymous = true;
+            }
+            outside.authorizers = Authorizers::of_flags(flags)?;
+        }
+        outside.authorizers = outside.authorizers.with(additions(&features));
         if let Some(enabled) = api.anonymous_auth {
             if outside.anonymous.is_some() {
                 bail!(
@@ -158,10 +172,26 @@ impl Outside {
 
     /// Whether requests without credentials are taken, and the only paths for which.
     pub fn anonymous(&self) -> (bool, Option<Vec<String>>) {
+        if self.without_anonymous {
+            return (false, None);
+        }
         let Some(anonymous) = &self.anonymous else { return (true, None) };
         let paths: Vec<String> = anonymous.conditions.iter().map(|condition| condition.path.clone()).collect();
         (anonymous.enabled, Some(paths).filter(|paths| !paths.is_empty()))
     }
+}
+
+/// What is said about authorizers by flags, if something is.
+fn authorization_flags(api: &ApiSettings) -> Option<AuthorizationFlags> {
+    let flags = AuthorizationFlags {
+        modes: api.authorization_mode.clone().unwrap_or_default(),
+        policy_file: api.authorization_policy_file.clone(),
+        webhook_config_file: api.authorization_webhook_config_file.clone(),
+        webhook_version: api.authorization_webhook_version.clone(),
+        authorized_ttl: api.authorization_webhook_cache_authorized_ttl.map(Duration::from_secs),
+        unauthorized_ttl: api.authorization_webhook_cache_unauthorized_ttl.map(Duration::from_secs),
+    };
+    (flags != AuthorizationFlags::default()).then_some(flags)
 }
 
 fn oidc_flags(api: &ApiSettings) -> Option<OidcFlags> {

@@ -1,7 +1,9 @@
 //! Certificates of servers that lie in files which somebody else looks after.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -182,22 +184,35 @@ pub fn check(config: &Config) -> Result<()> {
     chosen.usual.iter().chain(chosen.named.iter().map(|one| &one.files)).try_for_each(|files| files.show().map(drop))
 }
 
+/// Certificates for those who call an address of the server.
+pub type ByAddress = BTreeMap<IpAddr, Arc<RenewableCertificate>>;
+
+/// The addresses among the names of a certificate, and the names of DNS.
+fn addresses_and_names(names: Vec<String>) -> (Vec<IpAddr>, Vec<String>) {
+    let (addresses, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.parse::<IpAddr>().is_ok());
+    (addresses.iter().filter_map(|address| address.parse().ok()).map(|address: IpAddr| address.to_canonical()).collect(), names)
+}
+
 /// What the API server shows: `own` where no files say otherwise. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When what lies in a file is unusable.
-pub fn certificates(config: &Config, own: Arc<RenewableCertificate>) -> Result<NamedCertificates> {
+pub fn certificates(config: &Config, own: Arc<RenewableCertificate>) -> Result<(NamedCertificates, ByAddress)> {
     let chosen = chosen(config)?;
     let usual = match chosen.usual {
         Some(files) => files.follow()?.0,
         None => own,
     };
-    let mut named = Vec::new();
+    let (mut named, mut by_address) = (Vec::new(), ByAddress::new());
     for NamedFiles { files, names } in chosen.named {
         let (shown, read) = files.follow()?;
-        named.push((if names.is_empty() { server_names(&read.certificate_pem) } else { names }, shown));
+        let (addresses, own_names) = addresses_and_names(names.clone());
+        for address in addresses {
+            by_address.entry(address).or_insert_with(|| shown.clone());
+        }
+        named.push((if names.is_empty() { server_names(&read.certificate_pem) } else { own_names }, shown));
     }
-    Ok(NamedCertificates::new(usual, named))
+    Ok((NamedCertificates::new(usual, named), by_address))
 }
 
 #[cfg(test)]
@@ -205,6 +220,13 @@ mod tests {
     use troupe_api::auth::pki::self_signed;
 
     use super::*;
+
+    #[test]
+    fn names_may_be_addresses() {
+        let names = ["a.example", "192.0.2.7", "2001:db8::7"].map(str::to_owned).to_vec();
+        let addresses = ["192.0.2.7", "2001:db8::7"].map(|address| address.parse::<IpAddr>().expect("an address"));
+        assert_eq!(addresses_and_names(names), (addresses.to_vec(), vec!["a.example".to_owned()]));
+    }
 
     #[test]
     fn files_are_named_as_upstream_names_them() {

@@ -34,6 +34,10 @@ impl Plugin for NodeRestriction {
     fn name(&self) -> &'static str {
         "NodeRestriction"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CHANGES
+    }
 }
 
 #[async_trait]

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use troupe_api::meta::SystemClock;
 
 use super::{client::Door, fake::FakeService};
-use crate::audit::{AuditLog, LogFile, LogOptions, Policy};
+use crate::{
+    audit::{AuditLog, Backends, LogFile, LogOptions, Policy},
+    webhook_client::{Endpoint, testing::Server},
+};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -55,6 +58,20 @@ async fn a_write_leaves_two_events_with_what_was_asked_and_answered() {
     assert_eq!((&done["responseObject"]["kind"], &done["responseStatus"]["code"]), (&json!("ConfigMap"), &json!(201)));
     assert_eq!(done["annotations"]["authorization.k8s.io/decision"], "allow");
     assert_eq!(done["sourceIPs"], json!(["127.0.0.1"]));
+}
+
+#[actix_web::test]
+async fn requests_wait_for_a_webhook_where_that_is_wanted() {
+    let server = Server::serve(|_, _| (200, String::new())).await;
+    let blocking = Some(Endpoint::of_kubeconfig(&server.kubeconfig).expect("works"));
+    let policy = Policy::parse("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n").expect("a policy");
+    let log = AuditLog::start(policy, Backends { blocking, ..Backends::default() }, Arc::new(SystemClock)).expect("starts");
+    let door = Door::open(FakeService::new(), |options| options.audit = Some(log.clone()));
+    let mut admin = door.connect(true).await;
+    admin.send("GET", &format!("{MAPS}/missing"), &[("audit-id", "mine")], "").await;
+    let stages = |asked: Vec<(String, Value)>| asked.iter().map(|(_, list)| list["items"][0]["stage"].clone()).collect::<Vec<_>>();
+    assert_eq!(stages(server.asked()), ["RequestReceived", "ResponseComplete"], "the webhook has both when the reply is there");
+    log.close();
 }
 
 #[actix_web::test]
