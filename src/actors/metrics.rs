@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use troupe_api::{
-    Status, features,
+    Status,
+    auth::tokens,
+    features,
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     stored::StoredObject,
     version::VersionInfo,
@@ -22,7 +24,9 @@ use troupe_api_server::{
 
 use crate::{
     apiserver::{self, ApiServer},
-    controllers::{cronjob, endpointslice, job, node_lifecycle, podautoscaler, resourceclaim},
+    controllers::{
+        cronjob, device_taint_eviction, endpointslice, job, managed, node_lifecycle, podautoscaler, resourceclaim, trust_bundle_publisher,
+    },
     kubelet, proxy,
     runtime::{
         cache::Caches,
@@ -89,6 +93,7 @@ impl Sources {
         collectors.extend(audit::COLLECTORS);
         collectors.extend(authentication::COLLECTORS);
         collectors.extend(authorization::COLLECTORS);
+        collectors.extend(tokens::COLLECTORS);
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
@@ -96,13 +101,17 @@ impl Sources {
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
+        collectors.extend(trust_bundle_publisher::metrics::COLLECTORS);
+        collectors.extend(device_taint_eviction::metrics::COLLECTORS);
         collectors.extend(job::metrics::COLLECTORS);
+        collectors.extend(managed::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);
         collectors.extend(podautoscaler::metrics::COLLECTORS);
         collectors.extend(endpointslice::metrics::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::device_metrics::COLLECTORS);
+        collectors.extend(kubelet::pod_certificates::metrics::COLLECTORS);
         collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
@@ -118,7 +127,7 @@ impl Sources {
             let pods = pods.clone();
             let reply: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(async move {
                 let body = pods.resources().await.ok_or_else(Status::page_not_found)?;
-                Ok(RawReply { content_type: CONTENT_TYPE, body, warning: None })
+                Ok(RawReply { content_type: CONTENT_TYPE, body, warning: None, version: None })
             });
             reply
         });
@@ -173,6 +182,8 @@ mod tests {
         positive("apiserver_admission_step_admission_duration_seconds_count", &created);
         let by_plugin = "apiserver_admission_controller_admission_duration_seconds_count";
         positive(by_plugin, &[created.as_slice(), &[("name", "NamespaceLifecycle")]].concat());
+        let of_updates = [("type", "validate"), ("operation", "CREATE"), ("name", "PersistentVolumeClaimResize")];
+        assert_eq!(samples.value(by_plugin, &of_updates), None, "a plugin of updates has no time of creates");
         positive("workqueue_adds_total", &[("name", "serviceaccount")]);
         positive("workqueue_queue_duration_seconds_count", &[("name", "serviceaccount")]);
         positive("troupe_actor_handled_total", &[("actor", "controllers/serviceaccount")]);

@@ -1,13 +1,25 @@
 //! What controller and nodes agree on about addresses of load-balanced Services.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 
 /// Upstream's: a Service with it is kept until its load balancer is gone.
 pub const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 /// On Services whose address nodes announce on their links.
 pub const ANNOUNCED: &str = "troupe.dev/announced-on-link";
+
+/// On Nodes: the addresses of the pool that somebody else on a link of the node answers for, with commas between.
+pub const ANSWERED_BY_OTHERS: &str = "troupe.dev/answered-by-others";
+
+/// The addresses of [`ANSWERED_BY_OTHERS`].
+pub fn answered_by_others(node: &Node) -> BTreeSet<IpAddr> {
+    let text = node.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANSWERED_BY_OTHERS));
+    text.into_iter().flat_map(|text| text.split(',')).filter_map(|address| address.parse().ok()).take(MOST_ANSWERED).collect()
+}
+
+/// More addresses a node does not name.
+pub const MOST_ANSWERED: usize = 256;
 
 /// Whether a Service asks for an address from here: with a class it asks somebody else.
 pub fn wants(service: &Service) -> bool {

@@ -9,7 +9,8 @@ use crate::{
     names::{self, PodIdentity},
     proto,
     resources::{self, CpuTime, MachineSize},
-    security::{self, ImageUser},
+    security::{self, IdRange, ImageUser},
+    stop_signal,
 };
 
 /// What beside the spec makes a container.
@@ -35,6 +36,10 @@ pub struct ContainerInputs<'a> {
     pub masked_paths: &'a [String],
     pub seccomp_root: &'a str,
     pub seccomp_default: bool,
+    /// Whether it is ended by the signal that it asks for.
+    pub stop_signals: bool,
+    /// Ids of its pod's own, where that has some.
+    pub users: Option<IdRange>,
 }
 
 /// The config of one container of a pod.
@@ -44,6 +49,7 @@ pub struct ContainerInputs<'a> {
 pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> Result<proto::ContainerConfig, String> {
     let (command, args) = started_with(container, inputs.env).map_err(|error| error.to_string())?;
     let image = container.image.clone().unwrap_or_default();
+    let users = inputs.users.filter(|_| pod.spec.as_ref().is_some_and(|spec| spec.host_users == Some(false)));
     let node = security::NodePaths { seccomp_root: inputs.seccomp_root, seccomp_default: inputs.seccomp_default, masked: inputs.masked_paths };
     Ok(proto::ContainerConfig {
         metadata: Some(proto::ContainerMetadata { name: container.name.clone(), attempt: inputs.attempt }),
@@ -53,19 +59,36 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: inputs.env.iter().map(|(key, value)| proto::KeyValue { key: key.clone(), value: value.clone() }).collect(),
         labels: labels(pod, container),
-        annotations: annotations(pod, container, inputs.attempt),
+        annotations: annotations(pod, container, inputs.attempt).into_iter().chain(mounted_images(&inputs.mounts)).collect(),
         log_path: names::container_log_path(&container.name, inputs.attempt),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
-        mounts: inputs.mounts,
+        mounts: mapped(inputs.mounts, users),
         devices: inputs.devices,
         linux: Some(proto::LinuxContainerConfig {
             resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.cpu_time, inputs.hugepages)),
-            security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node)?)),
+            security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node, users)?)),
         }),
+        stop_signal: if inputs.stop_signals { signal(container) } else { 0 },
         ..Default::default()
     })
+}
+
+/// Files of volumes belong to the pod's own users as they would to the node's.
+fn mapped(mut mounts: Vec<proto::Mount>, users: Option<IdRange>) -> Vec<proto::Mount> {
+    if let Some(users) = users {
+        for mount in &mut mounts {
+            (mount.uid_mappings, mount.gid_mappings) = (users.mapping(), users.mapping());
+        }
+    }
+    mounts
+}
+
+/// The number of the signal by which a container asks to be ended.
+fn signal(container: &Container) -> i32 {
+    let asked = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    stop_signal::number(asked.unwrap_or_default())
 }
 
 /// Puts a container that would have processes of its own beside another one's.
@@ -127,6 +150,13 @@ fn annotations(pod: &Pod, container: &Container, attempt: u32) -> HashMap<String
     all
 }
 
+/// Which images stay for as long as the container does, beside its own.
+fn mounted_images(mounts: &[proto::Mount]) -> Option<(String, String)> {
+    let ids: Vec<&str> = mounts.iter().filter_map(|mount| Some(mount.image.as_ref()?.image.as_str())).collect();
+    let noted = serde_json::json!(ids).to_string();
+    (!ids.is_empty() && noted.len() <= names::LONGEST_CONTAINER_NOTE).then(|| (names::IMAGE_VOLUMES.to_owned(), noted))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -173,6 +203,8 @@ mod tests {
             masked_paths: &[],
             seccomp_root: "",
             seccomp_default: false,
+            stop_signals: true,
+            users: Some(IdRange { first: 65_536, length: 65_536 }),
         };
         let config = container_config(&pod, &pod.spec.as_ref().expect("a spec").containers[0], inputs).expect("is translated");
         assert_eq!(config.args, ["1", "$(B)"]);
@@ -180,7 +212,35 @@ mod tests {
         assert_eq!(config.annotations[names::POD_TERMINATION_GRACE], "5");
         assert_eq!(config.log_path, "c/3.log");
         assert_eq!(config.labels[names::CONTAINER_NAME], "c");
-        let namespaces = config.linux.and_then(|linux| linux.security_context?.namespace_options).expect("namespaces");
+        let namespaces = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref()?.namespace_options.as_ref()).expect("namespaces");
         assert_eq!((namespaces.pid(), namespaces.target_id.as_str()), (proto::NamespaceMode::Target, "other"));
+        assert_eq!(config.stop_signal, 0);
+        assert_eq!(namespaces.userns_options.as_ref().map(|users| users.mode()), Some(proto::NamespaceMode::Node), "it has not asked for its own");
+    }
+
+    #[test]
+    fn images_that_are_mounted_are_noted() {
+        let image = |id: &str| proto::ImageSpec { image: id.into(), ..proto::ImageSpec::default() };
+        let mounts = [proto::Mount::default(), proto::Mount { image: Some(image("sha256:1")), ..proto::Mount::default() }];
+        assert_eq!(mounted_images(&mounts), Some((names::IMAGE_VOLUMES.to_owned(), "[\"sha256:1\"]".to_owned())));
+        assert_eq!(mounted_images(&mounts[..1]), None);
+    }
+
+    #[test]
+    fn files_of_volumes_are_mapped_with_the_users() {
+        let mounts = vec![proto::Mount::default()];
+        assert_eq!(mapped(mounts.clone(), None), mounts);
+        let own = IdRange { first: 65_536, length: 65_536 };
+        let mount = &mapped(mounts, Some(own))[0];
+        assert_eq!((&mount.uid_mappings, &mount.gid_mappings), (&own.mapping(), &own.mapping()));
+    }
+
+    #[test]
+    fn a_container_is_ended_by_the_signal_that_it_asks_for() {
+        let asked = |lifecycle: serde_json::Value| {
+            let container: Container = serde_json::from_value(json!({"name": "c", "lifecycle": lifecycle})).expect("a container");
+            signal(&container)
+        };
+        assert_eq!((asked(json!({"stopSignal": "SIGUSR1"})), asked(json!({})), asked(json!(null))), (29, 0, 0));
     }
 }

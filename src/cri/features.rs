@@ -16,6 +16,8 @@ pub struct RuntimeFeatures {
 pub struct HandlerFeatures {
     pub name: String,
     pub recursive_read_only_mounts: bool,
+    /// It can give pods users of their own, and map the files of volumes for them.
+    pub user_namespaces: bool,
 }
 
 impl RuntimeFeatures {
@@ -23,11 +25,22 @@ impl RuntimeFeatures {
         let handlers = status.runtime_handlers.iter().map(|handler| HandlerFeatures {
             name: handler.name.clone(),
             recursive_read_only_mounts: handler.features.is_some_and(|features| features.recursive_read_only_mounts),
+            user_namespaces: handler.features.is_some_and(|features| features.user_namespaces),
         });
         RuntimeFeatures {
             supplemental_groups_policy: status.features.is_some_and(|features| features.supplemental_groups_policy),
             handlers: handlers.collect(),
         }
+    }
+
+    /// Whether pods of a handler can have users of their own.
+    pub fn user_namespaces(&self, handler: &str) -> bool {
+        self.handlers.iter().any(|known| known.name == handler && known.user_namespaces)
+    }
+
+    /// Whether those of any can.
+    pub fn any_user_namespaces(&self) -> bool {
+        self.handlers.iter().any(|known| known.user_namespaces)
     }
 
     /// Whether a read-only mount can be read-only in everything mounted below it, too.

@@ -11,8 +11,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
     Code, Request, Status,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
     transport::{Channel, Endpoint, Uri},
 };
+use tonic_prost::ProstCodec;
 
 use crate::{
     proto::{self, image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient},
@@ -40,6 +43,8 @@ fn whole_seconds(time: Duration) -> i64 {
 #[derive(Clone)]
 pub struct GrpcRuntime {
     socket: PathBuf,
+    /// For calls whose messages are newer than those of the clients.
+    channel: Channel,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
 }
@@ -58,6 +63,7 @@ impl GrpcRuntime {
         let channel = endpoint.connect_with_connector_lazy(connector);
         GrpcRuntime {
             socket,
+            channel: channel.clone(),
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT),
         }
@@ -66,6 +72,20 @@ impl GrpcRuntime {
     /// The socket's path.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Makes a call of the runtime service that its client does not have, or not with these messages.
+    async fn ask<Q, A>(&self, method: &'static str, request: Q) -> CriResult<A>
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let reply = async {
+            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            client.unary(Request::new(request), PathAndQuery::from_static(method), ProstCodec::<Q, A>::default()).await
+        };
+        call(CALL_TIMEOUT, reply).await
     }
 
     async fn containers(&self, filter: proto::ContainerFilter) -> CriResult<Vec<proto::Container>> {
@@ -154,6 +174,10 @@ impl Runtime for GrpcRuntime {
         if reply.status.is_some() { Ok(reply) } else { Err(missing("its status")) }
     }
 
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        call(CALL_TIMEOUT, self.runtime.clone().runtime_config(proto::RuntimeConfigRequest {})).await
+    }
+
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
         let request = proto::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         Ok(call(SANDBOX_TIMEOUT, self.runtime.clone().run_pod_sandbox(request)).await?.pod_sandbox_id)
@@ -182,7 +206,8 @@ impl Runtime for GrpcRuntime {
     async fn create_container(&self, sandbox: &str, config: proto::ContainerConfig, sandbox_config: proto::PodSandboxConfig) -> CriResult<String> {
         let request =
             proto::CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: Some(sandbox_config) };
-        Ok(call(CALL_TIMEOUT, self.runtime.clone().create_container(request)).await?.container_id)
+        let made: proto::CreateContainerResponse = self.ask("/runtime.v1.RuntimeService/CreateContainer", request).await?;
+        Ok(made.container_id)
     }
 
     async fn start_container(&self, id: &str) -> CriResult<()> {
@@ -209,12 +234,26 @@ impl Runtime for GrpcRuntime {
 
     async fn container_status(&self, id: &str) -> CriResult<proto::ContainerStatus> {
         let request = proto::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        present(call(CALL_TIMEOUT, self.runtime.clone().container_status(request)).await?.status, "the container")
+        let told: proto::ContainerStatusResponse = self.ask("/runtime.v1.RuntimeService/ContainerStatus", request).await?;
+        present(told.status, "the container")
     }
 
     async fn update_container_resources(&self, id: &str, resources: proto::LinuxContainerResources) -> CriResult<()> {
         let request = proto::UpdateContainerResourcesRequest { container_id: id.to_owned(), linux: Some(resources), ..Default::default() };
         call(CALL_TIMEOUT, self.runtime.clone().update_container_resources(request)).await.map(drop)
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        let (overhead, resources) = (Some(overhead), Some(resources));
+        let request = proto::UpdatePodSandboxResourcesRequest { pod_sandbox_id: id.to_owned(), overhead, resources };
+        let told: CriResult<proto::UpdatePodSandboxResourcesResponse> =
+            self.ask("/runtime.v1.RuntimeService/UpdatePodSandboxResources", request).await;
+        told.map(drop)
     }
 
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {

@@ -12,14 +12,13 @@ pub mod grpc;
 pub mod memory_rules;
 pub mod mounts;
 pub mod names;
+pub mod proto;
 pub mod quantity;
 pub mod resources;
 pub mod runtime;
 pub mod sandbox;
 pub mod security;
-
-/// The messages of `runtime.v1`.
-pub use k8s_cri::v1 as proto;
+pub mod stop_signal;
 
 pub use fake::FakeRuntime;
 pub use features::RuntimeFeatures;

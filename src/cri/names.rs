@@ -19,8 +19,13 @@ pub const TERMINATION_PATH: &str = "io.kubernetes.container.terminationMessagePa
 pub const TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 pub const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
 pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
+/// The images that are mounted into a container, as a JSON list of their ids; ours.
+pub const IMAGE_VOLUMES: &str = "io.kubernetes.container.imageVolumes";
 pub const POD_DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 pub const POD_TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// What the name of a cgroup ends with that systemd makes.
+const SLICE: &str = ".slice";
 
 /// The annotations of a pod by which the network plugins limit what it receives and sends, in bits a second (quantities).
 pub const LIMITS_OF_TRAFFIC: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
@@ -88,10 +93,47 @@ pub fn legacy_log_name(pod: &PodIdentity, container: &str, container_id: &str) -
     format!("{}_{}_{container}-{container_id}.log", pod.name, pod.namespace)
 }
 
-/// The cgroup of a pod below the hierarchy's root, for the cgroupfs driver: `/<parent>[/<qos>]/pod<uid>`, where the parent is
-/// the cgroup that holds the pods of this node and nothing else (`kubepods` by default).
+/// A cgroup as systemd names it: of `a/kubepods` that is `a.slice/a-kubepods.slice`. Dashes part names there, so that those in names become
+/// underscores.
+pub fn slice(group: &str) -> String {
+    let (mut name, mut path) = (String::new(), Vec::new());
+    for part in group.trim_matches('/').split('/') {
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(&part.replace('-', "_"));
+        path.push(format!("{name}{SLICE}"));
+    }
+    path.join("/")
+}
+
+/// The unit of systemd that a cgroup is, if it is one.
+pub fn slice_unit(group: &str) -> Option<&str> {
+    group.trim_end_matches('/').rsplit('/').next().filter(|name| name.len() > SLICE.len() && name.ends_with(SLICE))
+}
+
+/// The uid of the pod whose cgroup has this name; `None` for others.
+pub fn uid_of_cgroup(name: &str) -> Option<String> {
+    let of_slice = name.strip_suffix(SLICE).map(|name| name.rsplit('-').next().unwrap_or(name).replace('_', "-"));
+    let uid = of_slice.as_deref().unwrap_or(name).strip_prefix("pod").filter(|uid| !uid.is_empty())?;
+    uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-').then(|| uid.to_owned())
+}
+
+/// The cgroup of a pod below the hierarchy's root: `/<parent>[/<qos>]/pod<uid>`, where the parent is the cgroup that holds the pods of this node
+/// and nothing else (`kubepods` by default). Where that is a slice of systemd's it is one, too:
+/// `/<parent>[/<name>-<qos>.slice]/<name>[-<qos>]-pod<uid>.slice`.
 pub fn pod_cgroup(parent: &str, qos_class: &str, uid: &str) -> String {
     let parent = parent.trim_matches('/');
+    if let Some(name) = slice_unit(parent).and_then(|unit| unit.strip_suffix(SLICE)) {
+        let uid = uid.replace('-', "_");
+        return match qos_class {
+            "Guaranteed" => format!("/{parent}/{name}-pod{uid}{SLICE}"),
+            class => {
+                let class = class.to_lowercase();
+                format!("/{parent}/{name}-{class}{SLICE}/{name}-{class}-pod{uid}{SLICE}")
+            }
+        };
+    }
     match qos_class {
         "Guaranteed" => format!("/{parent}/pod{uid}"),
         class => format!("/{parent}/{}/pod{uid}", class.to_lowercase()),
@@ -114,6 +156,26 @@ mod tests {
     fn a_guaranteed_pod_sits_right_below_the_parent() {
         assert_eq!(pod_cgroup("kubepods", "Guaranteed", "u"), "/kubepods/podu");
         assert_eq!(pod_cgroup("/a/b/", "BestEffort", "u"), "/a/b/besteffort/podu");
+    }
+
+    #[test]
+    fn cgroups_of_systemd_are_slices_in_slices() {
+        assert_eq!((slice("kubepods"), slice("/a-b/kubepods/")), ("kubepods.slice".into(), "a_b.slice/a_b-kubepods.slice".into()));
+        assert_eq!(pod_cgroup("kubepods.slice", "Guaranteed", "1-2"), "/kubepods.slice/kubepods-pod1_2.slice");
+        let burstable = pod_cgroup(&slice("a/kubepods"), "Burstable", "1-2");
+        assert_eq!(burstable, "/a.slice/a-kubepods.slice/a-kubepods-burstable.slice/a-kubepods-burstable-pod1_2.slice");
+        assert_eq!(slice_unit(&burstable), Some("a-kubepods-burstable-pod1_2.slice"));
+        assert_eq!((slice_unit("kubepods"), slice_unit("kubepods.slice/"), slice_unit(".slice")), (None, Some("kubepods.slice"), None));
+    }
+
+    #[test]
+    fn only_the_names_of_pods_cgroups_are_taken_for_pods() {
+        for name in ["pod6f0e-1", "kubepods-burstable-pod6f0e_1.slice", "kubepods-pod6f0e_1.slice"] {
+            assert_eq!(uid_of_cgroup(name).as_deref(), Some("6f0e-1"), "{name}");
+        }
+        for other in ["pod", "besteffort", "pod_x", "pod1/2", "t2pods", "kubepods-burstable.slice", "kubepods-pod.slice"] {
+            assert_eq!(uid_of_cgroup(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -235,6 +235,31 @@ pub fn pod_resources(spec: &PodSpec, cpu_time: CpuTime) -> proto::LinuxContainer
     resources
 }
 
+/// What the runtime is told of a pod's own cgroup of this size (bytes, µs in each [`CPU_PERIOD`], shares; 0 without limit): the part of its overhead,
+/// and the rest.
+pub fn sandbox_resources(
+    spec: &PodSpec,
+    (memory, cpu_quota, cpu_shares_of_pod): (i64, i64, i64),
+    cpu_time: CpuTime,
+) -> [proto::LinuxContainerResources; 2] {
+    let mut part = proto::LinuxContainerResources::default();
+    if spec.overhead.is_some() {
+        let milli = overhead(spec, "cpu").map_or(0, |quantity| milli_value(&quantity.0));
+        part.cpu_shares = cpu_shares(milli);
+        part.memory_limit_in_bytes = overhead(spec, "memory").map_or(0, |quantity| value(&quantity.0));
+        cpu_time.bind(&mut part, milli);
+    }
+    let without = |whole: i64, part: i64| if whole == 0 { 0 } else { whole.saturating_sub(part).max(0) };
+    let rest = proto::LinuxContainerResources {
+        cpu_shares: cpu_shares_of_pod,
+        cpu_quota: without(cpu_time.quota_of(cpu_quota), part.cpu_quota),
+        cpu_period: cpu_time.told_period(),
+        memory_limit_in_bytes: without(memory, part.memory_limit_in_bytes),
+        ..Default::default()
+    };
+    [part, rest]
+}
+
 fn overhead<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Quantity> {
     spec.overhead.as_ref()?.get(name)
 }
@@ -270,6 +295,20 @@ mod tests {
         assert_eq!(qos_class(&pod(json!({"requests": {"cpu": "1"}}))), "Burstable");
         assert_eq!(qos_class(&pod(json!({"limits": {"cpu": "1", "memory": "1Gi"}}))), "Guaranteed");
         assert_eq!(qos_class(&pod(json!({"limits": {"cpu": "1"}}))), "Burstable");
+    }
+
+    #[test]
+    fn a_runtime_is_told_of_the_overhead_and_of_the_rest_of_a_pod() {
+        let told = |overhead: serde_json::Value, cpu_time: CpuTime| {
+            let spec: PodSpec = serde_json::from_value(json!({"containers": [], "overhead": overhead})).expect("a spec");
+            sandbox_resources(&spec, (200, 50_000, 512), cpu_time).map(|part| (part.memory_limit_in_bytes, part.cpu_quota, part.cpu_shares))
+        };
+        let overhead = json!({"cpu": "100m", "memory": "30"});
+        assert_eq!(told(overhead.clone(), CpuTime::default()), [(30, 10_000, 102), (170, 40_000, 512)]);
+        assert_eq!(told(json!(null), CpuTime::default()), [(0, 0, 0), (200, 50_000, 512)]);
+        assert_eq!(told(overhead, CpuTime { is_limited: false, ..CpuTime::default() }), [(30, 0, 102), (170, 0, 512)]);
+        let unlimited = sandbox_resources(&PodSpec::default(), (0, 0, 2), CpuTime::default());
+        assert_eq!((unlimited[1].memory_limit_in_bytes, unlimited[1].cpu_quota), (0, 0));
     }
 
     #[test]

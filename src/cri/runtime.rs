@@ -34,6 +34,15 @@ impl CriError {
         matches!(self, CriError::NotFound(_))
     }
 
+    /// The runtime does not know what it was asked for. containerd 2.2 says so of some calls in words alone.
+    pub fn is_unimplemented(&self) -> bool {
+        match self {
+            CriError::Unimplemented(_) => true,
+            CriError::Failed { code: "Unknown", message } => message.contains("not implemented"),
+            _ => false,
+        }
+    }
+
     /// What the runtime says, without the name of its code: what events and statuses of containers tell.
     pub fn message(&self) -> &str {
         match self {
@@ -72,6 +81,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The conditions `RuntimeReady` and `NetworkReady`, and what the runtime can do.
     async fn status(&self) -> CriResult<proto::StatusResponse>;
 
+    /// How the runtime makes cgroups; [`CriError::Unimplemented`] where it does not tell.
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        Err(CriError::Unimplemented("unknown method RuntimeConfig".to_owned()))
+    }
+
     /// Creates and starts a sandbox; gives its id.
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String>;
     async fn stop_pod_sandbox(&self, id: &str) -> CriResult<()>;
@@ -88,6 +102,15 @@ pub trait Runtime: Send + Sync + 'static {
     async fn list_containers(&self, filter: proto::ContainerFilter) -> CriResult<Vec<proto::Container>>;
     async fn container_status(&self, id: &str) -> CriResult<proto::ContainerStatus>;
     async fn update_container_resources(&self, id: &str, resources: proto::LinuxContainerResources) -> CriResult<()>;
+    /// Tells that the pod's own cgroup gets another size: the part of its overhead, and the rest. Some do not want to know.
+    async fn update_pod_sandbox_resources(
+        &self,
+        _id: &str,
+        _overhead: proto::LinuxContainerResources,
+        _resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        Err(CriError::Unimplemented("unknown method UpdatePodSandboxResources".to_owned()))
+    }
     /// The runtime opens the log file anew, after rotation.
     async fn reopen_container_log(&self, id: &str) -> CriResult<()>;
     /// Writes what a container is at this moment to `location`; a `timeout` of zero leaves it to the runtime. Some cannot.

@@ -24,6 +24,8 @@ pub struct SandboxInputs<'a> {
     pub cgroup_parent: &'a str,
     /// How limits of CPU time bind.
     pub cpu_time: resources::CpuTime,
+    /// Ids of its own, where it has some.
+    pub users: Option<security::IdRange>,
 }
 
 /// The config of a pod's sandbox.
@@ -54,7 +56,7 @@ pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> Result<proto
         annotations,
         linux: Some(proto::LinuxPodSandboxConfig {
             cgroup_parent: names::pod_cgroup(inputs.cgroup_parent, resources::qos_class(pod), &id.uid),
-            security_context: Some(security::sandbox_security(pod)?),
+            security_context: Some(security::sandbox_security(pod, inputs.users)?),
             sysctls: sysctls(spec),
             overhead: None,
             resources: Some(resources::pod_resources(spec, inputs.cpu_time)),
@@ -108,6 +110,7 @@ mod tests {
             log_root: Path::new("/var/log/pods"),
             cgroup_parent: "kubepods",
             cpu_time: resources::CpuTime::default(),
+            users: None,
         }
     }
 

@@ -1,20 +1,22 @@
 //! Addresses that this machine answers for on its links beside its own: each stands on a link for itself, known again by its label (IPv4)
 //! or its protocol and metric (IPv6), and neighbours are told whenever it comes.
 //!
-//! One that somebody else may take over ends by itself unless it is renewed: a machine whose daemon is gone no longer answers for it.
+//! One that somebody else may take over ends by itself unless it is renewed: a machine whose daemon is gone no longer answers for it. Whether
+//! a stranger answers for it already can be asked before.
 
 mod arp;
 mod ethernet;
 mod fake;
 mod host;
 mod ndp;
+mod probe;
 
 use std::{io, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
-pub use self::{fake::FakeLinkAddresses, host::HostLinkAddresses};
+pub use self::{fake::FakeLinkAddresses, host::HostLinkAddresses, probe::foreign_holder};
 use crate::netlink::NetlinkError;
 
 /// A link that addresses can be announced on.
@@ -46,6 +48,20 @@ pub enum Change {
     },
 }
 
+impl Change {
+    pub fn link(self) -> u32 {
+        match self {
+            Change::Remove { link, .. } | Change::Add { link, .. } | Change::Renew { link, .. } => link,
+        }
+    }
+
+    pub fn address(self) -> IpAddr {
+        match self {
+            Change::Remove { address, .. } | Change::Add { address, .. } | Change::Renew { address, .. } => address,
+        }
+    }
+}
+
 /// The seam to the kernel.
 #[async_trait]
 pub trait LinkAddresses: Send + Sync + 'static {
@@ -53,6 +69,10 @@ pub trait LinkAddresses: Send + Sync + 'static {
 
     /// Makes a change. What is added or renewed ends after `lifetime`, or never.
     async fn apply(&self, change: Change, lifetime: Option<Duration>) -> Result<(), NetlinkError>;
+
+    /// The hardware address of who answers for an address on a link and is none of the machines with the addresses `ours`; `None` also where
+    /// nobody can be asked.
+    async fn stranger(&self, link: u32, address: IpAddr, ours: &[IpAddr]) -> Option<String>;
 }
 
 /// Tells the neighbours on a link of this network namespace that `address` is here now: those that had it elsewhere take it from there.
@@ -66,15 +86,17 @@ pub(crate) fn tell(link: u32, address: IpAddr) -> io::Result<()> {
     }
 }
 
-/// The changes after which just `wanted` is announced: on the link whose network an address is of, else on the one with the
-/// machine's own address of its family. Pure.
+/// The link that an address is announced on: the one whose network it is of, else the one with the machine's own address of its family. Pure.
+pub fn place(links: &[LinkView], machine: &[IpAddr], address: IpAddr) -> Option<u32> {
+    let near = links.iter().find(|link| link.own.iter().any(|network| network.contains(address)));
+    let own = machine.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+    let main = || links.iter().find(|link| link.own.iter().any(|network| Some(&network.ip()) == own));
+    near.or_else(main).map(|link| link.index)
+}
+
+/// The changes after which just `wanted` is announced, each where it has its [`place`]. Pure.
 pub fn plan(links: &[LinkView], machine: &[IpAddr], wanted: &[IpAddr]) -> Vec<Change> {
-    let place = |address: IpAddr| {
-        let near = links.iter().find(|link| link.own.iter().any(|network| network.contains(address)));
-        let own = machine.iter().find(|own| own.is_ipv4() == address.is_ipv4());
-        let main = || links.iter().find(|link| link.own.iter().any(|network| Some(&network.ip()) == own));
-        near.or_else(main).map(|link| link.index)
-    };
+    let place = |address: IpAddr| place(links, machine, address);
     let mut changes = Vec::new();
     for link in links {
         let gone = link.announced.iter().filter(|address| !wanted.contains(address) || place(**address) != Some(link.index));

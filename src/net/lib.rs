@@ -11,6 +11,7 @@ mod conntrack_entries;
 pub mod conntrack_settings;
 pub mod dns;
 pub mod echo;
+pub mod hash;
 pub mod ipam;
 pub mod iptables;
 pub mod neighbours;

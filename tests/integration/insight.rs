@@ -147,7 +147,10 @@ fn all_processes_are_asked(cluster: &Cluster) {
     let flags = get("https://127.0.0.1:10259/flagz");
     assert!(flags.contains("kube-scheduler flagz\n") && flags.contains("scheduler-config") && !flags.contains("api-port"), "{flags}");
     let flags = cluster.kubectl("get --raw /flagz");
-    assert!(flags.contains("apiserver flagz\n") && flags.contains("6443"), "{flags}");
+    assert!(flags.contains("apiserver flagz\n") && flags.contains("6443") && flags.contains("components"), "{flags}");
+    assert!(!flags.contains("scheduler-config") && !flags.contains("terminated-pod-gc-threshold"), "a front door tells its own flags: {flags}");
+    cluster.kubectl("get --raw /statusz");
+    assert!(cluster.kubectl("get --raw /metrics").contains("resource=\"statusz\""));
     let status = get("https://127.0.0.1:10250/statusz");
     assert!(status.contains("kubelet statusz\n") && status.contains("/configz /flagz /healthz /metrics"), "{status}");
     assert!(get("http://127.0.0.1:10249/flagz").contains("kube-proxy flagz\n"));

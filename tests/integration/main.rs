@@ -13,8 +13,10 @@ mod cluster;
 mod custom_resources;
 mod daemons;
 mod database;
+mod device_rules;
 mod disk;
 mod families;
+mod flags;
 mod footprint;
 #[allow(dead_code, reason = "shared with the benchmarks")]
 #[path = "../support/https.rs"]
@@ -30,6 +32,7 @@ mod network_choices;
 mod network_policies;
 mod pair;
 mod panics;
+mod pod_certificates;
 mod pod_network;
 mod poison;
 mod policy_churn;
@@ -46,6 +49,7 @@ mod several_nodes;
 mod small_disk;
 mod stores;
 mod survival;
+mod trust_bundles;
 mod two_nodes;
 mod units;
 mod volumes;

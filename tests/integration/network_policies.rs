@@ -1,8 +1,14 @@
 //! Network policies with real packets: pods of one node ask each other, directly and through a Service, and are answered or not.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
+    time::Duration,
+};
 
-use crate::cluster::{Cluster, apply, eventually_within};
+use crate::{
+    cluster::{Cluster, apply, eventually_within},
+    pod_network::{Pod, Threads},
+};
 
 /// How soon a change must be in force.
 const SOON: Duration = Duration::from_secs(60);
@@ -10,6 +16,8 @@ const SOON: Duration = Duration::from_secs(60);
 #[test]
 fn pods_are_reached_as_policies_allow() {
     let cluster = Cluster::up();
+    // Pods with the folder of a ConfigMap see it a while after it is made.
+    apply(&cluster, &resolver());
     for (namespace, team) in [("blue", "blue"), ("red", "red")] {
         cluster.kubectl(&format!("create namespace {namespace}"));
         cluster.kubectl(&format!("label namespace {namespace} team={team}"));
@@ -29,6 +37,37 @@ fn pods_are_reached_as_policies_allow() {
     world.a_new_pod_is_never_open();
     world.administrators_rules_stand_over_those_of_namespaces();
     world.all_is_open_again_without_policies();
+}
+
+/// Addresses that are no pods', and where they are served.
+const ALLOWED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+const REFUSED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 8));
+const OUTSIDE_PORT: u16 = 8099;
+const RESOLVER_PORT: u16 = 5399;
+
+/// Who answers for names below `names.test`.
+fn resolver() -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: kube-dns, namespace: kube-system}}\ndata: {{stubDomains: '{{\"names.test\": \
+         [\"{ALLOWED}:{RESOLVER_PORT}\"]}}'}}\n"
+    )
+}
+
+/// Answers a query, if one comes: every name has one address of IPv4, for five seconds.
+fn answer_one(socket: &UdpSocket) {
+    let mut query = [0; 512];
+    let Ok((length, from)) = socket.recv_from(&mut query) else { return };
+    let name = query[12..length].iter().position(|byte| *byte == 0).expect("a name ends");
+    let question = &query[12..12 + name + 5];
+    let is_v4 = question[name + 1..name + 3] == [0, 1];
+    // An answer, recursion wanted and available; one question, and one record where there is one.
+    let mut reply = [&query[..2], &[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0], question].concat();
+    if is_v4 {
+        // The name of the question; type A, class IN, five seconds, four bytes.
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 203, 0, 113, 7]);
+    }
+    // Who asked may be gone.
+    let _ = socket.send_to(&reply, from);
 }
 
 /// A pod that serves on 8080 and 8081 and can ask others.
@@ -246,11 +285,49 @@ impl World {
         apply(&self.cluster, &cluster_policy("out", &out));
         self.becomes(OTHER, &self.web(), false);
 
+        self.domain_names_lead_where_their_answers_say();
+
         // With the definition go the policies, and what they came to.
         self.cluster.kubectl("delete crd clusternetworkpolicies.policy.networking.k8s.io --timeout=120s");
         for from in [RED, OTHER] {
             self.becomes(from, &self.web(), true);
         }
+    }
+
+    /// Two addresses outside of the cluster: a pod reaches the one that its allowed name led to, once it has asked for the name.
+    fn domain_names_lead_where_their_answers_say(&self) {
+        for address in [ALLOWED, REFUSED] {
+            let added = self.cluster.inside("ip").args(["addr", "add", &format!("{address}/32"), "dev", "lo"]).status();
+            assert!(added.expect("ip runs").success());
+        }
+        let bound = self.cluster.within(|| (TcpListener::bind(("0.0.0.0", OUTSIDE_PORT)), UdpSocket::bind((ALLOWED, RESOLVER_PORT))));
+        let (web, names) = bound.join().expect("does not panic");
+        let names = names.expect("binds");
+        names.set_read_timeout(Some(Duration::from_millis(150))).expect("takes it");
+        let mut threads = Threads::new();
+        threads.serve(web.expect("binds"));
+        threads.repeat(move |_| answer_one(&names));
+        let client = Pod::of(&self.cluster, "blue", "client");
+        let reaches = |address: IpAddr| client.connects((address, OUTSIDE_PORT).into());
+        assert!(reaches(ALLOWED) && reaches(REFUSED), "no policy is about them yet");
+
+        let subject = "{pods: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: blue}}, podSelector: {matchLabels: {app: client}}}}";
+        let rules = "[{action: Accept, to: [{domainNames: [\"*.names.test\"]}]}, {action: Deny, to: [{networks: [203.0.113.0/24]}]}]";
+        apply(&self.cluster, &cluster_policy("names", &format!("{{tier: Admin, priority: 1, subject: {subject}, egress: {rules}}}")));
+        self.cluster.kubectl("wait --for=condition=Accepted clusternetworkpolicy/names --timeout=90s");
+        eventually_within(SOON, "nobody has asked for a name", || !reaches(ALLOWED) && !reaches(REFUSED));
+        eventually_within(SOON, "the name opens the way", || {
+            // Whatever else it asks for.
+            self.cluster.kubectl_output("-n blue exec client -- timeout 5 nslookup www.names.test");
+            reaches(ALLOWED)
+        });
+        assert!(!reaches(REFUSED), "it leads to the one address");
+        let told = self.cluster.kubectl("-n troupe-domain-names get endpointslices -o jsonpath={.items[*].endpoints[*].addresses}");
+        assert!(told.contains(&ALLOWED.to_string()), "{told}");
+        self.cluster.kubectl("delete clusternetworkpolicy names");
+        eventually_within(SOON, "all is open again", || reaches(REFUSED));
+        let left = || self.cluster.kubectl("-n troupe-domain-names get endpointslices -o name");
+        eventually_within(SOON, "what was learned goes with the policy", || left().is_empty());
     }
 
     fn all_is_open_again_without_policies(&self) {

@@ -131,8 +131,9 @@ fn sealed_daemon(cluster: &Cluster, file: &Path) -> Running {
 /// How often the file was exchanged so far.
 fn reloads(cluster: &Cluster) -> usize {
     let page = cluster.kubectl("get --raw /metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix("apiserver_encryption_config_controller_automatic_reloads_total{status=\"success\"} "));
-    line.map_or(0, |count| count.trim().parse().expect("a number"))
+    let series = "apiserver_encryption_config_controller_automatic_reloads_total{status=\"success\",apiserver_id_hash=\"sha256:";
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.split_once("\"} "));
+    line.map_or(0, |(_, count)| count.trim().parse().expect("a number"))
 }
 
 /// Writes every Secret as it is. Who loses a race against another writer is written with the new key by that one.

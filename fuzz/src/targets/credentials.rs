@@ -7,7 +7,7 @@ use troupe_api::{
         tokens::{PublicKey, Verifier},
         x509,
     },
-    certificates::SigningRequest,
+    certificates::{SigningRequest, pem, pem_blocks},
     meta::{GroupResource, ObjectKey, SystemClock},
     service::Listers,
     stored::StoredObject,
@@ -59,4 +59,9 @@ pub fn x509(data: &[u8]) {
     let _ = budget::hold(data.len(), || x509::user_of(data));
     let _ = budget::hold(data.len(), || x509::facts_of_pem(data));
     let _ = budget::hold(data.len(), || x509::public_key_of_pem(data));
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for block in budget::hold(data.len(), || pem_blocks(text)) {
+        let written = pem(&block.label, &block.contents);
+        assert!(pem_blocks(&written).iter().all(|read| (&read.label, &read.contents) == (&block.label, &block.contents)), "{written}");
+    }
 }

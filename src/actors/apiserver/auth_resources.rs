@@ -85,6 +85,11 @@ async fn asked(
 }
 
 impl VirtualResources for AuthResources {
+    fn warnings(&self, request: &VirtualRequest) -> Option<String> {
+        let is_token = AuthResources::serves(request) && &*request.target.subresource == "token";
+        is_token.then(|| tokens::shortened(&self.issuer, &request.body)).flatten()
+    }
+
     fn create(&self, request: VirtualRequest) -> Option<BoxFuture<'static, Result<Object, Status>>> {
         if !AuthResources::serves(&request) {
             return None;

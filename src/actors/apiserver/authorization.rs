@@ -9,6 +9,7 @@ use troupe_api::{
             escalation::{self, Write},
             resolve::Resolver,
         },
+        signers,
     },
     meta::{GroupResource, Object, ObjectKey},
     resources::Feature,
@@ -63,6 +64,18 @@ impl Authorization {
         let write = Write { user, resource: &target.group_resource(), namespace: &target.namespace, new, old };
         // What the authorizer decides by is shared with it.
         escalation::check(&write, authorizer.rbac().unwrap_or(&self.resolver), &**authorizer).await
+    }
+
+    /// What is wrong with a status that its writer may not sign for.
+    pub async fn unsigned(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Option<FieldError> {
+        let is_signed = target.resource.has(Feature::Signed) && &*target.subresource == "status";
+        let (authorizer, old) = self.authorizer.as_ref().filter(|_| is_signed).zip(old)?;
+        let signer = old.str(&["spec", "signerName"]);
+        if new.get(&["status"]) == old.get(&["status"]) || signers::may(&**authorizer, user, "sign", signer).await {
+            return None;
+        }
+        let why = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", user.name);
+        Some(FieldError::forbidden("spec.signerName", why))
     }
 
     /// What is wrong with a policy or binding that names parameters which its writer may not read.

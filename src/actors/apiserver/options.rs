@@ -33,6 +33,11 @@ pub type MakeVirtualResources = Box<dyn FnOnce(Arc<dyn Listers>) -> Vec<Arc<dyn 
 pub trait VirtualResources: Send + Sync + 'static {
     /// `None` when this implementation does not serve the target.
     fn create(&self, request: VirtualRequest) -> Option<BoxFuture<'static, Result<Object, Status>>>;
+
+    /// What the client is warned of beside its answer.
+    fn warnings(&self, _request: &VirtualRequest) -> Option<String> {
+        None
+    }
 }
 
 /// A create on a resource or subresource that is not stored.

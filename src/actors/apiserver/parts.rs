@@ -40,7 +40,7 @@ use super::{
     refusals::ShownRefusals,
     resource_metrics::{NodeMetrics, PodMetrics, ResourceMetrics, Scraper},
     server_client::ServerClient,
-    services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator, first_address},
+    services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator, WriteEvent, first_address},
     subresources::Subresources,
     table::{LiveTable, TableFollower},
     upkeep::Upkeep,
@@ -95,7 +95,6 @@ impl Parts {
             AddressAllocator::new(options.service_cidrs, core.reader.clone(), core.committer.clone(), core.listers.clone(), core.clock.clone());
         let ports = PortAllocator::new(options.node_ports, core.store.clone());
         let allocator = Arc::new(ServiceAllocator::new(addresses, ports, core.listers.clone(), options.listening));
-        let repair = Arc::new(Repair::new(allocator.clone(), core.reader.clone(), core.listers.clone(), core.clock.clone()));
         let path = core.write_path(admission.clone(), allocator.clone(), Room::new(options.memory), options.features);
         let virtual_resources = options.virtual_resources.map(|make| make(core.listers.clone())).unwrap_or_default();
         let subresources = Subresources {
@@ -109,6 +108,13 @@ impl Parts {
             virtual_resources,
         };
         let client = core.client(path.clone());
+        let events = client.clone();
+        let write_event: WriteEvent = Arc::new(move |event| {
+            let events = events.clone();
+            Box::pin(async move { events.exists(event).await })
+        });
+        let (reader, listers, clock) = (core.reader.clone(), core.listers.clone(), core.clock.clone());
+        let repair = Arc::new(Repair::new(allocator.clone(), reader, listers, clock, write_event));
         let service = allocator.ranges().first().map(first_address);
         let advertisement = Arc::new(Advertisement::new(core.store.clone(), client.clone(), service));
         let computed = core.computed(options.kubelets);

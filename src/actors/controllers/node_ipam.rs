@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType};
 
+use super::managed::Managed;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -72,6 +73,7 @@ const BY_RANGE: &str = "podCIDR";
 pub struct NodeIpamController {
     nodes: Cache<Node>,
     cluster: Vec<ClusterRange>,
+    _managed: Managed,
 }
 
 fn index(nodes: Cache<Node>) -> Cache<Node> {
@@ -82,7 +84,7 @@ fn index(nodes: Cache<Node>) -> Cache<Node> {
 impl NodeIpamController {
     /// Gives every node a part of each of the cluster's ranges.
     pub fn new(caches: &Caches, cluster: Vec<ClusterRange>) -> Self {
-        NodeIpamController { nodes: index(caches.cache()), cluster }
+        NodeIpamController { nodes: index(caches.cache()), cluster, _managed: Managed::begin("nodeipam") }
     }
 
     /// The ranges that any node has. Thousands may wait for one at the same time: no node is decoded for another one.
@@ -110,7 +112,7 @@ impl Controller for NodeIpamController {
         let mut ranges = Vec::new();
         for cluster in &self.cluster {
             let Some(range) = cluster.next_free(&taken) else {
-                cx.events().warning(
+                cx.events().normal(
                     &ReconcileContext::reference(&*node.object),
                     "CIDRNotAvailable",
                     format!("Node {key} status is now: CIDRNotAvailable"),
@@ -148,7 +150,7 @@ mod tests {
         };
         let dual = node("dual", json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00:10:244::/64"]}));
         let nodes = [dual, node("named", json!({"podCIDR": "10.244.7.0/24"})), node("waits", json!({}))];
-        let controller = NodeIpamController { nodes: index(Cache::default()), cluster: Vec::new() };
+        let controller = NodeIpamController { nodes: index(Cache::default()), cluster: Vec::new(), _managed: Managed::begin("nodeipam") };
         controller.nodes.replace_now(nodes.into_iter().collect(), Revision(1));
         let before = decoded_here().objects;
         let mut taken: Vec<String> = controller.taken().iter().map(ToString::to_string).collect();

@@ -1,8 +1,9 @@
 //! An API server tells that it is there, as upstream's does (KEP-1965): a Lease of its own in `kube-system`, by which others find and count
-//! API servers. What servers left that have not renewed theirs for an hour any of them removes.
+//! API servers. One that ends in an orderly way removes its own; what servers left that have not renewed theirs for an hour any of them removes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use actix::Message;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -11,6 +12,7 @@ use k8s_openapi::{
 use rand::Rng;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use troupe_api::{
     Status,
     meta::LabelSelector,
@@ -20,7 +22,8 @@ use troupe_api_client::{Api, Client};
 use uuid::Builder;
 
 use crate::runtime::{
-    host::{Unit, UnitAddr, UnitContext},
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
     lease,
     system::System,
     unit::Policy,
@@ -44,11 +47,13 @@ const TIDY: Duration = Duration::from_secs(3600);
 pub fn run(system: &System, client: Client, hostname: &str) -> UnitAddr<ServerIdentity> {
     let (name, hostname) = (lease_name(hostname), hostname.to_owned());
     let holder = format!("{name}_{}", Builder::from_random_bytes(system.rng().random()).into_uuid());
+    let has_left = Arc::new(Mutex::new(false));
     system.spawn("apiserver/identity", Policy::default(), move |_| ServerIdentity {
         client: client.clone(),
         name: name.clone(),
         hostname: hostname.clone(),
         holder: holder.clone(),
+        has_left: has_left.clone(),
         last: "starting".into(),
     })
 }
@@ -59,8 +64,15 @@ pub struct ServerIdentity {
     name: String,
     hostname: String,
     holder: String,
+    /// Whether the server ends. Held while the lease is written: a renewal that is under way would make it anew.
+    has_left: Arc<Mutex<bool>>,
     last: String,
 }
+
+/// The API server ends: its lease goes. Answers when it is gone, or could not be removed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave;
 
 impl ServerIdentity {
     fn api(&self) -> Api<Lease> {
@@ -85,8 +97,11 @@ impl ServerIdentity {
     }
 
     fn renew(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (api, lease) = (self.api(), self.lease(cx.system().clock().now()));
-        let work = async move { lease::keep(&api, &lease).await };
+        let (api, lease, has_left) = (self.api(), self.lease(cx.system().clock().now()), self.has_left.clone());
+        let work = async move {
+            let left = has_left.lock().await;
+            if *left { Ok(()) } else { lease::keep(&api, &lease).await }
+        };
         cx.spawn_then(work, |unit, written: Result<(), Status>, cx| {
             unit.last = match written {
                 Ok(()) => "kept".into(),
@@ -114,9 +129,9 @@ impl ServerIdentity {
     }
 }
 
-/// The name of the lease of a machine's API server, as upstream makes it: lengths (two bytes) and bytes of the machine's name and of the
-/// component's, hashed, and the first half of that in base 32.
-fn lease_name(hostname: &str) -> String {
+/// The name of the lease of a machine's API server, which is the server's id, as upstream makes it: lengths (two bytes) and bytes of the
+/// machine's name and of the component's, hashed, and the first half of that in base 32.
+pub fn lease_name(hostname: &str) -> String {
     let mut hash = Sha256::new();
     for part in [hostname, SERVER] {
         hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -137,6 +152,20 @@ fn base32(bytes: &[u8]) -> String {
 fn has_run_out(lease: &Lease, now: Timestamp) -> bool {
     let Some(LeaseSpec { renew_time: Some(renewed), lease_duration_seconds: Some(seconds), .. }) = &lease.spec else { return true };
     now.duration_since(renewed.0) > SignedDuration::from_secs(i64::from(*seconds))
+}
+
+impl On<Leave> for ServerIdentity {
+    fn on(&mut self, _: Leave, _: &mut UnitContext<'_, Self>) -> Reply<()> {
+        let (api, name, has_left) = (self.api(), self.name.clone(), self.has_left.clone());
+        Reply::later(async move {
+            let mut left = has_left.lock().await;
+            *left = true;
+            match api.delete(&name, DeleteOptions::default()).await {
+                Err(status) if !status.is_not_found() => tracing::warn!(error = %status, "the lease of this API server stays until it runs out"),
+                _ => {}
+            }
+        })
+    }
 }
 
 impl Unit for ServerIdentity {

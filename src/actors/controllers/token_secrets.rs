@@ -19,8 +19,8 @@ use crate::runtime::{
 };
 
 const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(super) const ACCOUNT: &str = "kubernetes.io/service-account.name";
+pub(super) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// See the module. Keys are secrets.
 pub struct TokenSecretController {
@@ -31,13 +31,17 @@ pub struct TokenSecretController {
 
 impl TokenSecretController {
     pub fn new(caches: &Caches, issuer: Arc<Issuer>, ca_pem: impl Into<Arc<str>>) -> Self {
-        let fields = FieldSelector::parse(&format!("type={TYPE}")).expect("a valid selector");
-        let secrets = caches.selected(" of service accounts", WatchOptions { fields, ..WatchOptions::default() });
-        TokenSecretController { secrets, issuer, ca_pem: ca_pem.into() }
+        TokenSecretController { secrets: secrets(caches), issuer, ca_pem: ca_pem.into() }
     }
 }
 
-fn annotation<'a>(secret: &'a Secret, name: &str) -> &'a str {
+/// The secrets of that type.
+pub(super) fn secrets(caches: &Caches) -> Cache<Secret> {
+    let fields = FieldSelector::parse(&format!("type={TYPE}")).expect("a valid selector");
+    caches.selected(" of service accounts", WatchOptions { fields, ..WatchOptions::default() })
+}
+
+pub(super) fn annotation<'a>(secret: &'a Secret, name: &str) -> &'a str {
     secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name)).map_or("", String::as_str)
 }
 

@@ -3,7 +3,10 @@
 use troupe_api::{service::DeleteOptions, status::Status, stored::KubeObject};
 use troupe_api_client::Api;
 
-use crate::runtime::{cache::Cache, controller::ReconcileContext};
+use crate::runtime::{
+    cache::Cache,
+    controller::{ReconcileContext, ReconcileError},
+};
 
 /// The object is not there (any more), or another stands in its place.
 pub fn is_gone(status: &Status) -> bool {
@@ -13,6 +16,11 @@ pub fn is_gone(status: &Status) -> bool {
 /// The namespace goes away: nothing can be made in it, and nobody needs it.
 pub fn is_namespace_terminating(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+/// Whether people should hear of an error: not where somebody else wrote, or the server is busy.
+pub fn is_failure(error: &ReconcileError) -> bool {
+    !matches!(error, ReconcileError::Api(status) if status.is_conflict() || status.code == 429)
 }
 
 /// Writes an object's status; that it is gone is fine.

@@ -2,6 +2,7 @@
 //! (resource.k8s.io, KEP-4381).
 
 mod claims;
+mod rules;
 mod taints;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use self::{
         FINALIZER, MOST_CONSUMERS, NameError, POD_CLAIM, allocation, can_be_reserved, claim_name, claim_owner, claims_of, consumer, extended_claim,
         is_for_pod, is_reserved_for, key_of, names_of_claims, reserved_for, results,
     },
+    rules::{Rules, means_pool, taint_of, tainted, taints_device},
     taints::{is_harmful, tolerates},
 };
 

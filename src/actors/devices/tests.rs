@@ -1,6 +1,11 @@
+use std::sync::Arc;
+
 use k8s_openapi::api::{
     core::v1::Pod,
-    resource::v1::{DeviceTaint, DeviceToleration, ResourceClaim},
+    resource::{
+        v1::{Device, DeviceTaint, DeviceToleration, ResourceClaim, ResourceSlice},
+        v1beta2::DeviceTaintRule,
+    },
 };
 use serde_json::{Value, json};
 
@@ -53,4 +58,30 @@ fn tolerations_cover_taints_by_key_value_and_effect() {
     assert!(!covers(json!({"key": "broken", "operator": "Exists", "effect": "NoExecute"})));
     assert!(!covers(json!({"key": "other", "operator": "Exists"})));
     assert!(is_harmful(&taint) && !is_harmful(&DeviceTaint { effect: "None".into(), ..taint.clone() }));
+}
+
+fn rule(selector: Value, effect: &str) -> Arc<DeviceTaintRule> {
+    let spec = json!({"deviceSelector": selector, "taint": {"key": "k", "effect": effect}});
+    Arc::new(serde_json::from_value(json!({"metadata": {"name": "r"}, "spec": spec})).expect("a rule"))
+}
+
+#[test]
+fn rules_taint_the_devices_that_they_select() {
+    let means = |selector: Value| taints_device(&rule(selector, "None"), "d", "p", "g");
+    assert!(means(json!({})) && means(json!({"driver": "d"})) && means(json!({"pool": "p", "device": "g"})));
+    assert!(!means(json!({"driver": "e"})) && !means(json!({"pool": "q"})) && !means(json!({"driver": "d", "device": "h"})));
+    assert!(!means(Value::Null), "without a selector it means none");
+}
+
+#[test]
+fn devices_have_the_taints_of_rules_beside_their_own() {
+    let devices = json!([{"name": "g", "taints": [{"key": "own", "effect": "NoSchedule"}]}, {"name": "h"}]);
+    let spec = json!({"driver": "d", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}, "devices": devices});
+    let slice: Arc<ResourceSlice> = Arc::new(serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).expect("a slice"));
+    let elsewhere: Rules = [("a".into(), rule(json!({"pool": "q"}), "NoExecute"))].into();
+    assert!(Arc::ptr_eq(&slice, &tainted(&slice, &elsewhere)), "nothing is copied");
+    let rules: Rules = [("a".into(), rule(json!({"device": "g"}), "NoExecute")), ("b".into(), rule(json!({}), "NoSchedule"))].into();
+    let effects = |device: &Device| device.taints.iter().flatten().map(|taint| taint.effect.clone()).collect::<Vec<_>>();
+    let found: Vec<Vec<String>> = tainted(&slice, &rules).spec.devices.iter().flatten().map(effects).collect();
+    assert_eq!(found, [vec!["NoSchedule", "NoExecute", "NoSchedule"], vec!["NoSchedule"]]);
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::PodSecurityContext};
 use serde_json::{Value, json};
 use troupe_api::meta::Object;
+use troupe_net::dns::domain_names;
 
 /// The name of the Service; other programs know it.
 pub const SERVICE: &str = "kube-dns";
@@ -32,7 +33,7 @@ pub struct DnsOptions {
     pub ipv6: bool,
 }
 
-/// Account, rights, Service, and a DaemonSet that runs the server on every node.
+/// Account, rights, Service, a DaemonSet that runs the server on every node, and a namespace for what it tells of domain names.
 pub fn manifests(options: &DnsOptions) -> Vec<Object> {
     options.objects(options.daemon_set())
 }
@@ -54,7 +55,7 @@ pub fn confinement(daemons: &DaemonSet) -> Option<Value> {
 impl DnsOptions {
     fn objects(&self, workload: Value) -> Vec<Object> {
         let all = [account(), role(), binding(), self.service(), workload];
-        all.into_iter().map(|value| Object::from_value(value).expect("manifests are maps")).collect()
+        all.into_iter().chain(telling_domain_names()).map(|value| Object::from_value(value).expect("manifests are maps")).collect()
     }
 
     fn service(&self) -> Value {
@@ -200,12 +201,38 @@ fn binding() -> Value {
     })
 }
 
+/// What lets the server tell nodes to which addresses domain names lead that cluster network policies have: it reads these, and writes slices in a
+/// namespace of their own. Elsewhere it writes nothing.
+fn telling_domain_names() -> [Value; 5] {
+    let (rbac, name, namespace) = ("rbac.authorization.k8s.io", "system:troupe-dns:domain-names", domain_names::NAMESPACE);
+    let version = format!("{rbac}/v1");
+    let labels = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
+    let subjects = json!([{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]);
+    let cluster = json!({"name": name, "labels": labels});
+    let own = json!({"name": name, "namespace": namespace, "labels": labels});
+    let reads = json!([{"apiGroups": ["policy.networking.k8s.io"], "resources": ["clusternetworkpolicies"], "verbs": ["list", "watch"]}]);
+    let writes = json!([{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "create", "update"]}]);
+    [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"k8s-app": "kube-dns"}}}),
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": cluster, "rules": reads}),
+        json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": cluster,
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name}, "subjects": subjects,
+        }),
+        json!({"apiVersion": version, "kind": "Role", "metadata": own, "rules": writes}),
+        json!({
+            "apiVersion": version, "kind": "RoleBinding", "metadata": own,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name}, "subjects": subjects,
+        }),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::{
         apps::v1::Deployment,
-        core::v1::{Pod, Service, ServiceAccount},
-        rbac::v1::{ClusterRole, ClusterRoleBinding},
+        core::v1::{Namespace, Pod, Service, ServiceAccount},
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     };
     use serde::de::DeserializeOwned;
     use troupe_cri::RuntimeFeatures;
@@ -244,6 +271,19 @@ mod tests {
         let daemons = daemons.spec.expect("a spec");
         assert_eq!(selector, daemons.template.metadata.clone().and_then(|meta| meta.labels));
         assert_eq!(Some(daemons.template), fallback.spec.map(|spec| spec.template));
+    }
+
+    #[test]
+    fn it_writes_slices_where_there_is_nothing_else() {
+        let objects = manifests(&options());
+        let namespace: Namespace = typed(&objects, 5);
+        let (_, _): (ClusterRole, ClusterRoleBinding) = (typed(&objects, 6), typed(&objects, 7));
+        let (role, binding): (Role, RoleBinding) = (typed(&objects, 8), typed(&objects, 9));
+        assert_eq!(namespace.metadata.name, role.metadata.namespace);
+        assert_eq!((role.metadata.name, namespace.metadata.name), (Some(binding.role_ref.name), binding.metadata.namespace));
+        for (at, object) in objects.iter().enumerate().filter(|(at, _)| *at != 8) {
+            assert!(!object.clone().into_value().to_string().contains("\"update\""), "object {at} lets it write elsewhere");
+        }
     }
 
     #[test]

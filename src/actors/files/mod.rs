@@ -15,7 +15,7 @@ pub mod usage;
 use std::{cell::Cell, marker::PhantomData};
 
 pub use directory::{Directory, open_directory_of_container, open_file_of_container, place_and_name};
-pub use remove::{remove_tree, remove_tree_blocking};
+pub use remove::{remove_tree, remove_tree_below, remove_tree_blocking};
 pub use usage::{DiskUse, Tally, count_tree};
 
 thread_local! {
@@ -48,7 +48,7 @@ fn is_in_place() -> bool {
     IN_PLACE.get()
 }
 
-/// Runs blocking file work off the arbiters.
+/// Runs work that takes long, on files or by itself, off the arbiters.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     if is_in_place() {
         return work();

@@ -8,7 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::ReadDir,
     io,
-    path::Path,
+    path::{Component, Path},
 };
 
 use nix::{errno::Errno, unistd::UnlinkatFlags};
@@ -31,12 +31,25 @@ static SLICES: Semaphore = Semaphore::const_new(4);
 /// # Errors
 /// When something in it cannot be removed, such as a place where something is mounted.
 pub async fn remove_tree(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    work_off(move || Removal::begin(&path)).await
+}
+
+/// The same of a path below a directory: what lies between may be anybody's, and no link in it is followed.
+///
+/// # Errors
+/// As [`remove_tree`], and when there is something else than directories on the way.
+pub async fn remove_tree_below(root: &Path, path: &Path) -> io::Result<()> {
+    let (root, path) = (root.to_owned(), path.to_owned());
+    work_off(move || Removal::begin_below(&root, &path)).await
+}
+
+async fn work_off(begin: impl FnOnce() -> io::Result<Option<Removal>> + Send + 'static) -> io::Result<()> {
     if is_in_place() {
         // Nothing that other threads remove is waited for.
-        return remove_tree_blocking(path);
+        return finish(begin()?);
     }
-    let path = path.to_owned();
-    let Some(mut removal) = blocking(move || Removal::begin(&path)).await? else { return Ok(()) };
+    let Some(mut removal) = blocking(begin).await? else { return Ok(()) };
     loop {
         let turn = SLICES.acquire().await.map_err(io::Error::other)?;
         let (back, done) = blocking(move || {
@@ -57,7 +70,11 @@ pub async fn remove_tree(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`remove_tree`].
 pub fn remove_tree_blocking(path: &Path) -> io::Result<()> {
-    let Some(mut removal) = Removal::begin(path)? else { return Ok(()) };
+    finish(Removal::begin(path)?)
+}
+
+fn finish(removal: Option<Removal>) -> io::Result<()> {
+    let Some(mut removal) = removal else { return Ok(()) };
     while !removal.slice()? {}
     Ok(())
 }
@@ -93,10 +110,22 @@ enum Outcome {
 impl Removal {
     /// Opens the tree; `None` when there is none, or none any more.
     fn begin(path: &Path) -> io::Result<Option<Self>> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path of something that can be removed"));
-        };
-        let place = match Directory::open(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(unusable()) };
+        Removal::begin_in(Directory::open(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }), name)
+    }
+
+    /// The same of a path below a directory, through no link.
+    fn begin_below(root: &Path, path: &Path) -> io::Result<Option<Self>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(unusable()) };
+        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(unusable());
+        }
+        let place = Directory::open(root);
+        Removal::begin_in(if parent.as_os_str().is_empty() { place } else { place.and_then(|root| root.open_dir(parent)) }, name)
+    }
+
+    fn begin_in(place: io::Result<Directory>, name: &OsStr) -> io::Result<Option<Self>> {
+        let place = match place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             place => place?,
         };
@@ -210,6 +239,10 @@ fn remove(directory: &Directory, name: &OsStr, looks_like_directory: bool) -> ni
         }
     }
     Err(Errno::EBUSY)
+}
+
+fn unusable() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a path of something that can be removed")
 }
 
 fn shown(name: &OsStr) -> std::path::Display<'_> {

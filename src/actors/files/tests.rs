@@ -10,7 +10,7 @@ use std::{
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
-use super::{Directory, InPlace, blocking, directory::proc_path, open_file_of_container, remove_tree, remove_tree_blocking};
+use super::{Directory, InPlace, blocking, directory::proc_path, open_file_of_container, remove_tree, remove_tree_below, remove_tree_blocking};
 
 fn place() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
@@ -82,6 +82,28 @@ fn links_are_removed_and_what_they_lead_to_stays() {
     symlink(&outside, &tree).expect("links");
     remove_tree_blocking(&tree).expect("removes the link alone");
     assert!(tree.symlink_metadata().is_err() && outside.join("kept").exists());
+}
+
+#[tokio::test]
+async fn below_a_directory_no_link_leads_to_what_is_removed() {
+    let place = place();
+    let (root, outside) = (place.path().join("root"), place.path().join("outside"));
+    for made in [root.join("a/b/c"), root.join("a/kept"), outside.join("kept")] {
+        fs::create_dir_all(made).expect("makes");
+    }
+    symlink(&outside, root.join("link")).expect("links");
+    let remove = |path: &'static str| remove_tree_below(&root, Path::new(path));
+    remove("a/b").await.expect("removes");
+    remove("a/b/c/d").await.expect("what is gone is gone");
+    assert!(!root.join("a/b").exists() && root.join("a/kept").exists());
+    remove("link/kept").await.expect_err("not through the link");
+    remove("link").await.expect("the link itself");
+    for odd in ["", "/a", "..", "../outside", "a/../../outside", "a/.."] {
+        assert_eq!(remove(odd).await.expect_err("is refused").kind(), std::io::ErrorKind::InvalidInput, "{odd:?}");
+    }
+    assert!(outside.join("kept").exists() && root.join("a").exists() && !root.join("link").exists());
+    remove("a/").await.expect("a directory in the root");
+    assert!(!root.join("a").exists());
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The cgroups of pods: the runtime makes them, the kubelet removes them when a pod is gone.
 //!
 //! `parent` is the cgroup that holds the pods of one node. Nothing outside of it is touched, and inside of it only what has
-//! the name of a pod's cgroup.
+//! the name of a pod's cgroup. One whose name is that of a slice is systemd's, and so are all in it ([`slices`]).
 
+pub mod driver;
 pub mod limit;
+pub mod slices;
 pub mod usage;
 
 use std::{
@@ -17,7 +19,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use troupe_cri::names::pod_cgroup;
+use troupe_cri::names::{pod_cgroup, uid_of_cgroup};
 
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 const CLASSES: [&str; 3] = ["Guaranteed", "Burstable", "BestEffort"];
@@ -79,7 +81,7 @@ pub fn pods(parent: &str) -> io::Result<Vec<String>> {
     for hierarchy in hierarchies()? {
         for folder in class_folders(&hierarchy, parent) {
             let Ok(entries) = fs::read_dir(folder) else { continue };
-            all.extend(entries.flatten().filter_map(|entry| entry.file_name().to_str().and_then(pod_of)));
+            all.extend(entries.flatten().filter_map(|entry| entry.file_name().to_str().and_then(uid_of_cgroup)));
         }
     }
     Ok(all.into_iter().collect())
@@ -96,12 +98,6 @@ pub fn inhabited(parent: &str) -> io::Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// The uid in the name of a pod's cgroup.
-fn pod_of(name: &str) -> Option<String> {
-    let uid = name.strip_prefix("pod").filter(|uid| !uid.is_empty())?;
-    uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-').then(|| uid.to_owned())
 }
 
 /// The folders that pods' cgroups lie in: those of the classes, then the parent.
@@ -190,17 +186,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_names_of_pods_cgroups_are_taken_for_pods() {
-        assert_eq!(pod_of("pod6f0e-1").as_deref(), Some("6f0e-1"));
-        for other in ["pod", "besteffort", "pod_x", "pod1/2", "t2pods"] {
-            assert_eq!(pod_of(other), None, "{other}");
-        }
-    }
-
-    #[test]
     fn the_folders_of_the_classes_lie_in_the_parent_as_it_is_given() {
         let folders = class_folders(Path::new("/h"), "t2pods");
         assert_eq!(folders, ["/h/t2pods/besteffort", "/h/t2pods/burstable", "/h/t2pods"].map(PathBuf::from));
+        let slices = class_folders(Path::new("/h"), "k.slice");
+        assert_eq!(slices, ["/h/k.slice/k-besteffort.slice", "/h/k.slice/k-burstable.slice", "/h/k.slice"].map(PathBuf::from));
     }
 
     #[test]

@@ -16,7 +16,10 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use super::volumes::payload::TokenRequest;
+use super::{
+    trust_bundles::{BundleWatch, TrustBundles},
+    volumes::payload::TokenRequest,
+};
 
 /// A service account token and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, Status>;
     /// `None` when it does not exist.
     async fn volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, Status>;
+    /// The bundles of trust anchors; an error where nobody can tell.
+    async fn trust_bundles(&self) -> Result<TrustBundles, Status> {
+        Err(TrustBundles::not_served())
+    }
     /// A token of the pod's service account, bound to the pod.
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status>;
     /// The services that pods of a namespace may be told of: its own and `default/kubernetes`. Empty before they are known.
@@ -60,13 +67,14 @@ pub type ServiceSource = Arc<dyn Fn(&str) -> Vec<Arc<Service>> + Send + Sync>;
 pub struct ApiCluster {
     client: Client,
     services: ServiceSource,
+    bundles: BundleWatch,
     clock: Arc<dyn Clock>,
 }
 
 impl ApiCluster {
     /// `client` acts as the node, `system:node:<name>`.
-    pub fn new(client: Client, services: ServiceSource, clock: Arc<dyn Clock>) -> Self {
-        ApiCluster { client, services, clock }
+    pub fn new(client: Client, services: ServiceSource, bundles: BundleWatch, clock: Arc<dyn Clock>) -> Self {
+        ApiCluster { client, services, bundles, clock }
     }
 }
 
@@ -111,6 +119,10 @@ impl Cluster for ApiCluster {
 
     async fn volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, Status> {
         self.client.all::<PersistentVolume>().get_opt(name).await
+    }
+
+    async fn trust_bundles(&self) -> Result<TrustBundles, Status> {
+        self.bundles.bundles().await
     }
 
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status> {

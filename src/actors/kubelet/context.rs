@@ -19,17 +19,20 @@ use troupe_net::cni::links::PodLinks;
 
 use super::{
     admission::{self, NodeAbilities, Pressure, Rejection},
+    cgroups::slices::Slices,
     cluster::Cluster,
     container_manager::ContainerManager,
-    credentials::provider::Providers,
+    credentials::{clients::ClientFiles, provider::Providers},
     csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
+    pod_certificates::PodCertificates,
     pull_records::PullRecords,
     pulls::PullGate,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
+    user_namespaces::UserNamespaces,
     volumes::room::NodeRoom,
     worker::backoff::BackoffPolicy,
 };
@@ -46,6 +49,8 @@ pub struct NodeContext {
     pub cluster: Arc<dyn Cluster>,
     /// Knows on which CPUs containers run.
     pub container_manager: ContainerManager,
+    /// Ids of pods with users of their own.
+    pub user_namespaces: UserNamespaces,
     /// Devices that are counted as resources.
     pub device_plugins: Arc<DevicePlugins>,
     /// Devices of claims.
@@ -58,10 +63,14 @@ pub struct NodeContext {
     pub links: Arc<dyn PodLinks>,
     /// Knows when an image may be pulled.
     pub pulls: PullGate,
+    /// Configurations of registry clients on this node.
+    pub registry_clients: ClientFiles,
     /// Programs that know credentials for images.
     pub credential_providers: Providers,
     /// Knows who pulled the images that are here.
     pub pull_records: PullRecords,
+    /// Keys and certificates of pods.
+    pub pod_certificates: Arc<PodCertificates>,
     /// How long containers wait that end again and again.
     pub backoff: BackoffPolicy,
     pub events: EventRecorder,
@@ -73,12 +82,17 @@ pub struct NodeContext {
     pub log_root: PathBuf,
     /// `/var/log/containers`; empty for no symlinks there.
     pub container_log_links: PathBuf,
+    /// That holds the pods of this node: a slice where systemd makes cgroups.
     pub cgroup_parent: String,
+    /// Leads to systemd.
+    pub slices: Slices,
     /// What is promised to pods.
     pub allocations: Allocations,
     pub seccomp_root: String,
     /// Whether containers that ask for no profile get the runtime's own.
     pub seccomp_default: bool,
+    /// Whether containers are ended by the signals that they ask for.
+    pub stop_signals: bool,
     /// How limits of CPU time bind.
     pub cpu_time: CpuTime,
     pub dns: ClusterDns,

@@ -100,6 +100,11 @@ impl KubeletHandle {
         KubeletHandle { context, pods, counted: Arc::default() }
     }
 
+    /// The cgroup that holds the pods of this node, as who makes cgroups names it.
+    pub fn cgroup_parent(&self) -> &str {
+        &self.context.cgroup_parent
+    }
+
     /// The container runtime, for exec, attach and port-forward.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
         &self.context.runtime

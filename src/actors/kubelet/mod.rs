@@ -15,6 +15,7 @@ pub mod context;
 pub mod cpu_set;
 pub mod credentials;
 pub mod csi;
+pub mod dbus;
 pub mod device_metrics;
 pub mod device_plugins;
 pub mod dra;
@@ -34,6 +35,8 @@ pub mod node_shutdown;
 pub mod options;
 pub(crate) mod patch;
 pub mod plugins;
+mod pod_certificate_manager;
+pub mod pod_certificates;
 pub mod pod_resources;
 pub mod pods;
 pub mod probes;
@@ -47,6 +50,8 @@ pub mod rotation;
 pub mod server;
 pub mod stats;
 pub mod status;
+pub mod trust_bundles;
+pub mod user_namespaces;
 pub mod volumes;
 pub mod worker;
 
@@ -64,7 +69,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
+use rand::RngCore;
 use thiserror::Error;
 use troupe_api::{
     meta::{FieldSelector, ObjectKey},
@@ -75,7 +81,11 @@ use troupe_cri::{RuntimeFeatures, names::PodIdentity, proto::VersionResponse, re
 
 use self::{
     admission::{NodeAbilities, apparmor::AppArmor, sysctl::Allowlist},
-    cgroups::limit::limit_pods,
+    cgroups::{
+        driver,
+        limit::{Limits, limit_pods},
+        slices::{self, Slices},
+    },
     cluster::{ApiCluster, Cluster, NoCluster},
     container_manager::{ContainerManager, reconcile::CpuReconciler},
     context::NodeContext,
@@ -102,6 +112,8 @@ use self::{
     },
     node_shutdown::NodeShutdown,
     plugins::{Handler, Handlers, PluginWatcher},
+    pod_certificate_manager::PodCertificateManager,
+    pod_certificates::PodCertificates,
     pod_resources::{PodResourcesServer, Sources},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     pull_records::PullRecords,
@@ -110,6 +122,8 @@ use self::{
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
+    trust_bundles::BundleWatch,
+    user_namespaces::{NodeIds, UserNamespaces},
     volumes::room::NodeRoom,
     worker::shell::PodSource,
 };
@@ -138,6 +152,10 @@ pub enum KubeletError {
     #[error("sysctls that pods may set: {0}")]
     Sysctls(#[from] admission::sysctl::PatternError),
     #[error("{0}")]
+    Cgroups(String),
+    #[error("user namespaces: {0}")]
+    UserNamespaces(String),
+    #[error("{0}")]
     Reserved(String),
     #[error("{0}")]
     ContainerManager(String),
@@ -162,9 +180,10 @@ impl Kubelet {
     /// Starts the kubelet's units below `kubelet/` in `system`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot, or what an earlier
-    /// process left of containers' CPUs does not fit, or credential providers cannot be used.
-    pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
+    /// When the runtime does not answer within a minute, or has systemd make cgroups where there is none, or directories cannot be made, or pods
+    /// are to set what they cannot, or what an earlier process left of containers' CPUs or of pods' ids does not fit, or credential providers
+    /// cannot be used.
+    pub async fn start(mut options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
         let (pods, checkpoints) = (below("pods"), below(server::checkpoint::DIRECTORY));
@@ -175,20 +194,24 @@ impl Kubelet {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
         let (version, features) = reach_runtime(&options).await?;
+        let driver = driver::agreed(&*options.runtime, options.cgroup_driver).await.map_err(KubeletError::Runtime)?;
+        options.cgroup_parent = driver.parent(&options.cgroup_parent, slices::is_init()).map_err(KubeletError::Cgroups)?;
         let machine = MachineFacts::read();
         let kept = options.reserved.with_thresholds(&options.eviction_thresholds, machine.memory_bytes, 0);
         kept.check(machine.cpus.saturating_mul(1000), machine.memory_bytes).map_err(KubeletError::Reserved)?;
-        bound_pods(&options, &machine);
+        bound_pods(&options, &machine).await;
         let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
         let providers = options.credential_providers.as_ref().map(|files| Providers::load(files, system.clock())).transpose()?;
+        let ids = NodeIds::of_machine(options.user_ids_per_pod, options.max_pods).map_err(KubeletError::UserNamespaces)?;
+        let user_namespaces = UserNamespaces::start(&options.root_dir, ids).map_err(KubeletError::UserNamespaces)?;
         let mut tasks = Vec::new();
         let caches = options.caches.clone().or_else(|| Some(Caches::new(system.clone(), options.client.clone()?)));
-        let services = options.services.clone().or_else(|| Some(caches.as_ref()?.cache()));
         let reached = (&version, features);
-        let mut context = context(&options, system, reached, &machine, services, abilities, container_manager);
+        let given = (container_manager, user_namespaces);
+        let mut context = context(&options, system, reached, &machine, caches.as_ref(), abilities, given);
         context.credential_providers = providers.unwrap_or_default();
         context.pull_records.recover(&*context.runtime).await;
         let context = Arc::new(context);
@@ -207,6 +230,9 @@ impl Kubelet {
             system.spawn("kubelet/device-plugins", Policy::default(), move |_| DevicePluginServer::new(devices.clone()));
             let read = options.caches.clone().unwrap_or_else(|| Caches::new(system.clone(), client.clone()));
             LocalVolumes::start(&read, &client, &context.node_name, context.volumes.clone());
+            if let Some((caches, pods)) = caches.as_ref().zip(cache.clone()).filter(|_| options.pod_certificates) {
+                PodCertificateManager::start(caches, &client, &context, pods);
+            }
             watch_plugins(system, &context, &all, options.root_dir.join("plugins_registry"));
             reporter =
                 Some(system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone())));
@@ -229,14 +255,18 @@ impl Kubelet {
 }
 
 /// Bounds what all pods use together.
-fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
+async fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
     if !options.cgroups_per_qos {
         return;
     }
     // Whoever wants no bounds leaves the machine's daemons what they need to live nevertheless.
     let reserved = if options.enforces_pods { options.reserved } else { Reserved::default() };
     let (cpus, memory, processes) = machine.for_pods(&reserved);
-    if let Err(error) = limit_pods(&options.cgroup_parent, cpus, memory, processes) {
+    let limits = Limits::of_pods(cpus, memory, processes);
+    if let Err(error) = Slices::default().set(&options.cgroup_parent, &limits).await {
+        tracing::warn!(%error, slice = options.cgroup_parent, "systemd does not make the slice of all pods");
+    }
+    if let Err(error) = limit_pods(&options.cgroup_parent, &limits) {
         tracing::warn!(%error, "pods may use all of the machine's memory and processes");
     }
 }
@@ -262,9 +292,9 @@ fn context(
     system: &System,
     (version, features): (&VersionResponse, RuntimeFeatures),
     machine: &MachineFacts,
-    services: Option<Lister<Service>>,
+    caches: Option<&Caches>,
     abilities: NodeAbilities,
-    container_manager: ContainerManager,
+    (container_manager, user_namespaces): (ContainerManager, UserNamespaces),
 ) -> NodeContext {
     let size = MachineSize {
         cpus: machine.cpus,
@@ -275,16 +305,19 @@ fn context(
         memory: node::facts::memory_rules(Path::new("/sys/fs/cgroup"), options.limited_swap, options.kills_group, machine.swap_bytes),
     };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
+    let services = options.services.clone().or_else(|| Some(caches?.cache()));
     let listed = move |namespace: &str| services.as_ref().map(|services| env::services::seen_from(services, namespace)).unwrap_or_default();
-    let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
-        Some(client) => (
-            Arc::new(ApiCluster::new(client.clone(), Arc::new(listed), clock.clone())),
-            EventRecorder::start(system, client, &node_name, options.event_rate),
-        ),
+    let (cluster, events): (Arc<dyn Cluster>, _) = match options.client.as_ref().zip(caches) {
+        Some((client, caches)) => {
+            let bundles = BundleWatch::new(caches.clone(), system.rng().next_u64());
+            let cluster = ApiCluster::new(client.clone(), Arc::new(listed), bundles, clock.clone());
+            (Arc::new(cluster), EventRecorder::start(system, client, &node_name, options.event_rate))
+        }
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
         container_manager,
+        user_namespaces,
         csi: Arc::new(Csi::new(&options.root_dir, node_name.clone(), options.client.clone())),
         device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
         dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),
@@ -297,8 +330,10 @@ fn context(
         gate: options.gate.clone(),
         links: options.links.clone(),
         pulls: PullGate::new(options.pull_policy),
+        registry_clients: options.registry_clients.clone(),
         credential_providers: Providers::default(),
         pull_records: PullRecords::new(&options.root_dir, options.pull_verification.clone(), system.clock().clone()),
+        pod_certificates: Arc::new(PodCertificates::new(options.pod_certificates)),
         backoff: options.backoff,
         events,
         root: options.root_dir.clone(),
@@ -306,9 +341,11 @@ fn context(
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
+        slices: Slices::default(),
         allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         seccomp_default: options.seccomp_default,
+        stop_signals: options.stop_signals,
         cpu_time: options.cpu_time,
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),

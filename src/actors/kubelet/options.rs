@@ -14,8 +14,9 @@ use troupe_cri::{Runtime, resources::CpuTime};
 use troupe_net::cni::links::{NoPodLinks, PodLinks};
 
 use super::{
+    cgroups::driver::CgroupDriver,
     container_manager::ContainerManagerOptions,
-    credentials::provider::ProviderFiles,
+    credentials::{clients::ClientFiles, provider::ProviderFiles},
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     manifests::PodUrl,
@@ -24,6 +25,7 @@ use super::{
     pull_records::Verification,
     pulls::PullPolicy,
     rotation::plan::LogPolicy,
+    user_namespaces::ids,
     worker::backoff::BackoffPolicy,
 };
 use crate::{
@@ -65,8 +67,12 @@ pub struct KubeletOptions {
     pub resolv_conf: PathBuf,
     /// The cgroup that holds the pods of this node and nothing else. [default: `kubepods`]
     pub cgroup_parent: String,
+    /// Who makes cgroups, where the runtime does not say. [default: the kubelet]
+    pub cgroup_driver: CgroupDriver,
     pub node_ips: Vec<IpAddr>,
     pub max_pods: u32,
+    /// How many ids a pod with users of its own has. [default: 65536]
+    pub user_ids_per_pod: u32,
     /// Whether pods' cgroups are made and limited here; else the runtime makes them, without limits. [default: yes]
     pub cgroups_per_qos: bool,
     /// Processes and threads that one pod may have; `None` for as many as the machine. [default: 4096]
@@ -77,8 +83,12 @@ pub struct KubeletOptions {
     pub pull_policy: PullPolicy,
     /// Whose credentials are looked at before a pod uses an image that is here. [default: those for images that were pulled]
     pub pull_verification: Verification,
+    /// Configurations of registry clients on this node. [default: none]
+    pub registry_clients: ClientFiles,
     /// Programs that know credentials for images. [default: none]
     pub credential_providers: Option<ProviderFiles>,
+    /// Whether volumes get certificates for their pods (KEP-4317). [default: no]
+    pub pod_certificates: bool,
     /// How often events are written; `None` for as they come. [default: as they come]
     pub event_rate: Option<Rate>,
     /// How much of their logs containers keep.
@@ -99,6 +109,8 @@ pub struct KubeletOptions {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether containers that ask for no seccomp profile get the runtime's own. [default: false]
     pub seccomp_default: bool,
+    /// Whether containers are ended by the signals that they ask for (KEP-4960). [default: false]
+    pub stop_signals: bool,
     /// How limits of CPU time bind. [default: in periods of 100 ms]
     pub cpu_time: CpuTime,
     /// Whether burstable pods may swap, by their part of the machine's memory. [default: nobody does]
@@ -148,12 +160,15 @@ impl KubeletOptions {
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             cgroup_parent: "kubepods".into(),
+            cgroup_driver: CgroupDriver::default(),
             node_ips: Vec::new(),
             max_pods: 110,
+            user_ids_per_pod: ids::USUAL,
             cgroups_per_qos: true,
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            stop_signals: false,
             cpu_time: CpuTime::default(),
             limited_swap: false,
             kills_group: true,
@@ -164,7 +179,9 @@ impl KubeletOptions {
             image_policy: ImagePolicy::default(),
             pull_policy: PullPolicy::default(),
             pull_verification: Verification::default(),
+            registry_clients: ClientFiles::default(),
             credential_providers: None,
+            pod_certificates: false,
             event_rate: None,
             log_policy: LogPolicy::default(),
             backoff: BackoffPolicy::default(),

@@ -21,11 +21,14 @@ const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 pub struct Announcing {
     /// See [`may_announce`].
     pub is_allowed: bool,
+    /// Its addresses.
+    pub ips: Box<[IpAddr]>,
 }
 
 impl cache::Digest<Node> for Announcing {
     fn of(_: &Arc<MetaProjection>, node: &Node) -> Self {
-        Announcing { is_allowed: may_announce(node) }
+        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        Announcing { is_allowed: may_announce(node), ips: addresses.filter_map(|address| address.address.parse().ok()).collect() }
     }
 }
 

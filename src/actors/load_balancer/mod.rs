@@ -3,36 +3,52 @@
 //! In: Services with an address that [`crate::controllers::service_lb`] gave them, their slices, and Nodes. Out: addresses on links,
 //! through [`troupe_net::announce`]. One node announces an address; the service proxy does the rest. Where others could take an
 //! address over it ends by itself unless this unit renews it: before they see that this node is lost.
+//!
+//! Before an address is announced its link is asked who has it. One that a stranger answers for, who is no node of the cluster, is left to that:
+//! an event of the Service says so, and this Node object, by which the controller knows that the address is nobody's to give. It is asked for
+//! again now and then, until nobody answers.
 
 mod elect;
 #[cfg(test)]
+mod kernel_tests;
+mod strangers;
+#[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::Message;
+use futures::future::join_all;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
 };
 use serde_json::{Value, json};
 use troupe_api::{
-    load_balancing::{FINALIZER, assigned_here},
-    meta::ObjectKey,
+    load_balancing::{ANSWERED_BY_OTHERS, FINALIZER, answered_by_others, assigned_here},
+    meta::{Clock, ObjectKey},
     projection::MetaProjection,
-    stored::StoredObject,
+    service::PatchType,
 };
+use troupe_api_client::Client;
 use troupe_net::{
-    announce::{Change, LinkAddresses, plan},
+    announce::{Change, LinkAddresses, LinkView, place, plan},
     netlink::NetlinkError,
 };
 
-use self::elect::Announcing;
+use self::{elect::Announcing, strangers::Strangers};
 use crate::{
     proxy::index::SliceIndex,
     runtime::{
         cache::{Digests, Lister, Subscription},
+        controller::ReconcileContext,
         envelope::Reply,
+        events::EventRecorder,
         host::{On, Unit, UnitAddr, UnitContext},
         system::System,
         unit::Policy,
@@ -44,6 +60,9 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How long it stands without that.
 const LIFETIME: Duration = Duration::from_secs(20);
 
+/// Addresses about which links are asked at the same time.
+const AT_ONCE: usize = 32;
+
 /// What the unit works with.
 #[derive(Clone)]
 pub struct AnnouncerOptions {
@@ -54,6 +73,9 @@ pub struct AnnouncerOptions {
     pub slices: Lister<EndpointSlice>,
     pub nodes: Lister<Node>,
     pub links: Arc<dyn LinkAddresses>,
+    /// Writes to this Node.
+    pub client: Client,
+    pub events: EventRecorder,
 }
 
 /// Whether a Service may have an address that is announced: it is kept until that is given back. Nothing is decoded for it.
@@ -77,7 +99,27 @@ pub struct Announcer {
     busy: bool,
     again: bool,
     announced: Vec<IpAddr>,
+    /// Who else answers for addresses, by these; `None` until it is known what an earlier daemon heard.
+    strangers: Option<Strangers>,
     last: String,
+}
+
+/// What a look comes from.
+struct Wanted {
+    /// The Services whose addresses this node is to announce, by these.
+    addresses: BTreeMap<IpAddr, Arc<Service>>,
+    /// The addresses of the other nodes.
+    ours: Vec<IpAddr>,
+    /// Others could announce them.
+    others: bool,
+}
+
+/// What a look did.
+struct Looked {
+    announced: Vec<IpAddr>,
+    strangers: Strangers,
+    /// More addresses are to be announced than were.
+    more: bool,
 }
 
 impl Announcer {
@@ -99,17 +141,20 @@ impl Announcer {
             busy: false,
             again: false,
             announced: Vec::new(),
+            strangers: None,
             last: "not looked yet".into(),
         }
     }
 
-    /// The addresses that this node is to announce, and whether others could.
-    fn wanted(&self) -> (Vec<IpAddr>, bool) {
+    /// What this node is to announce.
+    fn wanted(&self) -> Wanted {
         let nodes = self.options.nodes.select_stored("", |_| true);
-        let may = |node: &&Arc<StoredObject>| self.announcing.of(node).is_some_and(|node| node.is_allowed);
-        let ready: BTreeSet<String> = nodes.iter().filter(may).map(|node| node.key.name.to_string()).collect();
+        let known: Vec<_> = nodes.iter().filter_map(|node| Some((node, self.announcing.of(node)?))).collect();
+        let ready: BTreeSet<String> = known.iter().filter(|(_, digest)| digest.is_allowed).map(|(node, _)| node.key.name.to_string()).collect();
+        let others = known.iter().filter(|(node, _)| *node.key.name != *self.options.node_name);
+        let ours = others.flat_map(|(_, digest)| digest.ips.iter().copied()).collect();
         let balanced = self.options.services.select("", is_held);
-        let mut wanted = BTreeSet::new();
+        let mut wanted = BTreeMap::new();
         for service in &balanced {
             let addresses = assigned_here(service);
             if addresses.is_empty() {
@@ -118,9 +163,18 @@ impl Announcer {
             let key = ObjectKey::new(service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
             let slices = self.index.as_ref().map_or_else(Vec::new, |index| index.of(&key));
             let candidates = elect::candidates(service, &slices, &ready);
-            wanted.extend(addresses.into_iter().filter(|address| elect::elect(*address, &candidates) == Some(self.options.node_name.as_str())));
+            let own = addresses.into_iter().filter(|address| elect::elect(*address, &candidates) == Some(self.options.node_name.as_str()));
+            wanted.extend(own.map(|address| (address, service.clone())));
         }
-        (wanted.into_iter().collect(), nodes.len() > 1)
+        Wanted { addresses: wanted, ours, others: nodes.len() > 1 }
+    }
+
+    /// What is known of strangers, at first from an earlier daemon.
+    fn strangers(&self) -> Strangers {
+        self.strangers.clone().unwrap_or_else(|| {
+            let node = self.options.nodes.get(&ObjectKey::cluster(self.options.node_name.as_str()));
+            Strangers::known(node.map(|node| answered_by_others(&node.object)).unwrap_or_default())
+        })
     }
 
     fn look(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -131,31 +185,20 @@ impl Announcer {
         if !self.synced {
             return;
         }
-        let (wanted, others) = self.wanted();
+        let (wanted, strangers) = (self.wanted(), self.strangers());
         self.busy = true;
-        let (links, machine) = (self.options.links.clone(), self.options.node_ips.clone());
-        let work = async move {
-            let lifetime = others.then_some(LIFETIME);
-            let changes = plan(&links.links().await?, &machine, &wanted);
-            for change in &changes {
-                links.apply(*change, lifetime).await?;
-                match change {
-                    Change::Add { address, .. } => tracing::info!(%address, "announcing the address of a Service"),
-                    Change::Remove { address, .. } => tracing::info!(%address, "no longer announcing the address of a Service"),
-                    Change::Renew { .. } => {}
-                }
-            }
-            Ok(wanted)
-        };
+        let work = look(self.options.clone(), wanted, strangers, cx.system().clock().clone());
         cx.spawn_then(work, |unit, outcome, cx| unit.looked(outcome, cx));
     }
 
-    fn looked(&mut self, outcome: Result<Vec<IpAddr>, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
+    fn looked(&mut self, outcome: Result<Looked, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
         match outcome {
-            Ok(announced) => {
+            Ok(looked) => {
                 self.last = "all stands".into();
-                self.announced = announced;
+                self.announced = looked.announced;
+                self.strangers = Some(looked.strangers);
+                self.again |= looked.more;
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -165,6 +208,81 @@ impl Announcer {
         }
         if std::mem::take(&mut self.again) {
             self.look(cx);
+        }
+    }
+}
+
+/// Announces what is wanted and nobody else answers for, and tells of the rest.
+async fn look(options: AnnouncerOptions, wanted: Wanted, mut strangers: Strangers, clock: Arc<dyn Clock>) -> Result<Looked, NetlinkError> {
+    let (links, lifetime) = (&options.links, wanted.others.then_some(LIFETIME));
+    let (views, addresses) = (links.links().await?, wanted.addresses.keys().copied().collect::<Vec<_>>());
+    let (mut new, others): (Vec<Change>, Vec<Change>) =
+        plan(&views, &options.node_ips, &addresses).into_iter().partition(|change| matches!(change, Change::Add { .. }));
+    // What stands is renewed before anybody is waited for.
+    for change in others {
+        links.apply(change, lifetime).await?;
+        if let Change::Remove { address, .. } = change {
+            tracing::info!(%address, "no longer announcing the address of a Service");
+        }
+    }
+    new.sort_by_key(|change| strangers.has(change.address()));
+    let more = new.iter().filter(|change| !strangers.has(change.address())).count() > AT_ONCE;
+    let mut missing: BTreeSet<IpAddr> = new.iter().map(|change| change.address()).collect();
+    new.truncate(AT_ONCE);
+    let asked = new.iter().map(|change| links.stranger(change.link(), change.address(), &wanted.ours));
+    for (change, stranger) in new.iter().zip(join_all(asked).await) {
+        let address = change.address();
+        match stranger {
+            None => {
+                links.apply(*change, lifetime).await?;
+                strangers.silent(address);
+                missing.remove(&address);
+                tracing::info!(%address, "announcing the address of a Service");
+            }
+            Some(hardware) if strangers.heard(address, clock.now()) => tell_stranger(&options, &wanted, address, &hardware),
+            Some(_) => {}
+        }
+    }
+    ask_again(&options, &wanted, &views, &mut strangers, &*clock).await;
+    if let Some(text) = strangers.untold() {
+        let patch = json!({"metadata": {"annotations": {ANSWERED_BY_OTHERS: text}}});
+        match options.client.all::<Node>().patch(&options.node_name, "", PatchType::Merge, &patch).await {
+            Ok(_) => strangers.told(),
+            Err(status) => tracing::warn!(%status, "the node cannot tell who else answers for addresses, will retry"),
+        }
+    }
+    let announced = addresses.into_iter().filter(|address| !missing.contains(address)).collect();
+    Ok(Looked { announced, strangers, more })
+}
+
+/// Says that an address is somebody else's.
+fn tell_stranger(options: &AnnouncerOptions, wanted: &Wanted, address: IpAddr, hardware: &str) {
+    tracing::warn!(%address, hardware, "another machine answers for the address of a Service, it is not announced");
+    if let Some(service) = wanted.addresses.get(&address) {
+        let message = format!("The address {address} is not announced: another machine ({hardware}) on the link answers for it");
+        options.events.warning(&ReconcileContext::reference(&**service), "LoadBalancerAddressInUse", message);
+    }
+}
+
+/// Looks whether strangers still answer, of those that were heard long ago.
+async fn ask_again(options: &AnnouncerOptions, wanted: &Wanted, views: &[LinkView], strangers: &mut Strangers, clock: &dyn Clock) {
+    let due: Vec<IpAddr> = strangers.due(clock.now()).into_iter().take(AT_ONCE).collect();
+    let (links, ours) = (&options.links, &wanted.ours);
+    let asked = due.iter().map(|address| {
+        let link = place(views, &options.node_ips, *address);
+        async move {
+            match link {
+                Some(link) => links.stranger(link, *address, ours).await.is_some(),
+                None => false,
+            }
+        }
+    });
+    let answers = join_all(asked).await;
+    for (address, answers) in due.into_iter().zip(answers) {
+        if answers {
+            strangers.heard(address, clock.now());
+        } else {
+            strangers.silent(address);
         }
     }
 }
@@ -207,7 +325,7 @@ impl Unit for Announcer {
 
     fn observe(&self) -> Value {
         let announced: Vec<String> = self.announced.iter().map(ToString::to_string).collect();
-        json!({"announced": announced, "last": self.last})
+        json!({"announced": announced, "answeredByOthers": self.strangers.as_ref().map(Strangers::text), "last": self.last})
     }
 }
 

@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use troupe_api::{
-    meta::ObjectKey,
-    service::{DeleteOptions, PatchType},
+    meta::{Object, ObjectKey},
+    service::{DeleteOptions, ListOptions, PatchType},
 };
 use troupe_net::announce::FakeLinkAddresses;
 
@@ -38,6 +38,8 @@ async fn world() -> World {
             slices: caches.cache(),
             nodes: caches.cache(),
             links: fake.clone(),
+            client: api.client.clone(),
+            events: EventRecorder::on_host(api.server.system(), &api.client, "load-balancer", name),
         };
         let policy = Policy::default();
         api.server.system().spawn(format!("{}-{name}", Announcer::PATH), policy, move |_| Announcer::new(options.clone()));
@@ -118,4 +120,32 @@ async fn addresses_are_released_and_given_to_who_waits() {
     eventually("nobody announces it", || world.announcers("192.0.2.10").is_empty()).await;
     let b = world.caches.cache::<Service>().get(&ObjectKey::new("default", "b")).expect("there");
     assert_eq!(b.object.metadata.finalizers.clone().unwrap_or_default(), Vec::<String>::new());
+}
+
+#[actix::test]
+async fn an_address_that_a_stranger_answers_for_is_left_to_it() {
+    let world = world().await;
+    let stranger = |answers: bool| {
+        world.links.iter().for_each(|(_, links)| links.set_stranger([192, 0, 2, 10].into(), answers));
+    };
+    stranger(true);
+    service(&world.api, "a", json!({})).await;
+    eventually("a gets the other address", || world.address("a").as_deref() == Some("192.0.2.11")).await;
+    eventually("one node announces it", || world.announcers("192.0.2.11").len() == 1).await;
+    assert!(world.announcers("192.0.2.10").is_empty());
+    service(&world.api, "b", json!({})).await;
+    let told = async || {
+        let events = world.api.list("events", "default", ListOptions::default()).await.expect("listed");
+        let of = |event: &Object, reason: &str| event.str(&["reason"]) == reason;
+        let events: Vec<Object> = events.items.iter().map(|event| event.to_object()).collect();
+        ["LoadBalancerAddressInUse", "SyncLoadBalancerFailed"].map(|reason| events.iter().any(|event| of(event, reason)))
+    };
+    for _ in 0..1000 {
+        if told().await == [true, true] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(told().await, [true, true], "the one of the conflict, and that b waits");
+    assert_eq!(world.address("b"), None);
 }

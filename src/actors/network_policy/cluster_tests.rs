@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use imbl::OrdMap;
 use serde_json::{Value, json};
 use troupe_api::meta::Revision;
-use troupe_net::iptables::{FakeIptables, Family};
+use troupe_net::{
+    dns::domain_names::DomainName,
+    iptables::{FakeIptables, Family},
+};
 
 use super::{
     names,
@@ -86,6 +89,27 @@ async fn a_pod_of_a_namespace_that_is_heard_of_later_is_closed_until_then() {
         assert!(ingress(&filter, "a").is_some_and(|rules| rules.last().is_some_and(|last| last.contains("ns/a is isolated"))));
         stage.namespace(json!({"team": "red"}));
         until("the opening", &filter, |filter| ingress(filter, "a").is_none()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_domain_name_leads_where_the_dns_servers_say_and_never_to_a_pod() {
+    local(async {
+        let (filter, stage) = staged();
+        stage.namespace(json!({"team": "red"}));
+        let rules =
+            json!([{"action": "Accept", "to": [{"domainNames": ["*.Example.com"]}]}, {"action": "Deny", "to": [{"networks": ["0.0.0.0/0"]}]}]);
+        stage.cluster_policy("names", json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": rules}));
+        let name = DomainName::parse("*.example.com").expect("a name");
+        stage.domain_peers(&name, &["203.0.113.7", "10.244.1.7"]);
+        stage.admit("a", json!({"app": "x"}), "10.244.0.5").await.expect("is admitted");
+        let set = names::set(Family::V4, &name.id());
+        assert_eq!(filter.set(&set), Some(vec!["203.0.113.7".to_owned()]));
+        stage.domain_peers(&name, &["203.0.113.8", "203.0.113.7"]);
+        until("the next address", &filter, |filter| filter.set(&set).is_some_and(|entries| entries.len() == 2)).await;
+        stage.remove_cluster_policy("names");
+        until("its end", &filter, |filter| filter.set(&set).is_none()).await;
     })
     .await;
 }

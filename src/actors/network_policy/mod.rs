@@ -52,6 +52,7 @@ mod unit_tests;
 
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod},
     discovery::v1::EndpointSlice,
@@ -84,6 +85,8 @@ pub struct NetworkPolicyOptions {
     pub iptables: Arc<dyn Iptables>,
     pub sets: Arc<dyn IpSets>,
     pub family: Family,
+    /// The ranges of the cluster's pods: to these no domain name leads.
+    pub inside: Arc<[IpNetwork]>,
     /// Why this machine cannot enforce policies; then pods that one selects are not started.
     pub unable: Option<Arc<str>>,
 }

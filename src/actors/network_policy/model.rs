@@ -15,10 +15,13 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1, util::intstr::IntOrString},
 };
 use troupe_api::meta::{LabelSelector, ObjectKey};
-use troupe_net::iptables::{Family, SetKind};
+use troupe_net::{
+    dns::domain_names::DomainName,
+    hash,
+    iptables::{Family, SetKind},
+};
 
 use super::blocks::without;
-use crate::rules::hash;
 
 /// Labels by name.
 pub type Labels = BTreeMap<String, String>;
@@ -190,13 +193,15 @@ pub enum PeerSet {
     Blocks(Vec<IpNetwork>),
     /// The addresses of nodes by their labels.
     Nodes(LabelSelector),
+    /// The addresses that the cluster's DNS gave a domain name.
+    Domain(DomainName),
 }
 
 impl PeerSet {
     pub fn kind(&self) -> SetKind {
         match self {
             PeerSet::Ports(..) => SetKind::AddressPort,
-            PeerSet::Pods(_) | PeerSet::Blocks(_) | PeerSet::Nodes(_) => SetKind::Net,
+            PeerSet::Pods(_) | PeerSet::Blocks(_) | PeerSet::Nodes(_) | PeerSet::Domain(_) => SetKind::Net,
         }
     }
 
@@ -204,11 +209,11 @@ impl PeerSet {
     pub fn selector(&self) -> Option<&PeerSelector> {
         match self {
             PeerSet::Pods(selector) | PeerSet::Ports(selector, ..) => Some(selector),
-            PeerSet::Blocks(_) | PeerSet::Nodes(_) => None,
+            PeerSet::Blocks(_) | PeerSet::Nodes(_) | PeerSet::Domain(_) => None,
         }
     }
 
-    /// Whether the control plane tells its addresses.
+    /// Whether slices tell its addresses.
     pub fn is_told(&self) -> bool {
         !matches!(self, PeerSet::Blocks(_))
     }
@@ -220,6 +225,7 @@ impl PeerSet {
             PeerSet::Ports(selector, name, protocol) => format!("ports {} {name} {}", selector.text(), protocol.lower()),
             PeerSet::Blocks(blocks) => format!("blocks {blocks:?}"),
             PeerSet::Nodes(selector) => format!("nodes {}", sorted(selector)),
+            PeerSet::Domain(name) => return name.id().into(),
         };
         hash::short(&[&text]).into()
     }
@@ -240,7 +246,17 @@ pub enum PortMatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peers {
     Everybody,
-    Of { selectors: Vec<PeerSelector>, blocks: Vec<IpNetwork>, nodes: Vec<LabelSelector> },
+    Of { selectors: Vec<PeerSelector>, blocks: Vec<IpNetwork>, nodes: Vec<LabelSelector>, domains: Vec<DomainName> },
+}
+
+impl Peers {
+    /// Whether it is about nobody at all.
+    pub fn is_nobody(&self) -> bool {
+        match self {
+            Peers::Everybody => false,
+            Peers::Of { selectors, blocks, nodes, domains } => selectors.is_empty() && blocks.is_empty() && nodes.is_empty() && domains.is_empty(),
+        }
+    }
 }
 
 /// One rule.
@@ -318,7 +334,7 @@ impl RuleView {
                 let all = PeerSelector { home: home.clone(), namespaces: Some(LabelSelector::everything()), pods: LabelSelector::everything() };
                 names.map(|(protocol, name)| PeerSet::Ports(all.clone(), name, protocol)).collect()
             }
-            Peers::Of { selectors, blocks, nodes } => {
+            Peers::Of { selectors, blocks, nodes, domains } => {
                 let named =
                     names.flat_map(|(protocol, name)| selectors.iter().map(move |selector| PeerSet::Ports(selector.clone(), name.clone(), protocol)));
                 let mut sets: Vec<PeerSet> = named.collect();
@@ -326,6 +342,7 @@ impl RuleView {
                     sets.extend(selectors.iter().cloned().map(PeerSet::Pods));
                     sets.extend(Some(blocks).filter(|blocks| !blocks.is_empty()).cloned().map(PeerSet::Blocks));
                     sets.extend(nodes.iter().cloned().map(PeerSet::Nodes));
+                    sets.extend(domains.iter().cloned().map(PeerSet::Domain));
                 }
                 sets
             }
@@ -355,7 +372,7 @@ fn peers_of(home: &Arc<str>, peers: &[NetworkPolicyPeer]) -> Peers {
     }
     blocks.sort();
     blocks.dedup();
-    Peers::Of { selectors, blocks, nodes: Vec::new() }
+    Peers::Of { selectors, blocks, nodes: Vec::new(), domains: Vec::new() }
 }
 
 fn ports_of(ports: &[NetworkPolicyPort]) -> Option<Vec<PortMatch>> {

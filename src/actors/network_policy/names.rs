@@ -1,12 +1,11 @@
 //! Names of chains and sets. All tables of one node share them, whoever made the rules, so that a later daemon knows them again.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::Family;
+use troupe_net::{hash, iptables::Family};
 
 use super::model::Direction;
-use crate::rules::hash;
 
 /// Where packets that are forwarded come by.
 pub const POLICY: &str = "TROUPE-POLICY";
@@ -27,8 +26,14 @@ const SHARD_INGRESS: &str = "TROUPE-NI-";
 const SHARD_NODE: &str = "TROUPE-NN-";
 const SETS: [&str; 2] = ["TROUPE-NP4-", "TROUPE-NP6-"];
 
-/// The prefix of such a part: 16 addresses.
+/// The prefix of such a part of IPv4: 16 addresses.
 const SHARD: u8 = 28;
+/// What begins the part of a chain's name that stands for a part of IPv6. An address of it does not fit into a name: the part is told by a few of
+/// its bits, which addresses behind each other have in common, 16 at a time.
+const SHARD_IPV6: &str = "6-";
+/// These bits, and where they begin.
+const SHARD_BITS: u128 = 0xff0;
+const SHARD_SHIFT: u32 = 4;
 
 /// The chain of a pod.
 pub fn pod_chain(direction: Direction, pod: &ObjectKey) -> String {
@@ -51,24 +56,31 @@ pub fn to_node_chain(pod: &ObjectKey) -> String {
 
 /// The chain that leads on to what the pod of an address may send its node.
 pub fn to_node_dispatch_chain(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => format!("{SHARD_NODE}{}", first_of(ip)),
-        IpAddr::V6(_) => NODE.to_owned(),
-    }
+    format!("{SHARD_NODE}{}", part_of(ip))
 }
 
 /// The chain that leads on to the pod of an address.
 pub fn dispatch_chain(direction: Direction, ip: IpAddr) -> String {
-    match (direction, ip) {
-        (Direction::Egress, IpAddr::V4(ip)) => format!("{SHARD_EGRESS}{}", first_of(ip)),
-        (Direction::Ingress, IpAddr::V4(ip)) => format!("{SHARD_INGRESS}{}", first_of(ip)),
-        // An IPv6 address does not fit into a chain's name.
-        (direction, IpAddr::V6(_)) => parent(direction).to_owned(),
+    let prefix = match direction {
+        Direction::Egress => SHARD_EGRESS,
+        Direction::Ingress => SHARD_INGRESS,
+    };
+    format!("{prefix}{}", part_of(ip))
+}
+
+/// The part that an address is in, as a chain's name has it.
+fn part_of(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip) >> (32 - SHARD) << (32 - SHARD)).to_string(),
+        IpAddr::V6(ip) => format!("{SHARD_IPV6}{:02x}", (u128::from(ip) & SHARD_BITS) >> SHARD_SHIFT),
     }
 }
 
-fn first_of(ip: Ipv4Addr) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(ip) >> (32 - SHARD) << (32 - SHARD))
+/// The addresses of a part, as rules have them.
+fn range_of(part: &str) -> Option<String> {
+    let Some(bits) = part.strip_prefix(SHARD_IPV6) else { return Some(format!("{part}/{SHARD}")) };
+    let bits = u128::from(u8::from_str_radix(bits, 16).ok()?) << SHARD_SHIFT;
+    Some(format!("{}/{}", Ipv6Addr::from(bits), Ipv6Addr::from(SHARD_BITS)))
 }
 
 /// The chain that leads to all of a direction.
@@ -82,8 +94,8 @@ pub fn parent(direction: Direction) -> &'static str {
 /// Where a dispatch chain is led to from, by which end of a packet, and its range; `None` for other chains.
 pub fn dispatched(chain: &str) -> Option<(&'static str, &'static str, String)> {
     let shards = [(SHARD_EGRESS, EGRESS, "-s"), (SHARD_INGRESS, INGRESS, "-d"), (SHARD_NODE, NODE, "-s")];
-    let (parent, end, first) = shards.iter().find_map(|(prefix, parent, end)| Some((*parent, *end, chain.strip_prefix(prefix)?)))?;
-    Some((parent, end, format!("{first}/{SHARD}")))
+    let (parent, end, part) = shards.iter().find_map(|(prefix, parent, end)| Some((*parent, *end, chain.strip_prefix(prefix)?)))?;
+    Some((parent, end, range_of(part)?))
 }
 
 /// The kernel's name of a set.
@@ -106,6 +118,27 @@ pub fn is_our_set(family: Family, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_behind_each_other_share_a_chain_and_16_do() {
+        for (first, last, next, range) in [
+            ("10.244.0.16", "10.244.0.31", "10.244.0.32", "10.244.0.16/28"),
+            ("fd00::10", "fd00::1f", "fd00::20", "::10/::ff0"),
+            ("fd00:1::ff0", "fd00:1::fff", "fd00:1::1000", "::ff0/::ff0"),
+            ("fd00::", "fd00::f", "fd00::10", "::/::ff0"),
+        ] {
+            let of = |ip: &str| {
+                let ip = ip.parse().expect("an address");
+                [dispatch_chain(Direction::Egress, ip), dispatch_chain(Direction::Ingress, ip), to_node_dispatch_chain(ip)]
+            };
+            assert_eq!(of(first), of(last));
+            assert_ne!(of(first), of(next));
+            for (chain, expected) in of(first).iter().zip([(EGRESS, "-s"), (INGRESS, "-d"), (NODE, "-s")]) {
+                assert!(is_ours(chain) && chain.len() <= 28, "{chain}");
+                assert_eq!(dispatched(chain), Some((expected.0, expected.1, range.to_owned())));
+            }
+        }
+    }
 
     #[test]
     fn names_fit_the_kernels_limits_and_are_known_again() {

@@ -33,7 +33,7 @@ pub fn closed(pod: &PodView, family: Family) -> RuleSet {
     rules
 }
 
-/// A set with its entries. Those of pods and nodes come from the slices that tell of them.
+/// A set with its entries. Those of pods, nodes and domain names come from the slices that tell of them.
 pub fn peer_rules(set: &PeerSet, told: impl IntoIterator<Item = String>, family: Family) -> RuleSet {
     let name = names::set(family, &set.id());
     let mut rules = RuleSet::default();
@@ -43,7 +43,9 @@ pub fn peer_rules(set: &PeerSet, told: impl IntoIterator<Item = String>, family:
             let ours = blocks.iter().filter(|block| family.has(block.ip()));
             ours.flat_map(|block| net_entries(*block)).for_each(|entry| rules.member(&name, entry));
         }
-        PeerSet::Pods(_) | PeerSet::Ports(..) | PeerSet::Nodes(_) => told.into_iter().for_each(|entry| rules.member(&name, entry)),
+        PeerSet::Pods(_) | PeerSet::Ports(..) | PeerSet::Nodes(_) | PeerSet::Domain(_) => {
+            told.into_iter().for_each(|entry| rules.member(&name, entry))
+        }
     }
     rules
 }

@@ -210,10 +210,12 @@ impl PolicyRouter {
 
     fn start_peers(&mut self, key: PeersKey, set: PeerSet, cx: &mut UnitContext<'_, Self>) {
         let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
-        let (family, id) = (self.options.family, key.1.clone());
+        let (family, inside, id) = (self.options.family, self.options.inside.clone(), key.1.clone());
         let policy = Policy::per_object(|why| tracing::error!(why, "the peers of network policies cannot be told"));
         let path = format!("{}/peers/{id}", NetworkPolicies::path(self.options.family));
-        let unit = cx.system().spawn(path, policy, move |_| PeerRules::new(key.clone(), set.clone(), index.clone(), family, table.clone()));
+        let unit = cx
+            .system()
+            .spawn(path, policy, move |_| PeerRules::new((key.clone(), set.clone()), index.clone(), family, inside.clone(), table.clone()));
         self.peers.insert(id, unit);
     }
 

@@ -1,5 +1,5 @@
 //! How nodes learn the addresses of peers: EndpointSlices in the namespace of the policy, which the control plane keeps. A node may read
-//! only its own pods; the slices tell it addresses, and of no pod more than that.
+//! only its own pods; the slices tell it addresses, and of no pod more than that. Those of domain names come from the cluster's DNS servers.
 
 use std::sync::Arc;
 
@@ -7,15 +7,16 @@ use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use troupe_api::projection::MetaProjection;
-use troupe_net::iptables::{Family, SetKind, net_entries, port_entry};
+use troupe_net::{
+    dns::domain_names,
+    iptables::{Family, SetKind, net_entries, port_entry},
+};
 
 use super::model::Protocol;
 use crate::runtime::cache::{Change, Lister, Subscription};
 
-/// Names the set of peers that a slice is a part of.
-pub const PEERS_LABEL: &str = "networkpolicy.troupe.dev/peers";
-/// Names the writer of a slice.
-pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub use troupe_net::dns::domain_names::{MANAGED_BY, PEERS_LABEL};
+
 /// The name of the writer of these in [`MANAGED_BY`].
 pub const MANAGER: &str = "networkpolicy-controller.troupe.dev";
 
@@ -24,9 +25,10 @@ pub type PeersKey = (Arc<str>, Arc<str>);
 
 type BySet = OrdMap<PeersKey, OrdMap<Arc<str>, Arc<EndpointSlice>>>;
 
-/// The set that a slice is a part of.
+/// The set that a slice is a part of. Of domain names the DNS servers tell, in a namespace of their own, and of nothing else.
 pub fn peers_of(slice: &MetaProjection) -> Option<PeersKey> {
-    let ours = slice.labels.get(MANAGED_BY) == Some(MANAGER);
+    let writer = if *slice.namespace == *domain_names::NAMESPACE { domain_names::SLICE_MANAGER } else { MANAGER };
+    let ours = slice.labels.get(MANAGED_BY) == Some(writer);
     Some((slice.namespace.clone(), slice.labels.get(PEERS_LABEL).filter(|_| ours)?.into()))
 }
 

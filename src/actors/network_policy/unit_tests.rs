@@ -20,7 +20,10 @@ use troupe_api::{
     meta::{Cause, Object, ObjectKey, Revision, SystemClock},
     stored::{KubeObject, StoredObject},
 };
-use troupe_net::iptables::{FakeIptables, Family, IpSets, Iptables};
+use troupe_net::{
+    dns::domain_names::{self, DomainName},
+    iptables::{FakeIptables, Family, IpSets, Iptables},
+};
 
 use super::{
     Followed, NetworkPolicies, NetworkPolicyOptions, PodGate,
@@ -85,6 +88,7 @@ impl Stage {
             iptables: filter.clone(),
             sets: filter,
             family: Family::V4,
+            inside: ["10.244.0.0/16".parse().expect("a range")].into(),
             unable: unable.map(Into::into),
         };
         let gate = NetworkPolicies::start(options, &system).gate();
@@ -160,13 +164,19 @@ impl Stage {
         self.tell("ns", &id, ips);
     }
 
+    /// A DNS server tells the addresses of a domain name.
+    pub fn domain_peers(&self, name: &DomainName, ips: &[&str]) {
+        self.tell(domain_names::NAMESPACE, &name.id(), ips);
+    }
+
     fn tell(&self, namespace: &str, id: &str, ips: &[&str]) {
+        let writer = if namespace == domain_names::NAMESPACE { domain_names::SLICE_MANAGER } else { MANAGER };
         let endpoints: Vec<Value> = ips.iter().map(|ip| json!({"addresses": [ip]})).collect();
         self.apply(
             &self.slices,
             json!({
                 "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4", "endpoints": endpoints,
-                "metadata": {"name": format!("peers-{id}"), "namespace": namespace, "uid": id, "labels": {PEERS_LABEL: id, MANAGED_BY: MANAGER}},
+                "metadata": {"name": format!("peers-{id}"), "namespace": namespace, "uid": id, "labels": {PEERS_LABEL: id, MANAGED_BY: writer}},
             }),
         );
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use troupe_api::meta::ObjectKey;
+use troupe_net::dns::domain_names;
 
 use super::{cluster::HOME, model::PeerSet};
 
@@ -48,7 +49,13 @@ impl Uses {
     }
 
     fn take(&mut self, policy: &ObjectKey, id: &Arc<str>, set: &PeerSet) {
-        let namespace = || -> Arc<str> { if policy.namespace.is_empty() { HOME.into() } else { policy.namespace.clone() } };
+        let namespace = || -> Arc<str> {
+            match set {
+                PeerSet::Domain(_) => domain_names::NAMESPACE.into(),
+                _ if policy.namespace.is_empty() => HOME.into(),
+                _ => policy.namespace.clone(),
+            }
+        };
         let used = self.sets.entry(id.clone()).or_insert_with(|| Used { namespace: namespace(), set: set.clone(), policies: 0 });
         used.policies += 1;
     }
@@ -107,5 +114,9 @@ mod tests {
         let mut uses = Uses::default();
         uses.set(&ObjectKey::cluster("all"), sets(&["10.0.0.1/32"]));
         assert_eq!(uses.all().into_values().map(|(namespace, _)| namespace).collect::<Vec<_>>(), [Arc::<str>::from(HOME)]);
+        let domain = PeerSet::Domain(domain_names::DomainName::parse("example.com").expect("a name"));
+        let id = domain.id();
+        uses.set(&ObjectKey::cluster("names"), Some([(id.clone(), domain)].into()));
+        assert_eq!(uses.get(&id).map(|(namespace, _)| namespace), Some(domain_names::NAMESPACE.into()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::rules::hash::short as hash;
+use troupe_net::hash::short as hash;
 
 /// Dispatch of virtual addresses; in both tables.
 pub const SERVICES: &str = "KUBE-SERVICES";

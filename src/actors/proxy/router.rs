@@ -109,8 +109,8 @@ impl ServiceRouter {
 
     fn report_range(&self, cx: &UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
-        let range = self.options.ranges.get(&ranges::owner());
-        let plan = Some(Arc::new(Packed::from(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family))));
+        let in_force = ranges::in_force(&self.options.ranges.list(""), Some(self.node.load().cluster_range));
+        let plan = Some(Arc::new(Packed::from(ranges::plan(&in_force, self.family))));
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 

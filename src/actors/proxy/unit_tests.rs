@@ -331,14 +331,21 @@ async fn what_no_service_claims_is_refused_in_the_range_and_nowhere_else() {
                 let rules = stage.iptables.rules(Table::Filter, names::SERVICES).unwrap_or_default();
                 rules.into_iter().filter(|rule| rule.contains("no service has this address")).collect::<Vec<_>>()
             };
-            for (name, range) in [("kubernetes", "10.96.0.0/16"), ("more", "10.97.0.0/16")] {
+            let range = |name: &str, range: &str, ready: &str| {
+                let condition = json!({"type": "Ready", "status": ready, "reason": "", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
                 let value = json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name, "uid": name},
-                    "spec": {"cidrs": [range, "fd00::/112"]}});
+                    "spec": {"cidrs": [range, "fd00::/112"]}, "status": {"conditions": [condition]}});
                 let (key, stored, revision) = stage.stored(value);
                 stage.ranges.apply(key, Some(stored), revision, &Cause::default());
-            }
+            };
+            range("kubernetes", "10.96.0.0/16", "True");
+            range("more", "10.97.0.0/16", "False");
             stage.until("the refusals", |stage| refusals(stage).len() == 2).await;
             assert!(refusals(&stage).iter().all(|rule| rule.starts_with("-d 10.96.0.0/16 ")), "{:?}", refusals(&stage));
+            range("more", "10.97.0.0/16", "True");
+            stage.until("those of the other range", |stage| refusals(stage).len() == 4).await;
+            range("more", "10.97.0.0/16", "False");
+            stage.until("their end", |stage| refusals(stage).len() == 2).await;
             stage.service("dns", "10.96.0.10");
             stage.until("a Service's refusal", |stage| stage.iptables.rules(Table::Filter, SHARD).is_some()).await;
             let rules = stage.iptables.rules(Table::Filter, names::SERVICES).expect("stands");

@@ -2,7 +2,10 @@
 //!
 //! It knows the matches that rules of Services and policies are made of. Others are an error: a verdict that ignored one would be a guess.
 
-use std::{net::IpAddr, str::SplitWhitespace};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    str::SplitWhitespace,
+};
 
 use ipnetwork::IpNetwork;
 use troupe_net::iptables::RuleSet;
@@ -170,7 +173,13 @@ pub fn masked(text: &str) -> Option<(u32, u32)> {
     Some((number(value)?, number(mask)?))
 }
 
+/// A network, or what addresses of IPv6 have in common where a mask has bits, as in `::50/::ff0`.
 fn within(network: &str, ip: IpAddr) -> Option<bool> {
+    if let Some((value, mask)) = network.split_once('/')
+        && let (Ok(value), Ok(mask)) = (value.parse::<Ipv6Addr>(), mask.parse::<Ipv6Addr>())
+    {
+        return Some(matches!(ip, IpAddr::V6(ip) if u128::from(ip) & u128::from(mask) == u128::from(value)));
+    }
     network.parse::<IpNetwork>().ok().map(|network| network.contains(ip))
 }
 
@@ -211,6 +220,11 @@ mod tests {
         for unknown in ["-m conntrack --ctstate UNTRACKED -j A", "-m limit --limit 1/sec -j A", "-s 10.1.2/33 -j A"] {
             assert_eq!(target(unknown), Err(UnknownMatch(unknown.to_owned())));
         }
+        let six = Passing::new(&Packet { source: "fd00::15".parse().expect("an address"), ..packet(80) }, &node);
+        for (rule, expected) in [("-s ::10/::ff0 -j A", true), ("-s ::20/::ff0 -j A", false), ("-s fd00::/64 -j A", true)] {
+            assert_eq!(matched(rule, &six, &rules).map(|found| found.is_some()), Ok(expected), "{rule}");
+        }
+        assert_eq!(target("-s ::10/::ff0 -j A"), Ok(None), "it is of IPv4");
         let found = matched("-j DNAT --to-destination 10.0.0.1:80", &passing, &rules).expect("is known").expect("matches");
         assert_eq!((found.target.argument, found.target.is_goto), ("10.0.0.1:80", false));
     }

@@ -10,7 +10,6 @@
 
 pub mod backend;
 mod collecting;
-pub mod hash;
 pub mod journey;
 pub mod layout;
 pub mod ledger;

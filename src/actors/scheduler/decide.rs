@@ -54,7 +54,9 @@ pub fn decide(pod: &PodInfo, context: &SchedulingContext<'_>) -> (Decision, usiz
         let (rejected_by, nomination) = (Vec::new(), Nomination::Keep);
         return (Decision::Unschedulable(Unschedulable { message, rejected_by, nomination, preemption: None, candidates: Vec::new() }), 0);
     }
-    let (mut filters, only) = match context.profile.pre_filter(pod, context.cluster) {
+    let begun_filters = context.profile.pre_filter(pod, context.cluster);
+    tell_pre_filters(context.profile, begun_filters.as_ref().err().map(|(plugin, _)| *plugin));
+    let (mut filters, only) = match begun_filters {
         Ok(begun) => begun,
         Err(refusal) => {
             metrics::asked(&context.profile.name, Point::PreFilter, "UnschedulableAndUnresolvable", begun.elapsed());
@@ -64,6 +66,7 @@ pub fn decide(pod: &PodInfo, context: &SchedulingContext<'_>) -> (Decision, usiz
         }
     };
     if let Some(node) = nominated_node(pod, context.cluster).filter(|node| filters.ask_with_nominated(node).is_ok()) {
+        tell_filters(context.profile, &filters);
         return (Decision::Bind { node: node.name.clone() }, 0);
     }
     let found = find_nodes(&mut filters, &only, context);
@@ -98,13 +101,30 @@ pub fn find_nodes<'a>(filters: &mut Filters<'_>, only: &NodeNames, context: &Sch
     if only.names.is_none() {
         filters.note_nominated();
     }
-    match &only.names {
+    let found = match &only.names {
         Some(names) => {
             let named: Vec<&Arc<NodeInfo>> = names.iter().filter_map(|name| context.cluster.node(name)).collect();
             find(filters, (named.len(), |at| named[at]), context, diagnosis)
         }
         None => find(filters, (nodes.len(), |at| &nodes[at]), context, diagnosis),
+    };
+    tell_filters(context.profile, filters);
+    found
+}
+
+/// Tells that plugins were asked before all nodes, up to the one that said that none will do.
+fn tell_pre_filters(profile: &Profile, refused_by: Option<&str>) {
+    for plugin in profile.at(Point::PreFilter) {
+        metrics::evaluated(plugin.name(), Point::PreFilter, &profile.name, 1);
+        if Some(plugin.name()) == refused_by {
+            break;
+        }
     }
+}
+
+/// Tells how often plugins were asked about nodes.
+fn tell_filters(profile: &Profile, filters: &Filters<'_>) {
+    filters.take_asked().for_each(|(plugin, times)| metrics::evaluated(plugin, Point::Filter, &profile.name, times));
 }
 
 /// Looks at so many nodes, which are told by their places.
@@ -142,6 +162,7 @@ pub fn after_failure<'a>(pod: &'a PodInfo, context: &SchedulingContext<'a>, filt
             break;
         }
     }
+    tell_filters(context.profile, failure.filters);
     metrics::asked(&context.profile.name, Point::PostFilter, if outcome.preemption.is_some() { "Success" } else { "Unschedulable" }, begun.elapsed());
     Decision::Unschedulable(Unschedulable {
         message: diagnosis.message(&outcome.message),
@@ -170,7 +191,9 @@ pub fn choose<'a>(feasible: &[&'a NodeInfo], totals: &[i64], chance: u64) -> &'a
 pub fn scores(pod: &PodInfo, profile: &Profile, cluster: &Snapshot, feasible: &[&NodeInfo]) -> Vec<i64> {
     let mut totals = vec![0_i64; feasible.len()];
     for (plugin, weight) in profile.scoring() {
+        metrics::evaluated(plugin.name(), Point::PreScore, &profile.name, 1);
         let Some(scorer) = plugin.pre_score(pod, cluster, feasible) else { continue };
+        metrics::evaluated(plugin.name(), Point::Score, &profile.name, u64::try_from(feasible.len()).unwrap_or(u64::MAX));
         let mut scores: Vec<i64> = feasible.iter().map(|node| scorer.score(node)).collect();
         scorer.normalize(feasible, &mut scores);
         for (total, score) in totals.iter_mut().zip(&scores) {

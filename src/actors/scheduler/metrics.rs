@@ -51,17 +51,31 @@ static PERMIT_WAITS: Family<Histogram> =
 static CACHE_SIZE: Family<Gauge> =
     Family::new("scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", &["type"]);
 
+static GOROUTINES: Family<Gauge> =
+    Family::new("scheduler_goroutines", "Number of running goroutines split by the work they do such as binding.", &["operation"]);
+static UNSCHEDULABLE: Family<Gauge> = Family::new(
+    "scheduler_unschedulable_pods",
+    "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge for all plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin.",
+    &["plugin", "profile"],
+);
+static EVALUATIONS: Family<Counter> = Family::new(
+    "scheduler_plugin_evaluation_total",
+    "Number of attempts to schedule pods by each plugin and the extension point (available only in PreFilter, Filter, PreScore, and Score).",
+    &["plugin", "extension_point", "profile"],
+);
 static PREEMPTION_ATTEMPTS: Family<Counter> =
     Family::new("scheduler_preemption_attempts_total", "Total preemption attempts in the cluster till now", &[]);
 static PREEMPTION_VICTIMS: Family<Histogram> =
     Family::histogram("scheduler_preemption_victims", "Number of selected preemption victims", &[], &VICTIMS);
 
 /// What the scheduler counts.
-pub static COLLECTORS: [&dyn Collect; 12] = [
+pub static COLLECTORS: [&dyn Collect; 15] = [
     &EXTENSION_POINTS,
     &CACHE_SIZE,
+    &GOROUTINES,
     &PENDING,
     &PERMIT_WAITS,
+    &EVALUATIONS,
     &POD_ATTEMPTS,
     &SLI_DURATIONS,
     &PREEMPTION_ATTEMPTS,
@@ -70,7 +84,49 @@ pub static COLLECTORS: [&dyn Collect; 12] = [
     &SCHEDULED,
     &ALGORITHM_DURATIONS,
     &ATTEMPT_DURATIONS,
+    &UNSCHEDULABLE,
 ];
+
+/// Work beside decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Binding,
+    PrioritizingExtender,
+}
+
+/// Work of a kind goes on as long as this lives.
+#[derive(Debug)]
+pub struct Working(&'static Gauge);
+
+impl Working {
+    pub fn on(operation: Operation) -> Self {
+        let label = match operation {
+            Operation::Binding => "binding",
+            Operation::PrioritizingExtender => "prioritizing_extender",
+        };
+        let gauge = GOROUTINES.with(&[label]);
+        gauge.add(1.0);
+        Working(gauge)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.add(-1.0);
+    }
+}
+
+/// A plugin was asked so often at a point.
+pub fn evaluated(plugin: &str, point: Point, profile: &str, times: u64) {
+    if times > 0 {
+        EVALUATIONS.with(&[plugin, point.name(), profile]).add(times);
+    }
+}
+
+/// So many pods of a profile a plugin keeps from all nodes.
+pub fn rejected(plugin: &str, profile: &str, pods: usize) {
+    UNSCHEDULABLE.with(&[plugin, profile]).set_count(pods);
+}
 
 /// Room was to be made for a pod, by the removal of so many others if any.
 pub fn preempted(victims: Option<usize>) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+
 use super::{
     extender::Extenders,
     framework::Profiles,
@@ -9,6 +11,7 @@ use super::{
     plugins::{Parts, profile_of},
     queue::Backoffs,
 };
+use crate::runtime::cache::Cache;
 
 /// Whom a scheduler serves, and how.
 pub struct Setup {
@@ -19,6 +22,8 @@ pub struct Setup {
     pub parallelism: usize,
     /// Groups of pods, where their feature is on.
     pub gangs: Option<GangCaches>,
+    /// Rules that taint devices, likewise.
+    pub taint_rules: Option<Cache<DeviceTaintRule>>,
     /// Nodes are asked what they use, if a plugin wants to know.
     pub measures: bool,
 }
@@ -32,7 +37,8 @@ pub type MakeSetup = Arc<dyn Fn(&Parts) -> Setup + Send + Sync>;
 impl Setup {
     /// One profile, with upstream's plugins and weights.
     pub fn standard(parts: &Parts) -> Self {
-        let (backoffs, extenders, gangs) = (Backoffs::default(), Extenders::default(), parts.gangs.clone());
-        Setup { profiles: profile_of(parts).into(), backoffs, extenders, parallelism: PARALLELISM, gangs, measures: false }
+        let (backoffs, extenders) = (Backoffs::default(), Extenders::default());
+        let (gangs, taint_rules) = (parts.gangs.clone(), parts.taint_rules.clone());
+        Setup { profiles: profile_of(parts).into(), backoffs, extenders, parallelism: PARALLELISM, gangs, taint_rules, measures: false }
     }
 }

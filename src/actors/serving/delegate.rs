@@ -196,7 +196,7 @@ mod tests {
         let reviewer = Arc::new(Reviewer(Mutex::default()));
         let gate = DelegatingGate::new(Client::new(reviewer.clone(), Arc::default(), "kubelet"));
         let node = |verb, subresource| Attributes { verb, resource: "nodes", subresource, name: "n", ..Attributes::default() };
-        let bearer = |token| Credentials { client_certificate: None, bearer: Some(token) };
+        let bearer = |token| Credentials { bearer: Some(token), ..Credentials::default() };
         for _ in 0..3 {
             let user = gate.identify(bearer("good")).await.expect("known");
             assert_eq!((user.name.as_str(), user.groups.len()), ("u", 1));

@@ -51,7 +51,7 @@ impl Gate for LocalGate {
 /// 401 in upstream's words, 429 when the user has too many connections.
 pub async fn identify<B>(request: &Request<B>, certificate: Option<&[u8]>, gate: &dyn Gate) -> Result<UserInfo, Refused> {
     let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer_of);
-    let found = gate.identify(Credentials { client_certificate: certificate, bearer }).await;
+    let found = gate.identify(Credentials { client_certificate: certificate, bearer, notices: None }).await;
     let user = found.ok_or_else(|| Refused { code: 401, text: "Unauthorized".into() })?;
     match request.extensions().get::<Client>().map_or(Ok(()), |client| client.identified(&user)) {
         Ok(()) => Ok(user),

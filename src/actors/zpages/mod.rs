@@ -77,11 +77,13 @@ pub struct Page {
     pub body: String,
     /// What its `Warning` header says, if it has one.
     pub warning: Option<&'static str>,
+    /// The version of `config.k8s.io` that an object is of.
+    pub version: Option<&'static str>,
 }
 
 impl From<Status> for Page {
     fn from(status: Status) -> Self {
-        Page { code: status.code, content_type: "application/json", body: status.to_text(), warning: None }
+        Page { code: status.code, content_type: "application/json", body: status.to_text(), warning: None, version: None }
     }
 }
 
@@ -106,7 +108,7 @@ impl Zpages {
 
     /// The same as a response.
     pub fn respond(&self, asked: &Asked<'_>) -> Option<Response<Body>> {
-        let Page { code, content_type, body, warning } = self.answer(asked)?.unwrap_or_else(Page::from);
+        let Page { code, content_type, body, warning, .. } = self.answer(asked)?.unwrap_or_else(Page::from);
         let mut response = document(code, content_type, body);
         if let Some(value) = warning.and_then(|warning| HeaderValue::try_from(format!("299 - \"{warning}\"")).ok()) {
             response.headers_mut().insert(header::WARNING, value);
@@ -120,10 +122,10 @@ fn page(facts: &Facts, asked: &Asked<'_>, now: Timestamp) -> Result<Page, Status
     let is_status = asked.path == STATUSZ;
     let kind = if is_status { "Statusz" } else { "Flagz" };
     let delimiter = DELIMITERS[usize::try_from(now.as_second().rem_euclid(4)).unwrap_or(0)];
-    let ok = |content_type, body, warning| Page { code: 200, content_type, body, warning };
+    let ok = |content_type, body, warning, version| Page { code: 200, content_type, body, warning, version };
     let (version, is_yaml, pretty) = match negotiate(asked.accept, kind)? {
-        Form::Text if is_status => return Ok(ok(TEXT, statusz::text(facts, now, delimiter), None)),
-        Form::Text => return Ok(ok(TEXT, flagz::text(facts, delimiter), None)),
+        Form::Text if is_status => return Ok(ok(TEXT, statusz::text(facts, now, delimiter), None, None)),
+        Form::Text => return Ok(ok(TEXT, flagz::text(facts, delimiter), None, None)),
         Form::Object { version, yaml, pretty } => (version, yaml, pretty),
     };
     let mut object = if is_status { statusz::fields(facts, now) } else { flagz::fields(facts) };
@@ -132,10 +134,10 @@ fn page(facts: &Facts, asked: &Asked<'_>, now: Timestamp) -> Result<Page, Status
     object["metadata"] = json!({"name": facts.name});
     let warning = (version == Version::V1Alpha1).then_some(if is_status { statusz::DEPRECATED } else { flagz::DEPRECATED });
     if is_yaml {
-        return Ok(ok("application/yaml", to_yaml(&object), warning));
+        return Ok(ok("application/yaml", to_yaml(&object), warning, Some(version.name())));
     }
     let pretty = pretty || accept::is_for_people(asked.query, asked.user_agent);
-    Ok(ok("application/json", json_text(&object, pretty), warning))
+    Ok(ok("application/json", json_text(&object, pretty), warning, Some(version.name())))
 }
 
 fn json_text(object: &Value, pretty: bool) -> String {
@@ -172,7 +174,7 @@ mod tests {
     fn people_read_text() {
         for accept in ["", " ", "*/*", "text/plain", "text/*", "application/json,*/*;q=0.1"] {
             let page = asked(STATUSZ, accept).expect(accept);
-            assert_eq!((page.code, page.content_type, page.warning), (200, TEXT, None));
+            assert_eq!((page.code, page.content_type, page.warning, page.version), (200, TEXT, None, None));
             let (first, rest) = page.body.split_once("only.\n").expect("a head");
             assert!(first.starts_with("\nkube-scheduler statusz\nWarning: This endpoint is not meant"), "{first}");
             let told = "\nStarted: Fri Jan  2 03:04:05 UTC 2026\nUp: 2 hr 01 min 03 sec\nGo version: none\nBinary version: 1.36.0+troupe.0.1.0\n\
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn programs_read_objects_of_a_version() {
         let status = asked(STATUSZ, "application/json;as=Statusz;v=v1beta1;g=config.k8s.io").expect("a page");
-        assert_eq!((status.content_type, status.warning), ("application/json", None));
+        assert_eq!((status.content_type, status.warning, status.version), ("application/json", None, Some("v1beta1")));
         let want = json!({
             "kind": "Statusz", "apiVersion": "config.k8s.io/v1beta1", "metadata": {"name": "kube-scheduler"},
             "startTime": "2026-01-02T03:04:05Z", "uptimeSeconds": 7263, "goVersion": "none", "binaryVersion": "1.36.0+troupe.0.1.0",

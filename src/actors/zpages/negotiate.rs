@@ -16,6 +16,13 @@ pub enum Version {
 }
 
 impl Version {
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::V1Alpha1 => "v1alpha1",
+            Version::V1Beta1 => "v1beta1",
+        }
+    }
+
     pub fn api_version(self) -> &'static str {
         match self {
             Version::V1Alpha1 => "config.k8s.io/v1alpha1",

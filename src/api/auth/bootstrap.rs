@@ -16,9 +16,13 @@ const ROLES: &str = include_str!("../../../config/rbac/roles.policy");
 const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
+const TRUST_BUNDLE: &str = include_str!("../../../config/rbac/trust-bundle.policy");
 const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
 const JOB_WORKLOAD: &str = include_str!("../../../config/rbac/job-workload.policy");
 const CANDIDATES: &str = include_str!("../../../config/rbac/candidates.policy");
+const POD_CERTIFICATE: &str = include_str!("../../../config/rbac/podcertificate.policy");
+const TAINT_RULES: &str = include_str!("../../../config/rbac/device_taints.policy");
+const POOL_STATUS: &str = include_str!("../../../config/rbac/pool_status.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
@@ -31,45 +35,67 @@ pub fn objects() -> Vec<Object> {
 pub enum Addition {
     /// The controller of storage version migrations.
     StorageMigration,
+    /// Bundles of trust anchors.
+    TrustBundles,
     /// Workloads and pod groups.
     Workloads,
     /// Workloads of jobs.
     JobWorkloads,
     /// Candidates for leases, among which leaders are chosen.
     Candidates,
+    /// Certificates of pods.
+    PodCertificates,
+    /// Rules that taint devices.
+    DeviceTaintRules,
+    /// The controller of questions about pools of devices.
+    PoolStatus,
 }
 
 /// All bootstrap roles and bindings with such additions.
 pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
     let added = additions.iter().map(|addition| match addition {
         Addition::StorageMigration => MIGRATION,
+        Addition::TrustBundles => TRUST_BUNDLE,
         Addition::Workloads => WORKLOAD,
         Addition::JobWorkloads => JOB_WORKLOAD,
         Addition::Candidates => CANDIDATES,
+        Addition::PodCertificates => POD_CERTIFICATE,
+        Addition::DeviceTaintRules => TAINT_RULES,
+        Addition::PoolStatus => POOL_STATUS,
     });
     let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
     unfolded(&policies)
 }
 
 fn unfolded(policies: &[&str]) -> Vec<Object> {
-    let mut objects = Vec::<Value>::new();
+    let (mut objects, mut role) = (Vec::<Value>::new(), 0);
     let lines = policies.iter().copied().flat_map(str::lines);
     for line in lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
         match line.strip_prefix("  ") {
             Some(text) => {
-                let rules = objects.last_mut().and_then(|role| role["rules"].as_array_mut());
+                let rules = objects.get_mut(role).and_then(|role| role["rules"].as_array_mut());
                 rules.expect("a rule follows its role in the built-in policy").push(rule(text));
             }
-            None => objects.push(head(line)),
+            None => role = place(&mut objects, head(line)),
         }
     }
     gather(&mut objects);
     objects.into_iter().map(|object| Object::from_value(object).expect("built as an object")).collect()
 }
 
-/// The rules of a bootstrap cluster role.
-pub fn rules_of(cluster_role: &str) -> Vec<PolicyRule> {
-    let role = objects().into_iter().find(|object| object.kind() == "ClusterRole" && object.name() == cluster_role);
+/// Where an object stands: a role of an addition may be there already, and then gets more rules.
+fn place(objects: &mut Vec<Value>, object: Value) -> usize {
+    let is_named_alike = |known: &Value| ["name", "namespace"].iter().all(|field| known["metadata"][*field] == object["metadata"][*field]);
+    let known = objects.iter().position(|known| known["kind"] == object["kind"] && is_named_alike(known));
+    known.unwrap_or_else(|| {
+        objects.push(object);
+        objects.len() - 1
+    })
+}
+
+/// The rules of a bootstrap cluster role with such additions.
+pub fn rules_of(cluster_role: &str, additions: &[Addition]) -> Vec<PolicyRule> {
+    let role = objects_with(additions).into_iter().find(|object| object.kind() == "ClusterRole" && object.name() == cluster_role);
     let rules = role.and_then(|mut role| role.remove(&["rules"])).unwrap_or_default();
     serde_json::from_value(rules).expect("rules of the built-in policy")
 }
@@ -242,6 +268,25 @@ mod tests {
         for addition in [Addition::JobWorkloads, Addition::Candidates] {
             assert_eq!(objects_with(&[addition]).len(), usual.len() + 2, "{addition:?}");
         }
+        assert_eq!(objects_with(&[Addition::TrustBundles]).len(), usual.len() + 4, "nodes have a role already");
+        let of_nodes = |additions: &[Addition]| rules_of("system:node", additions).len();
+        assert_eq!(of_nodes(&[Addition::TrustBundles]), of_nodes(&[]) + 1);
+        assert_eq!(objects_with(&[Addition::DeviceTaintRules]).len(), usual.len() + 4);
+        assert_eq!(objects_with(&[Addition::PoolStatus]).len(), usual.len() + 2);
+    }
+
+    #[test]
+    fn an_addition_gives_rules_to_a_role_that_there_is() {
+        let (usual, more) = (objects(), objects_with(&[Addition::PodCertificates]));
+        let rules = |objects: &[Object]| {
+            let nodes: Vec<&Object> = objects.iter().filter(|object| object.kind() == "ClusterRole" && object.name() == "system:node").collect();
+            assert_eq!(nodes.len(), 1);
+            nodes[0].list(&["rules"]).to_vec()
+        };
+        let (before, after) = (rules(&usual), rules(&more));
+        assert_eq!(after[..before.len()], before);
+        assert_eq!(after[before.len()..], [rule("create,get,list,watch certificates.k8s.io: podcertificaterequests")]);
+        assert_eq!(more.len(), usual.len() + 2, "the cleaner's role and its binding");
     }
 
     #[test]

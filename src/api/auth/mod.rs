@@ -14,8 +14,10 @@ pub mod peer;
 pub mod pki;
 pub mod policy_parameters;
 pub mod rbac;
+pub mod renewable_authorities;
 pub mod request_header;
 pub mod reviews;
+pub mod signers;
 pub mod tls;
 pub mod tls_policy;
 pub mod token_file;
@@ -30,6 +32,7 @@ use futures::future::BoxFuture;
 pub use self::unverified::{any_peer, unverifying};
 use crate::{
     meta::{FieldSelector, GroupResource, LabelSelector},
+    notices::Notices,
     service::UserInfo,
     status::Status,
 };
@@ -151,6 +154,8 @@ pub struct Credentials<'a> {
     pub client_certificate: Option<&'a [u8]>,
     /// The bearer token.
     pub bearer: Option<&'a str>,
+    /// Hears what is to be said about them beside the answer: to the client, and in the audit event.
+    pub notices: Option<&'a Notices>,
 }
 
 /// Finds out who calls.

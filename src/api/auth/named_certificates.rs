@@ -1,8 +1,9 @@
-//! Certificates of one server for those who call it by other names (SNI), as upstream's `--tls-sni-cert-key`.
+//! Certificates of one server for those who call it by other names (SNI), or by other addresses, as upstream's `--tls-sni-cert-key`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use rustls::{
+    ServerConfig,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -41,6 +42,26 @@ impl ResolvesServerCert for NamedCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         ResolvesServerCert::resolve(&**self.of(hello.server_name()), hello)
     }
+}
+
+/// The same at one address of the server: who calls no name there, because they call the address, is shown another certificate.
+#[derive(Debug)]
+struct AtAddress {
+    named: Arc<NamedCertificates>,
+    unnamed: Arc<RenewableCertificate>,
+}
+
+impl ResolvesServerCert for AtAddress {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.server_name().is_none() { ResolvesServerCert::resolve(&*self.unnamed, hello) } else { self.named.resolve(hello) }
+    }
+}
+
+/// A server's configuration at an address where who calls no name is shown `unnamed`.
+pub fn at_address(usual: &ServerConfig, named: &Arc<NamedCertificates>, unnamed: Arc<RenewableCertificate>) -> ServerConfig {
+    let mut config = usual.clone();
+    config.cert_resolver = Arc::new(AtAddress { named: named.clone(), unnamed });
+    config
 }
 
 /// The names by which servers with a certificate are called: its common name where that is one, and its names of DNS.

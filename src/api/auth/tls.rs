@@ -6,8 +6,9 @@ use arc_swap::ArcSwapOption;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::ResolvesClientCert,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use thiserror::Error;
@@ -35,12 +36,32 @@ pub fn server_config(serving: &KeyedCertificate, client_ca_pem: &str) -> Result<
 
 /// The same with certificates that may change while the server runs; without one no handshake succeeds. It takes what `policy` says.
 pub fn renewable_server_config(serving: Arc<dyn ResolvesServerCert>, client_ca_pem: &str, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(policy.provider());
-    let roots = Arc::new(roots(client_ca_pem)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let clients = verifier(client_ca_pem, &Arc::new(policy.provider()))?;
+    with_clients(serving, clients, policy)
+}
+
+/// The same, where the authorities of clients may change, too. Nobody goes on with what was agreed on in an earlier connection: those who were believed
+/// then may not be any more.
+pub fn followed_server_config(
+    serving: Arc<dyn ResolvesServerCert>,
+    clients: Arc<dyn ClientCertVerifier>,
+    policy: &TlsPolicy,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = with_clients(serving, clients, policy)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Believes clients with certificates of these authorities, and takes those without any.
+pub(super) fn verifier(ca_pem: &str, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider.clone()).allow_unauthenticated().build()?)
+}
+
+fn with_clients(serving: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>, policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(policy.provider()))
         .with_protocol_versions(policy.versions())?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)

@@ -6,13 +6,15 @@
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use rcgen::{KeyPair, SigningKey};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use yasna::{DERWriter, DERWriterSeq, Tag, models::ObjectIdentifier};
 
 use super::{
-    SigningRequest, private_key,
+    SigningRequest,
+    encoding::{algorithm, pem},
+    private_key,
     request::RequestError,
     usages::{UnknownUsage, Usages},
 };
@@ -164,25 +166,6 @@ fn extension(writer: &mut DERWriterSeq<'_>, oid: &[u64], critical: bool, value: 
     });
 }
 
-/// The algorithm that the key signs with.
-fn algorithm(key: &KeyPair) -> Option<Vec<u8>> {
-    let known: [(&rcgen::SignatureAlgorithm, &[u64], bool); 4] = [
-        (&rcgen::PKCS_ECDSA_P256_SHA256, &[1, 2, 840, 10_045, 4, 3, 2], false),
-        (&rcgen::PKCS_ECDSA_P384_SHA384, &[1, 2, 840, 10_045, 4, 3, 3], false),
-        (&rcgen::PKCS_ED25519, &[1, 3, 101, 112], false),
-        (&rcgen::PKCS_RSA_SHA256, &[1, 2, 840, 113_549, 1, 1, 11], true),
-    ];
-    let (_, oid, with_null) = known.into_iter().find(|(algorithm, _, _)| PublicKeyData::algorithm(key) == *algorithm)?;
-    Some(yasna::construct_der(|writer| {
-        writer.write_sequence(|writer| {
-            writer.next().write_oid(&ObjectIdentifier::from_slice(oid));
-            if with_null {
-                writer.next().write_null();
-            }
-        });
-    }))
-}
-
 /// A serial number that nobody guesses.
 fn serial() -> [u8; 16] {
     let mut serial: [u8; 16] = rand::random();
@@ -198,17 +181,4 @@ fn time(at: Timestamp) -> Vec<u8> {
     let mut der = vec![tag, u8::try_from(text.len()).expect("a time is short")];
     der.extend_from_slice(text.as_bytes());
     der
-}
-
-/// DER as PEM.
-pub fn pem(label: &str, der: &[u8]) -> String {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    let encoded = BASE64_STANDARD.encode(der);
-    let mut text = format!("-----BEGIN {label}-----\n");
-    for line in encoded.as_bytes().chunks(64) {
-        text.extend(line.iter().map(|byte| char::from(*byte)));
-        text.push('\n');
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
 }

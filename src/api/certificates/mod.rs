@@ -4,7 +4,11 @@
 //! or a certificate; and on the asking side, a key and a request. Nothing here decides who may have what; the API's approvers do.
 
 mod authority;
+mod blocks;
 mod draft;
+mod encoding;
+mod keys;
+pub mod possession;
 pub mod private_key;
 mod request;
 mod rules;
@@ -15,7 +19,10 @@ mod usages;
 use std::net::IpAddr;
 
 pub use authority::{CertificateAuthority, Policy, SignError};
+pub use blocks::{PemBlock, pem_blocks};
 pub use draft::{Draft, KeyedRequest};
+pub use encoding::{cleaned_chain, pem};
+pub use keys::{KeyError, ProvenKey};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};
 pub use usages::{ALL as ALL_USAGES, UnknownUsage};

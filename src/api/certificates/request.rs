@@ -10,7 +10,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use crate::certificates::ip_of;
+use crate::certificates::{ip_of, possession};
 
 /// Requests with the largest keys and hundreds of names are shorter than this.
 const LONGEST: usize = 128 << 10;
@@ -62,7 +62,8 @@ impl SigningRequest {
         SigningRequest::from_der(block.contents)
     }
 
-    fn from_der(der: Vec<u8>) -> Result<Self, RequestError> {
+    /// Reads a request without its wrapping.
+    pub fn from_der(der: Vec<u8>) -> Result<Self, RequestError> {
         let (rest, parsed) = X509CertificationRequest::from_der(&der).map_err(|error| RequestError::Malformed(error.to_string()))?;
         if !rest.is_empty() {
             return Err(RequestError::Malformed("trailing data".into()));
@@ -111,6 +112,6 @@ impl SigningRequest {
     /// Checks that the requestor holds the key.
     pub fn verify(&self) -> Result<(), RequestError> {
         let (_, parsed) = X509CertificationRequest::from_der(&self.der).map_err(|error| RequestError::Malformed(error.to_string()))?;
-        parsed.verify_signature().map_err(|_| RequestError::Signature)
+        if possession::verify(&parsed) { Ok(()) } else { Err(RequestError::Signature) }
     }
 }

@@ -114,8 +114,8 @@ fn a_group_in_an_encoding_that_is_not_read_here_is_refused() {
 #[test]
 fn what_is_no_request_is_refused() {
     assert_eq!(SigningRequest::from_base64("%%").expect_err("fails"), RequestError::Pem);
-    let certificate = super::authority::pem("CERTIFICATE", b"x");
+    let certificate = super::encoding::pem("CERTIFICATE", b"x");
     assert_eq!(SigningRequest::from_pem(certificate.as_bytes()).expect_err("fails"), RequestError::Pem);
-    let junk = super::authority::pem("CERTIFICATE REQUEST", b"x");
+    let junk = super::encoding::pem("CERTIFICATE REQUEST", b"x");
     assert!(matches!(SigningRequest::from_pem(junk.as_bytes()).expect_err("fails"), RequestError::Malformed(_)));
 }

@@ -10,7 +10,8 @@ mod table;
 use std::collections::BTreeMap;
 
 pub use self::names::{
-    COORDINATED_LEADER_ELECTION, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_LOGS_QUERY_SPLIT_STREAMS, STORAGE_CAPACITY_SCORING,
+    CLUSTER_TRUST_BUNDLE, CONTAINER_STOP_SIGNALS, COORDINATED_LEADER_ELECTION, DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD,
+    HPA_SCALE_TO_ZERO, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS, RESOURCE_POOL_STATUS, STORAGE_CAPACITY_SCORING,
     STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
 };
 use self::{
@@ -118,7 +119,8 @@ mod tests {
     use crate::resources::optional;
 
     /// What does nothing where nothing is said.
-    const USUAL: [&str; 3] = ["PodGroupWorkloadExists", "PodGroupProtection", "JobValidation"];
+    const USUAL: [&str; 4] = [OF_BUNDLES, "PodGroupWorkloadExists", "PodGroupProtection", "JobValidation"];
+    const OF_BUNDLES: &str = "ClusterTrustBundleAttest";
 
     fn parse(entries: &[&str]) -> Result<FeatureGates, String> {
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
@@ -135,8 +137,9 @@ mod tests {
         assert_eq!(idle(&[]), Ok(USUAL.to_vec()));
         assert_eq!(idle(&["PodTopologyLabelsAdmission=false"]), beside("PodTopologyLabels"));
         assert_eq!(idle(&["AllBeta=false", "NodeDeclaredFeatures=true"]), beside("PodTopologyLabels"));
-        assert_eq!(idle(&["AllAlpha=true"]), Ok(vec![]));
-        assert_eq!(idle(&["GenericWorkload=true"]), Ok(vec![]));
+        assert_eq!(idle(&["AllAlpha=true"]), Ok(vec![OF_BUNDLES]));
+        assert_eq!(idle(&["GenericWorkload=true"]), Ok(vec![OF_BUNDLES]));
+        assert_eq!(idle(&["AllAlpha=true", "AllBeta=true"]), Ok(vec![]));
         assert_eq!(parse(&[]), Ok(FeatureGates::default()));
     }
 
@@ -145,15 +148,42 @@ mod tests {
         let refused = idle(&["GangScheduling=true"]).expect_err("there are no groups");
         assert_eq!(refused, "GangScheduling is enabled, but depends on features that are disabled: [GenericWorkload]");
         assert!(parse(&["GangScheduling=true", "GenericWorkload=true"]).expect("works").is_on(GANG_SCHEDULING));
+        let refused = idle(&["ClusterTrustBundleProjection=true"]).expect_err("there are no bundles");
+        assert!(refused.ends_with("depends on features that are disabled: [ClusterTrustBundle]"), "{refused}");
     }
 
     #[test]
     fn kinds_that_are_off_are_of_features_that_there_are() {
         let known = |feature: &str| GATES.iter().any(|gate| gate.name == feature && !gate.is_on_by_default() && gate.can_change());
         let plurals: Vec<String> = optional(known).iter().map(|row| row.plural.to_string()).collect();
-        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads", "leasecandidates"]);
+        let all = [
+            "storageversionmigrations",
+            "podgroups",
+            "workloads",
+            "leasecandidates",
+            "clustertrustbundles",
+            "podcertificaterequests",
+            "devicetaintrules",
+            "resourcepoolstatusrequests",
+        ];
+        assert_eq!(plurals, all);
         let workloads: Vec<String> = optional(|feature| feature == GENERIC_WORKLOAD).iter().map(|row| row.plural.to_string()).collect();
         assert_eq!(workloads, ["podgroups", "workloads"]);
+    }
+
+    #[test]
+    fn what_can_be_switched_is_documented() {
+        let documentation = include_str!("../../../docs/operations.md");
+        for gate in GATES.iter().filter(|gate| gate.can_change() && !gate.is_inner()) {
+            let state = if gate.is_on_by_default() { "on" } else { "off" };
+            assert!(documentation.contains(&format!("\n| `{}` | {state} | ", gate.name)), "{}", gate.name);
+        }
+        for row in optional(|_| true) {
+            let versions: Vec<String> = row.served.iter().map(|served| format!("`{}/{}`", row.group, served.version)).collect();
+            let (start, kind) = (format!("| {} | ", versions.join(", ")), format!("`{}`", row.kind));
+            let is_told = documentation.lines().any(|line| line.starts_with(&start) && line.contains(&kind));
+            assert!(is_told, "{} {versions:?}", row.kind);
+        }
     }
 
     #[test]

@@ -1,10 +1,19 @@
 //! Features that are asked for by name.
 
+/// Bundles of trust anchors, and the controller that publishes that of the API server (KEP-3257).
+pub const CLUSTER_TRUST_BUNDLE: &str = "ClusterTrustBundle";
+
 /// The controller of storage version migrations, and their resource.
 pub const STORAGE_VERSION_MIGRATOR: &str = "StorageVersionMigrator";
 
+/// Certificates of pods (KEP-4317): their requests, and volumes that have them.
+pub const POD_CERTIFICATE_REQUEST: &str = "PodCertificateRequest";
+
 /// Logs of one output of a container alone (KEP-3288).
 pub const POD_LOGS_QUERY_SPLIT_STREAMS: &str = "PodLogsQuerySplitStreams";
+
+/// Containers that are ended by signals of their own (KEP-4960).
+pub const CONTAINER_STOP_SIGNALS: &str = "ContainerStopSignals";
 
 /// Workloads and pod groups (KEP-4671).
 pub const GENERIC_WORKLOAD: &str = "GenericWorkload";
@@ -29,3 +38,9 @@ pub const COORDINATED_LEADER_ELECTION: &str = "CoordinatedLeaderElection";
 
 /// Jobs make workloads and pod groups for their pods (KEP-5547).
 pub const WORKLOAD_WITH_JOB: &str = "WorkloadWithJob";
+
+/// Rules that taint devices (KEP-5055).
+pub const DEVICE_TAINT_RULES: &str = "DRADeviceTaintRules";
+
+/// What pools of devices have and what of it is free, for who asks (KEP-5677).
+pub const RESOURCE_POOL_STATUS: &str = "DRAResourcePoolStatus";

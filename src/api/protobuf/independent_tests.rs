@@ -3,9 +3,10 @@
 use k8s_pb::{
     api::{
         admissionregistration::v1 as admissionregistration, apps::v1 as apps, authentication::v1 as authentication,
-        authorization::v1 as authorization, autoscaling, batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination,
-        core::v1 as core, discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol, networking::v1 as networking,
-        node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, resource::v1 as resource, scheduling::v1 as scheduling, storage::v1 as storage,
+        authorization::v1 as authorization, autoscaling, batch::v1 as batch, certificates::v1 as certificates,
+        certificates::v1beta1 as certificates_beta, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
+        events::v1 as events, flowcontrol::v1 as flowcontrol, networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+        resource::v1 as resource, scheduling::v1 as scheduling, storage::v1 as storage,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
     apimachinery::pkg::apis::meta::v1 as meta,
@@ -144,6 +145,8 @@ fn every_field_of_every_stable_kind_is_where_prost_looks_for_it() {
         "autoscaling" "v2" { HorizontalPodAutoscaler: autoscaling::v2::HorizontalPodAutoscaler }
         "batch" "v1" { CronJob: batch::CronJob, Job: batch::Job }
         "certificates.k8s.io" "v1" { CertificateSigningRequest: certificates::CertificateSigningRequest }
+        "certificates.k8s.io" "v1alpha1" { ClusterTrustBundle: k8s_pb::api::certificates::v1alpha1::ClusterTrustBundle }
+        "certificates.k8s.io" "v1beta1" { ClusterTrustBundle: certificates_beta::ClusterTrustBundle, PodCertificateRequest: certificates_beta::PodCertificateRequest }
         "coordination.k8s.io" "v1" { Lease: coordination::Lease }
         "discovery.k8s.io" "v1" { EndpointSlice: discovery::EndpointSlice }
         "events.k8s.io" "v1" { Event: events::Event }
@@ -175,7 +178,7 @@ fn every_field_of_every_stable_kind_is_where_prost_looks_for_it() {
 }
 
 /// Fields that k8s-pb does not have yet, by a part of their path and its end.
-const NEWER: [(&str, &str); 11] = [
+const NEWER: [(&str, &str); 12] = [
     ("", ".shardInfo"),
     ("", ".schedulingGroup"),
     ("", ".nodeAllocatableResourceClaimStatuses"),
@@ -187,6 +190,7 @@ const NEWER: [(&str, &str); 11] = [
     (".attributes.", ".strings"),
     (".attributes.", ".versions"),
     ("", ".preventPodSchedulingIfMissing"),
+    ("", ".stubPKCS10Request"),
 ];
 
 #[test]

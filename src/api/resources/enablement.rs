@@ -224,6 +224,16 @@ mod tests {
         let workloads = |entries: &[&str]| served_of(entries, optional(|_| true)).expect("works").contains("scheduling.k8s.io/v1alpha2/podgroups");
         assert!(!workloads(&[]) && !workloads(&["api/beta=true", "scheduling.k8s.io/v1=true"]));
         assert!(workloads(&["scheduling.k8s.io/v1alpha2=true"]) && workloads(&["api/alpha=true"]));
+        let bundles = |entries: &[&str], version: &str| {
+            let served = served_of(entries, optional(|_| true)).expect("works");
+            served.contains(&format!("certificates.k8s.io/{version}/clustertrustbundles"))
+        };
+        assert!(!bundles(&[], "v1beta1") && !bundles(&["certificates.k8s.io/v1beta1=true"], "v1alpha1"));
+        assert!(bundles(&["certificates.k8s.io/v1beta1=true"], "v1beta1") && bundles(&["certificates.k8s.io/v1alpha1=true"], "v1alpha1"));
+        let requests =
+            |entries: &[&str]| served_of(entries, optional(|_| true)).expect("works").contains("certificates.k8s.io/v1beta1/podcertificaterequests");
+        assert!(!requests(&[]) && !requests(&["certificates.k8s.io/v1=true"]));
+        assert!(requests(&["certificates.k8s.io/v1beta1=true"]) && requests(&["certificates.k8s.io/v1beta1/podcertificaterequests=true"]));
         let refused = served(&["storagemigration.k8s.io/v1beta1=true"]).expect_err("its feature is off");
         assert!(refused.ends_with("has no effect: this server does not have storagemigration.k8s.io/v1beta1"), "{refused}");
     }

@@ -11,6 +11,8 @@ pub enum Feature {
     Grants,
     /// Objects name parameters, which who writes them must be allowed to read.
     Parameters,
+    /// Their status is written by who may sign for the signer that their spec names.
+    Signed,
     /// Objects hold expressions, which take longer to compile than to decode.
     Expressions,
     /// A create puts a pod on a node, as the subresource `binding` does.

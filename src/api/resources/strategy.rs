@@ -106,6 +106,11 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate_update(new, old, subresource)
     }
 
+    /// What an update that is right otherwise has wrong at this time.
+    fn judge_time(&self, _new: &Object, _old: &Object, _subresource: &str, _now: jiff::Timestamp) -> Option<FieldError> {
+        None
+    }
+
     /// Whether finalizers of new objects need no domain in their names.
     fn takes_any_finalizer(&self) -> bool {
         false

@@ -2,10 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use troupe_api::{
     document::FileError,
     metrics::{Counter, Family, Gauge},
@@ -13,6 +15,20 @@ use troupe_api::{
 
 /// How often files are looked at that say who may do what.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// By what upstream's metrics tell API servers apart: a hash of the server's id; empty before it has one.
+static SERVER: OnceLock<String> = OnceLock::new();
+/// The labels of what is counted.
+pub const LABELS: &[&str] = &["status", "apiserver_id_hash"];
+
+/// The API server of this process has this id, for as long as it runs.
+pub fn name_server(id: &str) {
+    SERVER.get_or_init(|| hashed(id));
+}
+
+fn hashed(id: &str) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(id)))
+}
 
 /// What is counted of one kind of file.
 #[derive(Clone, Copy)]
@@ -22,9 +38,11 @@ pub struct ReloadMetrics {
 }
 
 impl ReloadMetrics {
-    fn note(&self, status: &str) {
-        self.reloads.with(&[status]).increment();
-        self.last.with(&[status]).set(Timestamp::now().as_millisecond() as f64 / 1e3);
+    /// A file was used (`success`), or could not be (`failure`).
+    pub(crate) fn note(&self, status: &str) {
+        let labels = [status, SERVER.get().map_or("", String::as_str)];
+        self.reloads.with(&labels).increment();
+        self.last.with(&labels).set(Timestamp::now().as_millisecond() as f64 / 1e3);
     }
 }
 
@@ -95,6 +113,12 @@ fn read(path: &Path) -> Result<String, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_servers_id_is_told_as_its_hash() {
+        // As sha256sum computes it.
+        assert_eq!(hashed("abc"), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
 
     #[test]
     fn a_file_is_new_once_and_only_if_it_says_something_else() {

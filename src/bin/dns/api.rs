@@ -1,11 +1,11 @@
 //! A small client of the API server: lists and watches as JSON, with the pod's service account.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Incoming, client::conn::http1, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
@@ -43,6 +43,21 @@ pub struct ListMeta {
     pub resource_version: String,
 }
 
+/// The API server does not do what it was asked for.
+#[derive(Debug)]
+pub struct Refused {
+    path: String,
+    pub status: StatusCode,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} answered {}", self.path, self.status)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 impl Api {
     /// The API server that the kubelet names in every container's environment.
     pub fn from_environment(account: &std::path::Path) -> anyhow::Result<Self> {
@@ -63,7 +78,7 @@ impl Api {
 
     /// Everything below `path`.
     pub async fn list<K: for<'de> Deserialize<'de>>(&self, path: &str) -> anyhow::Result<List<K>> {
-        let body = self.get(path).await?;
+        let body = self.request(Method::GET, path, String::new()).await?;
         let bytes = timeout(LIST_PATIENCE, body.collect()).await.context("the list took too long")??.to_bytes();
         serde_json::from_slice(&bytes).with_context(|| format!("decoding the list of {path}"))
     }
@@ -71,10 +86,19 @@ impl Api {
     /// Changes below `path` after `revision`.
     pub async fn watch(&self, path: &str, revision: &str) -> anyhow::Result<Lines> {
         let query = format!("{path}?watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={revision}");
-        Ok(Lines { body: self.get(&query).await?, buffer: Vec::new() })
+        Ok(Lines { body: self.request(Method::GET, &query, String::new()).await?, buffer: Vec::new() })
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Incoming> {
+    /// Asks for one object, or writes it as JSON; gives what is answered.
+    ///
+    /// # Errors
+    /// [`Refused`] with the server's status, and what keeps from asking it.
+    pub async fn send(&self, method: Method, path: &str, body: String) -> anyhow::Result<Bytes> {
+        let answer = self.request(method, path, body).await?;
+        Ok(timeout(LIST_PATIENCE, answer.collect()).await.context("the answer took too long")??.to_bytes())
+    }
+
+    async fn request(&self, method: Method, path: &str, body: String) -> anyhow::Result<Incoming> {
         let stream = timeout(CONNECT_PATIENCE, TcpStream::connect((self.host.as_str(), self.port))).await.context("connecting took too long")??;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.host.clone()).context("the API server's host is no name")?;
@@ -84,15 +108,18 @@ impl Api {
         tokio::spawn(connection);
         // Read each time: the kubelet renews it.
         let token = std::fs::read_to_string(self.account.join("token")).context("reading the service account token")?;
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::HOST, self.authority())
             .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("troupe-dns/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())?;
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))?;
         let response = timeout(LIST_PATIENCE, sender.send_request(request)).await.context("the API server took too long")??;
         if !response.status().is_success() {
-            bail!("{path} answered {}", response.status());
+            return Err(Refused { path: path.to_owned(), status: response.status() }.into());
         }
         Ok(response.into_body())
     }

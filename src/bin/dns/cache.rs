@@ -101,6 +101,8 @@ struct Held {
     entries: LruCache<Key, Entry>,
     bytes: usize,
     denials: usize,
+    /// How many had to go for others: answers, and denials.
+    evictions: [u64; 2],
 }
 
 impl Held {
@@ -109,11 +111,17 @@ impl Held {
         self.bytes -= entry.size;
         self.denials -= usize::from(entry.denies);
     }
+
+    /// The same of one that goes for another one.
+    fn evict(&mut self, entry: &Entry) {
+        self.forget(entry);
+        self.evictions[usize::from(entry.denies)] += 1;
+    }
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { held: Mutex::new(Held { entries: LruCache::new(REPLIES), bytes: 0, denials: 0 }) }
+        Cache { held: Mutex::new(Held { entries: LruCache::new(REPLIES), bytes: 0, denials: 0, evictions: [0; 2] }) }
     }
 }
 
@@ -165,12 +173,15 @@ impl Cache {
         let entry = Entry { reply, size, since: now, lasts, denies, uses: 0, refreshing: false };
         held.bytes += size;
         held.denials += usize::from(denies);
-        if let Some((_, replaced)) = held.entries.push(key, entry) {
-            held.forget(&replaced);
+        let is_known = held.entries.contains(&key);
+        match held.entries.push(key, entry) {
+            Some((_, older)) if is_known => held.forget(&older),
+            Some((_, oldest)) => held.evict(&oldest),
+            None => {}
         }
         while held.bytes > BYTES {
             let Some((_, oldest)) = held.entries.pop_lru() else { return };
-            held.forget(&oldest);
+            held.evict(&oldest);
         }
     }
 
@@ -185,6 +196,11 @@ impl Cache {
     pub fn entries(&self) -> [usize; 2] {
         let held = self.held.lock();
         [held.entries.len() - held.denials, held.denials]
+    }
+
+    /// How many had to go for others that have answers, and that deny.
+    pub fn evictions(&self) -> [u64; 2] {
+        self.held.lock().evictions
     }
 
     /// How many there are.
@@ -385,12 +401,12 @@ mod tests {
         put(&cache, reply("c.org.", 10), start);
         assert_eq!(cache.entries(), [1, 2]);
         put(&cache, reply("a.org.", 10), start);
-        assert_eq!(cache.entries(), [2, 1], "it was replaced");
+        assert_eq!((cache.entries(), cache.evictions()), ([2, 1], [0, 0]), "it was replaced");
         for at in 0..=BYTES / 4000 {
             let more = reply(&format!("n{at}.org."), 20);
             cache.put(Key::of(&more).expect("a question"), more, 4000, start);
         }
-        assert_eq!(cache.entries(), [BYTES / 4000, 0], "the others made room");
+        assert_eq!((cache.entries(), cache.evictions()), ([BYTES / 4000, 0], [3, 1]), "the others made room, and the first of these");
         cache.clear();
         assert_eq!(cache.entries(), [0, 0]);
     }

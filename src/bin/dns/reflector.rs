@@ -1,86 +1,164 @@
-//! Keeps the zone in step with the API: list once, then watch, list again when the watch cannot go on.
+//! Keeps the zone, and what is known of domain names, in step with the API: list once, then watch, list again when the watch cannot go on.
 
-use std::{sync::Arc, time::Duration};
-
-use anyhow::bail;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::value::RawValue;
-use troupe_net::dns::{
-    Index,
-    view::{Meta, Namespace, Service, Slice},
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-use crate::{api::Api, state::State};
+use anyhow::bail;
+use hyper::StatusCode;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use troupe_net::dns::view::{Meta, Namespace, Service, Slice};
+
+use crate::{
+    api::{Api, Refused},
+    domains::{AddressSlice, Domains, NamingPolicy},
+    metrics::METRICS,
+    programming,
+    state::State,
+};
 
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
+/// Who is told of objects.
+#[derive(Clone, Debug)]
+pub struct Followers {
+    pub state: Arc<State>,
+    pub domains: Arc<Domains>,
+}
+
 /// A kind of object that names follow from.
 trait Watched: DeserializeOwned + Send + 'static {
     const PATH: &'static str;
-    fn meta(&self) -> &Meta;
-    fn add(self, index: &mut Index);
-    fn remove(meta: &Meta, index: &mut Index);
-    fn replace(all: Vec<Self>, index: &mut Index);
+    /// The zone is not known without.
+    const IN_ZONE: bool = true;
+    fn revision(&self) -> &str;
+    fn add(self, to: &Followers);
+    fn remove(meta: &Meta, to: &Followers);
+    fn replace(all: Vec<Self>, to: &Followers);
+    /// An object, as JSON, is taken in that was not there or another one before.
+    fn taken(_raw: &str, _of: Option<&(String, String)>, _to: &Followers) {}
+    /// The Service that it belongs to.
+    fn service(&self) -> Option<(String, String)> {
+        None
+    }
 }
 
 impl Watched for Namespace {
     const PATH: &'static str = "/api/v1/namespaces";
 
-    fn meta(&self) -> &Meta {
-        &self.metadata
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
     }
 
-    fn add(self, index: &mut Index) {
-        index.add_namespace(self.metadata.name);
+    fn add(self, to: &Followers) {
+        to.state.change(|index| index.add_namespace(self.metadata.name));
     }
 
-    fn remove(meta: &Meta, index: &mut Index) {
-        index.remove_namespace(&meta.name);
+    fn remove(meta: &Meta, to: &Followers) {
+        to.state.change(|index| index.remove_namespace(&meta.name));
     }
 
-    fn replace(all: Vec<Self>, index: &mut Index) {
-        index.replace_namespaces(all.into_iter().map(|namespace| namespace.metadata.name));
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.state.change(|index| index.replace_namespaces(all.into_iter().map(|namespace| namespace.metadata.name)));
     }
 }
 
 impl Watched for Service {
     const PATH: &'static str = "/api/v1/services";
 
-    fn meta(&self) -> &Meta {
-        &self.metadata
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
     }
 
-    fn add(self, index: &mut Index) {
-        index.add_service(self);
+    fn add(self, to: &Followers) {
+        to.state.change(|index| index.add_service(self));
     }
 
-    fn remove(meta: &Meta, index: &mut Index) {
-        index.remove_service(&meta.namespace, &meta.name);
+    fn remove(meta: &Meta, to: &Followers) {
+        to.state.change(|index| index.remove_service(&meta.namespace, &meta.name));
     }
 
-    fn replace(all: Vec<Self>, index: &mut Index) {
-        index.replace_services(all);
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.state.change(|index| index.replace_services(all));
     }
 }
 
 impl Watched for Slice {
     const PATH: &'static str = "/apis/discovery.k8s.io/v1/endpointslices";
 
-    fn meta(&self) -> &Meta {
-        &self.metadata
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
     }
 
-    fn add(self, index: &mut Index) {
-        index.add_slice(self);
+    fn add(self, to: &Followers) {
+        to.state.change(|index| index.add_slice(self));
     }
 
-    fn remove(meta: &Meta, index: &mut Index) {
-        index.remove_slice(&meta.namespace, &meta.name);
+    fn remove(meta: &Meta, to: &Followers) {
+        to.state.change(|index| index.remove_slice(&meta.namespace, &meta.name));
     }
 
-    fn replace(all: Vec<Self>, index: &mut Index) {
-        index.replace_slices(all);
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.state.change(|index| index.replace_slices(all));
+    }
+
+    fn service(&self) -> Option<(String, String)> {
+        Some((self.metadata.namespace.clone(), Slice::service(self)?.to_owned()))
+    }
+
+    fn taken(raw: &str, of: Option<&(String, String)>, to: &Followers) {
+        let headless = |(namespace, name): &(String, String)| to.state.zone.read().index.service(namespace, name).is_some_and(Service::is_headless);
+        if of.is_some_and(headless)
+            && let Some(took) = programming::since(raw, SystemTime::now())
+        {
+            METRICS.programmed(took);
+        }
+    }
+}
+
+impl Watched for NamingPolicy {
+    const PATH: &'static str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
+    const IN_ZONE: bool = false;
+
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    fn add(self, to: &Followers) {
+        to.domains.set_policy(self);
+    }
+
+    fn remove(meta: &Meta, to: &Followers) {
+        to.domains.remove_policy(&meta.name);
+    }
+
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.domains.replace_policies(all);
+    }
+}
+
+impl Watched for AddressSlice {
+    // In `troupe_net::dns::domain_names::NAMESPACE`.
+    const PATH: &'static str = "/apis/discovery.k8s.io/v1/namespaces/troupe-domain-names/endpointslices";
+    const IN_ZONE: bool = false;
+
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    fn add(self, to: &Followers) {
+        to.domains.set_slice(self);
+    }
+
+    fn remove(meta: &Meta, to: &Followers) {
+        to.domains.remove_slice(&meta.name);
+    }
+
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.domains.replace_slices(all);
     }
 }
 
@@ -113,26 +191,28 @@ fn unreadable<K: Watched>(error: &serde_json::Error) {
 }
 
 /// Starts following every kind.
-pub fn spawn_all(api: &Api, state: &Arc<State>) {
-    tokio::spawn(follow::<Namespace>(api.clone(), state.clone()));
-    tokio::spawn(follow::<Service>(api.clone(), state.clone()));
-    tokio::spawn(follow::<Slice>(api.clone(), state.clone()));
+pub fn spawn_all(api: &Api, followers: &Followers) {
+    tokio::spawn(follow::<Namespace>(api.clone(), followers.clone()));
+    tokio::spawn(follow::<Service>(api.clone(), followers.clone()));
+    tokio::spawn(follow::<Slice>(api.clone(), followers.clone()));
+    tokio::spawn(follow::<NamingPolicy>(api.clone(), followers.clone()));
+    tokio::spawn(follow::<AddressSlice>(api.clone(), followers.clone()));
 }
 
-async fn follow<K: Watched>(api: Api, state: Arc<State>) {
-    let (mut listed, mut pause) = (false, MIN_PAUSE);
+async fn follow<K: Watched>(api: Api, followers: Followers) {
+    let (mut listed, mut pause) = (!K::IN_ZONE, MIN_PAUSE);
     loop {
         match api.list::<Item<K>>(K::PATH).await {
             Ok(list) => {
                 let items: Vec<K> = list.items.into_iter().filter_map(|Item(object)| object).collect();
-                state.change(|index| K::replace(items, index));
+                K::replace(items, &followers);
                 if !std::mem::replace(&mut listed, true) {
-                    state.mark_listed();
+                    followers.state.mark_listed();
                 }
                 pause = MIN_PAUSE;
                 let mut revision = list.metadata.resource_version;
                 // Answers stay those of the last version seen until the API server is back.
-                while let Err(error) = watch::<K>(&api, &state, &mut revision, &mut pause).await {
+                while let Err(error) = watch::<K>(&api, &followers, &mut revision, &mut pause).await {
                     eprintln!("watching {}: {error:#}", K::PATH);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -140,6 +220,11 @@ async fn follow<K: Watched>(api: Api, state: Arc<State>) {
                         break;
                     }
                 }
+            }
+            // Nobody defines the kind, or nobody lets us see it: it may be so for ever.
+            Err(error) if !K::IN_ZONE && is_absent(&error) => {
+                K::replace(Vec::new(), &followers);
+                tokio::time::sleep(MAX_PAUSE).await;
             }
             Err(error) => {
                 eprintln!("listing {}: {error:#}", K::PATH);
@@ -150,11 +235,16 @@ async fn follow<K: Watched>(api: Api, state: Arc<State>) {
     }
 }
 
+fn is_absent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN))
+}
+
 /// Follows changes after `revision`, for as long as the server lets us resume. An empty `revision` afterwards says: list again.
-async fn watch<K: Watched>(api: &Api, state: &State, revision: &mut String, pause: &mut Duration) -> anyhow::Result<()> {
+async fn watch<K: Watched>(api: &Api, followers: &Followers, revision: &mut String, pause: &mut Duration) -> anyhow::Result<()> {
     loop {
         let mut lines = api.watch(K::PATH, revision).await.inspect_err(|error| {
-            if error.to_string().contains("410") {
+            let status = error.downcast_ref::<Refused>().map(|refused| refused.status);
+            if status == Some(StatusCode::GONE) || !K::IN_ZONE && is_absent(error) {
                 revision.clear();
             }
         })?;
@@ -165,13 +255,13 @@ async fn watch<K: Watched>(api: &Api, state: &State, revision: &mut String, paus
                 bail!("{}", event.object.get());
             }
             *pause = MIN_PAUSE;
-            *revision = apply::<K>(&event, state)?;
+            *revision = apply::<K>(&event, followers)?;
         }
     }
 }
 
 /// Takes one event in; returns its revision.
-fn apply<K: Watched>(event: &Event<'_>, state: &State) -> serde_json::Result<String> {
+fn apply<K: Watched>(event: &Event<'_>, followers: &Followers) -> serde_json::Result<String> {
     match event.r#type {
         "ADDED" | "MODIFIED" => {
             let object: K = match serde_json::from_str(event.object.get()) {
@@ -182,14 +272,16 @@ fn apply<K: Watched>(event: &Event<'_>, state: &State) -> serde_json::Result<Str
                     return Ok(metadata.resource_version);
                 }
             };
-            let revision = object.meta().resource_version.clone();
-            state.change(|index| object.add(index));
+            let revision = object.revision().to_owned();
+            let service = object.service();
+            object.add(followers);
+            K::taken(event.object.get(), service.as_ref(), followers);
             Ok(revision)
         }
         kind => {
             let MetaOnly { metadata } = serde_json::from_str(event.object.get())?;
             if kind == "DELETED" {
-                state.change(|index| K::remove(&metadata, index));
+                K::remove(&metadata, followers);
             }
             Ok(metadata.resource_version)
         }

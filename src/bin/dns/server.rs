@@ -26,6 +26,7 @@ use troupe_net::dns::{Answer, answer, decode, decode_query, servfail, truncated}
 
 use crate::{
     cache::{Cache, Key, denies},
+    domains::{Domains, News},
     forwarding::Forwarding,
     metrics::{Came, METRICS, Plugin, Reply},
     shares::Shares,
@@ -59,6 +60,7 @@ struct Resolver {
     state: Arc<State>,
     forwarding: Arc<Forwarding>,
     cache: Arc<Cache>,
+    domains: Arc<Domains>,
     turn: AtomicUsize,
     forwards: Arc<Semaphore>,
     asking: Arc<Shares>,
@@ -70,13 +72,23 @@ enum Step {
     Ignore,
     /// The reply, now.
     Now(Reply),
-    /// Upstream has to be asked.
+    /// Somebody has to be waited for.
     Later(Box<Pending>),
 }
 
 struct Pending {
     query: Message,
-    chase: Option<Chase>,
+    next: Next,
+}
+
+/// What a reply waits for.
+enum Next {
+    /// Upstream has to be asked.
+    Forward,
+    /// The same of what an alias leads to.
+    Chase(Box<Chase>),
+    /// The reply is kept, and nodes are to be told of addresses in it.
+    Tell(Box<(Message, News)>),
 }
 
 /// An alias of the zone that leads elsewhere.
@@ -88,7 +100,13 @@ struct Chase {
 
 impl Server {
     /// Binds both sockets; with port 0 both get the same free one.
-    pub async fn bind(address: SocketAddr, state: Arc<State>, forwarding: Arc<Forwarding>, cache: Arc<Cache>) -> anyhow::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        state: Arc<State>,
+        forwarding: Arc<Forwarding>,
+        cache: Arc<Cache>,
+        domains: Arc<Domains>,
+    ) -> anyhow::Result<Self> {
         let tcp = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (TCP)"))?;
         let bound = tcp.local_addr()?;
         let udp = UdpSocket::bind(bound).await.with_context(|| format!("listening on {bound} (UDP)"))?;
@@ -99,6 +117,7 @@ impl Server {
                 state,
                 forwarding,
                 cache,
+                domains,
                 turn: AtomicUsize::new(0),
                 forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
                 asking: Shares::new(FORWARD_SHARE),
@@ -231,14 +250,17 @@ impl Resolver {
         drop(zone);
         let (reply, by) = match answered {
             Answer::Forward => match self.kept(&query) {
-                Some(reply) => (reply, Plugin::Cache),
-                None => return Step::Later(Box::new(Pending { query, chase: None })),
+                Some(reply) => match self.domains.learn(&query, &reply) {
+                    None => (reply, Plugin::Cache),
+                    Some(news) => return Step::Later(Box::new(Pending { query, next: Next::Tell(Box::new((reply, news))) })),
+                },
+                None => return Step::Later(Box::new(Pending { query, next: Next::Forward })),
             },
             Answer::Chase { reply, target, kind } => {
                 let question = question(&query, target, kind);
                 match self.kept(&question) {
                     Some(found) => (completed(reply, found), Plugin::Kubernetes),
-                    None => return Step::Later(Box::new(Pending { query, chase: Some(Chase { reply, question }) })),
+                    None => return Step::Later(Box::new(Pending { query, next: Next::Chase(Box::new(Chase { reply, question })) })),
                 }
             }
             // Not knowing the cluster yet is no reason to deny a name.
@@ -288,10 +310,19 @@ impl Resolver {
         });
     }
 
-    /// What upstream adds.
+    /// What upstream adds, once nodes know of it.
     async fn finish(&self, pending: Pending, bytes: &[u8], tcp: bool) -> Option<Reply> {
-        let Pending { query, chase } = pending;
-        let Some(Chase { reply, question }) = chase else { return self.forward(&query, bytes, tcp).await };
+        let Pending { query, next } = pending;
+        let chase = match next {
+            Next::Forward => return self.forward(&query, bytes, tcp).await,
+            Next::Tell(told) => {
+                let (reply, news) = *told;
+                news.told().await;
+                return encode(&query, &reply, tcp, Plugin::Cache);
+            }
+            Next::Chase(chase) => chase,
+        };
+        let Chase { reply, question } = *chase;
         let reply = match self.resolve(&question).await {
             Ok(found) => completed(reply, found),
             Err(error) => {
@@ -316,7 +347,11 @@ impl Resolver {
                 Some(message) if message.metadata.response_code == ResponseCode::ServFail => Ok(reply),
                 Some(message) => {
                     let code = message.metadata.response_code;
+                    let news = self.domains.learn(query, &message);
                     self.keep(query, message, reply.len());
+                    if let Some(news) = news {
+                        news.told().await;
+                    }
                     return passed(reply, code);
                 }
                 None => {
@@ -328,6 +363,9 @@ impl Resolver {
         };
         // Better what was true a while ago than nothing.
         if let Some(stale) = self.ended(query) {
+            if let Some(news) = self.domains.learn(query, &stale) {
+                news.told().await;
+            }
             return encode(query, &stale, tcp, Plugin::Cache);
         }
         match failure {
@@ -365,9 +403,11 @@ impl Resolver {
 
     /// Keeps a reply, if it is one to this query.
     fn keep(&self, query: &Message, reply: Message, size: usize) {
-        let (Some(key), Some(answered)) = (Key::of(query), Key::of(&reply)) else { return };
-        if key.asks_the_same(&answered) {
+        let Some(key) = Key::of(query) else { return };
+        if Key::of(&reply).is_some_and(|answered| key.asks_the_same(&answered)) {
             self.cache.put(key, reply, size, Instant::now());
+        } else {
+            METRICS.cache.dropped();
         }
     }
 }

@@ -18,7 +18,16 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use crate::{api::Api, forwarding::Forwarding, health, options::Options, reflector, server::Server, state::State, upstream::Upstream};
+use crate::{
+    api::Api,
+    forwarding::Forwarding,
+    health,
+    options::Options,
+    reflector::{self, Followers},
+    server::Server,
+    state::State,
+    upstream::Upstream,
+};
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -27,7 +36,11 @@ struct FakeApi {
     account: tempfile::TempDir,
     port: u16,
     events: watch::Sender<String>,
+    written: Written,
 }
+
+/// The bodies of what was written.
+type Written = Arc<parking_lot::Mutex<Vec<serde_json::Value>>>;
 
 impl FakeApi {
     async fn start() -> Self {
@@ -41,28 +54,43 @@ impl FakeApi {
         let listener = TcpListener::bind(LOCAL).await.expect("binds");
         let port = listener.local_addr().expect("is bound").port();
         let (events, receiver) = watch::channel(String::new());
+        let written = Written::default();
+        let kept = written.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, receiver) = (acceptor.clone(), receiver.clone());
+                let (acceptor, receiver, kept) = (acceptor.clone(), receiver.clone(), kept.clone());
                 tokio::spawn(async move {
                     // Clients leave as they like.
-                    let _ = FakeApi::answer(acceptor, stream, receiver).await;
+                    let _ = FakeApi::answer(acceptor, stream, receiver, &kept).await;
                 });
             }
         });
-        FakeApi { account, port, events }
+        FakeApi { account, port, events, written }
     }
 
-    async fn answer(acceptor: TlsAcceptor, stream: TcpStream, mut events: watch::Receiver<String>) -> std::io::Result<()> {
+    async fn answer(acceptor: TlsAcceptor, stream: TcpStream, mut events: watch::Receiver<String>, written: &Written) -> std::io::Result<()> {
         let mut stream = BufReader::new(acceptor.accept(stream).await?);
-        let (mut first, mut line, mut known) = (String::new(), String::new(), false);
+        let (mut first, mut line, mut known, mut length) = (String::new(), String::new(), false, 0);
         stream.read_line(&mut first).await?;
         while stream.read_line(&mut line).await? > 2 {
             known |= line.to_lowercase().trim() == "authorization: bearer secret";
+            if let Some(text) = line.to_lowercase().strip_prefix("content-length:") {
+                length = text.trim().parse().expect("a number");
+            }
             line.clear();
         }
         if !known {
             return stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
+        }
+        if first.starts_with("POST") {
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await?;
+            let mut object: serde_json::Value = serde_json::from_slice(&body).expect("is JSON");
+            object["metadata"]["resourceVersion"] = "9".into();
+            written.lock().push(object);
+            stream.write_all(format!("HTTP/1.1 201 Created\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await?;
+            stream.write_all(&body).await?;
+            return stream.flush().await;
         }
         if first.contains("watch=1") {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
@@ -96,7 +124,7 @@ fn service(name: &str, ip: &str) -> String {
     format!(r#"{{"metadata":{{"name":"{name}","namespace":"default","resourceVersion":"7"}},"spec":{{"type":"ClusterIP","clusterIP":"{ip}"}}}}"#)
 }
 
-/// An upstream that knows every name under one address.
+/// An upstream that knows every name under one address, and answers one with another question.
 async fn fake_upstream() -> SocketAddr {
     let socket = UdpSocket::bind(LOCAL).await.expect("binds");
     let address = socket.local_addr().expect("is bound");
@@ -105,7 +133,9 @@ async fn fake_upstream() -> SocketAddr {
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
             let query = Message::from_vec(&buffer[..length]).expect("a query");
             let mut reply = Message::response(query.metadata.id, OpCode::Query);
-            reply.add_queries(query.queries.clone());
+            let odd = query.queries[0].name().to_ascii().starts_with("other.question");
+            let questions = if odd { vec![Query::query(Name::root(), RecordType::A)] } else { query.queries.clone() };
+            reply.add_queries(questions);
             reply.add_answer(Record::from_rdata(query.queries[0].name().clone(), 60, RData::A(A(Ipv4Addr::new(198, 51, 100, 1)))));
             socket.send_to(&reply.to_vec().expect("encodes"), from).await.expect("sends");
         }
@@ -115,7 +145,7 @@ async fn fake_upstream() -> SocketAddr {
 
 async fn serve(state: Arc<State>, resolvers: Vec<SocketAddr>) -> Server {
     let forwarding = Arc::new(Forwarding::new(Upstream::new(resolvers)));
-    Server::bind(LOCAL, state, forwarding, Arc::default()).await.expect("binds")
+    Server::bind(LOCAL, state, forwarding, Arc::default(), Arc::default()).await.expect("binds")
 }
 
 /// An upstream that answers so many queries, each with the next address for a second, and is gone then.
@@ -199,7 +229,8 @@ async fn names_follow_the_api_and_others_go_upstream() {
     assert_eq!(get(health, "/health").await, "HTTP/1.1 200 OK");
 
     let fake = FakeApi::start().await;
-    reflector::spawn_all(&Api::new("127.0.0.1", fake.port, fake.account.path()), &state);
+    let followers = Followers { state: state.clone(), domains: Arc::default() };
+    reflector::spawn_all(&Api::new("127.0.0.1", fake.port, fake.account.path()), &followers);
     until("the first lists", async || state.is_synced()).await;
     assert_eq!(get(health, "/ready").await, "HTTP/1.1 200 OK");
     assert_eq!(addresses(&ask(address, "web.default.svc.cluster.local.").await), ["10.96.0.20"]);
@@ -240,6 +271,27 @@ async fn replies_of_upstream_are_kept_and_outlive_it() {
     assert_eq!(ask(address, "other.example.com.").await.metadata.response_code, ResponseCode::ServFail);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_policies_name_is_told_to_nodes() {
+    let (fake, domains) = (FakeApi::start().await, Arc::<crate::domains::Domains>::default());
+    let forwarding = Arc::new(Forwarding::new(Upstream::new(vec![fake_upstream().await])));
+    let state = Arc::new(State::new("cluster.local").expect("a domain"));
+    let server = Server::bind(LOCAL, state, forwarding, Arc::default(), domains.clone()).await.expect("binds");
+    let address = server.address();
+    server.spawn();
+    tokio::spawn(domains.clone().write_all(Api::new("127.0.0.1", fake.port, fake.account.path())));
+    let spec = serde_json::json!({"egress": [{"action": "Accept", "to": [{"domainNames": ["*.example.com"]}]}]});
+    domains.set_policy(serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "spec": spec})).expect("a policy"));
+    for asked in ["www.example.com.", "www.example.com.", "example.com."] {
+        assert_eq!(addresses(&ask(address, asked).await), ["198.51.100.1"]);
+    }
+    until("the slice", async || !fake.written.lock().is_empty()).await;
+    let written = fake.written.lock().clone();
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert_eq!(written[0]["endpoints"], serde_json::json!([{"addresses": ["198.51.100.1"]}]));
+    assert_eq!(written[0]["metadata"]["annotations"]["networkpolicy.troupe.dev/domain-name"], "*.example.com");
+}
+
 /// The value of a series, 0 where there is none.
 fn series(page: &str, series: &str) -> u64 {
     let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -250,7 +302,7 @@ fn series(page: &str, series: &str) -> u64 {
 async fn what_is_asked_is_counted_by_the_names_of_coredns() {
     let (state, upstream) = (Arc::new(State::new("cluster.local").expect("a domain")), fake_upstream().await);
     let (forwarding, cache) = (Arc::new(Forwarding::new(Upstream::new(vec![upstream]))), Arc::<crate::cache::Cache>::default());
-    let server = Server::bind(LOCAL, state.clone(), forwarding, cache.clone()).await.expect("binds");
+    let server = Server::bind(LOCAL, state.clone(), forwarding, cache.clone(), Arc::default()).await.expect("binds");
     let address = server.address();
     server.spawn();
     let metrics = health::serve(LOCAL, state, cache).await.expect("binds");
@@ -260,6 +312,8 @@ async fn what_is_asked_is_counted_by_the_names_of_coredns() {
     ask(address, "counted.example.").await;
     ask(address, "counted.example.").await;
     ask_tcp(address, "unknown.default.svc.cluster.local.").await;
+    ask(address, "other.question.").await;
+    crate::metrics::METRICS.programmed(Duration::from_millis(3));
     let after = whole(metrics, "/metrics").await;
     let server = "server=\"dns://:53\",zone=\".\",view=\"\"";
     let cached = "server=\"dns://:53\",zones=\".\",view=\"\"";
@@ -276,14 +330,19 @@ async fn what_is_asked_is_counted_by_the_names_of_coredns() {
         (format!("coredns_cache_hits_total{{{cached},type=\"success\"}}"), 1),
         (format!("coredns_cache_misses_total{{{cached}}}"), 1),
         (format!("coredns_cache_requests_total{{{cached}}}"), 2),
+        (format!("coredns_cache_drops_total{{{cached}}}"), 1),
+        ("coredns_kubernetes_dns_programming_duration_seconds_bucket{service_kind=\"headless_with_selector\",le=\"0.004\"}".to_owned(), 1),
     ] {
         assert!(series(&after, &name) >= series(&before, &name) + least, "{name}\n{after}");
     }
     // Nobody else knows this cache and this upstream.
     assert_eq!(series(&after, &format!("coredns_cache_entries{{{cached},type=\"success\"}}")), 1);
-    assert_eq!(series(&after, &format!("coredns_forward_requests_total{{to=\"{upstream}\"}}")), 1);
+    assert_eq!(series(&after, &format!("coredns_forward_requests_total{{to=\"{upstream}\"}}")), 2);
+    for kind in ["success", "denial"] {
+        assert!(after.contains(&format!("coredns_cache_evictions_total{{{cached},type=\"{kind}\"}} 0\n")), "{after}");
+    }
     for name in ["coredns_forward_request_duration_seconds_count{", "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\","] {
-        assert_eq!(series(&after, &format!("{name}to=\"{upstream}\",rcode=\"NOERROR\"}}")), 1, "{after}");
+        assert_eq!(series(&after, &format!("{name}to=\"{upstream}\",rcode=\"NOERROR\"}}")), 2, "{after}");
     }
     for line in after.lines().skip_while(|line| !line.starts_with('#')).filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').expect("a series and its value");

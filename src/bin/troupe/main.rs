@@ -32,6 +32,7 @@ mod status;
 mod token;
 mod trace;
 mod up;
+mod upstream;
 mod why;
 
 use std::{
@@ -214,7 +215,7 @@ fn run() -> Result<()> {
     descriptors::take_all();
     troupe_actors::runtime::panics::log_panics();
     fatal::remember_panics();
-    let mut given = help::command().get_matches_from(arguments(std::env::args_os()));
+    let mut given = help::command().get_matches_from(upstream::take(arguments(std::env::args_os()))?);
     let command = Cli::from_arg_matches_mut(&mut given).unwrap_or_else(|error| error.format(&mut help::command()).exit()).command;
     if matches!(
         command,

@@ -71,6 +71,17 @@ impl FakeRuntime {
         self.state.lock().offers.features = Some(features);
     }
 
+    /// The runtime says that a handler can do this.
+    pub fn offer_handler(&self, name: &str, features: proto::RuntimeHandlerFeatures) {
+        let handler = proto::RuntimeHandler { name: name.to_owned(), features: Some(features) };
+        self.state.lock().offers.runtime_handlers.push(handler);
+    }
+
+    /// The runtime tells that it makes cgroups so.
+    pub fn offer_cgroup_driver(&self, driver: proto::CgroupDriver) {
+        self.state.lock().cgroup_driver = Some(driver);
+    }
+
     /// What commands of `exec_sync` in a container of this name give.
     pub fn answer_exec(&self, container: &str, output: ExecOutput) {
         self.state.lock().exec.insert(container.to_owned(), output);
@@ -126,6 +137,13 @@ impl Runtime for FakeRuntime {
             ["RuntimeReady", "NetworkReady"].map(|kind| proto::RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() });
         let status = proto::RuntimeStatus { conditions: conditions.to_vec() };
         Ok(proto::StatusResponse { status: Some(status), ..self.state.lock().offers.clone() })
+    }
+
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        let driver = self.state.lock().cgroup_driver;
+        let driver = driver.ok_or_else(|| CriError::Unimplemented("unknown method RuntimeConfig".to_owned()))?;
+        let linux = proto::LinuxRuntimeConfiguration { cgroup_driver: driver.into() };
+        Ok(proto::RuntimeConfigResponse { linux: Some(linux) })
     }
 
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
@@ -246,6 +264,19 @@ impl Runtime for FakeRuntime {
         let rest = if cpu == 0 && memory == 0 && resources.cpu_shares == 0 { known.clone() } else { resources };
         *known = proto::LinuxContainerResources { cpuset_cpus: cpus, ..rest };
         Ok(())
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        let mut state = self.state.lock();
+        let name = state.sandboxes.get(id).and_then(|sandbox| sandbox.config.metadata.as_ref()).map(|metadata| metadata.name.clone());
+        let shown = |part: &proto::LinuxContainerResources| format!("{} {}", part.cpu_quota, part.memory_limit_in_bytes);
+        let text = format!("{} {} + {}", name.unwrap_or_default(), shown(&resources), shown(&overhead));
+        state.note("update_pod_sandbox_resources", &text)
     }
 
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {

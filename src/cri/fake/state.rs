@@ -15,6 +15,8 @@ pub(super) struct State {
     pub images: Images,
     /// What its status says beside its conditions.
     pub offers: proto::StatusResponse,
+    /// How it makes cgroups, where it tells.
+    pub cgroup_driver: Option<proto::CgroupDriver>,
     pub exec: HashMap<String, ExecOutput>,
     /// Bytes by container name.
     pub memory: HashMap<String, u64>,
@@ -178,6 +180,7 @@ impl FakeContainer {
             annotations: self.config.annotations.clone(),
             mounts: self.config.mounts.clone(),
             log_path: self.config.log_path.clone(),
+            stop_signal: self.config.stop_signal,
             ..Default::default()
         }
     }

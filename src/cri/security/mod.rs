@@ -35,21 +35,49 @@ fn owned(paths: &[&str]) -> Vec<String> {
     paths.iter().map(|path| (*path).to_owned()).collect()
 }
 
-/// Which namespaces a pod's processes share with the node or with each other.
+/// Ids of the node that are a pod's own: users and groups from 0 on have them in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    pub first: u32,
+    pub length: u32,
+}
+
+impl IdRange {
+    /// As the runtime takes it, for users and for groups.
+    pub fn mapping(self) -> Vec<proto::IdMapping> {
+        vec![proto::IdMapping { host_id: self.first, container_id: 0, length: self.length }]
+    }
+}
+
+/// Why a runtime gives a pod no users of its own; `handler` is that of its class, empty for the usual one.
+pub fn no_user_namespaces(handler: &str) -> String {
+    if handler.is_empty() {
+        return "can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned();
+    }
+    format!("can't set `spec.hostUsers: false`, RuntimeClass handler {handler:?} does not support user namespaces")
+}
+
+/// Whose users a pod's are. A pod that asks for its own has no others.
+fn users(spec: &PodSpec, own: Option<IdRange>) -> Result<proto::UserNamespace, String> {
+    if spec.host_users != Some(false) {
+        return Ok(proto::UserNamespace { mode: NamespaceMode::Node.into(), ..Default::default() });
+    }
+    let own = own.ok_or_else(|| no_user_namespaces(""))?.mapping();
+    Ok(proto::UserNamespace { mode: NamespaceMode::Pod.into(), uids: own.clone(), gids: own })
+}
+
+/// Which namespaces a pod's processes share with the node or with each other; `own` are its own ids where it has some.
 ///
 /// # Errors
-/// For a user namespace: no ids are set apart for pods on this node.
-pub fn namespaces(spec: &PodSpec) -> Result<proto::NamespaceOption, String> {
-    if spec.host_users == Some(false) {
-        return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned());
-    }
+/// For a pod that asks for users of its own and has no ids for them.
+pub fn namespaces(spec: &PodSpec, own: Option<IdRange>) -> Result<proto::NamespaceOption, String> {
     let host = |wanted: Option<bool>, otherwise| if wanted == Some(true) { NamespaceMode::Node } else { otherwise };
     let pid = if spec.share_process_namespace == Some(true) { NamespaceMode::Pod } else { NamespaceMode::Container };
     Ok(proto::NamespaceOption {
         network: host(spec.host_network, NamespaceMode::Pod).into(),
         pid: host(spec.host_pid, pid).into(),
         ipc: host(spec.host_ipc, NamespaceMode::Pod).into(),
-        userns_options: Some(proto::UserNamespace { mode: NamespaceMode::Node.into(), ..Default::default() }),
+        userns_options: Some(users(spec, own)?),
         ..Default::default()
     })
 }
@@ -76,11 +104,11 @@ fn any_privileged(spec: &PodSpec) -> bool {
 ///
 /// # Errors
 /// For what the pod asks for and this node cannot give.
-pub fn sandbox_security(pod: &Pod) -> Result<proto::LinuxSandboxSecurityContext, String> {
+pub fn sandbox_security(pod: &Pod, own: Option<IdRange>) -> Result<proto::LinuxSandboxSecurityContext, String> {
     let Some(spec) = &pod.spec else { return Ok(Default::default()) };
     let context = spec.security_context.as_ref();
     Ok(proto::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(spec)?),
+        namespace_options: Some(namespaces(spec, own)?),
         run_as_user: int64(context.and_then(|context| context.run_as_user)),
         // Runtimes refuse a group without a user.
         run_as_group: int64(context.and_then(|context| context.run_as_group).filter(|_| context.is_some_and(|c| c.run_as_user.is_some()))),
@@ -100,9 +128,10 @@ fn selinux(options: &k8s_openapi::api::core::v1::SELinuxOptions) -> proto::SeLin
 }
 
 /// Whether a container sees `/proc` whole. Only one in a user namespace of its own may.
-fn proc_is_unmasked(own: &SecurityContext) -> Result<bool, String> {
+fn proc_is_unmasked(own: &SecurityContext, has_own_users: bool) -> Result<bool, String> {
     match own.proc_mount.as_deref() {
         None | Some("Default") => Ok(own.privileged == Some(true)),
+        Some("Unmasked") if has_own_users => Ok(true),
         Some("Unmasked") => Err("procMount: `hostUsers` must be false to use `Unmasked`".to_owned()),
         Some(kind) => Err(format!("unknown procMount type: {kind:?}")),
     }
@@ -128,6 +157,7 @@ pub fn container_security(
     container: &Container,
     image: &ImageUser,
     node: &NodePaths<'_>,
+    ids: Option<IdRange>,
 ) -> Result<proto::LinuxContainerSecurityContext, String> {
     let Some(spec) = &pod.spec else { return Ok(Default::default()) };
     let of_pod = spec.security_context.as_ref();
@@ -140,11 +170,11 @@ pub fn container_security(
         (None, ImageUser::Name(name)) => (None, name.clone()),
     };
     let profile = own.seccomp_profile.as_ref().or_else(|| of_pod?.seccomp_profile.as_ref());
-    let unmasked = proc_is_unmasked(own)?;
+    let unmasked = proc_is_unmasked(own, spec.host_users == Some(false))?;
     Ok(proto::LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(capabilities::capabilities).transpose()?,
         privileged,
-        namespace_options: Some(namespaces(spec)?),
+        namespace_options: Some(namespaces(spec, ids)?),
         selinux_options: own.se_linux_options.as_ref().or_else(|| of_pod?.se_linux_options.as_ref()).map(selinux),
         run_as_user: int64(run_as_user),
         run_as_username,
@@ -182,6 +212,7 @@ mod tests {
             &pod.spec.as_ref().expect("a spec").containers[0],
             image,
             &NodePaths { seccomp_root: "/seccomp", masked: &["/sys/hot".to_owned()], ..NodePaths::default() },
+            None,
         )
     }
 
@@ -217,7 +248,7 @@ mod tests {
             let pod = pod(json!({"containers": [{"name": "c", "securityContext": settings}]}));
             let node = NodePaths { seccomp_default: true, ..NodePaths::default() };
             let container = &pod.spec.as_ref().expect("a spec").containers[0];
-            container_security(&pod, container, &NOBODY, &node).expect("is translated").seccomp.map(|profile| profile.profile_type)
+            container_security(&pod, container, &NOBODY, &node, None).expect("is translated").seccomp.map(|profile| profile.profile_type)
         };
         let (usual, none) = (proto::security_profile::ProfileType::RuntimeDefault.into(), proto::security_profile::ProfileType::Unconfined.into());
         assert_eq!(kind(json!({})), Some(usual));
@@ -251,7 +282,25 @@ mod tests {
         let spec = json!({"hostUsers": false, "containers": [{"name": "c"}]});
         let why = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
         assert_eq!(refused(spec.clone()), why);
-        assert_eq!(sandbox_security(&pod(spec)), Err(why.into()));
+        assert_eq!(sandbox_security(&pod(spec), None), Err(why.into()));
+        let of_class = "can't set `spec.hostUsers: false`, RuntimeClass handler \"kata\" does not support user namespaces";
+        assert_eq!((no_user_namespaces(""), no_user_namespaces("kata")), (why.into(), of_class.into()));
+    }
+
+    #[test]
+    fn users_of_their_own_have_the_ids_that_are_given() {
+        let ids = Some(IdRange { first: 65_536, length: 65_536 });
+        let users = |namespaces: Option<proto::NamespaceOption>| namespaces.and_then(|namespaces| namespaces.userns_options).expect("users");
+        let apart = pod(json!({"hostUsers": false, "containers": [{"name": "c", "securityContext": {"procMount": "Unmasked"}}]}));
+        let own = users(sandbox_security(&apart, ids).expect("is translated").namespace_options);
+        let mapping = vec![proto::IdMapping { host_id: 65_536, container_id: 0, length: 65_536 }];
+        assert_eq!((own.mode(), &own.uids, &own.gids), (NamespaceMode::Pod, &mapping, &mapping));
+        let container = &apart.spec.as_ref().expect("a spec").containers[0];
+        let context = container_security(&apart, container, &NOBODY, &NodePaths::default(), ids).expect("is translated");
+        assert!(context.masked_paths.is_empty() && context.readonly_paths.is_empty(), "it sees /proc whole");
+        assert_eq!(users(context.namespace_options), own);
+        let beside = sandbox_security(&pod(json!({"containers": [{"name": "c"}]})), ids).expect("is translated");
+        assert_eq!(users(beside.namespace_options).mode(), NamespaceMode::Node, "who does not ask has the node's");
     }
 
     #[test]
@@ -272,7 +321,7 @@ mod tests {
     #[test]
     fn host_namespaces_are_the_nodes() {
         let spec = pod(json!({"hostNetwork": true, "shareProcessNamespace": true, "containers": []})).spec.expect("a spec");
-        let got = namespaces(&spec).expect("are translated");
+        let got = namespaces(&spec, None).expect("are translated");
         assert_eq!((got.network(), got.pid(), got.ipc()), (NamespaceMode::Node, NamespaceMode::Pod, NamespaceMode::Pod));
     }
 }

@@ -1,6 +1,6 @@
 //! Links in memory.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -13,12 +13,27 @@ use crate::netlink::NetlinkError;
 pub struct FakeLinkAddresses {
     links: Mutex<Vec<LinkView>>,
     lifetime: Mutex<Option<Duration>>,
+    strangers: Mutex<BTreeSet<IpAddr>>,
 }
 
 impl FakeLinkAddresses {
     /// One link with these addresses.
     pub fn new(own: Vec<IpNetwork>) -> Self {
-        FakeLinkAddresses { links: Mutex::new(vec![LinkView { index: 2, own, announced: Vec::new() }]), lifetime: Mutex::default() }
+        FakeLinkAddresses {
+            links: Mutex::new(vec![LinkView { index: 2, own, announced: Vec::new() }]),
+            lifetime: Mutex::default(),
+            strangers: Mutex::default(),
+        }
+    }
+
+    /// Somebody else answers for an address from now on, or no more.
+    pub fn set_stranger(&self, address: IpAddr, answers: bool) {
+        let mut strangers = self.strangers.lock();
+        if answers {
+            strangers.insert(address);
+        } else {
+            strangers.remove(&address);
+        }
     }
 
     /// What is announced now.
@@ -49,5 +64,9 @@ impl LinkAddresses for FakeLinkAddresses {
         }
         *self.lifetime.lock() = lifetime;
         Ok(())
+    }
+
+    async fn stranger(&self, _: u32, address: IpAddr, _: &[IpAddr]) -> Option<String> {
+        self.strangers.lock().contains(&address).then(|| "02:00:00:00:00:99".to_owned())
     }
 }

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 
-use super::{Change, LinkAddresses, LinkView, tell};
+use super::{Change, LinkAddresses, LinkView, foreign_holder, tell};
 use crate::{
     iptables::Family,
     netlink::{Link, Netlink, NetlinkError, request},
@@ -129,6 +129,20 @@ impl LinkAddresses for HostLinkAddresses {
                 }
                 Ok(())
             }
+        }
+    }
+
+    async fn stranger(&self, link: u32, address: IpAddr, ours: &[IpAddr]) -> Option<String> {
+        let ours = ours.to_vec();
+        let asked = tokio::task::spawn_blocking(move || foreign_holder(link, address, &ours)).await;
+        match asked {
+            Ok(Ok(holder)) => holder.map(|hardware| hardware.map(|byte| format!("{byte:02x}")).join(":")),
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "nobody was asked whether an address is somebody else's");
+                None
+            }
+            // The runtime ends.
+            Err(_) => None,
         }
     }
 }

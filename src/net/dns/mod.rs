@@ -6,6 +6,7 @@
 
 mod answer;
 mod decode;
+pub mod domain_names;
 mod index;
 pub mod view;
 mod zone;

@@ -7,6 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use troupe_api::{
+    auth::tokens::usage::{TRACKED_SINCE, TRACKING, day_of},
     meta::{Clock, Object},
     status::Status,
 };
@@ -123,11 +124,11 @@ fn priority_classes() -> [Value; 2] {
     ]
 }
 
-/// Since when the use of tokens out of secrets is followed.
+/// Since when the use of tokens out of secrets is noted; later a unit beside the server sees to it.
 fn token_tracking(now: jiff::Timestamp) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
-        "data": {"since": now.strftime("%Y-%m-%d").to_string()},
+        "metadata": {"name": TRACKING, "namespace": "kube-system"},
+        "data": {TRACKED_SINCE: day_of(now)},
     })
 }

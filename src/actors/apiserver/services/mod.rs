@@ -6,6 +6,7 @@
 mod addresses;
 mod external;
 mod families;
+mod findings;
 mod in_use;
 mod needs;
 mod ports;
@@ -25,7 +26,7 @@ use troupe_api::{
 pub use self::{
     addresses::{AddressAllocator, first as first_address},
     ports::{PortAllocator, Suspects},
-    repair::Repair,
+    repair::{Repair, WriteEvent},
 };
 use self::{
     in_use::{Cluster, InUse},

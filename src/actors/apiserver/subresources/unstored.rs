@@ -30,7 +30,9 @@ pub async fn create(parts: &Subresources, writer: &Writer, body: Body) -> Result
             listers: parts.listers.clone(),
             authorizer: parts.authorization.authorizer().cloned(),
         };
+        let told = answers.warnings(&request);
         if let Some(answer) = answers.create(request) {
+            let warnings = warnings.into_iter().chain(told).collect();
             return Ok(ApiReply { warnings, ..ApiReply::created(ReplyBody::Tree(answer.await?)) });
         }
     }

@@ -74,6 +74,7 @@ impl WritePath {
         let mut errors = self.errors(writer, new, old, warnings)?;
         if errors.is_empty() {
             errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old).await);
+            errors.extend(self.authorization.unsigned(&writer.user, &writer.target, new, old).await);
         }
         if !errors.is_empty() {
             return Err(writer.invalid(new.name(), errors));
@@ -83,14 +84,20 @@ impl WritePath {
     }
 
     fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<Vec<FieldError>, Status> {
-        let (resource, served) = (&writer.target.resource, writer.target.served());
+        let (resource, served, subresource) = (&writer.target.resource, writer.target.served(), &*writer.target.subresource);
         let mut errors = match old {
             None => {
                 let mut errors = resource.validate_create(served, new);
                 errors.extend(objects::missing_fields(&writer.target, new, &errors)?);
                 errors
             }
-            Some(old) => resource.judge_update(served, new, old, &writer.target.subresource, warnings),
+            Some(old) => {
+                let mut errors = resource.judge_update(served, new, old, subresource, warnings);
+                if errors.is_empty() {
+                    errors.extend(served.strategy.judge_time(new, old, subresource, self.clock.now()));
+                }
+                errors
+            }
         };
         resource.judge_disabled(&mut errors, new, old, &|feature| self.features.is_on(feature));
         Ok(errors)

@@ -1,28 +1,41 @@
-//! Certificate signing requests: approving those of nodes, signing what is approved, removing what is old.
+//! Certificate signing requests: approving those of nodes, signing what is approved, removing what is old. And removing old requests for
+//! certificates of pods, which others sign.
 //!
 //! In: requests, and for serving certificates nodes. Out: approvals, certificates, deletions. What `auth::certificates`
 //! says about a request decides; who may ask for it is asked of the API.
 
 mod approver;
 mod cleaner;
+mod pod_requests;
 mod serving;
 mod signer;
 #[cfg(test)]
 mod tests;
 
 use k8s_openapi::{
-    api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
+    api::{
+        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
+        networking::v1::ServiceCIDR,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use troupe_api::certificates::{RequestError, SigningRequest};
+use troupe_api::{
+    auth::node::ClusterIdentity,
+    certificates::{RequestError, SigningRequest},
+};
 
 pub use self::{
     approver::CsrApprovingController,
     cleaner::CsrCleaner,
+    pod_requests::PodCertificateRequestCleaner,
     serving::KubeletServingApprover,
     signer::{CsrSigningController, LASTS},
 };
-use crate::runtime::controller::{Outcome, ReconcileContext, ReconcileError};
+use super::service_cidr::ranges as service_ranges;
+use crate::runtime::{
+    cache::Cache,
+    controller::{Outcome, ReconcileContext, ReconcileError},
+};
 
 fn has_condition(request: &CertificateSigningRequest, kind: &str) -> bool {
     conditions(request).iter().any(|condition| condition.type_ == kind && condition.status == "True")
@@ -49,6 +62,13 @@ fn usages(request: &CertificateSigningRequest) -> &[String] {
     request.spec.usages.as_deref().unwrap_or_default()
 }
 
+/// What is known of the cluster, with the ranges of all its ServiceCIDRs, also of those that are not Ready: a node never has an address there.
+fn with_ranges(cluster: &ClusterIdentity, ranges: &Cache<ServiceCIDR>) -> ClusterIdentity {
+    let mut cluster = cluster.clone();
+    cluster.service_ranges.extend(ranges.list("").iter().flat_map(|range| service_ranges(range)));
+    cluster
+}
+
 /// The same request with another condition.
 fn with_condition(request: &CertificateSigningRequest, kind: &str, reason: &str, message: String) -> CertificateSigningRequest {
     let mut changed = request.clone();
@@ -66,7 +86,7 @@ fn with_condition(request: &CertificateSigningRequest, kind: &str, reason: &str,
 /// Puts the request to its subresource. Who was faster, or removed it, wakes the key again.
 async fn put(
     cx: &ReconcileContext,
-    cache: &crate::runtime::cache::Cache<CertificateSigningRequest>,
+    cache: &Cache<CertificateSigningRequest>,
     subresource: &str,
     request: &CertificateSigningRequest,
 ) -> Result<Outcome, ReconcileError> {

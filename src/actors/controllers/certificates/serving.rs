@@ -10,6 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     core::v1::{Endpoints, Node},
+    networking::v1::ServiceCIDR,
 };
 use troupe_api::{
     auth::{node::ClusterIdentity, peer::Peer},
@@ -18,7 +19,7 @@ use troupe_api::{
     projection::MetaProjection,
 };
 
-use super::{is_pending, parse, put, usages, with_condition};
+use super::{is_pending, parse, put, usages, with_condition, with_ranges};
 use crate::runtime::{
     cache::{Cache, Caches, Digest, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -32,6 +33,7 @@ pub struct KubeletServingApprover {
     nodes: Cache<Node>,
     addresses: Digests<Node, NodeAddresses>,
     endpoints: Cache<Endpoints>,
+    ranges: Cache<ServiceCIDR>,
     cluster: ClusterIdentity,
 }
 
@@ -39,11 +41,12 @@ impl KubeletServingApprover {
     /// `cluster` is what is known of the cluster's names and addresses; API servers that come later tell theirs in `default/kubernetes`.
     pub fn new(caches: &Caches, cluster: ClusterIdentity) -> Self {
         let nodes: Cache<Node> = caches.cache();
-        KubeletServingApprover { requests: caches.cache(), addresses: nodes.digests(), nodes, endpoints: caches.cache(), cluster }
+        let (requests, endpoints, ranges) = (caches.cache(), caches.cache(), caches.cache());
+        KubeletServingApprover { requests, addresses: nodes.digests(), nodes, endpoints, ranges, cluster }
     }
 
     fn cluster(&self) -> ClusterIdentity {
-        let mut cluster = self.cluster.clone();
+        let mut cluster = with_ranges(&self.cluster, &self.ranges);
         let servers = self.endpoints.get(&ObjectKey::new("default", "kubernetes"));
         let subsets = servers.iter().flat_map(|servers| servers.object.subsets.iter().flatten());
         let addresses = subsets.flat_map(|subset| subset.addresses.iter().flatten());
@@ -132,6 +135,7 @@ impl Controller for KubeletServingApprover {
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<CertificateSigningRequest>();
         watches.reads::<Endpoints>();
+        watches.reads::<ServiceCIDR>();
         let requests = self.requests.clone();
         // A node that registers, or shows another address, may make a waiting request right.
         watches.map::<Node>(move |change| {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use k8s_openapi::{ByteString, api::certificates::v1::CertificateSigningRequest};
+use k8s_openapi::{
+    ByteString,
+    api::{certificates::v1::CertificateSigningRequest, networking::v1::ServiceCIDR},
+};
 use troupe_api::{
     auth::node::{ClusterIdentity, Reserved},
     certificates::{
@@ -13,7 +16,7 @@ use troupe_api::{
     meta::ObjectKey,
 };
 
-use super::{has_condition, is_issued, parse, put, usages, with_condition};
+use super::{has_condition, is_issued, parse, put, usages, with_condition, with_ranges};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -28,6 +31,7 @@ pub struct CsrSigningController {
     requests: Cache<CertificateSigningRequest>,
     authority: Arc<CertificateAuthority>,
     longest: SignedDuration,
+    ranges: Cache<ServiceCIDR>,
     cluster: ClusterIdentity,
 }
 
@@ -35,7 +39,7 @@ impl CsrSigningController {
     /// A signer of certificates that last for `longest` unless they ask for less (upstream's `--cluster-signing-duration`). No node
     /// gets one that bears a name of the `cluster`.
     pub fn new(caches: &Caches, authority: Arc<CertificateAuthority>, longest: SignedDuration, cluster: ClusterIdentity) -> Self {
-        CsrSigningController { requests: caches.cache(), authority, longest, cluster }
+        CsrSigningController { requests: caches.cache(), authority, longest, ranges: caches.cache(), cluster }
     }
 }
 
@@ -83,6 +87,7 @@ impl Controller for CsrSigningController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<CertificateSigningRequest>();
+        watches.reads::<ServiceCIDR>();
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
@@ -92,7 +97,7 @@ impl Controller for CsrSigningController {
             return Ok(Outcome::Done);
         }
         let asked = parse(request).map_err(|error| ReconcileError::Other(format!("unable to parse csr {:?}: {error}", key.name)))?;
-        match accepted(request, &asked, &self.cluster) {
+        match accepted(request, &asked, &with_ranges(&self.cluster, &self.ranges)) {
             None => return Ok(Outcome::Done),
             Some(Err(why)) => return put(cx, &self.requests, "status", &with_condition(request, "Failed", "SignerValidationFailure", why)).await,
             Some(Ok(())) => {}

@@ -3,22 +3,28 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
-    api::{certificates::v1::CertificateSigningRequest, core::v1::Node},
+    api::{certificates::v1::CertificateSigningRequest, core::v1::Node, networking::v1::ServiceCIDR},
 };
 use serde_json::json;
 use troupe_api::{
-    auth::{node::ClusterIdentity, peer::PEER_ADDRESS},
+    auth::{
+        node::{ClusterIdentity, Reserved},
+        peer::PEER_ADDRESS,
+    },
     certificates::{Draft, SigningRequest},
-    meta::time::format_time,
+    meta::{Object, Revision, time::format_time},
+    stored::StoredObject,
 };
 
 use super::{
     approver::{names_a_node, recognised},
     cleaner::goes_at,
+    pod_requests::stays,
     serving::{NodeAddresses, Verdict, judge},
     signer::{LASTS, accepted, lasts},
+    with_ranges,
 };
-use crate::runtime::cache::digest_of;
+use crate::runtime::cache::{Cache, digest_of};
 
 struct Asks<'a> {
     signer: &'a str,
@@ -170,4 +176,27 @@ fn a_verdict_of_the_last_day_there_is_holds_for_ever() {
     let status = json!({"conditions": [{"type": "Denied", "status": "True", "lastUpdateTime": "9999-12-30T21:59:00Z"}]});
     request.status = Some(serde_json::from_value(status).expect("a status"));
     assert_eq!(goes_at(&request), Some(Timestamp::MAX));
+}
+
+#[test]
+fn requests_for_certificates_of_pods_stay_for_a_quarter_of_an_hour() {
+    let created: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let meta = serde_json::from_value(json!({"name": "r", "creationTimestamp": format_time(created)})).expect("metadata");
+    let after = |minutes: i64| stays(&meta, created + SignedDuration::from_mins(minutes)).map(|left| left.as_secs());
+    assert_eq!((after(0), after(11), after(14), after(15)), (Some(300), Some(240), Some(60), None));
+}
+
+#[test]
+fn ranges_of_services_that_come_later_are_no_nodes_either() {
+    let range = json!({
+        "kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "more", "uid": "more", "resourceVersion": "2"},
+        "spec": {"cidrs": ["172.30.0.0/16"]},
+    });
+    let stored = Arc::new(StoredObject::from_object(&Object::from_value(range).expect("a map")).expect("well formed"));
+    let ranges = Cache::<ServiceCIDR>::default();
+    ranges.replace_now([(stored.key.clone(), stored)].into_iter().collect(), Revision(2));
+    let known = with_ranges(&cluster(), &ranges);
+    for (address, expected) in [([172, 30, 0, 7], Some(Reserved::Service)), ([10, 96, 0, 7], Some(Reserved::Service)), ([172, 31, 0, 7], None)] {
+        assert_eq!(known.address(address.into()), expected, "{address:?}");
+    }
 }

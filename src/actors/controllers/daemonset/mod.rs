@@ -108,7 +108,8 @@ impl Controller for DaemonSetController {
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<DaemonSet>();
         watches.owned::<Pod>("DaemonSet");
-        watches.owned::<ControllerRevision>("DaemonSet");
+        // One that appears wakes nobody, as upstream: whoever makes one beside ours finds it there until something else changes.
+        watches.owned_when::<ControllerRevision>("DaemonSet", |change| change.meta_before().is_some());
         let sets = self.sets.clone();
         watches.map::<Pod>(move |change| adopters(&sets, change));
         let sets = self.sets.clone();

@@ -1,7 +1,9 @@
 //! Disruption: says how many pods each PodDisruptionBudget can spare.
 
+mod budgets;
 mod plan;
 mod scale;
+mod several;
 mod stale;
 #[cfg(test)]
 mod tests;
@@ -13,10 +15,13 @@ use k8s_openapi::api::{
     core::v1::{Pod, ReplicationController},
     policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
 };
-use troupe_api::meta::{LabelSelector, ObjectKey};
+use troupe_api::meta::ObjectKey;
 
-use self::plan::{Expectation, Plan, needs_scale};
-pub use self::stale::StaleDisruptionController;
+use self::{
+    budgets::selector_of,
+    plan::{Expectation, Plan, needs_scale},
+};
+pub use self::{several::SeveralBudgetsController, stale::StaleDisruptionController};
 use super::{by_selector, pod_digest::PodDigest, writes::write_status};
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
@@ -50,9 +55,8 @@ impl DisruptionController {
             stateful_sets: caches.cache(),
             replication_controllers: caches.cache(),
         };
-        let budgets = by_selector::index(caches.cache(), |budget| Some(selector_of(budget)));
         let pods: Cache<Pod> = caches.cache();
-        DisruptionController { budgets, digests: pods.digests(), pods, workloads }
+        DisruptionController { budgets: budgets::index(caches), digests: pods.digests(), pods, workloads }
     }
 
     async fn expectation(&self, budget: &PodDisruptionBudget, pods: &[Arc<PodDigest>], cx: &ReconcileContext) -> Result<Expectation, String> {
@@ -112,8 +116,4 @@ impl Controller for DisruptionController {
         }
         Ok(Outcome::of_look(pods.len(), recheck.or(failed.then_some(AGAIN))))
     }
-}
-
-fn selector_of(budget: &PodDisruptionBudget) -> LabelSelector {
-    LabelSelector::from(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
 }

@@ -10,9 +10,9 @@ use troupe_api::{meta::ObjectKey, service::DeleteOptions};
 
 use self::plan::Action;
 use super::{
-    endpointslice::pods::EndpointPod,
+    endpointslice::{pods::EndpointPod, trigger_times::TriggerTimes},
     services::{self, selected_pods, services_of},
-    writes::{is_gone, is_namespace_terminating},
+    writes::{is_failure, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
@@ -25,16 +25,18 @@ pub struct EndpointsController {
     pods: Cache<Pod>,
     endpoints: Cache<Endpoints>,
     digests: Digests<Pod, EndpointPod>,
+    triggers: TriggerTimes,
 }
 
 impl EndpointsController {
     pub fn new(caches: &Caches) -> Self {
         let (services, pods) = (services::index(caches.cache()), caches.cache::<Pod>());
-        EndpointsController { services, digests: pods.digests(), pods, endpoints: caches.cache() }
+        EndpointsController { services, digests: pods.digests(), pods, endpoints: caches.cache(), triggers: TriggerTimes::default() }
     }
 
     /// The Service is gone: its Endpoints go, if this controller made them.
     async fn remove(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        self.triggers.forget(key);
         let Some(orphan) = self.endpoints.get(key) else { return Ok(Outcome::Done) };
         let managed = orphan.object.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(plan::MANAGED_BY));
         if managed {
@@ -64,18 +66,39 @@ impl Controller for EndpointsController {
         let Some(service) = self.services.get(key) else { return self.remove(key, cx).await };
         let Some(selected) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
         let pods = self.digests.read(&selected).await;
+        let triggered = self.triggers.look(key, &service.object, &pods);
         let current = self.endpoints.get(key);
         let api = cx.client().namespaced::<Endpoints>(key.namespace.clone());
-        let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object)) {
-            None => return Ok(Outcome::Done),
-            Some(Action::Create(endpoints)) => api.create(&endpoints).await,
-            Some(Action::Update(endpoints)) => api.update(&endpoints).await,
+        let Some(action) = plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object), triggered) else {
+            return Ok(Outcome::Done);
+        };
+        let written = match &action {
+            Action::Create(endpoints) => api.create(endpoints).await,
+            Action::Update(endpoints) => api.update(endpoints).await,
         };
         match written {
             Ok(written) => cx.wrote(&self.endpoints, &*written),
             Err(status) if is_gone(&status) || is_namespace_terminating(&status) => {}
-            Err(status) => return Err(status.into()),
+            Err(status) => {
+                let error: ReconcileError = status.into();
+                tell_failure(&action, key, &error, cx);
+                return Err(error);
+            }
         }
         Ok(Outcome::Done)
+    }
+}
+
+fn tell_failure(action: &Action, key: &ObjectKey, error: &ReconcileError, cx: &ReconcileContext) {
+    if !is_failure(error) {
+        return;
+    }
+    match action {
+        Action::Create(endpoints) => {
+            cx.tell(&**endpoints, true, "FailedToCreateEndpoint", format!("Failed to create endpoint for service {key}: {error}"));
+        }
+        Action::Update(endpoints) => {
+            cx.tell(&**endpoints, true, "FailedToUpdateEndpoint", format!("Failed to update endpoint {key}: {error}"));
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 
 use crate::controllers::endpointslice::{
-    plan::{LAST_CHANGE, families, is_headless},
+    plan::{families, is_headless},
     pods::EndpointPod,
     ports::{Groups, PortKey, by_ports},
+    trigger_times,
 };
 
 /// More addresses than this are cut off (and the object says so).
@@ -24,8 +26,8 @@ pub enum Action {
     Update(Box<Endpoints>),
 }
 
-/// Plans the Endpoints of a Service with a selector.
-pub fn plan(service: &Service, pods: &[Arc<EndpointPod>], current: Option<&Endpoints>) -> Option<Action> {
+/// Plans the Endpoints of a Service with a selector. `triggered` is when the change was made that this look is about, as far as that is known.
+pub fn plan(service: &Service, pods: &[Arc<EndpointPod>], current: Option<&Endpoints>, triggered: Option<Timestamp>) -> Option<Action> {
     let (subsets, over) = subsets(service, pods);
     let mut wanted = current.cloned().unwrap_or_default();
     wanted.metadata.name = service.metadata.name.clone();
@@ -39,7 +41,6 @@ pub fn plan(service: &Service, pods: &[Arc<EndpointPod>], current: Option<&Endpo
     }
     wanted.metadata.labels = Some(labels);
     let annotations = wanted.metadata.annotations.get_or_insert_default();
-    annotations.remove(LAST_CHANGE);
     if over {
         annotations.insert(OVER_CAPACITY.into(), "truncated".into());
     } else {
@@ -49,11 +50,12 @@ pub fn plan(service: &Service, pods: &[Arc<EndpointPod>], current: Option<&Endpo
         wanted.metadata.annotations = None;
     }
     wanted.subsets = (!subsets.is_empty()).then_some(subsets);
-    match current {
-        None => Some(Action::Create(Box::new(wanted))),
-        Some(current) if *current == wanted => None,
-        Some(_) => Some(Action::Update(Box::new(wanted))),
+    if current == Some(&wanted) {
+        return None;
     }
+    trigger_times::tell(&mut wanted.metadata, triggered);
+    let wanted = Box::new(wanted);
+    Some(if current.is_some() { Action::Update(wanted) } else { Action::Create(wanted) })
 }
 
 /// Addresses grouped by the ports they serve, ready ones apart from others; sorted, so that equal states are equal.

@@ -8,6 +8,25 @@ use k8s_openapi::api::{
 /// Annotations that ask for hints by the zones' capacity instead, the first that is there counts. Who asks gets none by `trafficDistribution`.
 const TOPOLOGY_MODES: [&str; 2] = ["service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"];
 
+/// The values that a Service may ask by. `PreferClose` is the older name of `PreferSameZone`.
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+
+/// Whether a Service asks for hints by the zones' capacity.
+pub fn asks_for_topology(service: &Service) -> bool {
+    let annotations = service.metadata.annotations.as_ref();
+    let mode = TOPOLOGY_MODES.iter().find_map(|name| annotations?.get(*name));
+    mode.is_some_and(|mode| mode == "Auto" || mode == "auto")
+}
+
+/// The value by which a Service asks for hints, if it is one that counts.
+pub fn asked_by(service: &Service) -> Option<&'static str> {
+    if asks_for_topology(service) {
+        return None;
+    }
+    let asked = service.spec.as_ref()?.traffic_distribution.as_deref()?;
+    DISTRIBUTIONS.into_iter().find(|known| *known == asked)
+}
+
 /// How near clients are to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrafficDistribution {
@@ -16,18 +35,10 @@ pub enum TrafficDistribution {
 }
 
 impl TrafficDistribution {
-    /// What a Service asks for; `PreferClose` is the older name of `PreferSameZone`.
+    /// What a Service asks for.
     pub fn of(service: &Service) -> Option<Self> {
-        let annotations = service.metadata.annotations.as_ref();
-        let mode = TOPOLOGY_MODES.iter().find_map(|name| annotations?.get(*name));
-        if mode.is_some_and(|mode| mode == "Auto" || mode == "auto") {
-            return None;
-        }
-        match service.spec.as_ref()?.traffic_distribution.as_deref()? {
-            "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::SameZone),
-            "PreferSameNode" => Some(TrafficDistribution::SameNode),
-            _ => None,
-        }
+        let asked = asked_by(service)?;
+        Some(if asked == "PreferSameNode" { TrafficDistribution::SameNode } else { TrafficDistribution::SameZone })
     }
 
     /// The hints of an endpoint on that node in that zone.

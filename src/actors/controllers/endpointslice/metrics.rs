@@ -5,14 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use parking_lot::Mutex;
 use troupe_api::{
     meta::ObjectKey,
     metrics::{Collect, Family, Gauge, Histogram, exponential},
 };
 
-use super::plan::{Action, MAX_ENDPOINTS, identity, slice_ports};
+use super::{
+    hints::asked_by,
+    plan::{Action, MAX_ENDPOINTS, identity, slice_ports},
+};
 
 const ENDPOINTS: [f64; 15] = exponential(2.0, 2.0);
 
@@ -27,13 +30,26 @@ static DESIRED_SLICES: Family<Gauge> = Family::new(
     "Number of EndpointSlices that would exist with perfect endpoint allocation",
     &[],
 );
+static DISTRIBUTIONS: Family<Gauge> = Family::new(
+    "endpoint_slice_controller_services_count_by_traffic_distribution",
+    "Number of Services using some specific trafficDistribution",
+    &["traffic_distribution"],
+);
 
 /// What the controller of EndpointSlices counts.
-pub static COLLECTORS: [&dyn Collect; 5] = [&DESIRED_SLICES, &ADDED, &DESIRED, &REMOVED, &SLICES];
+pub static COLLECTORS: [&dyn Collect; 6] = [&DESIRED_SLICES, &ADDED, &DESIRED, &REMOVED, &SLICES, &DISTRIBUTIONS];
 
 /// What all Services together have. A controller that begins knows of none.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<HashMap<ObjectKey, Totals>>);
+pub(super) struct Tally(Mutex<HashMap<ObjectKey, Counted>>);
+
+/// What is counted of one Service.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    totals: Totals,
+    /// The value by which it asks for hints.
+    distribution: Option<&'static str>,
+}
 
 /// What one Service has once its plan is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,11 +62,11 @@ struct Totals {
 
 impl Tally {
     /// A Service has these slices, and this is to be done about them.
-    pub fn planned(&self, service: &ObjectKey, slices: &[Arc<EndpointSlice>], actions: &[Action]) {
+    pub fn planned(&self, service: &Service, key: &ObjectKey, slices: &[Arc<EndpointSlice>], actions: &[Action]) {
         let (added, removed) = moved(slices, actions);
         ADDED.with(&[]).observe(float(added));
         REMOVED.with(&[]).observe(float(removed));
-        self.set(service, Some(totals(slices, actions)));
+        self.set(key, Some(Counted { totals: totals(slices, actions), distribution: asked_by(service) }));
     }
 
     /// A Service is gone, or its slices are not ours.
@@ -58,13 +74,19 @@ impl Tally {
         self.set(service, None);
     }
 
-    fn set(&self, service: &ObjectKey, totals: Option<Totals>) {
+    fn set(&self, service: &ObjectKey, counted: Option<Counted>) {
         let mut services = self.0.lock();
-        let before = match totals {
-            Some(totals) => services.insert(service.clone(), totals),
+        let before = match counted {
+            Some(counted) => services.insert(service.clone(), counted),
             None => services.remove(service),
         };
-        let (before, after) = (before.unwrap_or_default(), totals.unwrap_or_default());
+        let (before, after) = (before.unwrap_or_default(), counted.unwrap_or_default());
+        for (distribution, one) in [(before.distribution, -1.0), (after.distribution, 1.0)] {
+            if let Some(distribution) = distribution {
+                DISTRIBUTIONS.with(&[distribution]).add(one);
+            }
+        }
+        let (before, after) = (before.totals, after.totals);
         for (family, before, after) in
             [(&DESIRED, before.endpoints, after.endpoints), (&SLICES, before.slices, after.slices), (&DESIRED_SLICES, before.desired, after.desired)]
         {
@@ -135,7 +157,7 @@ fn totals(slices: &[Arc<EndpointSlice>], actions: &[Action]) -> Totals {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use troupe_api::metrics::render;
+    use troupe_api::metrics::{parse::Samples, render};
 
     use super::*;
 
@@ -163,7 +185,20 @@ mod tests {
     fn a_page_tells_what_all_services_have() {
         let tally = Tally::default();
         let service = ObjectKey::new("n", "counted");
-        tally.planned(&service, &[], &[Action::Create(Box::new(slice("", 0..3)))]);
+        let spec = json!({"trafficDistribution": "PreferSameZone"});
+        let near: Service = serde_json::from_value(json!({"metadata": {"name": "counted"}, "spec": spec})).expect("a service");
+        let asks = |value: &str| {
+            let page = render(&COLLECTORS);
+            let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+            samples.value("endpoint_slice_controller_services_count_by_traffic_distribution", &[("traffic_distribution", value)])
+        };
+        // No other test asks by this value. Twice, as when something of it changes.
+        for _ in 0..2 {
+            tally.planned(&near, &service, &[], &[Action::Create(Box::new(slice("", 0..3)))]);
+        }
+        assert_eq!(asks("PreferSameZone"), Some(1.0));
+        tally.planned(&Service::default(), &service, &[], &[Action::Create(Box::new(slice("", 0..3)))]);
+        assert_eq!(asks("PreferSameZone"), Some(0.0), "it asks no more");
         let page = render(&COLLECTORS);
         let page = std::str::from_utf8(&page).expect("text");
         assert!(page.contains("endpoint_slice_controller_endpoints_added_per_sync_bucket{le=\"32768\"} "), "{page}");

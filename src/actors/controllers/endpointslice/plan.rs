@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::Service,
@@ -12,9 +13,11 @@ use k8s_openapi::{
 use troupe_net::iptables::Family;
 
 use super::{
-    hints::TrafficDistribution,
+    hints::{TrafficDistribution, asks_for_topology},
     pods::EndpointPod,
     ports::{Groups, PortKey, by_ports},
+    topology::{self, Capacities, Outcomes},
+    trigger_times,
 };
 use crate::controllers::owners::controller_reference;
 
@@ -28,8 +31,6 @@ pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// Marks slices of headless Services.
 const HEADLESS: &str = "service.kubernetes.io/headless";
-/// When the newest change that the slice reflects was made.
-pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +50,10 @@ pub struct Snapshot<'a> {
     pub slices: &'a [Arc<EndpointSlice>],
     /// Zone of a node, by its name.
     pub zones: &'a BTreeMap<String, String>,
+    /// When the change was made that this look is about, as far as that is known.
+    pub triggered: Option<Timestamp>,
+    /// What zones have, for a Service that asks for hints by that.
+    pub capacities: Option<&'a Capacities>,
 }
 
 /// What to do about the slices of a Service.
@@ -57,15 +62,18 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// So many pods are left out: see [`super::ports::MOST_PORTS`].
     pub left_out: usize,
+    /// What came of hints by the zones' capacity.
+    pub topology: Outcomes,
 }
 
 /// Plans the slices of a Service with a selector: each family of addresses that the Service has gets its own.
 pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     let families = families(snapshot.service, snapshot.pods);
-    let mut planned = Plan { actions: Vec::new(), left_out: 0 };
+    let mut planned = Plan { actions: Vec::new(), left_out: 0, topology: Outcomes::new() };
     for family in &families {
         let of_family = plan_family(snapshot, *family);
         planned.actions.extend(of_family.actions);
+        planned.topology.extend(of_family.topology);
         // A pod has the same ports at all of its addresses.
         planned.left_out = planned.left_out.max(of_family.left_out);
     }
@@ -94,6 +102,13 @@ fn delete(slice: &Arc<EndpointSlice>) -> Action {
 fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
     let endpoints = snapshot.pods.iter().filter_map(|pod| Some((&**pod, endpoint(snapshot, pod, family)?)));
     let Groups { of: mut wanted, left_out } = by_ports(snapshot.service, endpoints);
+    let mut topology = Outcomes::new();
+    if asks_for_topology(snapshot.service) {
+        let mut ready: Vec<&mut Endpoint> = wanted.values_mut().flatten().filter(|endpoint| is_ready(endpoint)).collect();
+        let before = hinted_zones(snapshot.slices, family);
+        let zone = |endpoint: &Endpoint| before.get(&identity(endpoint)).map(|zone| (*zone).to_owned());
+        topology.insert(family, topology::assign(&mut ready, snapshot.capacities, zone));
+    }
     if wanted.is_empty() {
         // One empty slice says that the Service is known and has no endpoints.
         wanted.insert(Vec::new(), Vec::new());
@@ -109,16 +124,31 @@ fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
     let (mut actions, mut left) = (Vec::new(), Vec::new());
     for (ports, endpoints) in wanted {
         let ours = kept.remove(&ports).unwrap_or_default();
-        actions.extend(plan_ports((snapshot.service, family), &ports, endpoints, ours, &mut left));
+        actions.extend(plan_ports((snapshot, family), &ports, endpoints, ours, &mut left));
     }
     left.extend(kept.into_values().flatten());
     actions.extend(left.into_iter().map(delete));
-    Plan { actions, left_out }
+    Plan { actions, left_out, topology }
+}
+
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true)
+}
+
+/// The zones that endpoints of a family are hinted for, each for one.
+fn hinted_zones(slices: &[Arc<EndpointSlice>], family: Family) -> BTreeMap<(&str, &str), &str> {
+    let ours = slices.iter().filter(|slice| slice.address_type == family.name());
+    let hinted =
+        ours.flat_map(|slice| slice.endpoints.iter().flatten()).filter_map(|endpoint| match endpoint.hints.as_ref()?.for_zones.as_deref()? {
+            [zone] => Some((identity(endpoint), zone.name.as_str())),
+            _ => None,
+        });
+    hinted.collect()
 }
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
 fn plan_ports<'a>(
-    (service, family): (&Service, Family),
+    (snapshot, family): (Snapshot<'_>, Family),
     ports: &[PortKey],
     endpoints: Vec<Endpoint>,
     ours: Vec<&'a Arc<EndpointSlice>>,
@@ -136,8 +166,12 @@ fn plan_ports<'a>(
         match slice {
             // Of several empty slices the first stays when nothing else does.
             Some(slice) if members.is_empty() && !(all_empty && at == 0) => left.push(slice),
-            Some(slice) => actions.extend(update(service, slice, members)),
-            None => actions.push(Action::Create(Box::new(build(service, family, ports, members, None)))),
+            Some(slice) => actions.extend(update(snapshot, slice, members)),
+            None => {
+                let mut made = build(snapshot.service, family, ports, members, None);
+                trigger_times::tell(&mut made.metadata, snapshot.triggered);
+                actions.push(Action::Create(Box::new(made)));
+            }
         }
     }
     actions
@@ -167,10 +201,14 @@ fn spread<'a>(endpoints: &[Endpoint], ours: Vec<&'a Arc<EndpointSlice>>) -> Vec<
     filled
 }
 
-fn update(service: &Service, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
+fn update(snapshot: Snapshot<'_>, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
     let family = Family::named(&slice.address_type)?;
-    let updated = build(service, family, &slice_ports(slice), members, Some(slice));
-    (updated != **slice).then(|| Action::Update(Box::new(updated)))
+    let mut updated = build(snapshot.service, family, &slice_ports(slice), members, Some(slice));
+    if updated == **slice {
+        return None;
+    }
+    trigger_times::tell(&mut updated.metadata, snapshot.triggered);
+    Some(Action::Update(Box::new(updated)))
 }
 
 /// Address and pod.

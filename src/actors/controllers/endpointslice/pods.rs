@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use troupe_addresses::is_unicast;
 use troupe_api::projection::MetaProjection;
@@ -9,7 +10,7 @@ use troupe_net::iptables::Family;
 
 use super::ports::{NamedPorts, ServesPorts};
 use crate::{
-    controllers::pods::{is_finished, is_ready},
+    controllers::pods::{is_finished, is_ready, ready_condition},
     runtime::cache::Digest,
 };
 
@@ -23,6 +24,8 @@ pub struct EndpointPod {
     pub family: Option<Family>,
     pub is_finished: bool,
     pub is_ready: bool,
+    /// When its Ready condition became what it is.
+    pub readiness_changed: Option<Timestamp>,
     pub node: Option<Box<str>>,
     hostname: Option<Box<str>>,
     subdomain: Option<Box<str>>,
@@ -45,6 +48,7 @@ impl Digest<Pod> for EndpointPod {
             family: first_family(pod),
             is_finished: is_finished(pod),
             is_ready: is_ready(pod),
+            readiness_changed: ready_condition(pod).and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
             node: boxed(spec.and_then(|spec| spec.node_name.as_ref())),
             hostname: boxed(spec.and_then(|spec| spec.hostname.as_ref())),
             subdomain: boxed(spec.and_then(|spec| spec.subdomain.as_ref())),

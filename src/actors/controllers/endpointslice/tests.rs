@@ -1,5 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
@@ -10,6 +11,8 @@ use serde_json::json;
 use super::{
     plan::{Action, Plan, Snapshot, plan},
     pods::EndpointPod,
+    topology::{Capacities, NodeCapacity},
+    trigger_times::LAST_CHANGE,
 };
 use crate::runtime::cache::digest_of;
 
@@ -20,7 +23,7 @@ fn service() -> Service {
 
 fn plan_of(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>], zones: &BTreeMap<String, String>) -> Plan {
     let pods: Vec<Arc<EndpointPod>> = pods.iter().map(|pod| digest_of::<Pod, EndpointPod>(pod)).collect();
-    plan(Snapshot { service, pods: &pods, slices, zones })
+    plan(Snapshot { service, pods: &pods, slices, zones, triggered: None, capacities: None })
 }
 
 fn pod(number: usize, ready: bool, terminating: bool, port: i32) -> Arc<Pod> {
@@ -190,4 +193,66 @@ fn a_change_of_one_pod_of_many_changes_its_slice_alone() {
     let differ: Vec<_> = differ.map(|(_, new)| new.target_ref.as_ref().and_then(|target| target.name.clone())).collect();
     assert_eq!(differ, [Some("p437".to_owned())]);
     assert_eq!(changed.metadata, before.metadata);
+}
+
+#[test]
+fn slices_tell_when_the_change_was_made_that_is_written_and_are_not_written_for_that() {
+    let (service, zones) = (service(), BTreeMap::new());
+    let digest = |pods: &[Arc<Pod>]| -> Vec<Arc<EndpointPod>> { pods.iter().map(|pod| digest_of(&**pod)).collect() };
+    let triggered = |second: i64| Some(Timestamp::from_second(second).expect("a time"));
+    let told = |action: &Action| match action {
+        Action::Create(slice) | Action::Update(slice) => slice.metadata.annotations.as_ref().and_then(|told| told.get(LAST_CHANGE)).cloned(),
+        Action::Delete { .. } => None,
+    };
+    let pods = digest(&[pod(0, true, false, 80)]);
+    let plan_at = |pods: &[Arc<EndpointPod>], slices: &[Arc<EndpointSlice>], triggered| {
+        plan(Snapshot { service: &service, pods, slices, zones: &zones, triggered, capacities: None }).actions
+    };
+    let made = plan_at(&pods, &[], triggered(1));
+    assert_eq!(told(&made[0]).as_deref(), Some("1970-01-01T00:00:01Z"));
+    let [Action::Create(slice)] = &made[..] else { panic!("{made:?}") };
+    let there = [Arc::new(EndpointSlice::clone(slice))];
+    assert_eq!(plan_at(&pods, &there, triggered(2)), [], "nothing else changed");
+    assert_eq!(plan_at(&pods, &there, None), []);
+    let changed = digest(&[pod(0, false, false, 80)]);
+    assert_eq!(told(&plan_at(&changed, &there, triggered(3))[0]).as_deref(), Some("1970-01-01T00:00:03Z"));
+    let unknown = plan_at(&changed, &there, None);
+    let [Action::Update(untold)] = &unknown[..] else { panic!("{unknown:?}") };
+    assert_eq!(untold.metadata.annotations, None, "of this change no time is known");
+}
+
+#[test]
+fn hints_by_the_capacity_of_zones_are_for_ready_endpoints_and_stay() {
+    let mut service = service();
+    service.metadata.annotations = serde_json::from_value(json!({"service.kubernetes.io/topology-mode": "Auto"})).expect("annotations");
+    let nodes = [("a", "4"), ("b", "4")].map(|(zone, cpu)| {
+        let status = json!({"allocatable": {"cpu": cpu}, "conditions": [{"type": "Ready", "status": "True"}]});
+        let node = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}, "status": status});
+        Arc::new(NodeCapacity::of(&serde_json::from_value(node).expect("a node")))
+    });
+    let capacities = Capacities::of(&nodes).expect("two zones");
+    let zones: BTreeMap<String, String> = [("a", "a"), ("b", "b")].map(|(node, zone)| (node.to_owned(), zone.to_owned())).into();
+    let pods = [(1, "a", true), (2, "a", true), (3, "a", true), (4, "b", true), (5, "b", false)].map(|(number, node, ready)| {
+        let mut pod = Pod::clone(&pod(number, ready, false, 80));
+        pod.spec.as_mut().expect("a spec").node_name = Some(node.to_owned());
+        digest_of::<Pod, EndpointPod>(&pod)
+    });
+    let planned = |slices: &[Arc<EndpointSlice>], capacities: Option<&Capacities>| {
+        plan(Snapshot { service: &service, pods: &pods, slices, zones: &zones, triggered: None, capacities })
+    };
+    let first = planned(&[], Some(&capacities));
+    let [Action::Create(slice)] = first.actions.as_slice() else { panic!("{first:?}") };
+    let mut slice = EndpointSlice::clone(slice);
+    let hints: Vec<Option<&str>> =
+        slice.endpoints.iter().flatten().map(|endpoint| Some(endpoint.hints.as_ref()?.for_zones.as_ref()?.first()?.name.as_str())).collect();
+    assert_eq!(hints.iter().filter(|zone| **zone == Some("a")).count(), 2);
+    assert_eq!(hints.iter().filter(|zone| **zone == Some("b")).count(), 2);
+    assert_eq!(hints.len(), 5, "the one that is not ready has none");
+    slice.metadata.name = Some("web-0".into());
+    let slices = [Arc::new(slice)];
+    assert_eq!(planned(&slices, Some(&capacities)).actions, [], "nothing is left to do");
+    let without = planned(&slices, None);
+    assert!(without.topology.values().all(Result::is_err));
+    let [Action::Update(slice)] = without.actions.as_slice() else { panic!("{without:?}") };
+    assert!(slice.endpoints.iter().flatten().all(|endpoint| endpoint.hints.is_none()));
 }

@@ -16,8 +16,9 @@ use k8s_openapi::{
 
 use crate::controllers::{
     endpointslice::{
-        plan::{Action, LAST_CHANGE, MANAGED_BY, SERVICE_NAME, endpoint_port, slice_ports},
+        plan::{Action, MANAGED_BY, SERVICE_NAME, endpoint_port, slice_ports},
         ports::PortKey,
+        trigger_times::LAST_CHANGE,
     },
     owners::controller_reference,
 };

@@ -67,8 +67,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts the collector as `controllers/garbage-collector`; it reads and deletes through `client`.
 pub fn start(system: &System, client: &Client) -> UnitAddr<GarbageCollector> {
+    start_with(system, client, CONCURRENCY)
+}
+
+/// The same where so many objects are looked at at once.
+pub fn start_with(system: &System, client: &Client, concurrency: usize) -> UnitAddr<GarbageCollector> {
     let client = client.clone();
-    system.spawn("controllers/garbage-collector", Policy::default(), move |_| GarbageCollector::new(client.clone()))
+    system.spawn("controllers/garbage-collector", Policy::default(), move |_| GarbageCollector::new(client.clone(), concurrency))
 }
 
 /// Take the news and look at what deserves it. Idempotent.
@@ -87,6 +92,8 @@ struct Watched {
 /// See the module.
 pub struct GarbageCollector {
     client: Client,
+    /// Objects that are looked at at once.
+    concurrency: usize,
     graph: Graph,
     queue: KeyQueue<Work>,
     intake: Arc<Intake>,
@@ -107,9 +114,10 @@ pub struct GarbageCollector {
 }
 
 impl GarbageCollector {
-    fn new(client: Client) -> Self {
+    fn new(client: Client, concurrency: usize) -> Self {
         GarbageCollector {
             client,
+            concurrency,
             graph: Graph::default(),
             queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of("garbage_collector")),
             intake: Arc::default(),
@@ -239,12 +247,12 @@ impl GarbageCollector {
             return;
         }
         let now = cx.system().instant();
-        while self.queue.in_flight() < CONCURRENCY {
+        while self.queue.in_flight() < self.concurrency {
             let Some((work, cause)) = self.queue.next(now) else { break };
             self.look(work, cause, cx);
         }
         // Who waits for a place is looked at when one is free.
-        let Some(due) = self.queue.next_due().filter(|_| self.queue.in_flight() < CONCURRENCY) else { return };
+        let Some(due) = self.queue.next_due().filter(|_| self.queue.in_flight() < self.concurrency) else { return };
         if self.alarm.is_none_or(|alarm| alarm > due || alarm <= now) {
             self.alarm = Some(due);
             cx.after(due.saturating_duration_since(now), |unit, cx| {

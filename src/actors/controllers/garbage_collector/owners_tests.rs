@@ -17,7 +17,7 @@ use troupe_api::{
 use troupe_api_client::Client;
 
 use super::{
-    GarbageCollector, Looked,
+    CONCURRENCY, GarbageCollector, Looked,
     graph::{Belief, Deletion, Place, Seen},
     model::absence,
     owners::{ABSENCES, Collector},
@@ -57,7 +57,7 @@ impl World {
     async fn new() -> Self {
         let api = boot().await;
         let counting = Arc::new(Counting { inner: api.server.clone(), reads: AtomicUsize::new(0) });
-        let unit = GarbageCollector::new(Client::new(counting.clone(), api.user.clone(), "test"));
+        let unit = GarbageCollector::new(Client::new(counting.clone(), api.user.clone(), "test"), CONCURRENCY);
         World { api, counting, unit }
     }
 

@@ -1,12 +1,17 @@
 //! Claims for devices: from a template through allocation to their end.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use troupe_api::{
+    features::FeatureGates,
     meta::Object,
-    service::{DeleteOptions, PatchType},
+    resources::{builtin, optional},
+    service::{DeleteOptions, PatchType, Target},
 };
 
 use super::{World, eventually_async};
+use crate::scheduler::{MakeSetup, Setup};
 
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 
@@ -215,6 +220,56 @@ async fn pods_leave_devices_that_are_tainted() {
     let told = ("DeviceTaintManagerEviction".to_owned(), "Marking for deletion".to_owned());
     eventually_async("it is told", async || world.events("default", "p").await.contains(&told)).await;
     eventually_async("the pod is gone", async || world.api.get("pods", "default", "p").await.is_err()).await;
+}
+
+/// A control plane where rules taint devices.
+async fn world_with_rules() -> World {
+    let features = FeatureGates::parse(&["DRADeviceTaintRules=true".into()]).expect("there is such a feature");
+    let resources = builtin().into_iter().chain(optional(|feature| features.is_on(feature))).collect();
+    let make: MakeSetup = Arc::new(|parts| Setup::standard(&parts.with_taint_rules()));
+    World::serving(resources, features, make).await
+}
+
+#[actix::test]
+async fn rules_keep_pods_from_devices_and_drive_them_away() {
+    const RULES: &str = "devicetaintrules.resource.k8s.io";
+    let world = world_with_rules().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(template()).await;
+    world.api.create(slice("n1", &["gpu-0", "gpu-1"])).await;
+    let spec = json!({"deviceSelector": {"driver": "gpu.example.com"}, "taint": {"key": "broken", "effect": "NoSchedule"}});
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1beta2", "kind": "DeviceTaintRule", "metadata": {"name": "r"}, "spec": spec})).await;
+    let reason = async || {
+        let rule = world.api.get(RULES, "", "r").await.expect("there");
+        let condition = rule.list(&["status", "conditions"]).first().cloned().unwrap_or_default();
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        (text("reason"), text("message"), condition["observedGeneration"].as_i64().unwrap_or(0))
+    };
+    eventually_async("it says that nobody leaves", async || reason().await.0 == "OtherEffect").await;
+    world.api.create(pod("p", of_template())).await;
+    eventually_async("the pod waits", async || world.why_pending("p").await.contains("cannot allocate all claims")).await;
+    // Both versions are one thing.
+    let set = async |version: &str, effect: &str| {
+        let target = Target { version: version.into(), ..world.api.target(RULES, "", "r") };
+        let patch = json!({"spec": {"taint": {"effect": effect}}});
+        world.api.patch(target, PatchType::Merge, patch).await.expect("another effect");
+    };
+    set("v1alpha3", "None").await;
+    eventually_async("the pod runs", async || world.pod_runs("p").await).await;
+    let pretended = "2 published devices selected.";
+    eventually_async("it says whom it means", async || reason().await.1.starts_with(pretended)).await;
+    set("v1beta2", "NoExecute").await;
+    eventually_async("the pod is gone", async || world.api.get("pods", "default", "p").await.is_err()).await;
+    let of_effect = ["PodsPendingEviction", "NotStarted", "Completed"];
+    eventually_async("it says what comes of it", async || {
+        let (reason, _, generation) = reason().await;
+        generation == 3 && of_effect.contains(&reason.as_str())
+    })
+    .await;
+    let told = ("DeviceTaintManagerEviction".to_owned(), "Marking for deletion".to_owned());
+    eventually_async("it is told", async || world.events("default", "p").await.contains(&told)).await;
 }
 
 #[actix::test]

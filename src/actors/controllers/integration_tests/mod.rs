@@ -1,12 +1,14 @@
 //! Controllers and scheduler together on an API server in memory, with a stand-in for the kubelets.
 
 mod attach;
+mod budgets;
 mod cluster_policies;
 mod collection;
 mod devices;
 mod event_sources;
 mod faults;
 mod gangs;
+mod legacy_tokens;
 mod migrations;
 mod namespaces;
 mod nodes;
@@ -28,7 +30,7 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::{
-    features::{FeatureGates, WORKLOAD_WITH_JOB},
+    features::{DEVICE_TAINT_RULES, FeatureGates, WORKLOAD_WITH_JOB},
     local_path::DIRECTORY,
     meta::{ObjectKey, Revision},
     resources::{Resource, builtin},
@@ -41,7 +43,7 @@ use super::{
     cronjob::CronJobController,
     daemonset::DaemonSetController,
     deployment::DeploymentController,
-    device_taint_eviction::DeviceTaintEvictionController,
+    device_taint_eviction::{self, DeviceTaintEvictionController},
     endpoints::EndpointsController,
     endpointslice::EndpointSliceController,
     endpointslice_mirroring::EndpointSliceMirroringController,
@@ -103,7 +105,7 @@ impl World {
     async fn serving(resources: Vec<Arc<Resource>>, features: FeatureGates, make: MakeSetup) -> World {
         let store = Arc::new(MemoryStore::new());
         let system = System::new(SystemOptions::default()).expect("arbiters start");
-        let has_gangs = features.is_on(WORKLOAD_WITH_JOB);
+        let (has_gangs, has_taint_rules) = (features.is_on(WORKLOAD_WITH_JOB), features.is_on(DEVICE_TAINT_RULES));
         let options = ApiServerOptions { system: system.clone(), resources, features, ..ApiServerOptions::new(store.clone()) };
         let api = boot_with(options).await;
         let caches = Caches::new(system.clone(), api.client.clone());
@@ -131,7 +133,13 @@ impl World {
         world.start(EphemeralVolumeController::new(&world.caches));
         world.start(ResourceClaimController::new(&world.caches));
         world.start(ClaimReservationController::new(&world.caches));
-        world.start(DeviceTaintEvictionController::new(&world.caches));
+        if has_taint_rules {
+            let (evicting, rules) = device_taint_eviction::with_rules(&world.caches);
+            world.start(evicting);
+            world.start(rules);
+        } else {
+            world.start(DeviceTaintEvictionController::new(&world.caches));
+        }
         world.start(LocalPathProvisioner::new(&world.caches));
         world.start(LocalPathCleaner::new(&world.caches));
         world.start(PvcProtectionController::new(&world.caches));

@@ -1,7 +1,7 @@
 use serde_json::json;
 use troupe_api::service::{DeleteOptions, PatchType};
 
-use super::{World, eventually_async};
+use super::{super::system_namespaces::SystemNamespacesController, World, eventually_async};
 
 #[actix::test]
 async fn a_new_namespace_gets_its_account_and_the_root_certificate() {
@@ -68,4 +68,25 @@ async fn pods_of_a_deleted_namespace_end_before_anything_else_goes() {
     eventually_async("the namespace is gone", async || world.api.get("namespaces", "", "team").await.is_err()).await;
     assert_eq!(world.api.names("configmaps", "team").await, Vec::<String>::new());
     world.settles().await;
+}
+
+#[actix::test]
+async fn a_namespace_that_every_cluster_has_is_made_anew_and_no_other() {
+    let world = World::new().await;
+    world.start(SystemNamespacesController::new(&world.caches));
+    let mut made = Vec::new();
+    for name in ["kube-node-lease", "team"] {
+        made.push(world.api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await);
+    }
+    for name in ["team", "kube-node-lease"] {
+        world.api.delete("namespaces", "", name, DeleteOptions::default()).await.expect("accepted");
+    }
+    eventually_async("the node's leases have a place again", async || {
+        let namespace = world.api.get("namespaces", "", "kube-node-lease").await;
+        namespace.is_ok_and(|namespace| namespace.uid() != made[0].uid())
+    })
+    .await;
+    eventually_async("the other one is gone", async || world.api.get("namespaces", "", "team").await.is_err()).await;
+    world.settles().await;
+    assert!(world.api.get("namespaces", "", "team").await.is_err());
 }

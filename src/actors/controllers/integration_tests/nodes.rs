@@ -15,9 +15,12 @@ use super::{eventually, eventually_async};
 use crate::{
     apiserver::{
         ApiServerOptions,
-        testing::{TestApi, boot_with},
+        testing::{TestApi, boot, boot_with},
     },
-    controllers::node_lifecycle::NodeLifecycleController,
+    controllers::{
+        node_ipam::{ClusterRange, NodeIpamController},
+        node_lifecycle::NodeLifecycleController,
+    },
     runtime::{
         cache::{Cache, Caches},
         controller::start,
@@ -186,4 +189,26 @@ async fn nobody_is_evicted_when_all_nodes_fall_silent() {
     silence.api.patch(target, PatchType::StrategicMerge, ready).await.expect("the status is written");
     eventually("a pod of a lost node leaves", || silence.leaves("b") || silence.leaves("c")).await;
     assert!(!silence.leaves("a"));
+}
+
+#[actix::test]
+async fn a_node_for_which_no_range_is_left_is_told_of() {
+    let api = boot().await;
+    let system = api.server.system().clone();
+    let caches = Caches::new(system.clone(), api.client.clone());
+    let range = ClusterRange { network: "10.244.0.0/24".parse().expect("a range"), node_prefix: 24 };
+    start(&system, &caches, api.client.clone(), NodeIpamController::new(&caches, vec![range]));
+    for name in ["one", "two"] {
+        api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+    }
+    let told = async || {
+        let events = api.list("events", "default", ListOptions::default()).await.expect("listed").items;
+        let mut told: Vec<_> = events.iter().map(|event| event.to_object()).collect();
+        told.retain(|event| event.str(&["reason"]) == "CIDRNotAvailable");
+        told
+    };
+    eventually_async("one of them has none", async || !told().await.is_empty()).await;
+    let event = told().await.remove(0);
+    let node = event.str(&["involvedObject", "name"]).to_owned();
+    assert_eq!((event.str(&["type"]), event.str(&["message"])), ("Normal", format!("Node {node} status is now: CIDRNotAvailable").as_str()));
 }

@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::ObjectKey,
     service::{DeleteOptions, ListOptions},
 };
+use troupe_api_client::Client;
 
 use super::{World, eventually, eventually_async};
 use crate::scheduler::{
@@ -17,7 +19,7 @@ use crate::scheduler::{
     configuration::Configuration,
     extender::{ExtenderSettings, Extenders, testing::serve},
     features::Features,
-    framework::{Permit, Plugin, Point, Profile, WaitingPods},
+    framework::{Permit, Plugin, Point, Profile, WaitingPods, Writing},
     plugins::registry,
     pod_info::PodInfo,
 };
@@ -99,7 +101,13 @@ impl Plugin for Patient {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::Permit]
+        &[Point::Permit, Point::PreBind]
+    }
+
+    /// What has to be ready for some never is.
+    fn pre_bind(&self, pod: &Arc<Pod>, _node: &Arc<Node>, _client: &Client) -> Option<Writing> {
+        let labels = pod.metadata.labels.as_ref()?;
+        if labels.get("ready").is_some_and(|ready| ready == "never") { Some(Box::pin(std::future::pending())) } else { None }
     }
 
     fn permit(&self, pod: &PodInfo, _node: &str) -> Permit {
@@ -171,6 +179,35 @@ async fn a_pod_that_is_rejected_or_deleted_while_it_waits_leaves_its_place() {
     eventually("nobody waits", || pods().list().is_empty()).await;
     world.api.create(pod("third", "default-scheduler", json!({}))).await;
     is_bound(&world, "third", "n1").await;
+}
+
+#[actix::test]
+async fn a_pod_that_waits_to_be_bound_makes_room_for_a_more_important_one_and_stays() {
+    let (make, waiting) = patient(false);
+    let world = World::scheduled_as(make).await;
+    world.node("n1", 1).await;
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "important"}, "value": 10});
+    world.api.create(class).await;
+    let pods = || waiting.lock().expect("nobody panics").clone().expect("the scheduler runs");
+    for (name, label, value) in [("permitted", "wait", "yes"), ("ready", "ready", "never")] {
+        let mut first = pod(name, "default-scheduler", json!({}));
+        first["metadata"]["labels"] = json!({label: value});
+        world.api.create(first).await;
+        eventually_async("it has a place and waits", async || nominated_node_of(&world, name).await == "n1").await;
+        assert_eq!(pods().list().len(), usize::from(label == "wait"));
+        let second = format!("important-{name}");
+        world.api.create(pod(&second, "default-scheduler", json!({"priorityClassName": "important"}))).await;
+        is_bound(&world, &second, "n1").await;
+        let first = world.api.get("pods", "default", name).await.expect("it is still there");
+        assert!(!first.is_terminating() && first.str(&["spec", "nodeName"]).is_empty());
+        let uid = world.api.get("pods", "default", &second).await.expect("there").uid().to_owned();
+        let told = ("Preempted".to_owned(), format!("Preempted by pod {uid} on node n1 (in kube-scheduler memory)."));
+        eventually_async("it is told", async || world.events("default", name).await.contains(&told)).await;
+        for gone in [name, second.as_str()] {
+            let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+            world.api.delete("pods", "default", gone, now).await.expect("deleted");
+        }
+    }
 }
 
 #[actix::test]
@@ -261,4 +298,35 @@ async fn an_extender_that_fails_is_told_and_one_that_binds_is_left_to_it() {
     let args = asked.lock().expect("nobody panics")[0].clone();
     assert_eq!((&args["PodName"], &args["PodNamespace"], &args["Node"]), (&json!("p"), &json!("default"), &json!("n1")));
     assert_eq!(node_of(&world, "p").await, "", "nobody else binds it");
+}
+
+#[actix::test]
+async fn a_search_for_devices_that_takes_too_long_ends_by_the_clock_and_holds_up_nobody() {
+    let world = World::scheduled_as(configured(
+        "profiles:
+- schedulerName: default-scheduler
+  pluginConfig: [{name: DynamicResources, args: {filterTimeout: 300ms}}]
+",
+    ))
+    .await;
+    world.node("n1", 4).await;
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"}, "spec": {}})).await;
+    let device = |at: usize| json!({"name": format!("gpu-{at}"), "attributes": {"numa": {"int": at}}});
+    let (devices, pool) = ((0..24).map(device).collect::<Value>(), json!({"name": "n1", "generation": 1, "resourceSliceCount": 1}));
+    let spec = json!({"driver": "gpu.example.com", "nodeName": "n1", "pool": pool, "devices": devices});
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}, "spec": spec})).await;
+    // There is no way, and very many that come close.
+    let request = |name: String, selectors: Value| json!({"name": name, "exactly": {"deviceClassName": "gpu", "selectors": selectors}});
+    let never = request("z".into(), json!([{"cel": {"expression": "false"}}]));
+    let requests: Value = (0..12).map(|at| request(format!("r{at}"), json!([]))).chain([never]).collect();
+    let constraints = json!([{"distinctAttribute": "gpu.example.com/numa"}]);
+    let spec = json!({"devices": {"requests": requests, "constraints": constraints}});
+    let metadata = json!({"name": "c", "namespace": "default"});
+    world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata, "spec": spec})).await;
+    let claims = json!({"resourceClaims": [{"name": "c", "resourceClaimName": "c"}]});
+    world.api.create(pod("p", "default-scheduler", claims)).await;
+    let told = ("SchedulerError".to_owned(), "node n1: timed out trying to allocate devices".to_owned());
+    eventually_async("the search ends", async || condition(&world, "p").await == told).await;
+    world.api.create(pod("q", "default-scheduler", json!({}))).await;
+    is_bound(&world, "q", "n1").await;
 }

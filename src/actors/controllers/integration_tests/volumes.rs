@@ -287,3 +287,25 @@ async fn a_pod_whose_volume_takes_a_while_says_where_it_will_be() {
     eventually_async("it is bound", async || field(["spec", "nodeName"]).await == "n1").await;
     assert_eq!(field(["status", "nominatedNodeName"]).await, "", "it is where it was to be");
 }
+
+#[actix::test]
+async fn a_host_path_volume_below_tmp_goes_with_its_directory_and_no_link_leads_out() {
+    let world = World::new().await;
+    let place = tempfile::tempdir_in("/tmp").expect("a directory");
+    let (inside, outside) = (place.path().join("inside"), place.path().join("outside"));
+    for made in [inside.join("gone/deep"), inside.join("kept"), outside.join("kept")] {
+        std::fs::create_dir_all(made).expect("makes");
+    }
+    std::os::unix::fs::symlink(&outside, inside.join("link")).expect("links");
+    for (name, path) in [("plain", inside.join("gone")), ("linked", inside.join("link/kept"))] {
+        let mut volume = volume(name, "1Gi");
+        volume["spec"]["hostPath"]["path"] = json!(path);
+        volume["spec"]["persistentVolumeReclaimPolicy"] = json!("Delete");
+        volume["spec"]["claimRef"] = json!({"namespace": "default", "name": name, "uid": "gone"});
+        world.api.create(volume).await;
+    }
+    eventually_async("the volume is gone", async || world.api.get("persistentvolumes", "", "plain").await.is_err()).await;
+    assert!(!inside.join("gone").exists() && inside.join("kept").exists());
+    eventually_async("the other one failed", async || world.phase_of_volume("linked").await == "Failed").await;
+    assert!(outside.join("kept").exists());
+}

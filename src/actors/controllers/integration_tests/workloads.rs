@@ -232,3 +232,26 @@ async fn a_daemon_set_has_a_pod_on_each_node_and_is_rolled_out() {
     world.counts("daemonsets.apps", "agent", &all).await;
     world.settles().await;
 }
+
+#[actix::test]
+async fn a_second_revision_of_one_template_stays_until_its_set_changes() {
+    let world = world().await;
+    let metadata = json!({"name": "agent", "namespace": "default"});
+    let spec = json!({"selector": {"matchLabels": {"app": "agent"}}, "template": template("agent", "a:1")});
+    world.api.create(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})).await;
+    world.counts("daemonsets.apps", "agent", &[("numberReady", 1)]).await;
+    world.settles().await;
+    let revisions = world.api.names("controllerrevisions.apps", "default").await;
+    assert_eq!(revisions.len(), 1, "{revisions:?}");
+    let mut double = world.object("controllerrevisions.apps", &revisions[0]).await.into_value();
+    let number = double["revision"].as_i64().expect("a number") + 1;
+    let (labels, owners) = (double["metadata"]["labels"].take(), double["metadata"]["ownerReferences"].take());
+    double["metadata"] = json!({"name": "double", "namespace": "default", "labels": labels, "ownerReferences": owners});
+    double["revision"] = json!(number);
+    world.api.create(double).await;
+    world.settles().await;
+    assert_eq!(world.api.names("controllerrevisions.apps", "default").await, [revisions[0].clone(), "double".into()], "it woke nobody");
+    world.update("daemonsets.apps", "agent", json!({"metadata": {"annotations": {"a": "b"}}})).await;
+    let one = async || world.api.names("controllerrevisions.apps", "default").await == ["double"];
+    eventually_async("the newer one alone is left", one).await;
+}

@@ -1,7 +1,8 @@
 //! Network policies: tells nodes the addresses that policies mean by their peers, in EndpointSlices of the policies' namespace, or of
-//! `kube-system` for those of the whole cluster. A node may not read the pods of others; what it needs of them is here, and no more. Keys are
-//! namespaces.
+//! `kube-system` for those of the whole cluster. A node may not read the pods of others; what it needs of them is here, and no more. What domain
+//! names lead to the cluster's DNS servers tell; of these slices this controller takes away what counts no more. Keys are namespaces.
 
+mod expiry;
 pub mod plan;
 pub mod planned;
 pub mod status;
@@ -20,6 +21,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
 };
 use troupe_api::{meta::ObjectKey, projection::MetaProjection};
+use troupe_net::dns::domain_names;
 
 use self::{
     plan::plan,
@@ -92,6 +94,11 @@ impl Controller for NetworkPolicyController {
             return Ok(Outcome::Done);
         }
         let slices = self.slices.by_index(BY_NAMESPACE, &key.name);
+        if *key.name == *domain_names::NAMESPACE {
+            let expiry = expiry::plan(&self.world.domain_names(), &slices, cx.now());
+            apply(expiry.actions, &self.slices, &key.name, cx).await?;
+            return Ok(expiry.next.map_or(Outcome::Done, Outcome::RequeueAfter));
+        }
         let wanted = self.world.peers_of(&key.name);
         apply(plan(&key.name, wanted, &slices), &self.slices, &key.name, cx).await?;
         Ok(Outcome::Done)

@@ -39,6 +39,7 @@ fn planned(cluster: &Cluster) -> Planned {
         pods: cluster.pods.iter().map(PodView::of).collect(),
         policies: cluster.policies.iter().map(|policy| Arc::new(PolicyView::of(policy))).collect(),
         cluster_policies: cluster_policies.map(|policy| Arc::new(parse(&policy).policy.expect("is known here"))).collect(),
+        domain_slices: Vec::new(),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Planned {
     pub pods: Vec<PodView>,
     pub policies: Vec<Arc<PolicyView>>,
     pub cluster_policies: Vec<Arc<ClusterPolicyView>>,
+    /// What domain names lead to.
+    pub domain_slices: Vec<EndpointSlice>,
 }
 
 impl Planned {
@@ -50,7 +52,8 @@ impl Planned {
         for (home, sets) in of_namespaces.chain(of_cluster) {
             let slices = slices_of(&world, home);
             for (id, set) in sets {
-                changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, &slices, family))));
+                let told = if matches!(set, PeerSet::Domain(_)) { &self.domain_slices } else { &slices };
+                changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, told, family))));
             }
         }
         for pod in self.pods.iter().filter(|pod| pod.is_policed() && here(pod)) {

@@ -93,11 +93,11 @@ mod tests {
         known.status = serde_json::from_value(patch(&known, &condition)["status"].clone()).expect("a status");
         assert_eq!(plan(&known, Timestamp::now()), None);
 
-        let mut names = policy(json!({"domainNames": ["example.com"]}));
+        let mut names = policy(json!({"domainNames": ["*.com"]}));
         names.status = known.status;
         let refused = plan(&names, Timestamp::now()).expect("has another one");
         assert_eq!((&*refused.status, &*refused.reason), ("False", "Unsupported"));
-        assert_eq!(refused.message, "spec.egress[0].to[0].domainNames are not supported here: nothing is accepted by it");
+        assert_eq!(refused.message, "spec.egress[0].to[0].domainNames[0] is no domain name: nothing is accepted by it");
         assert!(refused.last_transition_time.0 > Timestamp::UNIX_EPOCH);
         let other = Condition { type_: "Theirs".into(), ..condition };
         names.status.as_mut().expect("has one").conditions.push(other);

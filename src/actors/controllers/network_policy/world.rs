@@ -1,7 +1,11 @@
 //! What policies' peers follow from: policies, pods, nodes and the labels of namespaces, held small. Written by the caches' threads, read
 //! without locks.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
@@ -11,7 +15,7 @@ use troupe_api::{
     meta::{LabelSelector, ObjectKey},
     shared::Shared,
 };
-use troupe_net::iptables::Family;
+use troupe_net::{dns::domain_names, iptables::Family};
 
 use super::plan::{Part, Peers};
 use crate::network_policy::{
@@ -20,7 +24,7 @@ use crate::network_policy::{
     view::put,
 };
 
-/// A policy's sets of pods and nodes.
+/// A policy's sets of pods, nodes and domain names.
 type Sets = Arc<Vec<(Arc<str>, PeerSet)>>;
 
 /// The namespace where a policy's peers are told, and the policy.
@@ -61,15 +65,25 @@ impl World {
         self.set_sets((key.namespace.clone(), key.clone()), policy.map(|policy| policy.peer_sets()))
     }
 
-    /// The same of a cluster network policy.
-    pub fn set_cluster_policy(&self, key: &ObjectKey, policy: Option<ClusterPolicyView>) -> Option<Arc<str>> {
-        self.set_sets((HOME.into(), key.clone()), policy.map(|policy| policy.peer_sets()))
+    /// The same of a cluster network policy, whose domain names are told in a namespace of their own.
+    pub fn set_cluster_policy(&self, key: &ObjectKey, policy: Option<ClusterPolicyView>) -> Vec<Arc<str>> {
+        match self.set_sets((HOME.into(), key.clone()), policy.map(|policy| policy.peer_sets())) {
+            Some(home) => vec![home, domain_names::NAMESPACE.into()],
+            None => Vec::new(),
+        }
     }
 
     fn set_sets(&self, place: Place, sets: Option<BTreeMap<Arc<str>, PeerSet>>) -> Option<Arc<str>> {
         let after = sets.map(|sets| Arc::new(sets.into_iter().filter(|(_, set)| set.is_told()).collect::<Vec<_>>()));
         let before = put(&self.policies, &place, after.clone());
         (before != after).then_some(place.0)
+    }
+
+    /// The ids of the sets of all domain names that policies have.
+    pub fn domain_names(&self) -> BTreeSet<Arc<str>> {
+        let policies = self.policies.load();
+        let sets = policies.values().flat_map(|sets| sets.iter());
+        sets.filter(|(_, set)| matches!(set, PeerSet::Domain(_))).map(|(id, _)| id.clone()).collect()
     }
 
     /// A node changed; gives the namespaces of policies that have or had it as a peer.

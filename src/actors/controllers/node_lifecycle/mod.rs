@@ -30,6 +30,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
+pub use self::zones::Pacing;
 use self::{
     departures::{Bearing, Leaving, Taints},
     digest::NodeDigest,
@@ -50,15 +51,29 @@ use crate::runtime::{
 
 /// A node of which nothing new was seen for so long is Unknown, unless told otherwise (upstream's `--node-monitor-grace-period`).
 pub const GRACE: Duration = Duration::from_secs(50);
-/// The same for a node that never reported (`--node-startup-grace-period`).
-const STARTUP_GRACE: Duration = Duration::from_secs(60);
-/// How often leases are looked at, at most.
-const PERIOD: Duration = Duration::from_secs(5);
 /// A count of all nodes serves for so long, unless the node in question is not what it was then.
 const CENSUS: Duration = Duration::from_secs(1);
 
 /// The source of events about evictions.
 const EVICTIONS: &str = "taint-eviction-controller";
+
+/// What else holds for all nodes. The default is upstream's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LifecycleOptions {
+    /// How long a node that never reported may be silent (`--node-startup-grace-period`).
+    pub startup_grace: Duration,
+    /// How often leases are looked at, at most (`--node-monitor-period`).
+    pub period: Duration,
+    pub pacing: Pacing,
+    /// Whether pods leave nodes by taints.
+    pub evicts: bool,
+}
+
+impl Default for LifecycleOptions {
+    fn default() -> Self {
+        LifecycleOptions { startup_grace: Duration::from_secs(60), period: Duration::from_secs(5), pacing: Pacing::default(), evicts: true }
+    }
+}
 
 /// See the module.
 pub struct NodeLifecycleController {
@@ -69,6 +84,7 @@ pub struct NodeLifecycleController {
     pod_digests: Digests<Pod, PodDigest>,
     bearings: Digests<Pod, Bearing>,
     grace: Duration,
+    options: LifecycleOptions,
     compares_tolerations: bool,
     seen: Mutex<Seen>,
     /// Upstream's controller that evicts is another one, and events name it.
@@ -107,10 +123,17 @@ impl NodeLifecycleController {
             bearings: pods.digests(),
             pods,
             grace,
+            options: LifecycleOptions::default(),
             compares_tolerations: false,
             seen: Mutex::default(),
             evictions: OnceLock::new(),
         }
+    }
+
+    /// The same where other options hold.
+    #[must_use]
+    pub fn with(self, options: LifecycleOptions) -> Self {
+        NodeLifecycleController { options, ..self }
     }
 
     /// The same where tolerations compare numbers, or not.
@@ -153,7 +176,7 @@ impl NodeLifecycleController {
         let mut seen = self.seen.lock();
         let health = seen.health.entry(node.meta.name.to_string()).or_insert_with(|| Health::first(signs, age, now));
         health.see(signs, now);
-        health.is_silent(self.grace, STARTUP_GRACE, now)
+        health.is_silent(self.grace, self.options.startup_grace, now)
     }
 
     /// Counts all nodes, `node` as it is here.
@@ -163,7 +186,8 @@ impl NodeLifecycleController {
     fn census(&self, seen: &mut Seen, node: &NodeDigest, all: &[Arc<NodeDigest>], now: Instant) -> Census {
         let health = &seen.health;
         let well = |node: &NodeDigest| {
-            node.says_ready && health.get(&*node.meta.name).is_none_or(|health| !health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now))
+            node.says_ready
+                && health.get(&*node.meta.name).is_none_or(|health| !health.is_silent(self.grace / 2, self.options.startup_grace / 2, now))
         };
         let (mut census, mut unwell) = (Census::default(), HashSet::new());
         let others = all.iter().map(|other| &**other).filter(|other| other.meta.name != node.meta.name);
@@ -181,7 +205,7 @@ impl NodeLifecycleController {
 
     /// The last census, if it serves still.
     fn last_census(&self, seen: &Seen, node: &NodeDigest, now: Instant) -> Option<Census> {
-        let doubtful = seen.health.get(&*node.meta.name).is_some_and(|health| health.is_silent(self.grace / 2, STARTUP_GRACE / 2, now));
+        let doubtful = seen.health.get(&*node.meta.name).is_some_and(|health| health.is_silent(self.grace / 2, self.options.startup_grace / 2, now));
         let is_well = node.says_ready && !doubtful;
         let counted = seen.census.as_ref()?;
         let serves = now.saturating_duration_since(counted.at) < CENSUS && is_well != counted.unwell.contains(&*node.meta.name);
@@ -212,7 +236,7 @@ impl NodeLifecycleController {
         }
         match node.needs_a_turn {
             _ if all_lost => Emptying::Stopped,
-            true if seen.turns.take(&node.zone, &census, now) => Emptying::Allowed,
+            true if seen.turns.take(&node.zone, &census, &self.options.pacing, now) => Emptying::Allowed,
             _ => Emptying::Waits,
         }
     }
@@ -387,8 +411,8 @@ impl Controller for NodeLifecycleController {
             tell_of_node(&key.name, &digest.meta.uid, "RegisteredNode", format!("Registered Node {} in Controller", key.name), cx);
         }
         self.mark(&stored, &digest, cx).await?;
-        let next = self.evict(&stored, &digest, cx).await?;
-        let period = PERIOD.min(self.grace / 5);
+        let next = if self.options.evicts { self.evict(&stored, &digest, cx).await? } else { None };
+        let period = self.options.period.min(self.grace / 5);
         Ok(Outcome::RequeueAfter(next.map_or(period, |next| next.min(period))))
     }
 }

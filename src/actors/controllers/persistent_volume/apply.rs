@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use troupe_api::stored::KubeObject;
 use troupe_api_client::Api;
 
-use super::model::{About, Action};
+use super::{
+    host_path,
+    model::{About, Action},
+};
 use crate::runtime::{
     cache::Cache,
     controller::{Outcome, ReconcileContext, ReconcileError},
@@ -30,6 +33,7 @@ pub async fn apply(
             Action::UpdateVolumeStatus(volume) => versions.write(*volume, true, volumes, cx).await?,
             Action::UpdateClaim(claim) => versions.write(*claim, false, claims, cx).await?,
             Action::UpdateClaimStatus(claim) => versions.write(*claim, true, claims, cx).await?,
+            Action::DeleteHostPath { volume, path } => host_path::delete(&volume, &path, volumes, cx).await?,
             Action::Tell { about: About::Claim(claim), warning, reason, message } => cx.tell(&*claim, warning, reason, message),
             Action::Tell { about: About::Volume(volume), warning, reason, message } => cx.tell(&*volume, warning, reason, message),
         }

@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod claim;
+mod host_path;
 mod model;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What plans are made of: writes and events, and the changes of objects that several plans share. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim},
@@ -21,6 +21,9 @@ type Sizes = BTreeMap<String, ApiQuantity>;
 /// On a volume that was resized: the size that its file system still has.
 const PRE_RESIZE_CAPACITY: &str = "volume.alpha.kubernetes.io/pre-resize-capacity";
 
+/// Where directories of volumes may be removed, on the controllers' machine: upstream's deleter of hostPath volumes is for trying things out.
+pub const DELETABLE: &str = "/tmp";
+
 /// One write, or one event. They are done in order; a write carries on from the version that the write before it left.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -30,6 +33,11 @@ pub enum Action {
     UpdateClaim(Box<PersistentVolumeClaim>),
     /// Only the status is written.
     UpdateClaimStatus(Box<PersistentVolumeClaim>),
+    /// Removes what lies at that path below [`DELETABLE`], then the volume.
+    DeleteHostPath {
+        volume: Box<PersistentVolume>,
+        path: PathBuf,
+    },
     Tell {
         about: About,
         warning: bool,

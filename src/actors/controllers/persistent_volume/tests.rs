@@ -111,6 +111,7 @@ impl World {
                 Action::UpdateVolumeStatus(new) => self.put_volume(|old| PersistentVolume { status: new.status.clone(), ..old.clone() }, &new),
                 Action::UpdateClaim(new) => self.put_claim(|old| PersistentVolumeClaim { status: old.status.clone(), ..(*new).clone() }, &new),
                 Action::UpdateClaimStatus(new) => self.put_claim(|old| PersistentVolumeClaim { status: new.status.clone(), ..old.clone() }, &new),
+                Action::DeleteHostPath { volume, .. } => self.volumes.retain(|old| old.metadata.uid != volume.metadata.uid),
                 Action::Tell { reason, message, .. } => self.events.push((reason.to_owned(), message)),
             }
         }
@@ -356,6 +357,28 @@ fn a_volume_whose_claim_is_gone_is_released_and_reclaimed() {
     assert_eq!((recycled.volume(0).0, recycled.told("VolumeFailedRecycle")), ("Failed", Some("No recycler plugin found for the volume!")));
     let strange = released("Burn", json!({}));
     assert_eq!(strange.told("VolumeUnknownReclaimPolicy"), Some("Volume has unrecognized PersistentVolumeReclaimPolicy"));
+}
+
+#[test]
+fn a_host_path_volume_is_deleted_with_what_lies_below_tmp_and_nowhere_else() {
+    let released = |path: &str, annotations: Value| {
+        let mut bound = kept_for("gone", "uid-gone");
+        let spec = json!({"persistentVolumeReclaimPolicy": "Delete", "local": null, "hostPath": {"path": path}});
+        merge(&mut bound, json!({"metadata": {"annotations": annotations}, "spec": spec, "status": {"phase": "Released"}}));
+        World::of(vec![], vec![volume("v", bound)])
+    };
+    let removed = |path: &str| match &released(path, json!({})).plan_volume(0)[..] {
+        [Action::DeleteHostPath { path, .. }] => Some(path.display().to_string()),
+        _ => None,
+    };
+    let paths = ["/tmp/v", "/tmp//a/b/", "/tmp/", "/tmp", "/tmpfiles/v", "/data/tmp/v"].map(removed);
+    assert_eq!(paths, [Some("v".to_owned()), Some("a/b".to_owned()), None, None, None, None]);
+    let by = |provisioner: &str| json!({"pv.kubernetes.io/provisioned-by": provisioner});
+    assert!(released("/tmp/v", by("kubernetes.io/host-path")).settled().volumes.is_empty());
+    assert_eq!(released("/tmp/v", by("example.com/disk")).settled().volume(0).0, "Released", "its provisioner deletes it");
+    let elsewhere = released("/data/v", json!({})).settled();
+    let why = "host_path deleter only supports /tmp/.+ but received provided /data/v";
+    assert_eq!((elsewhere.volume(0).0, elsewhere.told("VolumeFailedDelete")), ("Failed", Some(why)));
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! What to do about a volume. Pure.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::model::{Action, in_phase, phase_with_event, tell_claim, tell_volume, unbind};
+use super::model::{Action, DELETABLE, in_phase, phase_with_event, tell_claim, tell_volume, unbind};
 use crate::storage::{
     IN_TREE, MIGRATED_TO, PROVISIONED_BY, annotation, binding::claim_uid, matching::modes_differ, reclaim_policy, volume_name, volume_phase,
 };
+
+/// The name of upstream's plugin.
+const HOST_PATH: &str = "kubernetes.io/host-path";
 
 /// Plans the next steps for a volume. `claim` is the one that it is bound to, by name and UID, if that exists; `users` are the pods
 /// that use a claim of that name.
@@ -56,9 +61,10 @@ fn reclaim(volume: &PersistentVolume, users: &[String]) -> Vec<Action> {
     }
     match reclaim_policy(volume) {
         "Retain" => Vec::new(),
-        "Delete" => match undeletable(volume) {
-            None => Vec::new(),
-            Some(why) => phase_with_event(volume, "Failed", "VolumeFailedDelete", &why),
+        "Delete" => match deleter(volume) {
+            Deleter::External => Vec::new(),
+            Deleter::HostPath(path) => vec![Action::DeleteHostPath { volume: Box::new(volume.clone()), path }],
+            Deleter::Nobody(why) => phase_with_event(volume, "Failed", "VolumeFailedDelete", &why),
         },
         "Recycle" if !users.is_empty() => {
             vec![tell_volume(volume, false, "VolumeFailedRecycle", format!("Volume is used by pods: {}", users.join(",")))]
@@ -68,13 +74,37 @@ fn reclaim(volume: &PersistentVolume, users: &[String]) -> Vec<Action> {
     }
 }
 
-/// Why nobody will delete the volume; `None` where an external provisioner does.
-fn undeletable(volume: &PersistentVolume) -> Option<String> {
+/// Who deletes a volume.
+enum Deleter {
+    /// An external provisioner.
+    External,
+    /// This controller, at that path below [`DELETABLE`].
+    HostPath(PathBuf),
+    /// And why.
+    Nobody(String),
+}
+
+fn deleter(volume: &PersistentVolume) -> Deleter {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
-    match annotation(&volume.metadata, PROVISIONED_BY).filter(|provisioner| !provisioner.is_empty()) {
-        Some(provisioner) if provisioner.starts_with(IN_TREE) => Some(format!("no volume plugin matched name: {provisioner}")),
-        Some(_) => None,
-        None if volume.spec.as_ref().is_some_and(|spec| spec.csi.is_some()) => None,
-        None => Some(format!("error getting deleter volume plugin for volume {name:?}: no deletable volume plugin matched")),
+    let spec = volume.spec.as_ref();
+    let path = spec.and_then(|spec| Some(spec.host_path.as_ref()?.path.as_str()));
+    match (annotation(&volume.metadata, PROVISIONED_BY).filter(|provisioner| !provisioner.is_empty()), path) {
+        (Some(HOST_PATH), Some(path)) => host_path(path),
+        (Some(HOST_PATH), None) => {
+            Deleter::Nobody(format!("failed to create deleter for volume {name:?}: spec.PersistentVolumeSource.HostPath is nil"))
+        }
+        (Some(provisioner), _) if provisioner.starts_with(IN_TREE) => Deleter::Nobody(format!("no volume plugin matched name: {provisioner}")),
+        (Some(_), _) => Deleter::External,
+        (None, _) if spec.is_some_and(|spec| spec.csi.is_some()) => Deleter::External,
+        (None, Some(path)) => host_path(path),
+        (None, None) => Deleter::Nobody(format!("error getting deleter volume plugin for volume {name:?}: no deletable volume plugin matched")),
+    }
+}
+
+fn host_path(path: &str) -> Deleter {
+    let below = path.strip_prefix(DELETABLE).filter(|rest| rest.starts_with('/')).map(|rest| rest.trim_matches('/'));
+    match below.filter(|rest| !rest.is_empty()) {
+        Some(rest) => Deleter::HostPath(rest.into()),
+        None => Deleter::Nobody(format!("host_path deleter only supports /tmp/.+ but received provided {path}")),
     }
 }

@@ -22,6 +22,7 @@ use troupe_api_client::Client;
 use super::{
     foreign::Foreign,
     metrics::{self, Fault},
+    options::Starting,
     pod::{ScaledPod, milli},
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
 };
@@ -76,6 +77,7 @@ pub struct Measuring<'a> {
     pub replicas: i32,
     /// By how much use may differ from its target where the autoscaler says nothing.
     pub tolerance: f64,
+    pub starting: Starting,
     pub now: Timestamp,
 }
 
@@ -206,7 +208,8 @@ impl Measuring<'_> {
     }
 
     fn measured(&self, metrics: PodMetrics) -> Measured<'_> {
-        Measured { pods: self.pods, metrics, current: self.current, tolerances: tolerances(self.autoscaler, self.tolerance), now: self.now }
+        let tolerances = tolerances(self.autoscaler, self.tolerance);
+        Measured { pods: self.pods, metrics, current: self.current, tolerances, starting: self.starting, now: self.now }
     }
 
     /// What `metrics.k8s.io` says that the pods use, whoever serves it.

@@ -25,7 +25,7 @@ use k8s_openapi::api::{
 use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey, time::passed};
 
-pub use self::options::AutoscalerOptions;
+pub use self::options::{AutoscalerOptions, Starting};
 use self::{
     known::{Autoscalers, Known},
     measure::Measuring,
@@ -109,6 +109,7 @@ impl HorizontalController {
             current,
             replicas,
             tolerance: self.options.tolerance,
+            starting: self.options.starting,
             now,
         };
         let outcomes = measuring.all().await;

@@ -17,10 +17,34 @@ pub struct AutoscalerOptions {
     pub tolerance: f64,
     /// Whether targets are scaled to zero, and back (the feature `HPAScaleToZero`).
     pub scales_to_zero: bool,
+    pub starting: Starting,
+}
+
+/// When pods that start are believed. The default is upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starting {
+    /// For this long after a pod's start its use of cpu is believed only if it was measured while the pod was ready
+    /// (`--horizontal-pod-autoscaler-cpu-initialization-period`).
+    pub cpu_initialization: SignedDuration,
+    /// A pod whose readiness did not change after this time from its start on never was ready
+    /// (`--horizontal-pod-autoscaler-initial-readiness-delay`).
+    pub initial_readiness: SignedDuration,
+}
+
+impl Default for Starting {
+    fn default() -> Self {
+        Starting { cpu_initialization: SignedDuration::from_mins(5), initial_readiness: SignedDuration::from_secs(30) }
+    }
 }
 
 impl Default for AutoscalerOptions {
     fn default() -> Self {
-        AutoscalerOptions { period: Duration::from_secs(15), downscale_stabilization: DOWNSCALE_STABILIZATION, tolerance: 0.1, scales_to_zero: false }
+        AutoscalerOptions {
+            period: Duration::from_secs(15),
+            downscale_stabilization: DOWNSCALE_STABILIZATION,
+            tolerance: 0.1,
+            scales_to_zero: false,
+            starting: Starting::default(),
+        }
     }
 }

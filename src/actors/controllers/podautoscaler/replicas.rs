@@ -9,12 +9,10 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::pod::{Requests, ScaledPod};
-
-/// For this long after a pod's start its use of cpu is believed only if it was measured while the pod was ready.
-const CPU_INITIALIZATION: SignedDuration = SignedDuration::from_mins(5);
-/// A pod whose readiness did not change after this time from its start on never was ready.
-const INITIAL_READINESS: SignedDuration = SignedDuration::from_secs(30);
+use super::{
+    options::Starting,
+    pod::{Requests, ScaledPod},
+};
 
 /// What one pod used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +57,7 @@ pub struct Measured<'a> {
     /// Replicas that the target's spec asks for.
     pub current: i32,
     pub tolerances: Tolerances,
+    pub starting: Starting,
     pub now: Timestamp,
 }
 
@@ -136,7 +135,7 @@ impl Measured<'_> {
             } else if pod.standing.phase == "Pending" {
                 groups.unready.insert(name);
             } else if let Some(metric) = self.metrics.get(&name) {
-                if resource == "cpu" && is_starting(pod, metric, self.now) {
+                if resource == "cpu" && is_starting(pod, metric, self.starting, self.now) {
                     groups.unready.insert(name);
                 } else {
                     groups.ready += 1;
@@ -186,13 +185,13 @@ impl Measured<'_> {
 }
 
 /// A pod whose use of cpu says nothing yet, or not any more.
-fn is_starting(pod: &ScaledPod, metric: &PodMetric, now: Timestamp) -> bool {
+fn is_starting(pod: &ScaledPod, metric: &PodMetric, starting: Starting, now: Timestamp) -> bool {
     let (Some(ready), Some(started)) = (pod.readiness, pod.started) else { return true };
     let after = |time: Timestamp, duration: SignedDuration| time.saturating_add(duration).unwrap_or(Timestamp::MAX);
-    if after(started, CPU_INITIALIZATION) > now {
+    if after(started, starting.cpu_initialization) > now {
         return ready.is_false || metric.timestamp < after(ready.changed, metric.window);
     }
-    ready.is_false && after(started, INITIAL_READINESS) > ready.changed
+    ready.is_false && after(started, starting.initial_readiness) > ready.changed
 }
 
 fn some<T>(pods: &[T]) -> Result<&[T], String> {

@@ -15,6 +15,7 @@ use super::{
     ambiguous,
     behavior::{Past, Request},
     measure::{Failure, Found, Outcome},
+    options::Starting,
     plan::{self, Plan, Rescale, Way},
     pod::ScaledPod,
     replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod},
@@ -50,11 +51,22 @@ fn metrics(values: &[i64]) -> PodMetrics {
 }
 
 fn measured<'a>(pods: &'a [Arc<ScaledPod>], values: &[i64], current: i32) -> Measured<'a> {
-    Measured { pods, metrics: metrics(values), current, tolerances: TENTH, now: at(0) }
+    Measured { pods, metrics: metrics(values), current, tolerances: TENTH, starting: Starting::default(), now: at(0) }
 }
 
 fn utilization(pods: &[Arc<ScaledPod>], values: &[i64], current: i32, target: i32) -> Result<Proposal, String> {
     by_utilization(measured(pods, values, current), target, "cpu", "")
+}
+
+#[test]
+fn for_how_long_pods_start_can_be_chosen() {
+    // Measured before it was ready, 1,000 seconds after its start.
+    let late = |index| pod(index, |tree| tree["status"]["conditions"][0]["lastTransitionTime"] = at(-1).to_string().into());
+    let all = [pod(0, |_| ()), late(1)];
+    let with = |starting| by_utilization(Measured { starting, ..measured(&all, &[400, 900], 2) }, 50, "cpu", "").map(|proposal| proposal.replicas);
+    assert_eq!(with(Starting::default()), Ok(3), "both count");
+    let patient = Starting { cpu_initialization: SignedDuration::from_secs(2000), ..Starting::default() };
+    assert_eq!(with(patient), Ok(1), "only the first one counts");
 }
 
 #[test]

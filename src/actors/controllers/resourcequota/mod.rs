@@ -42,7 +42,7 @@ const QUIET: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// New limits are counted again after this time: writes that saw the old ones have ended by then.
 const AFTERWARDS: Duration = Duration::from_secs(5);
-/// Everything is counted again after this time, as upstream.
+/// Everything is counted again after this time, as upstream, unless told otherwise.
 const RESYNC: Duration = Duration::from_secs(300);
 
 /// See the module. Keys are quotas.
@@ -51,12 +51,19 @@ pub struct ResourceQuotaController {
     monitors: Monitors,
     /// Since when a version of a quota that wants lowering stands.
     standing: Mutex<HashMap<ObjectKey, (Revision, Instant)>>,
+    resync: Duration,
 }
 
 impl ResourceQuotaController {
     pub fn new(caches: &Caches) -> Self {
         let quotas = caches.cache();
-        ResourceQuotaController { monitors: Monitors::new(caches, quotas.clone()), quotas, standing: Mutex::default() }
+        ResourceQuotaController { monitors: Monitors::new(caches, quotas.clone()), quotas, standing: Mutex::default(), resync: RESYNC }
+    }
+
+    /// The same where everything is counted again after another time (`--resource-quota-sync-period`).
+    #[must_use]
+    pub fn counting_every(self, resync: Duration) -> Self {
+        ResourceQuotaController { resync, ..self }
     }
 
     /// How much longer to wait before this version may be lowered.
@@ -89,7 +96,7 @@ impl Controller for ResourceQuotaController {
         };
         let quota = cached.stored.to_object();
         let counted = count(&quota, cx).await?;
-        let Some(Plan { hard, used, lowers, limits_changed }) = plan::plan(&quota, &counted) else { return Ok(Outcome::RequeueAfter(RESYNC)) };
+        let Some(Plan { hard, used, lowers, limits_changed }) = plan::plan(&quota, &counted) else { return Ok(Outcome::RequeueAfter(self.resync)) };
         if lowers && let Some(left) = self.wait(key, cached.stored.revision, cx.system().instant()) {
             return Ok(Outcome::RequeueAfter(left));
         }
@@ -100,7 +107,7 @@ impl Controller for ResourceQuotaController {
             Err(status) if is_gone(&status) => return Ok(Outcome::Done),
             Err(status) => return Err(status.into()),
         }
-        Ok(Outcome::RequeueAfter(if limits_changed { AFTERWARDS } else { RESYNC }))
+        Ok(Outcome::RequeueAfter(if limits_changed { AFTERWARDS } else { self.resync }))
     }
 }
 

@@ -12,7 +12,8 @@ use troupe_api::{
     service::PatchType,
 };
 
-use self::plan::{FINALIZER, Plan, overlap, plan, ranges};
+pub use self::plan::ranges;
+use self::plan::{FINALIZER, Plan, overlap, plan};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},

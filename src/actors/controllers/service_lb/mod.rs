@@ -2,42 +2,49 @@
 //! link ([`crate::load_balancer`]) and proxy what comes.
 //!
 //! In: Services. Out: their `status.loadBalancer`, and upstream's finalizer, which keeps a Service until its address is released.
+//! An address of the pool that a node hears a stranger answer for (it says so on its Node object) is given to nobody, and taken from who has it.
 //! A Service of both families gets an address of each. What the status says is what is assigned; there is no other record. Services with a `loadBalancerClass` are somebody else's.
 
 mod plan;
 pub mod pool;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use serde_json::{Value, json};
 use troupe_api::{
-    load_balancing::{ANNOUNCED, FINALIZER, assigned},
+    load_balancing::{ANNOUNCED, FINALIZER, answered_by_others, assigned},
     meta::ObjectKey,
+    projection::MetaProjection,
     service::PatchType,
 };
 
 use self::plan::{Plan, View, plan};
 pub use self::pool::Pool;
 use crate::runtime::{
-    cache::{Cache, Caches},
+    cache::{Cache, Caches, Digest, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 /// See the module.
 pub struct ServiceLoadBalancerController {
     services: Cache<Service>,
+    nodes: Cache<Node>,
+    answered: Digests<Node, Answered>,
     pool: Option<Pool>,
 }
 
 impl ServiceLoadBalancerController {
     pub fn new(caches: &Caches, pool: Option<Pool>) -> Self {
-        ServiceLoadBalancerController { services: caches.cache(), pool }
+        let nodes: Cache<Node> = caches.cache();
+        ServiceLoadBalancerController { services: caches.cache(), answered: nodes.digests(), nodes, pool }
     }
 
     /// The addresses of others.
     fn view(&self, key: &ObjectKey) -> View {
         let mut view = View::default();
+        let nodes = self.nodes.select_stored("", |_| true);
+        view.answered.extend(nodes.iter().filter_map(|node| self.answered.of(node)).flat_map(|node| node.0.clone()));
         for other in self.services.select("", |meta| meta.finalizers.iter().any(|held| **held == *FINALIZER)) {
             if is_named(&other, key) {
                 continue;
@@ -59,6 +66,15 @@ impl ServiceLoadBalancerController {
             Err(status) => return Err(status.into()),
         }
         Ok(())
+    }
+}
+
+/// The addresses that a node heard somebody else answer for.
+struct Answered(BTreeSet<IpAddr>);
+
+impl Digest<Node> for Answered {
+    fn of(_: &Arc<MetaProjection>, node: &Node) -> Self {
+        Answered(answered_by_others(node))
     }
 }
 
@@ -90,6 +106,22 @@ impl Controller for ServiceLoadBalancerController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<Service>(|change| change.versions().any(|service| plan::concerns(service)));
+        if self.pool.is_none() {
+            return;
+        }
+        let services = self.services.clone();
+        // Whoever has an address that somebody else answers for needs another one, and whoever waits may have one that nobody answers for.
+        watches.map::<Node>(move |change| {
+            let answered = |node: Option<&Arc<Node>>| node.map(|node| answered_by_others(node)).unwrap_or_default();
+            if answered(change.before()) == answered(change.after()) {
+                return Vec::new();
+            }
+            let concerned = services.list("").into_iter().filter(|service| plan::concerns(service));
+            let key = |service: Arc<Service>| {
+                ObjectKey::new(service.metadata.namespace.clone().unwrap_or_default(), service.metadata.name.clone().unwrap_or_default())
+            };
+            concerned.map(key).collect()
+        });
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
@@ -106,6 +138,10 @@ impl Controller for ServiceLoadBalancerController {
                 cx.tell(service, false, "EnsuringLoadBalancer", "Ensuring load balancer");
                 self.write(service, key, patched(service, &ips), cx).await?;
                 cx.tell(service, false, "EnsuredLoadBalancer", "Ensured load balancer");
+            }
+            Plan::Withdraw(why) => {
+                self.write(service, key, patched(service, &[]), cx).await?;
+                cx.tell(service, true, "SyncLoadBalancerFailed", format!("Error syncing load balancer: failed to ensure load balancer: {why}"));
             }
             Plan::Refuse(why) => {
                 cx.tell(service, true, "SyncLoadBalancerFailed", format!("Error syncing load balancer: failed to ensure load balancer: {why}"));

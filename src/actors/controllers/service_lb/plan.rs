@@ -1,6 +1,9 @@
 //! What is done for one Service. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::api::core::v1::Service;
 use troupe_api::load_balancing::{FINALIZER, assigned, is_announced, wants};
@@ -12,6 +15,8 @@ use super::pool::Pool;
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub taken: BTreeMap<IpAddr, (Right, String)>,
+    /// Addresses that somebody on a link of a node answers for who is none of the cluster's.
+    pub answered: BTreeSet<IpAddr>,
 }
 
 /// Who of two has an address: the older one.
@@ -25,6 +30,8 @@ pub enum Plan {
     Assign(Vec<IpAddr>),
     Release,
     Refuse(String),
+    /// The same for a Service that has an address which is somebody else's: it has none until there is another one.
+    Withdraw(String),
 }
 
 /// Whether a Service has, had or wants an address of ours.
@@ -58,6 +65,7 @@ pub fn plan(service: &Service, pool: Option<&Pool>, view: impl FnOnce() -> View)
     }
     let (view, own) = (view(), assigned(service));
     match families(service, pool).and_then(|families| families.into_iter().map(|family| address(service, family, pool, &view, &own)).collect()) {
+        Err(why) if own.iter().any(|ip| view.answered.contains(ip)) => Plan::Withdraw(why),
         Err(why) => Plan::Refuse(why),
         Ok(wanted) if wanted == own && has_finalizer(service) => Plan::Keep,
         Ok(wanted) => Plan::Assign(wanted),
@@ -94,14 +102,20 @@ fn address(service: &Service, family: Family, pool: &Pool, view: &View, own: &[I
     match requested(service) {
         Some(Err(text)) => return Err(format!("the requested address {text:?} is no address")),
         Some(Ok(ip)) if !pool.contains(ip) => return Err(format!("the requested address {ip} is not in the pool {pool}")),
+        Some(Ok(ip)) if family.has(ip) && view.answered.contains(&ip) => {
+            return Err(format!("another machine answers for the requested address {ip}"));
+        }
         Some(Ok(ip)) if family.has(ip) => {
             return elder(ip).map_or(Ok(ip), |(_, name)| Err(format!("the requested address {ip} is the Service {name}'s")));
         }
         Some(Ok(_)) | None => {}
     }
-    let kept = own.iter().copied().find(|ip| family.has(*ip) && pool.contains(*ip) && elder(*ip).is_none());
-    let found = kept.or_else(|| pool.first_free(family, |ip| view.taken.contains_key(&ip)));
-    found.ok_or_else(|| format!("all {} addresses of the pool {pool} are taken", family.name()))
+    let kept = own.iter().copied().find(|ip| family.has(*ip) && pool.contains(*ip) && elder(*ip).is_none() && !view.answered.contains(ip));
+    let found = kept.or_else(|| pool.first_free(family, |ip| view.taken.contains_key(&ip) || view.answered.contains(&ip)));
+    found.ok_or_else(|| match view.answered.iter().filter(|ip| family.has(**ip) && pool.contains(**ip)).count() {
+        0 => format!("all {} addresses of the pool {pool} are taken", family.name()),
+        others => format!("all {} addresses of the pool {pool} are taken, {others} of them by other machines that answer for them", family.name()),
+    })
 }
 
 fn has_class(service: &Service) -> bool {
@@ -151,7 +165,22 @@ mod tests {
             let other = service(uid, given(uid, ip));
             (ip.parse().expect("an address"), (right(&other), (*uid).to_owned()))
         });
-        View { taken: taken.collect() }
+        View { taken: taken.collect(), ..View::default() }
+    }
+
+    #[test]
+    fn an_address_that_another_machine_answers_for_is_nobodys() {
+        let answered = |ips: &[&str]| View { answered: ips.iter().map(|ip| ip.parse().expect("an address")).collect(), ..others(&[]) };
+        let planned = |service: &Service, ips: &[&str]| plan(service, Some(&pool()), || answered(ips));
+        assert_eq!(planned(&service("m", json!({})), &["192.0.2.10"]), assign(&["192.0.2.11"]));
+        let has = service("m", given("m", "192.0.2.10"));
+        assert_eq!(planned(&has, &["192.0.2.11"]), Plan::Keep);
+        assert_eq!(planned(&has, &["192.0.2.10"]), assign(&["192.0.2.11"]), "it gets another one");
+        let Plan::Withdraw(why) = planned(&has, &["192.0.2.10", "192.0.2.11"]) else { panic!("it has one still") };
+        assert_eq!(why, "all IPv4 addresses of the pool 192.0.2.10-192.0.2.11 are taken, 2 of them by other machines that answer for them");
+        let asks = service("m", json!({"spec": {"loadBalancerIP": "192.0.2.11"}}));
+        let waits = Plan::Refuse("another machine answers for the requested address 192.0.2.11".into());
+        assert_eq!(planned(&asks, &["192.0.2.11"]), waits);
     }
 
     fn assign(ips: &[&str]) -> Plan {

@@ -75,7 +75,7 @@ pub fn admit(pod: &Pod, node: &NodeAbilities, runtime: &RuntimeFeatures) -> Resu
     operating_system(pod, spec)?;
     groups_policy(spec, runtime)?;
     node.apparmor.check(pod, spec).map_err(|why| Rejection::new("AppArmor", format!("Cannot enforce AppArmor: {why}")))?;
-    spec::check(pod, spec).map_err(|why| Rejection::new("UnexpectedAdmissionError", why))
+    spec::check(pod, spec, runtime).map_err(|why| Rejection::new("UnexpectedAdmissionError", why))
 }
 
 /// Of what the node is short.

@@ -1,10 +1,13 @@
 //! What no valid spec says, and what would mean something else to the runtime or the kernel than was asked.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
-use troupe_cri::security::{capabilities::capabilities, profiles, user::MAX_ID};
+use troupe_cri::{
+    RuntimeFeatures,
+    security::{capabilities::capabilities, no_user_namespaces, profiles, user::MAX_ID},
+};
 
-/// Checks a pod's spec.
-pub(super) fn check(pod: &Pod, spec: &PodSpec) -> Result<(), String> {
+/// Checks a pod's spec, for a runtime that can do so much.
+pub(super) fn check(pod: &Pod, spec: &PodSpec, runtime: &RuntimeFeatures) -> Result<(), String> {
     pod_ids(spec)?;
     let of_pod = spec.security_context.as_ref();
     at("spec.securityContext.seccompProfile", profiles::seccomp(of_pod.and_then(|context| context.seccomp_profile.as_ref()), ""))?;
@@ -15,7 +18,7 @@ pub(super) fn check(pod: &Pod, spec: &PodSpec) -> Result<(), String> {
             security(&format!("{path}.securityContext"), own, spec)?;
         }
     }
-    users_of_running(pod, spec)
+    users_of_running(pod, spec, runtime)
 }
 
 fn at<T>(path: &str, outcome: Result<T, String>) -> Result<(), String> {
@@ -74,11 +77,11 @@ fn propagation(path: &str, container: &Container) -> Result<(), String> {
     Ok(())
 }
 
-/// A pod in a user namespace of its own never gets a sandbox here. One that runs nevertheless shares the host's users.
-fn users_of_running(pod: &Pod, spec: &PodSpec) -> Result<(), String> {
+/// A pod with users of its own never gets a sandbox of a runtime that gives it none. One that runs nevertheless shares the host's users.
+fn users_of_running(pod: &Pod, spec: &PodSpec, runtime: &RuntimeFeatures) -> Result<(), String> {
     let runs = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-    if runs && spec.host_users == Some(false) {
-        return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned());
+    if runs && spec.host_users == Some(false) && !runtime.any_user_namespaces() {
+        return Err(no_user_namespaces(""));
     }
     Ok(())
 }

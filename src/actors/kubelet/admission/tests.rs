@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use troupe_cri::features::HandlerFeatures;
 
 use super::*;
 
@@ -111,6 +112,17 @@ fn proc_stays_masked_beside_the_hosts_users() {
     let why = "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`";
     assert_eq!(message, why);
     rejected(&with(json!({"procMount": "unmasked"})));
+}
+
+#[test]
+fn a_pod_does_not_go_on_with_the_hosts_users_where_it_asked_for_its_own() {
+    let mut apart = pod(json!({"hostUsers": false, "containers": [{"name": "c"}]}));
+    assert_eq!(admit(&apart, &node(), &RuntimeFeatures::default()), Ok(()), "it gets no sandbox as long as there are none");
+    apart.status = Some(serde_json::from_value(json!({"phase": "Running"})).expect("a status"));
+    assert_eq!(rejected(&apart), ("UnexpectedAdmissionError", "can't set `spec.hostUsers: false`, runtime does not support user namespaces".into()));
+    let handler = HandlerFeatures { user_namespaces: true, ..HandlerFeatures::default() };
+    let able = RuntimeFeatures { handlers: vec![handler], ..RuntimeFeatures::default() };
+    assert_eq!(admit(&apart, &node(), &able), Ok(()));
 }
 
 #[test]

@@ -47,6 +47,16 @@ impl Limits {
         Limits { memory, cpu_quota: cpu_time.quota_of(cpu_quota), cpu_period: cpu_time.period, cpu_shares, processes }
     }
 
+    /// Those of all pods together, which weigh as many CPUs, in thousandths, as they may have.
+    pub fn of_pods(milli_cpus: i64, memory: i64, processes: Option<u32>) -> Self {
+        Limits { memory, processes, cpu_shares: cpu_shares(milli_cpus), ..Limits::default() }
+    }
+
+    /// The weight of a class of pods.
+    pub fn of_class(cpu_shares: i64) -> Self {
+        Limits { cpu_shares, ..Limits::default() }
+    }
+
     /// What is other than before.
     pub fn changed_from(self, before: Limits) -> Self {
         let other = |new: i64, old: i64| if new == old { 0 } else { new };
@@ -68,14 +78,12 @@ pub fn limit_pod(parent: &str, qos_class: &str, uid: &str, limits: &Limits) -> i
     limit(Path::new(pod_cgroup(parent, qos_class, uid).trim_start_matches('/')), limits)
 }
 
-/// Leaves so much memory and so many processes of the machine to all pods together, and what is beyond to its daemons. Pods weigh as
-/// many CPUs, in thousandths, as they may have.
+/// Leaves so much memory and so many processes of the machine to all pods together, and what is beyond to its daemons.
 ///
 /// # Errors
 /// When the kernel does not take the limits.
-pub fn limit_pods(parent: &str, milli_cpus: i64, memory: i64, processes: Option<u32>) -> io::Result<()> {
-    let limits = Limits { memory, processes, cpu_shares: cpu_shares(milli_cpus), ..Limits::default() };
-    limit(Path::new(parent.trim_matches('/')), &limits)
+pub fn limit_pods(parent: &str, limits: &Limits) -> io::Result<()> {
+    limit(Path::new(parent.trim_matches('/')), limits)
 }
 
 /// How much CPU time all pods of a class have together where time is short: as much as they ask for. Guaranteed pods each have a place of
@@ -84,9 +92,14 @@ pub fn limit_pods(parent: &str, milli_cpus: i64, memory: i64, processes: Option<
 /// # Errors
 /// When the kernel does not take it.
 pub fn weigh_class(parent: &str, qos_class: &str, cpu_shares: i64) -> io::Result<()> {
-    let pod = pod_cgroup(parent, qos_class, "");
-    let class = Path::new(&pod).parent().unwrap_or(Path::new(parent));
-    limit(class.strip_prefix("/").unwrap_or(class), &Limits { cpu_shares, ..Limits::default() })
+    limit(Path::new(class_cgroup(parent, qos_class).trim_start_matches('/')), &Limits::of_class(cpu_shares))
+}
+
+/// The cgroup of a class of pods.
+pub fn class_cgroup(parent: &str, qos_class: &str) -> String {
+    let mut group = pod_cgroup(parent, qos_class, "");
+    group.truncate(group.rfind('/').unwrap_or(group.len()));
+    group
 }
 
 /// The bytes of memory that a pod takes.
@@ -165,7 +178,7 @@ fn legacy(limits: &Limits) -> Vec<Setting> {
 }
 
 /// Shares of version 1 as the weight of version 2: least, default and most of one are those of the other (as runtimes convert them).
-fn weight(shares: i64) -> u32 {
+pub(super) fn weight(shares: i64) -> u32 {
     const LEAST: i64 = 2;
     const MOST: i64 = 262_144;
     if shares <= LEAST {
@@ -222,6 +235,12 @@ mod tests {
     #[test]
     fn shares_and_weights_have_the_same_least_default_and_most() {
         assert_eq!([0, 2, 1024, 262_144, i64::MAX].map(weight), [1, 1, 100, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn the_cgroup_of_a_class_is_where_its_pods_are() {
+        assert_eq!((class_cgroup("k", "Burstable"), class_cgroup("k", "Guaranteed")), ("/k/burstable".into(), "/k".into()));
+        assert_eq!(class_cgroup("k.slice", "BestEffort"), "/k.slice/k-besteffort.slice");
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub static FIELDS: &[Row] = &[
     row("systemCgroups", Text, "", Fixed),
     row("cgroupRoot", Text, "", Honoured),
     pointer("cgroupsPerQOS", Bool, "true", Honoured),
-    row("cgroupDriver", Text, r#""cgroupfs""#, Fixed),
+    row("cgroupDriver", Text, r#""cgroupfs""#, Honoured),
     row("cpuManagerPolicy", Text, r#""none""#, Honoured),
     // Upstream's default follows the version of cgroups: of the first each process is killed alone.
     pointer("singleProcessOOMKill", Bool, "", Honoured),
@@ -146,7 +146,7 @@ pub static FIELDS: &[Row] = &[
     pointer("makeIPTablesUtilChains", Bool, "true", Idle),
     pointer("iptablesMasqueradeBit", Int32, "14", Idle),
     pointer("iptablesDropBit", Int32, "15", Idle),
-    row("featureGates", Any, "", Idle),
+    row("featureGates", Any, "", Honoured),
     // Machines with swap are taken, unless it is said that they must have none.
     pointer("failSwapOn", Bool, "false", Honoured),
     row("memorySwap.swapBehavior", Text, "", Honoured),
@@ -193,5 +193,5 @@ pub static FIELDS: &[Row] = &[
     row("imageServiceEndpoint", Text, "", Fixed),
     // Both versions of cgroups are taken, unless it is said that the first must not be.
     pointer("failCgroupV1", Bool, "false", Honoured),
-    row("userNamespaces.idsPerPod", Int64, "", Fixed),
+    row("userNamespaces.idsPerPod", Int64, "", Honoured),
 ];

@@ -187,6 +187,11 @@ impl KubeletConfiguration {
         entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     }
 
+    /// Whether a feature is on, where something is said of it.
+    pub fn feature(&self, name: &str) -> Option<bool> {
+        self.value("featureGates").get(name)?.as_bool()
+    }
+
     /// When pods are evicted. Where amounts are said those of other signals are not there, unless the defaults are to be merged.
     pub fn eviction(&self) -> EvictionSettings {
         let mut hard = self.map("evictionHard");

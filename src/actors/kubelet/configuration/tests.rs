@@ -135,18 +135,24 @@ fn values_are_checked_in_upstreams_words() {
 
 #[test]
 fn nothing_that_is_said_is_ignored_without_a_word() {
-    assert_eq!(refused("cgroupDriver: systemd\n"), "cgroupDriver: \"systemd\" is not supported by this kubelet: it is always \"cgroupfs\"");
+    let driver = "cgroupDriver: \"docker\" is not supported by this kubelet: it is \"cgroupfs\" or \"systemd\"";
+    assert_eq!((refused("cgroupDriver: docker\n").as_str(), said("cgroupDriver: systemd\n").check(Machine::default())), (driver, Ok(())));
     assert_eq!(refused("kubeletCgroups: /a\n"), "kubeletCgroups: \"/a\" is not supported by this kubelet: leave it out");
     let anonymous = refused("authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}\n");
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");
     let cgroup = refused("enforceNodeAllocatable: [pods, kube-reserved]\nkubeReservedCgroup: /k\n");
     assert!(cgroup.contains("enforceNodeAllocatable: \"kube-reserved\" is not supported"), "{cgroup}");
-    let configuration =
-        said("syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false}\ncpuManagerPolicy: none\n");
+    let configuration = said(
+        "syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false, ContainerStopSignals: true, PodCertificateRequest: true}\ncpuManagerPolicy: none\n",
+    );
     assert_eq!(configuration.check(Machine::default()), Ok(()));
     assert_eq!(
         configuration.idle(),
-        ["syncFrequency: \"2m0s\" has no effect on this node", "featureGates: {\"MemoryQoS\":false} has no effect on this node"]
+        ["syncFrequency: \"2m0s\" has no effect on this node", "featureGates: MemoryQoS=false has no effect on this node"]
+    );
+    assert_eq!(
+        (configuration.feature("ContainerStopSignals"), configuration.feature("MemoryQoS"), configuration.feature("Odd")),
+        (Some(true), Some(false), None)
     );
     assert!(refused("featureGates: {Odd: true}\n").ends_with("unrecognized feature gate: Odd"));
     assert!(refused("featureGates: {MemoryQoS: true}\n").ends_with("there is no such feature here"));

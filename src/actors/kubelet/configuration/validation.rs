@@ -77,7 +77,7 @@ impl Check<'_> {
         self.configuration.nanoseconds(path)
     }
 
-    /// Gates that there are not, or that cannot be as it is said. None of them makes a difference for this kubelet.
+    /// Gates that there are not, or that cannot be as it is said.
     fn features(&mut self) {
         let said = self.configuration.says("featureGates").and_then(Value::as_object).into_iter().flatten();
         for (name, value) in said {

@@ -8,11 +8,18 @@ pub mod cpu;
 mod go_bool;
 pub mod kept;
 pub mod memory;
+pub mod metrics;
 pub mod reconcile;
 pub mod refusal;
 pub mod topology;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use parking_lot::Mutex;
@@ -22,14 +29,14 @@ use self::{
     cpu::{
         manager::CpuManager,
         options::PolicyOptions,
-        policy::{StaticPolicy, in_order},
+        policy::{StaticPolicy, exclusive_cpus, in_order},
         state::Assignments,
         topology::{CpuTopology, Level},
     },
     memory::{
         machine::{self, MachineMemory},
         manager::MemoryManager,
-        policy::{MemoryPolicy, Reserved},
+        policy::{MemoryPolicy, Reserved, wants},
         state::MemoryState,
     },
     refusal::Refusal,
@@ -143,6 +150,13 @@ impl ContainerManager {
     /// # Errors
     /// When it cannot have it: then it has nothing more than before.
     pub fn admit(&self, pod: &Pod, devices: &dyn HintProvider) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let outcome = self.try_to_admit(pod, devices);
+        metrics::admitted(outcome.is_ok(), began.elapsed());
+        outcome
+    }
+
+    fn try_to_admit(&self, pod: &Pod, devices: &dyn HintProvider) -> Result<(), Refusal> {
         let Some(spec) = &pod.spec else { return Ok(()) };
         if self.cpus.is_none() && self.memory.is_none() && self.topology.is_none() {
             return Ok(());
@@ -271,10 +285,18 @@ impl Among<'_> {
                 nodes = topology.merge(&resources)?;
             }
             if let Some((policy, assignments)) = &mut cpus {
-                policy.allocate(assignments, pod, container, nodes)?;
+                let given = policy.allocate(assignments, pod, container, nodes);
+                if exclusive_cpus(pod, container) > 0 {
+                    metrics::pinned_cpus(given.is_ok());
+                }
+                given?;
             }
             if let Some((policy, state)) = &mut memory {
-                policy.allocate(state, pod, container, nodes, strict)?;
+                let given = policy.allocate(state, pod, container, nodes, strict);
+                if wants(pod, container) {
+                    metrics::pinned_memory(given.is_ok());
+                }
+                given?;
             }
             chosen.extend(nodes.map(|nodes| (container.name.clone(), nodes)));
         }

@@ -1,9 +1,10 @@
-//! Credentials that images are pulled with: those of a pod's `imagePullSecrets`, and what credential providers of this node know
-//! (KEP-2133), each with where it comes from.
+//! Credentials that images are pulled with: those of a pod's `imagePullSecrets`, those in configurations of clients on this node, and what credential
+//! providers of it know (KEP-2133), each with where it comes from.
 //!
-//! [`secrets`] and [`provider`] fill a [`Keyring`], which tells what is for an image. An image is asked for by its whole repository without
+//! [`secrets`], [`clients`] and [`provider`] fill a [`Keyring`], which tells what is for an image. An image is asked for by its whole repository without
 //! tag or digest, such as `docker.io/library/busybox`.
 
+pub mod clients;
 pub mod keyring;
 mod matching;
 pub mod model;

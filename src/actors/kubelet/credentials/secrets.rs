@@ -50,16 +50,21 @@ pub fn keyring<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Keyring {
 fn entries(secret: &Secret) -> serde_json::Map<String, Value> {
     let kind = KINDS.iter().find(|(kind, _)| secret.type_.as_deref() == Some(*kind));
     let text = kind.and_then(|(_, key)| secret.data.as_ref()?.get(*key));
-    let mut config: Value = text.and_then(|text| serde_json::from_slice(&text.0).ok()).unwrap_or_default();
-    let whole = kind.is_some_and(|(_, key)| *key == ".dockerconfigjson");
-    let places = if whole { config.get_mut("auths").map(Value::take).unwrap_or_default() } else { config };
+    let config: Value = text.and_then(|text| serde_json::from_slice(&text.0).ok()).unwrap_or_default();
+    places(config, kind.is_some_and(|(_, key)| *key == ".dockerconfigjson"))
+}
+
+/// The places of a configuration with what is for them. A newer one has other things beside them.
+pub(super) fn places(mut config: Value, is_newer: bool) -> serde_json::Map<String, Value> {
+    let places = if is_newer { config.get_mut("auths").map(Value::take).unwrap_or_default() } else { config };
     match places {
         Value::Object(places) => places,
         _ => serde_json::Map::new(),
     }
 }
 
-fn auth(entry: Value) -> Result<proto::AuthConfig, ()> {
+/// What a configuration has for a place.
+pub(super) fn auth(entry: Value) -> Result<proto::AuthConfig, ()> {
     let entry: Entry = serde_json::from_value(entry).map_err(drop)?;
     let (username, password) = if entry.auth.is_empty() { (entry.username, entry.password) } else { decode(&entry.auth)? };
     Ok(proto::AuthConfig { username, password, identity_token: entry.identitytoken, ..Default::default() })

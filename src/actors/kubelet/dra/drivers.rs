@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tonic::Code;
 use troupe_unix_grpc::{Service, words};
 
 use super::{
@@ -29,10 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// How long what a driver publishes stays when it is gone: it may be on an update.
 pub const WIPING_DELAY: Duration = Duration::from_secs(30);
 
-/// A driver's socket.
+/// A driver. One that is updated runs twice for a while.
 #[derive(Clone)]
 pub struct Driver {
     name: String,
+    /// The newest first.
+    instances: Vec<Instance>,
+}
+
+/// A process of a driver, with its socket.
+#[derive(Clone)]
+struct Instance {
     endpoint: PathBuf,
     service: Service,
     is_v1: bool,
@@ -40,10 +48,10 @@ pub struct Driver {
     _health: Arc<Watch>,
 }
 
-/// Drivers by name; one that is updated has two sockets for a while, the newest last.
+/// Drivers by name, each with its instances, the newest last.
 #[derive(Default)]
 pub struct Drivers {
-    known: Mutex<BTreeMap<String, Vec<Driver>>>,
+    known: Mutex<BTreeMap<String, Vec<Instance>>>,
     /// Since when drivers are gone.
     gone: Mutex<BTreeMap<String, Instant>>,
 }
@@ -52,8 +60,9 @@ impl Drivers {
     /// # Errors
     /// There is no such driver.
     pub fn get(&self, name: &str) -> Result<Driver, String> {
-        let known = self.known.lock().get(name).and_then(|drivers| drivers.last().cloned());
-        known.ok_or_else(|| format!("DRA driver {name} is not registered"))
+        let instances: Option<Vec<Instance>> = self.known.lock().get(name).map(|instances| instances.iter().rev().cloned().collect());
+        let instances = instances.ok_or_else(|| format!("DRA driver {name} is not registered"))?;
+        Ok(Driver { name: name.to_owned(), instances })
     }
 
     /// Drivers that have been gone for long enough; each is told of once.
@@ -74,33 +83,43 @@ impl Drivers {
 
 impl Driver {
     pub async fn prepare(&self, request: PrepareRequest) -> Result<PrepareResponse, String> {
-        let method = if self.is_v1 {
-            "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources"
-        } else {
-            "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodePrepareResources"
-        };
-        self.ask(method, "NodePrepareResources", request).await
+        let methods =
+            ["/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources", "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodePrepareResources"];
+        self.ask(methods, "NodePrepareResources", request).await
     }
 
     pub async fn unprepare(&self, request: UnprepareRequest) -> Result<UnprepareResponse, String> {
-        let method = if self.is_v1 {
-            "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodeUnprepareResources"
-        } else {
-            "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodeUnprepareResources"
-        };
-        self.ask(method, "NodeUnprepareResources", request).await
+        let methods = [
+            "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodeUnprepareResources",
+            "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodeUnprepareResources",
+        ];
+        self.ask(methods, "NodeUnprepareResources", request).await
     }
 
-    async fn ask<Q, A>(&self, method: &'static str, name: &str, request: Q) -> Result<A, String>
+    /// Asks the newest instance that is there, by its version's method of two, the newest first.
+    async fn ask<Q, A>(&self, [newest, older]: [&'static str; 2], name: &str, request: Q) -> Result<A, String>
     where
-        Q: prost::Message + Default + 'static,
+        Q: prost::Message + Clone + Default + 'static,
         A: prost::Message + Default + 'static,
     {
-        let begun = Instant::now();
-        let answer: Result<A, tonic::Status> = self.service.ask(method, request).await;
-        let code = answer.as_ref().err().map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
-        metrics::called(&self.name, method, &code, begun.elapsed());
-        answer.map_err(|status| format!("{name}: {}", words(&status)))
+        let mut why = format!("DRA driver {} is not registered", self.name);
+        for instance in &self.instances {
+            let method = if instance.is_v1 { newest } else { older };
+            let begun = Instant::now();
+            let answer: Result<A, tonic::Status> = instance.service.ask(method, request.clone()).await;
+            let code = answer.as_ref().err().map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
+            metrics::called(&self.name, method, &code, begun.elapsed());
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(status) => {
+                    why = format!("{name}: {}", words(&status));
+                    if status.code() != Code::Unavailable {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(why)
     }
 }
 
@@ -137,7 +156,7 @@ impl Handler for Dra {
         }
         let service = Service::new(&plugin.endpoint, PATIENCE);
         let health = Arc::new(Watch::start(&self.health, &plugin.name, &service));
-        of_name.push(Driver { name: plugin.name.clone(), endpoint: plugin.endpoint.clone(), service, is_v1, _health: health });
+        of_name.push(Instance { endpoint: plugin.endpoint.clone(), service, is_v1, _health: health });
         self.drivers.gone.lock().remove(&plugin.name);
         tracing::info!(driver = plugin.name, endpoint = %plugin.endpoint.display(), "DRA driver registered");
         Ok(())

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,19 +43,21 @@ struct Told {
 /// What a driver said of its devices, by pool and device.
 type DevicesOfDriver = BTreeMap<(String, String), Told>;
 
-/// What drivers say.
+/// What drivers say. One that is updated runs twice for a while: each instance speaks for itself, and when one ends it takes back no word of another.
 #[derive(Default)]
 pub struct Health {
-    /// By driver.
-    devices: Mutex<BTreeMap<String, DevicesOfDriver>>,
+    /// By driver, and by its instances, the newest last.
+    devices: Mutex<BTreeMap<String, BTreeMap<u64, DevicesOfDriver>>>,
+    /// Of so many instances.
+    instances: AtomicU64,
     changed: Notify,
 }
 
 impl Health {
     /// Takes in what a driver says. What it does not speak of any more counts until its time is over.
-    fn take(&self, driver: &str, response: &HealthResponse, now: Instant) {
+    fn take(&self, (driver, instance): (&str, u64), response: &HealthResponse, now: Instant) {
         let mut devices = self.devices.lock();
-        let known = devices.entry(driver.to_owned()).or_default();
+        let known = devices.entry(driver.to_owned()).or_default().entry(instance).or_default();
         known.retain(|_, told| told.until > now);
         for told in &response.devices {
             let Some(device) = &told.device else { continue };
@@ -68,6 +73,18 @@ impl Health {
         self.changed.notify_one();
     }
 
+    /// The same of one of its instances.
+    fn forget_instance(&self, driver: &str, instance: u64) {
+        let mut devices = self.devices.lock();
+        let Some(instances) = devices.get_mut(driver) else { return };
+        if instances.remove(&instance).is_some() {
+            self.changed.notify_one();
+        }
+        if instances.is_empty() {
+            devices.remove(driver);
+        }
+    }
+
     /// Whatever a driver said counts no more.
     pub(super) fn forget(&self, driver: &str) {
         if self.devices.lock().remove(driver).is_some() {
@@ -76,32 +93,41 @@ impl Health {
     }
 
     fn of(&self, driver: &str, device: &Device, now: Instant) -> &'static str {
-        let devices = self.devices.lock();
-        let told = devices.get(driver).and_then(|known| known.get(&(device.pool_name.clone(), device.device_name.clone())));
-        told.filter(|told| told.until > now).map_or(UNKNOWN, |told| told.health)
+        let (devices, name) = (self.devices.lock(), (device.pool_name.clone(), device.device_name.clone()));
+        let newest_first = devices.get(driver).into_iter().flat_map(|instances| instances.values().rev());
+        let mut told = newest_first.filter_map(|known| known.get(&name)).filter(|told| told.until > now);
+        told.next().map_or(UNKNOWN, |told| told.health)
     }
 }
 
-/// Listens to a driver for as long as this lives.
-pub struct Watch(tokio::task::AbortHandle);
+/// Listens to an instance of a driver for as long as this lives; then what it said counts no more.
+pub struct Watch {
+    health: Arc<Health>,
+    driver: String,
+    instance: u64,
+    task: tokio::task::AbortHandle,
+}
 
 impl Watch {
     pub fn start(health: &Arc<Health>, driver: &str, service: &Service) -> Self {
-        let (health, driver, service) = (health.clone(), driver.to_owned(), service.clone());
-        Watch(tokio::spawn(async move { listen(&health, &driver, &service).await }).abort_handle())
+        let instance = health.instances.fetch_add(1, Ordering::Relaxed);
+        let (told, name, service) = (health.clone(), driver.to_owned(), service.clone());
+        let task = tokio::spawn(async move { listen(&told, (&name, instance), &service).await }).abort_handle();
+        Watch { health: health.clone(), driver: driver.to_owned(), instance, task }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        self.health.forget_instance(&self.driver, self.instance);
     }
 }
 
-async fn listen(health: &Health, driver: &str, service: &Service) {
+async fn listen(health: &Health, (driver, instance): (&str, u64), service: &Service) {
     loop {
-        let ended = follow(health, driver, service).await;
-        health.forget(driver);
+        let ended = follow(health, (driver, instance), service).await;
+        health.forget_instance(driver, instance);
         match ended {
             Err(status) if status.code() == Code::Unimplemented => return,
             Err(status) => tracing::debug!(driver, error = words(&status), "a driver does not tell how its devices are, will retry"),
@@ -111,11 +137,11 @@ async fn listen(health: &Health, driver: &str, service: &Service) {
     }
 }
 
-async fn follow(health: &Health, driver: &str, service: &Service) -> Result<(), Status> {
+async fn follow(health: &Health, instance: (&str, u64), service: &Service) -> Result<(), Status> {
     let mut answers: tonic::Streaming<HealthResponse> =
         service.watch("/v1alpha1.DRAResourceHealth/NodeWatchResources", WatchHealthRequest {}).await?;
     while let Some(answer) = answers.message().await? {
-        health.take(driver, &answer, Instant::now());
+        health.take(instance, &answer, Instant::now());
     }
     Ok(())
 }
@@ -197,8 +223,8 @@ mod tests {
         let dra = with_claims(place.path(), vec![known]);
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
-        dra.health.take("gpu.example", &HealthResponse { devices: vec![told("d2", 1, 10)] }, long_ago);
-        dra.health.take("gpu.example", &HealthResponse { devices: vec![told("d0", 1, 0), told("d1", 2, 600)] }, now);
+        dra.health.take(("gpu.example", 0), &HealthResponse { devices: vec![told("d2", 1, 10)] }, long_ago);
+        dra.health.take(("gpu.example", 0), &HealthResponse { devices: vec![told("d0", 1, 0), told("d1", 2, 600)] }, now);
         assert_eq!(dra.changed().await, BTreeSet::new(), "no pod uses it");
         let spec = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpus"}],
             "containers": [{"name": "c", "resources": {"claims": [{"name": "gpu"}]}}, {"name": "other"}]});
@@ -212,5 +238,20 @@ mod tests {
         assert_eq!(shown(&dra), ["vendor/gpu=0 Healthy", "gpu.example/pool/d1 Unhealthy", "vendor/gpu=2 Unknown"]);
         dra.health.forget("gpu.example");
         assert_eq!(shown(&dra), ["vendor/gpu=0 Unknown", "gpu.example/pool/d1 Unknown", "vendor/gpu=2 Unknown"]);
+    }
+
+    #[test]
+    fn an_instance_that_ends_takes_back_its_own_words_alone() {
+        let (health, now) = (Health::default(), Instant::now());
+        let device = |name: &str| Device { pool_name: "pool".into(), device_name: name.into(), ..Device::default() };
+        let say = |instance, devices| health.take(("d", instance), &HealthResponse { devices }, now);
+        let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now));
+        say(0, vec![told("d0", 1, 60), told("d1", 1, 60)]);
+        say(1, vec![told("d0", 2, 60)]);
+        assert_eq!(shown(), [UNHEALTHY, HEALTHY], "the newest is asked first");
+        health.forget_instance("d", 0);
+        assert_eq!(shown(), [UNHEALTHY, UNKNOWN]);
+        health.forget_instance("d", 1);
+        assert_eq!((shown(), health.devices.lock().len()), ([UNKNOWN; 2], 0));
     }
 }

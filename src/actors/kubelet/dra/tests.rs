@@ -128,6 +128,35 @@ async fn claims_are_made_ready_once_and_taken_back_with_their_last_pod_over_a_re
 }
 
 #[actix::test]
+async fn while_a_driver_is_updated_the_newest_instance_that_is_there_is_asked() {
+    let place = tempfile::tempdir().expect("a directory");
+    let dra = Dra::new(place.path(), "n1".into(), None);
+    let [old, new] = ["old", "new"].map(|name| place.path().join(name));
+    let scripts = [(); 2].map(|()| Arc::new(Script::default()));
+    let ask = || {
+        let claim = Claim { namespace: "default".into(), uid: "u".into(), name: "c".into() };
+        let driver = dra.drivers.get(DRIVER).expect("is registered");
+        async move { driver.prepare(PrepareRequest { claims: vec![claim] }).await }
+    };
+    let asked = || scripts.each_ref().map(|script| script.calls.lock().len());
+    let _old = driver(&old, &scripts[0]);
+    for socket in [&old, &new] {
+        dra.register(&plugin(socket, &["v1.DRAPlugin"])).await.expect("registers");
+    }
+    ask().await.expect("the new one is not there yet");
+    assert_eq!(asked(), [1, 0]);
+    let _new = driver(&new, &scripts[1]);
+    ask().await.expect("both are there");
+    assert_eq!(asked(), [1, 1]);
+    *scripts[1].error.lock() = "no such luck".into();
+    ask().await.expect("the answer tells of claims");
+    assert_eq!(asked(), [1, 2], "what is refused is not asked of another");
+    dra.deregister(DRIVER, &new).await;
+    ask().await.expect("the old one is there");
+    assert_eq!(asked(), [2, 2]);
+}
+
+#[actix::test]
 async fn a_driver_speaks_a_version_that_is_known() {
     let place = tempfile::tempdir().expect("a directory");
     let dra = Dra::new(place.path(), "n1".into(), None);

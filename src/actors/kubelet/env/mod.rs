@@ -18,16 +18,21 @@ use troupe_cri::{
 pub use fields::{field_value, resource_value};
 pub use files::Files;
 
+use super::{pod_certificates::Bundles, trust_bundles::TrustBundles};
+
 /// Why the environment cannot be made: the container waits with `CreateContainerConfigError`.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct EnvError(pub String);
 
-/// The objects a pod refers to, by name within its namespace. `None` marks one that does not exist.
+/// What a pod refers to: objects by name within its namespace, of which `None` marks one that does not exist, and certificates of its own.
 #[derive(Clone, Debug, Default)]
 pub struct References {
     pub config_maps: BTreeMap<String, Option<std::sync::Arc<ConfigMap>>>,
     pub secrets: BTreeMap<String, Option<std::sync::Arc<Secret>>>,
+    /// Those of the cluster, where a volume shows some.
+    pub trust_bundles: Option<TrustBundles>,
+    pub certificates: Bundles,
 }
 
 /// What beside the spec an environment is made of.

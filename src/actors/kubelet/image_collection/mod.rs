@@ -13,6 +13,7 @@ use std::{
 use actix::Message;
 use serde_json::{Value, json};
 use troupe_cri::{
+    names::IMAGE_VOLUMES,
     proto::{ContainerFilter, Image},
     runtime::CriResult,
 };
@@ -139,7 +140,9 @@ async fn find(context: &NodeContext) -> CriResult<Found> {
     let containers = context.runtime.list_containers(ContainerFilter::default()).await?;
     let names = containers.into_iter().flat_map(|container| {
         let image = container.image.unwrap_or_default();
-        [container.image_ref, container.image_id, image.image, image.user_specified_image]
+        let noted = container.annotations.get(IMAGE_VOLUMES).and_then(|noted| serde_json::from_str::<Vec<String>>(noted).ok());
+        let own = [container.image_ref, container.image_id, image.image, image.user_specified_image];
+        own.into_iter().chain(noted.unwrap_or_default())
     });
     let in_use = names.filter(|name| !name.is_empty()).collect();
     let directory = measure::image_directory(&*context.runtime).await.unwrap_or_else(|| context.root.clone());

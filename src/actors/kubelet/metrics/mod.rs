@@ -81,12 +81,32 @@ static SHUTDOWN_STARTED: Family<Gauge> =
 static SHUTDOWN_ENDED: Family<Gauge> =
     Family::new("kubelet_graceful_shutdown_end_time_seconds", "Last graceful shutdown end time since unix epoch in seconds", &[]);
 
+static IMAGES_REQUESTED: Family<Counter> = Family::new("kubelet_image_volume_requested_total", "Number of requested image volumes.", &[]);
+static IMAGES_MOUNTED: Family<Counter> = Family::new("kubelet_image_volume_mounted_succeed_total", "Number of successful image volume mounts.", &[]);
+static IMAGES_UNMOUNTED: Family<Counter> = Family::new("kubelet_image_volume_mounted_errors_total", "Number of failed image volume mounts.", &[]);
+
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 27] = [
+pub static COLLECTORS: [&dyn Collect; 43] = [
+    &super::container_manager::metrics::CPUS_OF_NODES,
+    &super::container_manager::metrics::OWN_CPUS,
+    &super::container_manager::metrics::CPU_ERRORS,
+    &super::container_manager::metrics::CPU_REQUESTS,
+    &super::container_manager::metrics::SHARED_CPUS,
+    &super::container_manager::metrics::MEMORY_ERRORS,
+    &super::container_manager::metrics::MEMORY_REQUESTS,
+    &super::container_manager::metrics::DURATIONS,
+    &super::container_manager::metrics::REFUSALS,
+    &super::container_manager::metrics::ADMISSIONS,
     &super::credentials::provider::metrics::CONFIGURED,
     &super::credentials::provider::metrics::DURATIONS,
     &super::credentials::provider::metrics::ERRORS,
     &super::csi::client::OPERATIONS,
+    &super::pull_records::metrics::CHECKS,
+    &super::pull_records::metrics::INTENTS,
+    &super::pull_records::metrics::RECORDS,
+    &IMAGES_UNMOUNTED,
+    &IMAGES_MOUNTED,
+    &IMAGES_REQUESTED,
     &PREEMPTIONS,
     &REJECTIONS,
     &SHUTDOWN_STARTED,
@@ -160,6 +180,16 @@ pub fn ended(before: Option<&PodStatus>, status: &PodStatus) {
         for (_, end) in ends(list(status)).filter(|(name, _)| !known.contains(name)) {
             CONTAINERS_ENDED.with(&[kind, &end.exit_code.to_string(), end.reason.as_deref().unwrap_or_default()]).increment();
         }
+    }
+}
+
+/// A container with so many images mounted was made, or failed to be: because one could not be mounted, or not.
+pub fn images_mounted(images: usize, made: Result<(), bool>) {
+    IMAGES_REQUESTED.with(&[]).add(images as u64);
+    match made {
+        Ok(()) => IMAGES_MOUNTED.with(&[]).add(images as u64),
+        Err(true) => IMAGES_UNMOUNTED.with(&[]).add(images as u64),
+        Err(false) => {}
     }
 }
 

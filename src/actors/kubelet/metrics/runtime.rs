@@ -69,6 +69,10 @@ impl Runtime for MeteredRuntime {
         counted("status", self.0.status()).await
     }
 
+    async fn runtime_config(&self) -> CriResult<proto::RuntimeConfigResponse> {
+        counted("runtime_config", self.0.runtime_config()).await
+    }
+
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
         let begun = Instant::now();
         let outcome = counted("run_podsandbox", self.0.run_pod_sandbox(config, handler)).await;
@@ -121,6 +125,15 @@ impl Runtime for MeteredRuntime {
 
     async fn update_container_resources(&self, id: &str, resources: proto::LinuxContainerResources) -> CriResult<()> {
         counted("update_container_resources", self.0.update_container_resources(id, resources)).await
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        counted("update_podsandbox_resources", self.0.update_pod_sandbox_resources(id, overhead, resources)).await
     }
 
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {

@@ -13,7 +13,7 @@ use troupe_cri::{
 };
 
 use crate::{
-    kubelet::{csi::stats::VolumeUsage, device_metrics, pod_resources, stats::PodVolumes},
+    kubelet::{csi::stats::VolumeUsage, device_metrics, pod_certificates, pod_resources, stats::PodVolumes},
     runtime::{metrics::CacheMetrics, system::System},
 };
 
@@ -33,6 +33,7 @@ pub async fn scrape(
     let mut collectors: Vec<&dyn Collect> = vec![&now, &claims, &build];
     collectors.extend(super::COLLECTORS);
     collectors.extend(device_metrics::COLLECTORS);
+    collectors.extend(pod_certificates::metrics::COLLECTORS);
     collectors.extend(pod_resources::metrics::COLLECTORS);
     collectors.extend(troupe_api_client::COLLECTORS);
     collectors.extend(caches.iter().map(|caches| caches as &dyn Collect));

@@ -120,7 +120,7 @@ pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
     }
 }
 
-/// The runtime's handlers; one that lists none has the default one. User namespaces are not given out on this node.
+/// The runtime's handlers; one that lists none has the default one.
 fn runtime_handlers(features: &RuntimeFeatures) -> Vec<NodeRuntimeHandler> {
     if features.handlers.is_empty() {
         return vec![NodeRuntimeHandler { name: Some(String::new()), features: None }];
@@ -129,7 +129,7 @@ fn runtime_handlers(features: &RuntimeFeatures) -> Vec<NodeRuntimeHandler> {
         name: Some(handler.name.clone()),
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(handler.recursive_read_only_mounts),
-            user_namespaces: Some(false),
+            user_namespaces: Some(handler.user_namespaces),
         }),
     });
     told.collect()

@@ -4,7 +4,7 @@ use std::{any::Any, io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 
-use super::dbus::BusError;
+use crate::kubelet::dbus::BusError;
 
 /// While it lives the machine waits before it shuts down, as long as logind lets it.
 pub type Lock = Box<dyn Any + Send>;

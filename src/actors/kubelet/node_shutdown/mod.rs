@@ -2,7 +2,6 @@
 //!
 //! In: what logind tells, the periods of the configuration. Out: pods that end, no more that begin, and a node that is not ready.
 
-mod dbus;
 pub mod logind;
 pub mod plan;
 mod state;

@@ -8,11 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{
-    dbus::{Arg, BusError, Call, Connection},
-    logind::{Lock, Logind, LogindBus, LogindError},
+use super::logind::{Lock, Logind, LogindBus, LogindError};
+use crate::{
+    files::blocking,
+    kubelet::dbus::{Arg, BusError, Call, Connection, SOCKET},
 };
-use crate::files::blocking;
 
 const SERVICE: &str = "org.freedesktop.login1";
 const OBJECT: &str = "/org/freedesktop/login1";
@@ -32,7 +32,7 @@ pub struct SystemBus {
 
 impl Default for SystemBus {
     fn default() -> Self {
-        SystemBus { socket: "/run/dbus/system_bus_socket".into(), configuration: "/etc/systemd/logind.conf.d".into() }
+        SystemBus { socket: SOCKET.into(), configuration: "/etc/systemd/logind.conf.d".into() }
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::kubelet::node_shutdown::dbus::{decode, length, testing};
+    use crate::kubelet::dbus::{decode, length, testing};
 
     /// The other side of a connection.
     struct Peer {

@@ -20,12 +20,12 @@ use tokio::{
 use troupe_api::meta::SystemClock;
 
 use super::{
-    dbus::BusError,
     logind::{Lock, Logind, LogindBus, LogindError},
     plan::Period,
     state::State,
     watch::{Parts, ShutdownEffects, run},
 };
+use crate::kubelet::dbus::BusError;
 
 /// What a logind is and was asked for.
 #[derive(Default)]

@@ -13,7 +13,8 @@ use crate::{
     files::blocking,
     kubelet::{
         admission::fit::{self, Place},
-        cgroups::limit::weigh_class,
+        cgroups::limit::{Limits, class_cgroup, weigh_class},
+        context::NodeContext,
         events::Note,
         metrics,
         resize::{
@@ -164,15 +165,24 @@ impl Pods {
         if std::mem::replace(&mut self.weight, shares) == shares {
             return;
         }
-        let parent = self.context.cgroup_parent.clone();
-        let write = blocking(move || weigh_class(&parent, "Burstable", shares).and_then(|()| weigh_class(&parent, "BestEffort", cpu_shares(0))));
-        cx.spawn_then(write, |pods, written, _| {
+        cx.spawn_then(weigh_classes(self.context.clone(), shares), |pods, written, _| {
             if let Err(error) = written {
                 tracing::warn!(%error, "the weight of burstable pods is not set");
                 pods.weight = 0;
             }
         });
     }
+}
+
+/// Gives burstable pods so much weight together, and those without requests the least.
+async fn weigh_classes(context: Arc<NodeContext>, burstable: i64) -> Result<(), String> {
+    for (class, shares) in [("Burstable", burstable), ("BestEffort", cpu_shares(0))] {
+        let parent = context.cgroup_parent.clone();
+        let told = context.slices.set(&class_cgroup(&parent, class), &Limits::of_class(shares)).await;
+        told.map_err(|error| error.to_string())?;
+        blocking(move || weigh_class(&parent, class, shares)).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn covers(known: &PodAllocation, pod: &Arc<Pod>) -> bool {

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use troupe_api::meta::time::format_time;
 
-use super::record::{GROUP_VERSION, ImagePullCredentials, ImagePulledRecord};
+use super::{
+    metrics,
+    record::{GROUP_VERSION, ImagePullCredentials, ImagePulledRecord},
+};
 
 const PREFIX: &str = "sha256-";
 const UNFINISHED: &str = ".tmp";
@@ -44,7 +47,9 @@ impl Files {
 
     pub fn write_intent(&self, image: &str) -> io::Result<()> {
         let intent = ImagePullIntent { kind: "ImagePullIntent".into(), api_version: GROUP_VERSION.into(), image: image.to_owned() };
-        write(&self.pulling, image, &intent)
+        let written = write(&self.pulling, image, &intent);
+        self.count();
+        written
     }
 
     pub fn has_intent(&self, image: &str) -> bool {
@@ -52,7 +57,9 @@ impl Files {
     }
 
     pub fn remove_intent(&self, image: &str) -> io::Result<()> {
-        remove(&self.pulling.join(file_name(image)))
+        let removed = remove(&self.pulling.join(file_name(image)));
+        self.count();
+        removed
     }
 
     /// The images of all that can be read.
@@ -78,7 +85,20 @@ impl Files {
             Some(credentials) => record.merge(name, credentials, now),
             None => record.last_updated_time = format_time(now),
         }
-        write(&self.pulled, image_ref, &record)
+        let written = write(&self.pulled, image_ref, &record);
+        self.count();
+        written
+    }
+
+    /// How many pulls and how many records are noted.
+    pub fn kept(&self) -> (usize, usize) {
+        (names(&self.pulling).len(), names(&self.pulled).len())
+    }
+
+    /// Shows that in metrics.
+    fn count(&self) {
+        let (intents, records) = self.kept();
+        metrics::kept(intents, records);
     }
 
     /// Drops all records but those of these images, and those that were written since.
@@ -87,11 +107,13 @@ impl Files {
         for name in names(&self.pulled).iter().filter(|name| !kept.contains(*name)) {
             drop_older(&self.pulled.join(name), since);
         }
+        self.count();
     }
 
     /// Drops one unless it was written since.
     pub fn forget(&self, image_ref: &str, since: Timestamp) {
         drop_older(&self.pulled.join(file_name(image_ref)), since);
+        self.count();
     }
 }
 

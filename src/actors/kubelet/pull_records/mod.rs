@@ -4,6 +4,7 @@
 //! there before: it is preloaded. Whether that matters is the [`policy`]; what credentials grant is in [`record`].
 
 mod files;
+pub mod metrics;
 pub mod policy;
 pub mod record;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use parking_lot::Mutex;
 use troupe_api::meta::Clock;
 use troupe_cri::Runtime;
 
-use self::{files::Files, record::ImagePulledRecord};
+use self::{files::Files, metrics::Checked, record::ImagePulledRecord};
 pub use self::{
     policy::{Policy, Verification},
     record::{Access, ImagePullCredentials},
@@ -97,25 +98,33 @@ impl PullRecords {
     /// Whether a pod may use the image `image_ref`, which its spec calls `image`. A record that cannot be read says nothing: the image is to
     /// be pulled again, which writes it anew.
     pub async fn check(&self, image: &str, image_ref: &str) -> Check {
+        let (check, outcome) = self.look(image, image_ref).await;
+        outcome.into_iter().for_each(metrics::checked);
+        check
+    }
+
+    /// The same, with what is counted of it: nothing yet where it depends on what the pod has.
+    async fn look(&self, image: &str, image_ref: &str) -> (Check, Option<Checked>) {
         if self.verification.policy == Policy::NeverVerify {
-            return Check::Allowed;
+            return (Check::Allowed, Some(Checked::Policy));
         }
         let (name, reference) = (image.to_owned(), image_ref.to_owned());
         let (record, is_pulled) = self.with(move |state| (state.files.record(&reference), state.is_pulled(&name, &reference))).await;
+        let is_readable = record.is_ok();
         let record = record.unwrap_or_else(|why| {
             tracing::warn!(why, image, image_ref, "the record of a pulled image cannot be read");
             Some(ImagePulledRecord::new(image_ref, self.clock.now()))
         });
         if !self.verification.is_wanted(image, record.is_some() || is_pulled) {
-            return Check::Allowed;
+            return (Check::Allowed, Some(Checked::Policy));
         }
         let known = record.and_then(|mut record| record.credential_mapping.remove(without_tag(image))).unwrap_or_default();
         if known.node_pods_accessible {
-            Check::Allowed
+            (Check::Allowed, Some(Checked::Record))
         } else if known == ImagePullCredentials::default() {
-            Check::Refused
+            (Check::Refused, Some(if is_readable { Checked::Unknown } else { Checked::Failed }))
         } else {
-            Check::Restricted(known)
+            (Check::Restricted(known), None)
         }
     }
 

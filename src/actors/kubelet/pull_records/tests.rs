@@ -109,3 +109,26 @@ async fn records_go_with_their_images_and_unreadable_ones_are_written_anew() {
     known.forget("sha256:1", later).await;
     assert_eq!(files(place.path(), "pulled").len(), 0);
 }
+
+async fn looked(known: &PullRecords, image_ref: &str) -> Option<Checked> {
+    known.look(IMAGE, image_ref).await.1
+}
+
+#[tokio::test]
+async fn what_looking_came_to_is_told_as_upstream_counts_it() {
+    let place = tempfile::tempdir().expect("a directory");
+    let known = records(place.path(), Policy::default());
+    assert_eq!(looked(&known, "sha256:1").await, Some(Checked::Policy), "it is preloaded");
+    let intent = known.begin(IMAGE, None).await.expect("notes");
+    assert_eq!(looked(&known, "sha256:1").await, Some(Checked::Unknown));
+    intent.pulled("sha256:1", Some(&secret())).await;
+    assert_eq!(looked(&known, "sha256:1").await, None, "it depends on what the pod has");
+    known.begin(IMAGE, None).await.expect("notes").pulled("sha256:2", None).await;
+    assert_eq!(looked(&known, "sha256:2").await, Some(Checked::Record));
+    assert_eq!(looked(&records(place.path(), Policy::NeverVerify), "sha256:1").await, Some(Checked::Policy));
+    assert_eq!(known.with(|state| state.files.kept()).await, (0, 2));
+    for file in files(place.path(), "pulled") {
+        std::fs::write(file, "{").expect("writes");
+    }
+    assert_eq!(looked(&known, "sha256:1").await, Some(Checked::Failed));
+}

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use troupe_cri::names::uid_of_cgroup;
+
 use super::{
     open_files::OpenFiles,
     pressure::{Pressure, Pressures},
@@ -142,14 +144,14 @@ impl Cgroups {
         let folder = hierarchy.join(at.strip_prefix("/").unwrap_or(at));
         let Ok(entries) = fs::read_dir(&folder) else { return };
         let name = at.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let container = pod.filter(|pod| Some(*pod) != name.strip_prefix("pod")).map(|_| container_of(name).to_owned());
+        let container = pod.filter(|pod| uid_of_cgroup(name).as_deref() != Some(*pod)).map(|_| container_of(name).to_owned());
         let leaf = container.is_some();
         let path = at.to_string_lossy().into_owned();
         all.entry(path.clone()).or_insert(Group { path, pod: pod.map(str::to_owned), container });
         // What a container makes below its own is its own.
         for entry in entries.flatten().filter(|entry| !leaf && entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let name = entry.file_name();
-            let uid = name.to_str().and_then(|name| name.strip_prefix("pod")).map(str::to_owned);
+            let uid = name.to_str().and_then(uid_of_cgroup);
             self.walk(hierarchy, &at.join(&name), pod.or(uid.as_deref()), all);
         }
     }
@@ -432,6 +434,11 @@ mod tests {
                 "/a/kubepods/pod45/cri-containerd-beef.scope 45 beef",
             ]
         );
+        let slice = "kubepods-burstable.slice/kubepods-burstable-pod67_8.slice/cri-containerd-feed.scope";
+        fs::create_dir_all(root.path().join("memory/kubepods.slice").join(slice)).expect("made");
+        let slices = Cgroups { hierarchies: cgroups.hierarchies.clone(), parent: "/kubepods.slice".into() };
+        let known: Vec<_> = slices.list().into_iter().filter_map(|group| Some((group.pod?, group.container))).collect();
+        assert_eq!(known, [("67-8".to_owned(), None), ("67-8".to_owned(), Some("feed".to_owned()))]);
         for (hierarchy, bytes) in [("cpu", "1\n"), ("memory", "7\n")] {
             let folder = root.path().join(hierarchy).join("a/kubepods/pod45");
             fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("memory.usage_in_bytes"), bytes)).expect("written");

@@ -85,6 +85,7 @@ fn status_of(
     status.container_id = Some(runtime(&seen.id));
     status.image_id = seen.image_ref.clone();
     status.user = seen.user.as_ref().map(surroundings::user);
+    status.stop_signal = seen.stop_signal.filter(|_| inputs.surroundings.stop_signals).map(str::to_owned);
     status.resources = Some(sizes::of_container(inputs, spec, container, seen));
     status.allocated_resources = container.resources.as_ref().and_then(|resources| resources.requests.clone());
     let last = inputs.observed.previous(&container.name).filter(|previous| previous.state == RunState::Exited);

@@ -10,6 +10,8 @@ use troupe_cri::{mounts::recursive_read_only, proto};
 pub struct Surroundings {
     /// Whether the runtime can make mounts read-only with all that lies below.
     pub recursive_read_only: bool,
+    /// Whether it is told what signals end them.
+    pub stop_signals: bool,
     /// How the devices are that containers have, by container name.
     pub devices: BTreeMap<String, Vec<ResourceStatus>>,
 }

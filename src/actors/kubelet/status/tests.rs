@@ -50,6 +50,14 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> &'a k8s_openapi::api::cor
 }
 
 #[test]
+fn signals_are_told_where_containers_are_ended_by_those_that_they_ask_for_alone() {
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let container = ContainerView { stop_signal: Some("SIGUSR1"), ..seen("c", RunState::Running, 0) };
+    let status = status(&pod, &observed(vec![container]), &[], &[]);
+    assert_eq!(status.container_statuses.expect("statuses")[0].stop_signal, None);
+}
+
+#[test]
 fn a_pod_whose_init_container_runs_is_pending_and_says_which() {
     let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
     let status = status(&pod, &observed(vec![seen("i", RunState::Running, 0)]), &["i-1"], &[]);
@@ -273,10 +281,10 @@ fn mounts_devices_and_users_of_containers_are_told() {
     ]);
     let pod = pod(json!({"containers": [{"name": "c", "volumeMounts": mounts}, {"name": "d"}]}));
     let user = proto::ContainerUser { linux: Some(proto::LinuxContainerUser { uid: 1, gid: 2, supplemental_groups: vec![3] }) };
-    let container = ContainerView { user: Some(user), ..seen("c", RunState::Running, 0) };
+    let container = ContainerView { user: Some(user), stop_signal: Some("SIGUSR1"), ..seen("c", RunState::Running, 0) };
     let health = ResourceHealth { resource_id: "d0".into(), health: Some("Unhealthy".into()), message: None };
     let devices = vec![ResourceStatus { name: "example.com/gpu".into(), resources: Some(vec![health]) }];
-    let surroundings = Surroundings { recursive_read_only: true, devices: [("c".to_owned(), devices.clone())].into() };
+    let surroundings = Surroundings { recursive_read_only: true, stop_signals: true, devices: [("c".to_owned(), devices.clone())].into() };
     let observed = observed(vec![container]);
     let status = pod_status(&StatusInputs {
         pod: &pod,
@@ -303,6 +311,7 @@ fn mounts_devices_and_users_of_containers_are_told() {
         {"name": "c", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "Disabled"},
     ]);
     assert_eq!((&told["volumeMounts"], &told["user"]), (&expected, &json!({"linux": {"uid": 1, "gid": 2, "supplementalGroups": [3]}})));
+    assert_eq!((statuses[0].stop_signal.as_deref(), &statuses[1].stop_signal), (Some("SIGUSR1"), &None));
     assert_eq!(statuses[0].allocated_resources_status, Some(devices));
     assert_eq!((&statuses[1].volume_mounts, &statuses[1].user, &statuses[1].allocated_resources_status), (&None, &None, &None));
 }

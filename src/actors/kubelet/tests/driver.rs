@@ -38,6 +38,7 @@ pub struct Driver {
     tokens: Arc<apply::Tokens>,
     made: Arc<Made>,
     sizes: Arc<apply::Sizes>,
+    pre_stops: Arc<apply::PreStops>,
     pub status: PodStatus,
     pub actions: Vec<Action>,
     pub finished: bool,
@@ -49,8 +50,9 @@ impl Driver {
         machine.spec(Arc::new(pod.clone()));
         let sizes = Arc::new(apply::Sizes::new(Actuated::as_specified(pod)));
         machine.sized(sizes.get());
-        let (status, actions, tokens, made) = (PodStatus::default(), Vec::new(), Arc::default(), Arc::default());
-        Driver { machine, context, answers: mpsc::unbounded_channel(), tokens, made, sizes, status, actions, finished: false }
+        let (status, actions, answers) = (PodStatus::default(), Vec::new(), mpsc::unbounded_channel());
+        let (tokens, made, pre_stops) = (Arc::default(), Arc::default(), Arc::default());
+        Driver { machine, context, answers, tokens, made, sizes, pre_stops, status, actions, finished: false }
     }
 
     /// Runs until `done` holds, at most `limit`.
@@ -92,6 +94,7 @@ impl Driver {
                 tokens: self.tokens.clone(),
                 made: self.made.clone(),
                 sizes: self.sizes.clone(),
+                pre_stops: self.pre_stops.clone(),
                 cancel: CancellationToken::new(),
                 call_trace: CallTrace::default(),
             };

@@ -95,3 +95,21 @@ async fn a_credential_provider_of_the_node_lets_its_pods_pull() {
     create(&stage, "other", IMAGE, "Never", &[]).await;
     stage.until("other", "running", running).await;
 }
+
+#[actix::test]
+async fn an_image_that_is_mounted_is_pulled_for_the_container_and_noted() {
+    let stage = Stage::new().await;
+    stage.runtime.offer_image("data:1");
+    let _kubelet = stage.kubelet(|_| ()).await;
+    let mounts = json!([{"name": "v", "mountPath": "/v", "subPath": "a"}]);
+    let container = json!({"name": "c", "image": "web", "imagePullPolicy": "Never", "volumeMounts": mounts});
+    let volumes = json!([{"name": "v", "image": {"reference": "data:1"}}]);
+    stage.create("web", json!({"volumes": volumes, "containers": [container]})).await;
+    stage.until("web", "running", running).await;
+    assert_eq!(pulls(&stage), 1);
+    let made = stage.runtime.container_named("c").expect("a container").config;
+    let mount = made.mounts.iter().find(|mount| mount.container_path == "/v").expect("a mount");
+    let id = mount.image.as_ref().map(|image| image.image.clone()).expect("an image");
+    assert!(id.starts_with("sha256:") && mount.image_sub_path == "a" && mount.readonly, "{mount:?}");
+    assert_eq!(made.annotations["io.kubernetes.container.imageVolumes"], json!([id]).to_string());
+}

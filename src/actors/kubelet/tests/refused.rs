@@ -134,6 +134,22 @@ async fn a_pod_with_users_of_its_own_gets_no_sandbox() {
 }
 
 #[actix::test]
+async fn a_pod_with_users_of_its_own_has_ids_of_the_node_where_the_runtime_can_map_them() {
+    let runtime = FakeRuntime::with_images(&["web:latest"]);
+    runtime.offer_handler("", proto::RuntimeHandlerFeatures { user_namespaces: true, ..Default::default() });
+    let stage = Stage::new(runtime).await;
+    stage.create("apart", json!({"hostUsers": false})).await;
+    stage.until("apart", "running", running).await;
+    let made = stage.runtime.container_named("c").expect("a container").config;
+    let mounts = made.mounts.clone();
+    let options = made.linux.and_then(|linux| linux.security_context?.namespace_options?.userns_options).expect("users");
+    assert_eq!((options.mode(), options.uids.len(), &options.uids), (proto::NamespaceMode::Pod, 1, &options.gids));
+    let ids = options.uids[0];
+    assert!(ids.container_id == 0 && ids.host_id >= 65_536 && ids.length == 65_536, "{ids:?}");
+    assert!(!mounts.is_empty() && mounts.iter().all(|mount| mount.uid_mappings == options.uids && mount.gid_mappings == options.gids));
+}
+
+#[actix::test]
 async fn a_pod_without_its_secret_for_images_starts_and_is_told_of_it() {
     let stage = Stage::new(FakeRuntime::with_images(&["web:latest"])).await;
     stage.create("open", json!({"imagePullSecrets": [{"name": "a"}, {"name": "b"}]})).await;

@@ -8,6 +8,7 @@ use troupe_api::{
     service::{DeleteOptions, ListOptions, PatchType},
     status::Status,
 };
+use troupe_cri::CriError;
 
 use super::stage::{PATIENCE, Stage};
 
@@ -98,8 +99,31 @@ async fn a_running_pod_gets_another_size_without_a_restart() {
     assert_eq!(has(&pod, "cpu"), ("200m".into(), "200m".into(), 0));
     assert_eq!(has(&pod, "memory"), ("32Mi".into(), "32Mi".into(), 0));
     assert_eq!(stage.updates(), ["c 10000 33554432", "c 20000 33554432"], "memory first, then CPU");
+    let told: Vec<String> = stage.runtime.calls().into_iter().filter(|call| call.starts_with("update_pod_sandbox_resources ")).collect();
+    let of_pod = |cpu: u32, memory: u32| format!("update_pod_sandbox_resources web {cpu} {memory} + 0 0");
+    assert_eq!(told, [of_pod(10_000, 33_554_432), of_pod(20_000, 33_554_432), of_pod(20_000, 33_554_432)], "quota, then shares");
     assert!(stage.event("ResizeStarted").await.starts_with("Pod resize started: {\"containers\":[{\"name\":\"c\""));
     assert!(stage.event("ResizeCompleted").await.ends_with("\"generation\":2}"));
+}
+
+#[actix::test]
+async fn a_runtime_that_refuses_the_pods_size_has_it_tried_again() {
+    let stage = Stage::new().await;
+    let _kubelet = stage.kubelet(|_| {}).await;
+    stage.cpus().await;
+    stage.create("web", container(&sized("100m", "64Mi"), "NotRequired")).await;
+    stage.until("web", "ready", is_settled).await;
+    stage.runtime.fail_next("update_pod_sandbox_resources", CriError::Failed { code: "Internal", message: "no room".into() });
+    stage.resize("web", sized("100m", "96Mi")).await.expect("is taken");
+    let why = "failed to notify runtime for UpdatePodSandboxResources: rpc error: code = Internal desc = no room";
+    let failed = |pod: &Pod| condition(pod, "PodResizeInProgress").is_some_and(|condition| condition.message.as_deref() == Some(why));
+    stage.until("web", "refused", failed).await;
+    stage.until("web", "resized", |pod| is_settled(pod) && has(pod, "memory").1 == "96Mi").await;
+    assert_eq!(stage.updates(), ["c 10000 100663296"]);
+    stage.runtime.use_memory("c", 16 << 20);
+    stage.runtime.fail_next("update_pod_sandbox_resources", CriError::Unimplemented("unknown method".into()));
+    stage.resize("web", sized("100m", "80Mi")).await.expect("is taken");
+    stage.until("web", "resized", |pod| is_settled(pod) && has(pod, "memory").1 == "80Mi").await;
 }
 
 #[actix::test]

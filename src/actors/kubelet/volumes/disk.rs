@@ -15,7 +15,7 @@ use troupe_cri::quantity;
 use super::{
     Made, Plugin, PodPaths, VolumeError,
     atomic::{self, Owners},
-    block, claim, fs_group, host_path, hostpath, is_read_only,
+    block, claim, fs_group, host_path, hostpath, image, is_read_only,
     medium::{self, Medium},
     nfs::{self, Export},
     ownership::{directory_mode, own_directory, shared_mode},
@@ -93,7 +93,7 @@ fn set_up_each<'a>(
 /// The volumes whose directory or content somebody took away. Cheap.
 pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
     let is_missing = |volume: &&Volume| {
-        let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)).filter(|(plugin, _)| *plugin != Plugin::HostPath) else {
+        let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)).filter(|(plugin, _)| !is_elsewhere(*plugin)) else {
             return false;
         };
         if matches!(plugin, Plugin::Claim | Plugin::Csi)
@@ -122,9 +122,7 @@ fn claim_path(paths: &PodPaths, pod: &Pod, volume: &str, files: PathBuf) -> Path
 fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, room: &mut Room<'_>, now: Timestamp) -> Result<bool, VolumeError> {
     let failed = |reason: String| VolumeError::SetUp { volume: volume.name.clone(), reason };
     let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)) else {
-        // The runtime would have to mount it.
-        let image = volume.image.is_some().then(|| format!("image volumes are not supported with the container runtime {}", inputs.runtime));
-        return Err(failed(image.unwrap_or_else(|| "this kind of volume is not supported".into())));
+        return Err(failed("this kind of volume is not supported".into()));
     };
     let group = fs_group(inputs.pod);
     let done = match plugin {
@@ -140,6 +138,9 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
             // Nobody asked what it is, because it is there.
             None => return Ok(false),
         },
+        // The runtime mounts it.
+        Plugin::Image if image::is_mounted_by(inputs.runtime) => return Ok(false),
+        Plugin::Image => return Err(failed(format!("image volumes are not supported with the container runtime {}", inputs.runtime))),
         // Its driver has done so.
         Plugin::Csi => return Ok(false),
         Plugin::Nfs => {
@@ -168,6 +169,11 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
         }
     };
     done.map_err(|error| failed(error.to_string()))
+}
+
+/// What has nothing in the pod's directory.
+fn is_elsewhere(plugin: Plugin) -> bool {
+    matches!(plugin, Plugin::HostPath | Plugin::Image)
 }
 
 /// Secrets and tokens never touch the disk.

@@ -5,6 +5,7 @@ pub mod block;
 pub mod claim;
 pub mod disk;
 pub mod hostpath;
+pub mod image;
 pub mod medium;
 pub mod mounts;
 pub mod nfs;
@@ -112,6 +113,8 @@ pub enum Plugin {
     Csi,
     /// An NFS server exports it.
     Nfs,
+    /// The runtime mounts an image.
+    Image,
 }
 
 impl Plugin {
@@ -127,6 +130,7 @@ impl Plugin {
             (volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some(), Plugin::Claim),
             (volume.csi.is_some(), Plugin::Csi),
             (volume.nfs.is_some(), Plugin::Nfs),
+            (volume.image.is_some(), Plugin::Image),
         ];
         kinds.into_iter().find_map(|(is, plugin)| is.then_some(plugin))
     }
@@ -143,6 +147,7 @@ impl Plugin {
             Plugin::Claim => "local-volume",
             Plugin::Csi => "csi",
             Plugin::Nfs => "nfs",
+            Plugin::Image => "image",
         }
     }
 
@@ -174,7 +179,11 @@ pub fn is_read_only(volume: &Volume) -> bool {
     let claim = volume.persistent_volume_claim.as_ref();
     let driven = volume.csi.as_ref().is_some_and(|source| source.read_only == Some(true));
     let exported = volume.nfs.as_ref().is_some_and(|source| source.read_only == Some(true));
-    Plugin::of(volume).is_some_and(Plugin::is_written) || claim.is_some_and(|claim| claim.read_only == Some(true)) || driven || exported
+    Plugin::of(volume).is_some_and(Plugin::is_written)
+        || claim.is_some_and(|claim| claim.read_only == Some(true))
+        || driven
+        || exported
+        || volume.image.is_some()
 }
 
 /// The group that may use the pod's volumes.

@@ -8,7 +8,7 @@ use troupe_cri::{
     proto::{self, MountPropagation},
 };
 
-use super::{PodPaths, host_path, is_read_only, room::MOST_VOLUMES, volumes};
+use super::{PodPaths, host_path, image, is_read_only, room::MOST_VOLUMES, volumes};
 
 /// As long as the kernel takes paths.
 const LONGEST_PATH: usize = 4096;
@@ -43,6 +43,11 @@ pub fn mounts(paths: &PodPaths, pod: &Pod, container: &Container, env: &[(String
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
         let volume = volumes(pod).iter().find(|volume| volume.name == wanted.name);
         let volume = volume.ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, container.name))?;
+        if let Some(source) = &volume.image {
+            let image_sub_path = sub_path(wanted, env)?.unwrap_or_default();
+            all.mounts.push(proto::Mount { image: Some(image::spec(source)), image_sub_path, ..mount(wanted, volume, PathBuf::new()) });
+            continue;
+        }
         let mut source = host_path(paths, volume).ok_or_else(|| format!("volume \"{}\" is of a kind that is not supported", volume.name))?;
         if let Some(sub) = sub_path(wanted, env)? {
             let target = paths.subpath(&volume.name, &container.name, index);

@@ -4,7 +4,7 @@
 use std::{io, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{NFSVolumeSource, PersistentVolumeSpec};
-use tokio::{process::Command, runtime};
+use tokio::{process::Command, runtime::Handle};
 
 use super::block::make_mount_point;
 use crate::{
@@ -60,7 +60,8 @@ impl Export {
     }
 }
 
-/// Mounts an export at a place of ours, unless it is there; says whether it was not. It blocks.
+/// Mounts an export at a place of ours, unless it is there; says whether it was not. It blocks, and so belongs on a thread for that, of a tokio
+/// runtime, which watches the program meanwhile.
 ///
 /// # Errors
 /// What `mount` says, in upstream's form.
@@ -82,8 +83,7 @@ fn set_up_with(program: &str, target: &Path, export: &Export, longest: Duration)
     let mut command = Command::new(program);
     command.args(&arguments);
     let limits = Limits { longest, answer: 0, complaint: MOST_SAID };
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    match runtime.block_on(programs::run(command, &[], limits)) {
+    match Handle::current().block_on(programs::run(command, &[], limits)) {
         Err(error) => Err(said(&error.to_string(), "")),
         Ok(None) => Err(said(&format!("no answer of the server within {} seconds", longest.as_secs()), "")),
         Ok(Some(ended)) => ended.failure().map_or(Ok(true), |how| Err(said(&how, &ended.complaint.text()))),
@@ -124,21 +124,24 @@ mod tests {
         program
     }
 
-    #[test]
-    fn what_mount_says_is_why_a_pod_waits() {
+    /// What becomes of a mount by a script, on a thread of the test's runtime.
+    async fn run(place: &Path, script: &str, longest: Duration) -> Result<bool, String> {
+        let (program, target) = (stand_in(place, script), place.join("volumes/v"));
+        let work = move || set_up_with(&program.display().to_string(), &target, &export("s"), longest);
+        tokio::task::spawn_blocking(work).await.expect("ends")
+    }
+
+    #[tokio::test]
+    async fn what_mount_says_is_why_a_pod_waits() {
         let place = tempfile::tempdir().expect("a directory");
-        let target = place.path().join("volumes/v");
-        let run = |script: &str, longest| {
-            let program = stand_in(place.path(), script);
-            set_up_with(&program.display().to_string(), &target, &export("s"), longest)
-        };
-        let refused = run("echo 'mount.nfs: access denied by server' >&2; exit 32", LONGEST).expect_err("it is refused");
+        let (place, target) = (place.path(), place.path().join("volumes/v"));
+        let refused = run(place, "echo 'mount.nfs: access denied by server' >&2; exit 32", LONGEST).await.expect_err("it is refused");
         assert!(refused.starts_with("mount failed: exit status 32\nMounting command: "), "{refused}");
         assert!(refused.contains(&format!("\nMounting arguments: -t nfs s:/exports/data {}\n", target.display())), "{refused}");
         assert!(refused.ends_with("\nOutput: mount.nfs: access denied by server"), "{refused}");
-        let silent = run("exec sleep 600", Duration::ZERO).expect_err("nobody answers");
+        let silent = run(place, "exec sleep 600", Duration::ZERO).await.expect_err("nobody answers");
         assert!(silent.contains("no answer of the server"), "{silent}");
-        assert_eq!(run("test \"$3 $4\" = '-- s:/exports/data' && test -d \"$5\"", LONGEST), Ok(true));
+        assert_eq!(run(place, "test \"$3 $4\" = '-- s:/exports/data' && test -d \"$5\"", LONGEST).await, Ok(true));
     }
 
     #[test]

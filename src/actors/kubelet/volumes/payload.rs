@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
 use troupe_cri::resources::MachineSize;
 
 use super::{claim::Sources, room::Room};
@@ -86,8 +88,11 @@ pub fn payload(inputs: &PayloadInputs<'_>, volume: &Volume, room: &mut Room<'_>)
     }
     let mut all = Payload::new();
     if let Some(projected) = &volume.projected {
-        for source in projected.sources.iter().flatten() {
-            all.extend(projection(inputs, source, mode(projected.default_mode), room)?);
+        for (place, source) in projected.sources.iter().flatten().enumerate() {
+            match &source.pod_certificate {
+                Some(wanted) => all.extend(certificate(inputs, (volume.name.as_str(), place), wanted, mode(projected.default_mode), room)?),
+                None => all.extend(projection(inputs, source, mode(projected.default_mode), room)?),
+            }
         }
     }
     Ok(all)
@@ -105,14 +110,48 @@ fn projection(inputs: &PayloadInputs<'_>, source: &VolumeProjection, mode: u32, 
     }
     if let Some(source) = &source.service_account_token {
         let token = inputs.tokens.get(&TokenRequest::of(source)).ok_or("the service account token is not there yet")?;
-        // Readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
-        let grouped = super::fs_group(inputs.pod).is_some();
-        let mode = if grouped || sole_user(inputs.pod).is_some() { 0o600 } else { mode };
         room.take(token.len())?;
-        let file = FileContent { data: token.clone().into_bytes(), mode };
-        return Ok(Payload::from([(source.path.clone(), file)]));
+        return Ok(own_file(inputs.pod, &source.path, token.clone(), mode));
+    }
+    if let Some(source) = &source.cluster_trust_bundle {
+        let bundles = inputs.references.trust_bundles.as_ref().ok_or("the bundles of trust anchors are not known yet")?;
+        let anchors = bundles.file(source)?;
+        room.take(anchors.len())?;
+        return Ok(own_file(inputs.pod, &source.path, anchors, mode));
     }
     Ok(Payload::new())
+}
+
+/// A file that is readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
+fn own_file(pod: &Pod, path: &str, text: String, mode: u32) -> Payload {
+    Payload::from([(path.to_owned(), FileContent { data: text.into_bytes(), mode: credential_mode(pod, mode) })])
+}
+
+/// A pod's key and the certificates for it, together or apart.
+fn certificate(
+    inputs: &PayloadInputs<'_>,
+    (volume, place): (&str, usize),
+    wanted: &PodCertificateProjection,
+    mode: u32,
+    room: &mut Room<'_>,
+) -> Result<Payload, String> {
+    let Some(found) = inputs.references.certificates.get(&(volume.to_owned(), place)) else { return Err("no credentials yet".into()) };
+    let bundle = found.clone()?;
+    let (both, mode) = (format!("{}{}", bundle.key, bundle.chain), credential_mode(inputs.pod, mode));
+    let mut all = Payload::new();
+    for (path, content) in [(&wanted.credential_bundle_path, &both), (&wanted.key_path, &bundle.key), (&wanted.certificate_chain_path, &bundle.chain)]
+    {
+        let Some(path) = path.as_ref().filter(|path| !path.is_empty()) else { continue };
+        room.take(content.len())?;
+        all.insert(path.clone(), FileContent { data: content.clone().into_bytes(), mode });
+    }
+    Ok(all)
+}
+
+/// Credentials are readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
+fn credential_mode(pod: &Pod, mode: u32) -> u32 {
+    let is_owned = super::fs_group(pod).is_some() || sole_user(pod).is_some();
+    if is_owned { 0o600 } else { mode }
 }
 
 /// The user that all containers run as, where they agree and the spec says so.

@@ -24,7 +24,7 @@ enum Measure {
 fn measure(paths: &PodPaths, volume: &Volume) -> Option<Measure> {
     let plugin = Plugin::of(volume)?;
     match plugin {
-        Plugin::HostPath | Plugin::Csi => None,
+        Plugin::HostPath | Plugin::Csi | Plugin::Image => None,
         Plugin::Claim => record::files_of(paths.root(), &volume.name).is_none().then_some(Measure::Ask),
         Plugin::Nfs => Some(Measure::Ask),
         Plugin::EmptyDir | Plugin::ConfigMap | Plugin::Secret | Plugin::DownwardApi | Plugin::Projected => Some(Measure::Count),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, HostPathVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, HostPathVolumeSource, Pod, PodSecurityContext, Volume};
 use serde_json::json;
 use troupe_cri::resources::MachineSize;
 
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     files::{Directory, directory::proc_path},
-    kubelet::env::References,
+    kubelet::{env::References, pod_certificates::Bundle, trust_bundles},
 };
 
 fn files(all: &[(&str, &str)]) -> Payload {
@@ -99,6 +99,75 @@ fn items_choose_keys_paths_and_modes() {
     lacking.config_maps.insert("m".into(), Some(Arc::new(other)));
     let lacks = payload(&PayloadInputs { references: &lacking, ..inputs }, &volumes[0]);
     assert_eq!(lacks, Err("configmap references non-existent config key: k".into()));
+}
+
+#[test]
+fn a_projected_bundle_is_a_file_that_those_who_run_the_pod_read() {
+    let anchor = troupe_api::certificates::pem("CERTIFICATE", b"anchor");
+    let bundles = trust_bundles::known(&[("b", "", json!({}), &format!("# of b\n{anchor}"))]);
+    let mut references = References { trust_bundles: Some(bundles), ..References::default() };
+    let pod = |user: Option<i64>, name: &str, optional: bool| -> Pod {
+        let source = json!({"clusterTrustBundle": {"name": name, "path": "certs/ca.pem", "optional": optional}});
+        let volume = json!({"name": "v", "projected": {"defaultMode": 0o444, "sources": [source]}});
+        let spec = json!({"securityContext": {"runAsUser": user}, "volumes": [volume], "containers": [{"name": "c"}]});
+        serde_json::from_value(json!({"spec": spec})).expect("a pod")
+    };
+    let file = |references: &References, pod: &Pod| {
+        let inputs = PayloadInputs {
+            pod,
+            references,
+            tokens: &BTreeMap::new(),
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime: "fake 1",
+        };
+        let node = NodeRoom::new(0);
+        payload(&inputs, &super::volumes(pod)[0], &mut Room::new(&node, "u"))
+    };
+    let made = |text: &str, mode: u32| Ok(Payload::from([("certs/ca.pem".to_owned(), FileContent { data: text.as_bytes().to_vec(), mode })]));
+    assert_eq!(file(&references, &pod(None, "b", false)), made(&anchor, 0o444));
+    assert_eq!(file(&references, &pod(Some(1000), "b", false)), made(&anchor, 0o600));
+    assert_eq!(file(&references, &pod(None, "other", true)), made("", 0o444));
+    let missing = file(&references, &pod(None, "other", false)).expect_err("is not there");
+    assert!(missing.ends_with("clustertrustbundle.certificates.k8s.io \"other\" not found"), "{missing}");
+    references.trust_bundles = None;
+    assert_eq!(file(&references, &pod(None, "b", true)), Err("the bundles of trust anchors are not known yet".into()));
+}
+
+#[test]
+fn a_pods_key_and_certificates_are_written_together_or_apart() {
+    let sources = json!([{"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "credentialBundlePath": "bundle.pem"}},
+        {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "keyPath": "key.pem", "certificateChainPath": "chain.pem"}}]);
+    let spec = json!({"volumes": [{"name": "v", "projected": {"defaultMode": 0o444, "sources": sources}}], "containers": [{"name": "c"}]});
+    let mut pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+    let bundle = |key: &str| Ok(Arc::new(Bundle { key: key.to_owned(), chain: "CHAIN".to_owned() }));
+    let certificates = [(("v".to_owned(), 0), bundle("ONE")), (("v".to_owned(), 1), bundle("TWO"))].into();
+    let mut references = References { certificates, ..References::default() };
+    let tokens = BTreeMap::new();
+    let got = |pod: &Pod, references: &References| {
+        let inputs = PayloadInputs {
+            pod,
+            references,
+            tokens: &tokens,
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime: "fake 1",
+        };
+        payload(&inputs, &super::volumes(pod)[0], &mut Room::new(&NodeRoom::new(0), "u"))
+    };
+    let written = |mode: u32| {
+        let file = |path: &str, text: &str| (path.to_owned(), FileContent { data: text.as_bytes().to_vec(), mode });
+        Payload::from([file("bundle.pem", "ONECHAIN"), file("key.pem", "TWO"), file("chain.pem", "CHAIN")])
+    };
+    assert_eq!(got(&pod, &references), Ok(written(0o444)));
+    pod.spec.as_mut().expect("a spec").security_context = Some(PodSecurityContext { run_as_user: Some(7), ..PodSecurityContext::default() });
+    assert_eq!(got(&pod, &references), Ok(written(0o600)), "they are the one user's");
+    references.certificates.insert(("v".to_owned(), 1), Err("not issued yet".to_owned()));
+    assert_eq!(got(&pod, &references), Err("not issued yet".to_owned()));
 }
 
 #[test]
@@ -353,24 +422,47 @@ fn a_volume_in_memory_is_no_larger_than_its_pod_or_the_node_allows() {
 }
 
 #[test]
-fn an_image_volume_is_refused_with_the_name_and_version_of_the_runtime() {
+fn an_image_is_mounted_read_only_by_the_runtime() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mounts = json!([{"name": "v", "mountPath": "/v", "subPath": "a/b"}, {"name": "v", "mountPath": "/w"}]);
+    let spec = json!({"volumes": [{"name": "v", "image": {"reference": "quay.io/a:1"}}], "containers": [{"name": "c", "volumeMounts": mounts}]});
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+    let container = &pod.spec.as_ref().expect("a spec").containers[0];
+    let got = mounts::mounts(&PodPaths::new(place.path(), "u"), &pod, container, &[], 0).expect("plans");
+    let shown = |mount: &troupe_cri::proto::Mount| {
+        let image = mount.image.as_ref().map(|image| image.user_specified_image.clone());
+        (mount.container_path.clone(), image, mount.image_sub_path.clone(), mount.readonly, mount.host_path.is_empty())
+    };
+    let image = Some("quay.io/a:1".to_owned());
+    assert_eq!(shown(&got.mounts[0]), ("/v".into(), image.clone(), "a/b".into(), true, true));
+    assert_eq!(shown(&got.mounts[1]), ("/w".into(), image, String::new(), true, true));
+    assert!(got.subpaths.is_empty(), "nothing is bound on the host");
+}
+
+#[test]
+fn an_image_volume_is_refused_with_the_name_and_version_of_a_runtime_that_mounts_none() {
     let place = tempfile::tempdir().expect("a directory");
     let volumes = json!([{"name": "v", "image": {"reference": "quay.io/a:1"}}]);
     let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {"volumes": volumes, "containers": []}})).expect("a pod");
     let (references, tokens) = (References::default(), BTreeMap::new());
-    let inputs = PayloadInputs {
-        pod: &pod,
-        references: &references,
-        tokens: &tokens,
-        claims: &BTreeMap::new(),
-        pod_ips: &[],
-        node_ips: &[],
-        machine: MachineSize::default(),
-        runtime: "fake 1",
+    let paths = PodPaths::new(place.path(), "u");
+    let set_up = |runtime: &str| {
+        let inputs = PayloadInputs {
+            pod: &pod,
+            references: &references,
+            tokens: &tokens,
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine: MachineSize::default(),
+            runtime,
+        };
+        disk::set_up(&paths, &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now())
     };
-    let refused = disk::set_up(&PodPaths::new(place.path(), "u"), &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now());
-    let why = "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported with the container runtime fake 1";
-    assert_eq!(refused.expect_err("is refused").to_string(), why);
+    let why = "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported with the container runtime containerd 1.6.20";
+    assert_eq!(set_up("containerd 1.6.20").expect_err("is refused").to_string(), why);
+    set_up("containerd 2.1.0").expect("the runtime mounts it");
+    assert_eq!(disk::missing(&paths, &pod), Vec::<String>::new(), "there is nothing of it here");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the runtime reports about one pod, in the terms that planning and status need.
 
 use jiff::Timestamp;
-use troupe_cri::{names, proto};
+use troupe_cri::{names, proto, stop_signal};
 
 /// All that exists of a pod at the runtime. Sandboxes and containers are sorted newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +61,8 @@ pub struct ContainerView {
     pub resources: Option<proto::LinuxContainerResources>,
     /// As whom its first process runs, where the runtime tells.
     pub user: Option<proto::ContainerUser>,
+    /// The signal that ends it, where the runtime tells.
+    pub stop_signal: Option<&'static str>,
     /// It was changed since this was read.
     pub outdated: bool,
 }
@@ -148,6 +150,7 @@ impl ContainerView {
             pre_stop: annotation(names::PRE_STOP),
             resources: status.resources.as_ref().and_then(|resources| resources.linux.clone()),
             user: status.user.clone(),
+            stop_signal: stop_signal::name(status.stop_signal),
             outdated: false,
         }
     }

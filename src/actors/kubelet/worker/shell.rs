@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_cri::names::PodIdentity;
 
 use super::{
-    apply::{self, FAILED_CLEANUP, Sizes, Step, StepFailure, Tokens},
+    apply::{self, FAILED_CLEANUP, PreStops, Sizes, Step, StepFailure, Tokens},
     logs::logged_attempts,
     machine::{Effect, PodMachine},
     news::News,
@@ -65,6 +65,7 @@ pub struct PodWorker {
     tokens: Arc<Tokens>,
     made: Arc<Made>,
     sizes: Arc<Sizes>,
+    pre_stops: Arc<PreStops>,
     build: CancellationToken,
     /// Counts timers, so that only the newest one acts.
     timer: u64,
@@ -105,6 +106,7 @@ impl PodWorker {
             tokens: Arc::default(),
             made: Arc::default(),
             sizes: Arc::new(Sizes::new(recorded.map(|record| record.actuated).unwrap_or_default())),
+            pre_stops: Arc::default(),
             recorded: is_recorded,
             build: CancellationToken::new(),
             timer: 0,
@@ -183,6 +185,7 @@ impl PodWorker {
             tokens: self.tokens.clone(),
             made: self.made.clone(),
             sizes: self.sizes.clone(),
+            pre_stops: self.pre_stops.clone(),
             cancel: self.build.clone(),
             call_trace,
         }
@@ -222,7 +225,8 @@ impl PodWorker {
         for (container, statuses) in self.machine.pod().map(|pod| self.context.dra.health(pod)).unwrap_or_default() {
             devices.entry(container).or_default().extend(statuses);
         }
-        Surroundings { recursive_read_only: is_usual && self.context.features.load().recursive_read_only(""), devices }
+        let recursive_read_only = is_usual && self.context.features.load().recursive_read_only("");
+        Surroundings { recursive_read_only, stop_signals: self.context.stop_signals, devices }
     }
 
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {

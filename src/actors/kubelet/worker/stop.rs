@@ -167,7 +167,7 @@ fn held_back(situation: &Situation<'_>, plan: &mut Plan) -> bool {
     }
 }
 
-/// The same of a stop, which tells of itself and runs a hook each time. What else failed does not hold it up.
+/// The same of a stop, which tells of itself each time. What else failed does not hold it up.
 fn has_just_failed(situation: &Situation<'_>, plan: &mut Plan) -> bool {
     let failed = situation.memory.failures.get("").is_some_and(|failure| failure.reason == FAILED_KILL);
     failed && held_back(situation, plan)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1;
 use troupe_api::meta::LabelSelector;
+use troupe_net::dns::domain_names::DomainName;
 
 use super::{
     types::{ClusterNetworkPolicy, EgressPeer, PodsPeer, PortNumbers, PortsOfProtocol, ProtocolMatch},
@@ -52,7 +53,7 @@ pub fn parse(policy: &ClusterNetworkPolicy) -> Parsed {
     let egress = spec.egress.iter().enumerate().filter_map(|(at, rule)| {
         let place = format!("spec.egress[{at}]");
         let draft = Draft { place: &place, action: &rule.action, number: at + 1 };
-        draft.rule(egress_peers(&rule.to, &place), ports(&rule.protocols, &place), &mut problems)
+        draft.rule(egress_peers(&rule.to, rule.action == "Accept", &place), ports(&rule.protocols, &place), &mut problems)
     });
     let egress: Vec<ClusterRule> = egress.collect();
     let name: Arc<str> = policy.metadata.name.as_deref().unwrap_or_default().into();
@@ -90,8 +91,7 @@ impl Draft<'_> {
             problems.push(format!("{}.action {:?} is not known here: {outcome}", self.place, self.action));
         }
         problems.extend(unknown.into_iter().map(|what| format!("{what}: {outcome}")));
-        let matches_nothing = matches!(&rule.peers, Peers::Of { selectors, blocks, nodes } if selectors.is_empty() && blocks.is_empty() && nodes.is_empty())
-            || rule.ports.as_ref().is_some_and(Vec::is_empty);
+        let matches_nothing = rule.peers.is_nobody() || rule.ports.as_ref().is_some_and(Vec::is_empty);
         (!matches_nothing).then_some(ClusterRule { action, rule, number: self.number })
     }
 }
@@ -118,19 +118,28 @@ fn ingress_peers(peers: &[PodsPeer], place: &str) -> Understood<Peers> {
             None => unknown.push(format!("{place}.from[{at}] is of a kind that is not known here")),
         }
     }
-    Understood { value: Peers::Of { selectors, blocks: Vec::new(), nodes: Vec::new() }, unknown }
+    Understood { value: Peers::Of { selectors, blocks: Vec::new(), nodes: Vec::new(), domains: Vec::new() }, unknown }
 }
 
-fn egress_peers(peers: &[EgressPeer], place: &str) -> Understood<Peers> {
+/// `accepts` says that the rule does: only such may name domains, of which nobody knows all addresses.
+fn egress_peers(peers: &[EgressPeer], accepts: bool, place: &str) -> Understood<Peers> {
     let (mut selectors, mut blocks, mut nodes, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut domains = Vec::new();
     for (at, peer) in peers.iter().enumerate() {
         let place = format!("{place}.to[{at}]");
         if let Some(selector) = selector(&peer.pods) {
             selectors.push(selector);
         } else if let Some(selector) = &peer.nodes {
             nodes.push(LabelSelector::from(selector));
+        } else if !peer.domain_names.is_empty() && !accepts {
+            unknown.push(format!("{place}.domainNames are for rules that accept"));
         } else if !peer.domain_names.is_empty() {
-            unknown.push(format!("{place}.domainNames are not supported here"));
+            for (at, name) in peer.domain_names.iter().enumerate() {
+                match DomainName::parse(name) {
+                    Some(name) => domains.push(name),
+                    None => unknown.push(format!("{place}.domainNames[{at}] is no domain name")),
+                }
+            }
         } else if peer.networks.is_empty() {
             unknown.push(format!("{place} is of a kind that is not known here"));
         }
@@ -143,7 +152,9 @@ fn egress_peers(peers: &[EgressPeer], place: &str) -> Understood<Peers> {
     }
     blocks.sort();
     blocks.dedup();
-    Understood { value: Peers::Of { selectors, blocks, nodes }, unknown }
+    domains.sort();
+    domains.dedup();
+    Understood { value: Peers::Of { selectors, blocks, nodes, domains }, unknown }
 }
 
 /// `None` for everything, whatever the protocol.

@@ -61,7 +61,6 @@ fn peers_and_ports_of_every_kind_are_read() {
 #[test]
 fn what_is_not_known_here_fails_closed_and_is_named() {
     for (peer, said) in [
-        (json!({"domainNames": ["example.com"]}), "spec.egress[0].to[0].domainNames are not supported here"),
         (json!({"planets": ["mars"]}), "spec.egress[0].to[0] is of a kind that is not known here"),
         (json!({"networks": ["10.0.0.0/33"]}), "spec.egress[0].to[0].networks[0] is no range of addresses"),
     ] {
@@ -73,12 +72,32 @@ fn what_is_not_known_here_fails_closed_and_is_named() {
             assert_eq!(problems, [format!("{said}: the rule denies everything")]);
         }
     }
-    let (rules, problems) = egress(json!({"action": "Accept", "to": [{"domainNames": ["example.com"]}, {"networks": ["10.0.0.0/8"]}]}));
+    let (rules, problems) = egress(json!({"action": "Accept", "to": [{"planets": ["mars"]}, {"networks": ["10.0.0.0/8"]}]}));
     assert_eq!((rules.len(), problems.len()), (1, 1), "what it names beside that is accepted");
     let (rules, problems) = egress(json!({"action": "Accept", "to": [{"namespaces": {}}], "protocols": [{"quic": {}}]}));
     assert_eq!((rules.len(), problems.len()), (0, 1));
     let (rules, _) = egress(json!({"action": "Log", "to": [{"namespaces": {}}]}));
     assert_eq!((rules[0].action, &rules[0].rule.peers), (Action::Deny, &Peers::Everybody));
+}
+
+#[test]
+fn domain_names_are_peers_of_rules_that_accept() {
+    let peers = json!([{"domainNames": ["Example.com.", "*.example.com", "example.com"]}, {"networks": ["10.0.0.0/8"]}]);
+    let protocols = json!([{"tcp": {"destinationPort": {"number": 443}}}]);
+    let (rules, problems) = egress(json!({"action": "Accept", "to": peers, "protocols": protocols}));
+    assert_eq!(problems, [] as [String; 0]);
+    let sets = rules[0].rule.peer_sets(Direction::Egress, &HOME.into());
+    let domains: Vec<&str> = sets.iter().filter_map(|set| if let PeerSet::Domain(name) = set { Some(name.as_str()) } else { None }).collect();
+    assert_eq!((sets.len(), domains), (3, vec!["*.example.com", "example.com"]), "each once");
+    assert_ne!(sets[1].id(), sets[2].id());
+    for action in ["Deny", "Pass"] {
+        let (rules, problems) = egress(json!({"action": action, "to": peers}));
+        assert_eq!((rules[0].action, &rules[0].rule.peers), (Action::Deny, &Peers::Everybody));
+        assert_eq!(problems, ["spec.egress[0].to[0].domainNames are for rules that accept: the rule denies everything"]);
+    }
+    let (rules, problems) = egress(json!({"action": "Accept", "to": [{"domainNames": ["*.io", "kubernetes.io"]}]}));
+    assert_eq!(problems, ["spec.egress[0].to[0].domainNames[0] is no domain name: nothing is accepted by it"]);
+    assert_eq!(rules[0].rule.peer_sets(Direction::Egress, &HOME.into()).len(), 1, "what it names beside that is accepted");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub fn answer(asked: &Asked<'_>, zpages: &Zpages) -> Option<Document> {
         "/healthz" => (TEXT, "ok".to_owned()),
         "/metrics" => (CONTENT_TYPE, page()),
         _ => {
-            let Page { code, content_type, body, warning } = zpages.answer(asked)?.unwrap_or_else(Page::from);
+            let Page { code, content_type, body, warning, .. } = zpages.answer(asked)?.unwrap_or_else(Page::from);
             return Some(Document { code, body, content_type, weight: None, warning });
         }
     };

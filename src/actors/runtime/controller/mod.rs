@@ -134,10 +134,24 @@ pub fn start<C: Controller>(system: &System, caches: &Caches, client: Client, co
 
 /// The same under `PARENT/NAME`, for what does not end with the other controllers.
 pub fn start_below<C: Controller>(parent: &str, system: &System, caches: &Caches, client: Client, controller: C) -> UnitAddr<ControllerUnit> {
+    spawn(format!("{parent}/{}", C::NAME), (system, caches, client), controller, C::CONCURRENCY)
+}
+
+/// The same under `controllers/NAME` where so many keys are worked on at once.
+pub fn start_with<C: Controller>(system: &System, caches: &Caches, client: Client, controller: C, concurrency: usize) -> UnitAddr<ControllerUnit> {
+    spawn(format!("controllers/{}", C::NAME), (system, caches, client), controller, concurrency)
+}
+
+fn spawn<C: Controller>(
+    path: String,
+    (system, caches, client): (&System, &Caches, Client),
+    controller: C,
+    concurrency: usize,
+) -> UnitAddr<ControllerUnit> {
     let controller: Arc<dyn AnyController> = Arc::new(controller);
     let caches = caches.clone();
-    system.spawn(format!("{parent}/{}", C::NAME), Policy::default(), move |_| {
-        ControllerUnit::new(controller.clone(), C::NAME, C::CONCURRENCY, caches.clone(), client.clone()).telling_as(event_source::<C>())
+    system.spawn(path, Policy::default(), move |_| {
+        ControllerUnit::new(controller.clone(), C::NAME, concurrency, caches.clone(), client.clone()).telling_as(event_source::<C>())
     })
 }
 

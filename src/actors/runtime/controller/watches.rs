@@ -129,7 +129,15 @@ impl Watches<'_> {
 
     /// A change of an object wakes its controlling owner of kind `owner_kind`, and its former one.
     pub fn owned<K: KubeObject>(&mut self, owner_kind: &'static str) {
+        self.owned_when::<K>(owner_kind, |_| true);
+    }
+
+    /// The same for some of its changes only.
+    pub fn owned_when<K: KubeObject>(&mut self, owner_kind: &'static str, wakes: impl Fn(&Change<K>) -> bool + Send + Sync + 'static) {
         self.map::<K>(move |change| {
+            if !wakes(change) {
+                return Vec::new();
+            }
             let metas = change.meta_before().into_iter().chain(change.meta_after());
             let owners = metas.filter_map(MetaProjection::controller).filter(|owner| &*owner.kind == owner_kind).map(|owner| owner.name.clone());
             owners.map(|name| ObjectKey::new(change.key.namespace.clone(), name)).collect()

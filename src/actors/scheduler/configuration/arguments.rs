@@ -17,7 +17,7 @@ use troupe_api::{
 
 use crate::scheduler::{
     features::Features,
-    plugins::{Arguments, ScoringStrategy, ShapePoint, Strategy, Weighted},
+    plugins::{Arguments, DeviceTimeouts, ScoringStrategy, ShapePoint, Strategy, Weighted},
     preemption::Tries,
     spread::SpreadDefaults,
 };
@@ -181,8 +181,8 @@ fn devices(args: &Field<'_>, errors: &mut Vec<FieldError>) {
     if binding.is_set() && seconds(&binding).is_some_and(|seconds| seconds < 1) {
         errors.push(binding.invalid("must be at least 1 second"));
     }
-    if filter.is_set() {
-        errors.push(filter.invalid("has no effect: a search for devices is bounded by its steps"));
+    if filter.is_set() && go_duration(filter.text()).is_ok_and(|nanoseconds| nanoseconds < 0) {
+        errors.push(filter.invalid("must be zero or positive"));
     }
 }
 
@@ -213,10 +213,13 @@ pub fn read<'a>(args: impl Fn(&str) -> &'a Value, ignored: &[String]) -> (Argume
     if let Some(points) = args("VolumeBinding")["shape"].as_array().filter(|points| !points.is_empty()) {
         arguments.capacity_shape = points.iter().map(shape_point).collect();
     }
-    let devices = args("DynamicResources")["bindingTimeout"].as_str().and_then(|text| go_duration(text).ok());
-    if let Some(nanoseconds) = devices.and_then(|nanoseconds| u64::try_from(nanoseconds).ok()) {
-        arguments.device_timeout = Duration::from_nanos(nanoseconds);
-    }
+    let (devices, usual) = (args("DynamicResources"), DeviceTimeouts::default());
+    let timeout = |field: &str| {
+        let nanoseconds = devices[field].as_str().and_then(|text| go_duration(text).ok());
+        nanoseconds.and_then(|nanoseconds| u64::try_from(nanoseconds).ok()).map(Duration::from_nanos)
+    };
+    arguments.device_timeouts =
+        DeviceTimeouts { binding: timeout("bindingTimeout").unwrap_or(usual.binding), filter: timeout("filterTimeout").unwrap_or(usual.filter) };
     let spread = args("PodTopologySpread");
     let defaults = match spread["defaultingType"].as_str() {
         Some("List") => SpreadDefaults::List(typed::<Vec<TopologySpreadConstraint>>(&spread["defaultConstraints"]).unwrap_or_default()),

@@ -130,8 +130,8 @@ impl Configuration {
         let ignored: Vec<String> = self.extenders.iter().flat_map(|extender| extender.ignored.clone()).collect();
         let profiles = Profiles::new(self.profiles.iter().map(|profile| profile.make(parts, &ignored)));
         let extenders = Extenders::new(self.extenders.iter().cloned());
-        let (gangs, parallelism) = (parts.gangs.clone(), self.parallelism);
-        Setup { profiles, backoffs: self.backoffs, extenders, parallelism, gangs, measures: false }
+        let (gangs, taint_rules, parallelism) = (parts.gangs.clone(), parts.taint_rules.clone(), self.parallelism);
+        Setup { profiles, backoffs: self.backoffs, extenders, parallelism, gangs, taint_rules, measures: false }
     }
 }
 

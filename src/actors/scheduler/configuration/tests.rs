@@ -141,6 +141,7 @@ fn what_cannot_be_is_told_in_upstreams_words() {
             args("VolumeBinding", "{bindTimeoutSeconds: -1}"),
             format!("{at}.bindTimeoutSeconds: Invalid value: -1: invalid BindTimeoutSeconds, should not be a negative value"),
         ),
+        (args("DynamicResources", "{filterTimeout: -1s}"), format!("{at}.filterTimeout: Invalid value: \"-1s\": must be zero or positive")),
         ("profils: []\n".into(), "strict decoding error: unknown field \"profils\"".into()),
         ("profiles: [{plugin: {}}]\n".into(), "strict decoding error: unknown field \"profiles[0].plugin\"".into()),
         (

@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::Pod,
-    resource::v1::{AllocationResult, DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice},
+    resource::{
+        v1::{AllocationResult, DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice},
+        v1beta2::DeviceTaintRule,
+    },
 };
 use parking_lot::RwLock;
 use troupe_api::meta::{Clock, ObjectKey};
@@ -14,6 +17,7 @@ use super::{
     assumed::Assumed,
     capacity::amount,
     extended::{self, Classes},
+    published::Published,
 };
 use crate::{
     devices::{DeviceId, claim_name, claims_of, is_for_pod, taken_by},
@@ -34,7 +38,7 @@ pub struct DeviceCaches {
     pub classes: Cache<DeviceClass>,
     pub published: Cache<ResourceSlice>,
     pub pods: Cache<Pod>,
-    slices: Arc<RwLock<Slices>>,
+    slices: Arc<RwLock<Published>>,
     pub selectors: Arc<Selectors>,
     pub assumed: Arc<Assumed>,
     pub clock: Arc<dyn Clock>,
@@ -67,14 +71,19 @@ impl DeviceCaches {
     pub fn take(&self, change: &Change<ResourceSlice>) {
         let mut slices = self.slices.write();
         match change.after() {
-            Some(slice) => slices.set(slice.clone()),
+            Some(slice) => slices.set(&change.key.name, slice.clone()),
             None => slices.remove(&change.key.name),
         }
     }
 
+    /// A rule that taints devices has come, changed or gone. Whether devices may have other taints since.
+    pub fn take_rule(&self, change: &Change<DeviceTaintRule>) -> bool {
+        self.slices.write().set_rule(&change.key.name, change.after().cloned())
+    }
+
     /// What drivers publish just now.
     pub fn slices(&self) -> Slices {
-        self.slices.read().clone()
+        self.slices.read().slices()
     }
 
     pub fn class(&self, name: &str) -> Option<Arc<DeviceClass>> {

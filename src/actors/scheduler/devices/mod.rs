@@ -1,9 +1,10 @@
 //! Allocation of devices to claims by what drivers publish ("structured parameters", KEP-4381). Pure, but for `bind` and `caches`.
 //!
-//! `slices` holds what drivers publish, so that looking at a node costs what that node has; `pools` makes of it the pools that a node can
-//! reach; `wanted` is what claims ask for, with classes looked up and expressions compiled once; `search` goes through the candidates of
-//! each request in order and takes the first solution; `outcome` writes it down as an allocation. Besides whole devices there are parts of
-//! them, which share counters (`counters`), and devices that several claims share by capacity (`capacity`).
+//! `published` has what drivers publish with the taints of rules, and `slices` keeps it so that looking at a node costs what that node has;
+//! `pools` makes of it the pools that a node can reach; `wanted` is what claims ask for, with classes looked up and expressions compiled
+//! once; `search` goes through the candidates of each request in order and takes the first solution; `outcome` writes it down as an
+//! allocation. Besides whole devices there are parts of them, which share counters (`counters`), and devices that several claims share by
+//! capacity (`capacity`).
 
 pub mod assumed;
 pub mod bind;
@@ -14,6 +15,7 @@ mod counters;
 pub mod extended;
 mod outcome;
 mod pools;
+mod published;
 pub mod readiness;
 mod search;
 mod selectors;
@@ -24,7 +26,7 @@ mod wanted;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -56,8 +58,18 @@ pub trait InUse {
 pub enum Failure {
     /// The node has not what is asked for.
     Nothing,
+    /// The search was over before it came to an end.
+    Unfinished,
     /// Something is wrong, here and maybe elsewhere.
     Error(String),
+}
+
+/// What bounds a search.
+pub struct Bounds<'a> {
+    /// Whether it is over after so many steps.
+    pub is_over: &'a dyn Fn(usize) -> bool,
+    /// The names of the only devices that may be chosen where not all are asked for; any if `None`.
+    pub among: Option<&'a HashSet<String>>,
 }
 
 /// Whether a request selects a device, or why nobody can tell.
@@ -93,8 +105,8 @@ impl Allocator {
     ///
     /// # Errors
     /// Why nothing.
-    pub fn allocate(&self, node: &Node, share_id: &dyn Fn(usize, usize) -> String) -> Result<Vec<AllocationResult>, Failure> {
+    pub fn allocate(&self, node: &Node, bounds: &Bounds<'_>, share_id: &dyn Fn(usize, usize) -> String) -> Result<Vec<AllocationResult>, Failure> {
         let pools = pools::gather(&self.slices, node);
-        search::Search::new(self, node, &pools)?.run()?.into_results(share_id)
+        search::Search::new(self, node, &pools, bounds)?.run()?.into_results(share_id)
     }
 }

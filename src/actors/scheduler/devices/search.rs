@@ -1,7 +1,7 @@
 //! The search for devices: claim by claim, request by request, device by device, with backtracking. The first solution is taken, so that
 //! drivers can say by names which devices go first.
 //!
-//! Within a request only combinations are tried, never the same devices in another order. A budget of steps bounds the search.
+//! Within a request only combinations are tried, never the same devices in another order. The search is over when its bounds say so.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 
 use super::{
-    Allocator, Amounts, Failure, MOST_DEVICES, capacity,
+    Allocator, Amounts, Bounds, Failure, MOST_DEVICES, capacity,
     constraints::Counted,
     counters::Counters,
     outcome::{Chosen, Solution},
@@ -23,8 +23,6 @@ use crate::{
     scheduler::devices::wanted::WantedClaim,
 };
 
-/// Steps of one search. Upstream gives it ten seconds; this many take less.
-const MOST_STEPS: usize = 200_000;
 /// Requests and devices of all claims together: each may be one call within another.
 const MOST_DEPTH: usize = 2_000;
 
@@ -45,6 +43,8 @@ struct Place {
 enum Stop {
     /// The claim would get more devices than a claim may have; fewer of an earlier alternative may help.
     TooMany,
+    /// Its bounds ended the search.
+    Over,
     Error(String),
 }
 
@@ -72,6 +72,7 @@ pub struct Search<'s> {
     counters: HashMap<usize, Counters>,
     /// What others have, asked once.
     in_use: HashMap<At, (bool, Option<Amounts>)>,
+    bounds: &'s Bounds<'s>,
     steps: usize,
 }
 
@@ -89,7 +90,7 @@ impl<'s> Search<'s> {
     ///
     /// # Errors
     /// Why there is no solution at all.
-    pub fn new(allocator: &'s Allocator, node: &'s Node, pools: &'s [Pool]) -> Result<Self, Failure> {
+    pub fn new(allocator: &'s Allocator, node: &'s Node, pools: &'s [Pool], bounds: &'s Bounds<'s>) -> Result<Self, Failure> {
         let claims = &allocator.claims;
         let mut search = Search {
             allocator,
@@ -103,6 +104,7 @@ impl<'s> Search<'s> {
             sharing: HashMap::new(),
             counters: HashMap::new(),
             in_use: HashMap::new(),
+            bounds,
             steps: 0,
         };
         search.numbers = claims.iter().map(|claim| search.numbers_of(claim)).collect::<Result<_, _>>().map_err(Failure::Error)?;
@@ -162,6 +164,7 @@ impl<'s> Search<'s> {
         match self.choose(first, false, (0, 0, 0)) {
             Ok(true) => Ok(Solution { claims: &self.allocator.claims, chosen: self.chosen, alternatives: self.alternatives, node: self.node }),
             Err(Stop::Error(why)) => Err(Failure::Error(why)),
+            Err(Stop::Over) => Err(Failure::Unfinished),
             Ok(false) | Err(Stop::TooMany) if self.pools.iter().any(|pool| matches!(pool.state, PoolState::Invalid)) => {
                 Err(Failure::Error("invalid resource pools were encountered".to_owned()))
             }
@@ -172,11 +175,7 @@ impl<'s> Search<'s> {
     /// Chooses all devices from a place on. Within an alternative that was decided on, `decided` is set; the search within a request goes on
     /// from `start`.
     fn choose(&mut self, place: Place, decided: bool, start: At) -> Result<bool, Stop> {
-        self.steps += 1;
-        if self.steps > MOST_STEPS {
-            let name = self.node.metadata.name.as_deref().unwrap_or_default();
-            return Err(Stop::Error(format!("node {name}: timed out trying to allocate devices")));
-        }
+        self.step()?;
         let allocator = self.allocator;
         let Some(claim) = allocator.claims.get(place.claim) else { return Ok(true) };
         let Some(request) = claim.requests.get(place.request) else {
@@ -212,6 +211,12 @@ impl<'s> Search<'s> {
         self.choose_device(place, wanted, decided, start)
     }
 
+    /// One more device or place is looked at.
+    fn step(&mut self) -> Result<(), Stop> {
+        self.steps += 1;
+        if (self.bounds.is_over)(self.steps) { Err(Stop::Over) } else { Ok(()) }
+    }
+
     fn choose_alternative(&mut self, place: Place, alternatives: usize) -> Result<bool, Stop> {
         let mut all_too_many = true;
         for alternative in 0..alternatives {
@@ -237,6 +242,10 @@ impl<'s> Search<'s> {
                 let first = if number == start.0 && slice == start.1 { start.2 } else { 0 };
                 for device in first..devices(of).len() {
                     let at = (number, slice, device);
+                    if self.bounds.among.is_some_and(|among| !among.contains(&devices(of)[device].name)) {
+                        continue;
+                    }
+                    self.step()?;
                     if self.is_barred(place, at, wanted) || !self.is_selected(at, wanted).map_err(Stop::Error)? {
                         continue;
                     }

@@ -58,12 +58,16 @@ impl Place {
     }
 
     fn allocate(&self, node: &str, claims: &[Value]) -> Result<Vec<AllocationResult>, Failure> {
+        self.allocate_within(node, claims, &Bounds { is_over: &|steps| steps > 100_000, among: None })
+    }
+
+    fn allocate_within(&self, node: &str, claims: &[Value], bounds: &Bounds<'_>) -> Result<Vec<AllocationResult>, Failure> {
         let claims: Vec<Arc<ResourceClaim>> = claims.iter().map(|claim| Arc::new(from_value(claim.clone()).expect("a claim"))).collect();
         let labels = json!({"zone": if node == "far" { "b" } else { "a" }});
         let node: Node = from_value(json!({"metadata": {"name": node, "labels": labels}})).expect("a node");
         let class = |name: &str| self.classes.get(name).cloned();
         let allocator = Allocator::new(&claims, &class, &Selectors::default(), self.slices.clone(), Box::new(self.known.clone()));
-        allocator.map_err(Failure::Error)?.allocate(&node, &|claim, result| format!("share-{claim}-{result}"))
+        allocator.map_err(Failure::Error)?.allocate(&node, bounds, &|claim, result| format!("share-{claim}-{result}"))
     }
 
     /// `request=device` of each claim.
@@ -332,7 +336,21 @@ fn a_search_without_solution_ends() {
     let place = Place::of(vec![slice("s", json!({"devices": devices}))]);
     let mut asking = claim((0..12).map(|at| exactly(&format!("r{at:02}"), json!({}))).chain([exactly("z", selecting("false"))]).collect());
     asking["spec"]["devices"]["constraints"] = json!([{"distinctAttribute": "gpu.example.com/numa"}]);
-    assert_eq!(place.devices("n1", &[asking]), Err(error("node n1: timed out trying to allocate devices")));
+    assert_eq!(place.devices("n1", &[asking]), Err(Failure::Unfinished));
+}
+
+#[test]
+fn a_search_among_few_devices_finds_what_a_longer_one_found() {
+    let place = Place::of(four());
+    let asking = [claim(vec![exactly("r", json!({"count": 2}))])];
+    let among = |names: &[&str]| {
+        let among = names.iter().map(|name| (*name).to_owned()).collect();
+        let found = place.allocate_within("n1", &asking, &Bounds { is_over: &|steps| steps > 20, among: Some(&among) })?;
+        let results = found[0].devices.as_ref().and_then(|devices| devices.results.as_deref()).unwrap_or_default();
+        Ok::<_, Failure>(results.iter().map(|result| result.device.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(among(&["gpu-1", "gpu-3"]), Ok(vec!["gpu-1".to_owned(), "gpu-3".into()]));
+    assert_eq!(among(&["gpu-1"]), Err(Failure::Nothing), "something is not free any more");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The filters of all plugins for one pod.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 
 use super::node_filter::{DependsOn, NodeFilter, Rejection};
 use crate::scheduler::{
@@ -22,6 +22,8 @@ pub struct Filters<'a> {
     by_taken: Option<Vec<usize>>,
     /// Whether somebody is nominated to the node at a place; `None` before many nodes are asked about.
     nominated_at: Option<Vec<bool>>,
+    /// How often each filter was asked.
+    asked: Vec<Cell<u64>>,
 }
 
 /// The only nodes that can do, with the plugins that said so.
@@ -36,7 +38,8 @@ impl<'a> Filters<'a> {
     pub fn new(pod: &'a PodInfo, cluster: &'a Snapshot, filters: Vec<(&'static str, Box<dyn NodeFilter + 'a>)>) -> Self {
         let by_taken = (0..filters.len()).filter(|at| filters[*at].1.depends_on() != DependsOn::Node).collect();
         let by_pods = filters.iter().any(|(_, filter)| filter.depends_on() == DependsOn::Pods);
-        Filters { pod, cluster, filters, by_taken: if by_pods { None } else { Some(by_taken) }, nominated_at: None }
+        let asked = filters.iter().map(|_| Cell::default()).collect();
+        Filters { pod, cluster, filters, by_taken: if by_pods { None } else { Some(by_taken) }, nominated_at: None, asked }
     }
 
     /// Many nodes will be asked about: it is noted which of them somebody is nominated to.
@@ -60,12 +63,12 @@ impl<'a> Filters<'a> {
     /// # Errors
     /// The first plugin that rejects it.
     pub fn ask_taken(&self, node: &NodeInfo, taken: Taken<'_>) -> Result<(), PluginRejection> {
-        self.filters.iter().try_for_each(|(name, filter)| filter.filter_taken(node, taken).map_err(|rejection| (*name, rejection)))
+        self.each().try_for_each(|(name, filter)| filter.filter_taken(node, taken).map_err(|rejection| (name, rejection)))
     }
 
     /// The same of a node that is known to do if its pods take less, without saying why not.
     pub fn still_fits(&self, node: &NodeInfo, taken: Taken<'_>) -> bool {
-        self.by_taken.iter().flatten().all(|at| self.filters[*at].1.fits_taken(node, taken))
+        self.by_taken.iter().flatten().all(|at| self.asking(*at).1.fits_taken(node, taken))
     }
 
     /// Whether the pod can run on the node as it is.
@@ -73,12 +76,28 @@ impl<'a> Filters<'a> {
     /// # Errors
     /// The first plugin that rejects it.
     pub fn ask(&self, node: &NodeInfo) -> Result<(), PluginRejection> {
-        self.filters.iter().try_for_each(|(name, filter)| filter.filter(node).map_err(|rejection| (*name, rejection)))
+        self.each().try_for_each(|(name, filter)| filter.filter(node).map_err(|rejection| (name, rejection)))
     }
 
     /// What each plugin has against the node.
     pub fn ask_all(&self, node: &NodeInfo) -> Vec<PluginRejection> {
-        self.filters.iter().filter_map(|(name, filter)| Some((*name, filter.filter(node).err()?))).collect()
+        self.each().filter_map(|(name, filter)| Some((name, filter.filter(node).err()?))).collect()
+    }
+
+    /// Each filter, which is asked then.
+    fn each(&self) -> impl Iterator<Item = (&'static str, &(dyn NodeFilter + 'a))> {
+        (0..self.filters.len()).map(move |at| self.asking(at))
+    }
+
+    fn asking(&self, at: usize) -> (&'static str, &(dyn NodeFilter + 'a)) {
+        let (asked, (name, filter)) = (&self.asked[at], &self.filters[at]);
+        asked.set(asked.get() + 1);
+        (*name, &**filter)
+    }
+
+    /// How often each filter was asked since this was last told.
+    pub fn take_asked(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.filters.iter().zip(&self.asked).map(|((name, _), asked)| (*name, asked.take()))
     }
 
     /// Whether the pod can run on the node, both with and without the other pods nominated to it that are as important: it must

@@ -25,7 +25,7 @@ pub use self::{
     node_scorer::{MAX_SCORE, NodeScorer, normalize_to_largest},
     outcome::{Candidate, DryRun, Nomination, Outcome, Preemption, Victim},
     permit::{Permit, PluginRefusal, Refusal, WaitingPods},
-    plugin::{Failure, Plugin, Writing},
+    plugin::{Failure, Plugin, Undecided, Writing},
     point::Point,
     profile::Profile,
     profiles::Profiles,

@@ -84,9 +84,18 @@ impl WaitingPods {
 
     /// A pod must not go on; `false` if it does not wait.
     pub fn reject(&self, key: &ObjectKey, plugin: &'static str, why: &str) -> bool {
+        self.stop(key, plugin, Refusal::Rejected(why.to_owned()))
+    }
+
+    /// A pod makes room for a more important one, and is tried again soon; `false` if it does not wait.
+    pub fn preempt(&self, key: &ObjectKey, plugin: &'static str) -> bool {
+        self.stop(key, plugin, Refusal::Failed("preempted".into()))
+    }
+
+    fn stop(&self, key: &ObjectKey, plugin: &'static str, refusal: Refusal) -> bool {
         let Some(waiting) = self.pods.lock().remove(key) else { return false };
         // As above.
-        let _ = waiting.told.send(Err((plugin, Refusal::Rejected(why.to_owned()))));
+        let _ = waiting.told.send(Err((plugin, refusal)));
         true
     }
 
@@ -127,6 +136,9 @@ mod tests {
         let verdict = pods.wait(key(), &both);
         assert!(pods.reject(&key(), "A", "no"));
         assert_eq!(verdict.await, Err(("A", Refusal::Rejected("no".into()))));
+        let removed = pods.wait(key(), &both);
+        assert!(pods.preempt(&key(), "P") && !pods.preempt(&key(), "P"), "it waits once");
+        assert_eq!(removed.await, Err(("P", Refusal::Failed("preempted".into()))));
         let late = pods.wait(key(), &both).await;
         assert_eq!(late, Err(("B", Refusal::Rejected("rejected due to timeout after waiting 5s at plugin B".into()))));
     }

@@ -22,6 +22,14 @@ use crate::scheduler::{budget::Budget, node_info::NodeInfo, pod_info::PodInfo, s
 /// Writes of a plugin for a pod that has a node.
 pub type Writing = BoxFuture<'static, Result<(), Status>>;
 
+/// What a plugin that cannot decide in time does about a pod.
+pub enum Undecided {
+    /// It finds out aside; the pod is tried anew when that is done.
+    Search(BoxFuture<'static, ()>),
+    /// It could not: the pod is tried again later.
+    Failed(String),
+}
+
 /// A plugin. What decides (up to `post_filter`) is pure: the same inputs give the same answer.
 pub trait Plugin: Send + Sync + 'static {
     /// Upstream's name, such as `NodeResourcesFit`.
@@ -55,6 +63,12 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// What can be done for a pod that fits nowhere; `None` if the plugin does nothing.
     fn post_filter(&self, _failure: &mut Failure<'_, '_>) -> Option<Outcome> {
+        None
+    }
+
+    /// What is done about a pod that fits nowhere, after [`Plugin::post_filter`], because this plugin could not decide in time; `None` if it
+    /// could.
+    fn undecided(&self, _pod: &ObjectKey) -> Option<Undecided> {
         None
     }
 

@@ -11,7 +11,7 @@ use super::{
     filters::{Filters, NodeNames, PluginRejection},
     node_filter::PreFilter,
     permit::{Permit, PluginRefusal, Refusal},
-    plugin::{Plugin, Writing},
+    plugin::{Plugin, Undecided, Writing},
     point::Point,
 };
 use crate::scheduler::{
@@ -96,6 +96,11 @@ impl Profile {
         self.at(Point::PreEnqueue).try_for_each(|plugin| plugin.pre_enqueue(pod))
     }
 
+    /// The first plugin that does not let the pod be looked at.
+    pub fn gate_of(&self, pod: &Pod) -> Option<&'static str> {
+        self.at(Point::PreEnqueue).find(|plugin| plugin.pre_enqueue(pod).is_err()).map(|plugin| plugin.name())
+    }
+
     /// Asks all plugins about a pod, which makes their filters, and tells which nodes alone can do.
     ///
     /// # Errors
@@ -137,6 +142,11 @@ impl Profile {
         let adaptive = || (50_usize.saturating_sub(nodes / 125)).max(5);
         let percent = self.percentage_of_nodes_to_score.filter(|percent| *percent > 0).unwrap_or_else(adaptive);
         (nodes * percent / 100).max(MINIMUM)
+    }
+
+    /// What is done about a pod that fits nowhere because a plugin could not decide in time.
+    pub fn undecided(&self, pod: &ObjectKey) -> Option<Undecided> {
+        self.at(Point::Filter).find_map(|plugin| plugin.undecided(pod))
     }
 
     /// What is to be written for a pod that fits nowhere, with the names of who wants it.

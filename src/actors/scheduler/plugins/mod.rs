@@ -28,7 +28,7 @@ mod tests;
 
 pub use default_binder::DefaultBinder;
 pub use default_preemption::DefaultPreemption;
-pub use dynamic_resources::DynamicResources;
+pub use dynamic_resources::{DeviceTimeouts, DynamicResources};
 pub use gang_scheduling::{GangScheduling, TOO_FEW};
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+
 use super::{
-    DefaultBinder, DefaultPreemption, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures,
-    NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread,
-    PrioritySort, SchedulingGates, ShapePoint, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+    DefaultBinder, DefaultPreemption, DeviceTimeouts, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity,
+    NodeDeclaredFeatures, NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable,
+    NodeVolumeLimits, PodTopologySpread, PrioritySort, SchedulingGates, ShapePoint, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
 use crate::{
-    runtime::cache::Caches,
+    runtime::cache::{Cache, Caches},
     scheduler::{
         devices::caches::DeviceCaches,
         features::Features,
@@ -33,6 +35,8 @@ pub struct Parts {
     pub devices: Option<DeviceCaches>,
     /// Without it there is no plugin that looks at groups of pods.
     pub gangs: Option<GangCaches>,
+    /// Without it no rule taints devices.
+    pub taint_rules: Option<Cache<DeviceTaintRule>>,
     /// By which further kinds are watched.
     pub caches: Option<Caches>,
     pub features: Features,
@@ -43,6 +47,12 @@ impl Parts {
     #[must_use]
     pub fn with_gangs(&self) -> Self {
         Parts { gangs: self.caches.as_ref().map(GangCaches::new), ..self.clone() }
+    }
+
+    /// The same with rules that taint devices (the feature `DRADeviceTaintRules`), which are watched from now on.
+    #[must_use]
+    pub fn with_taint_rules(&self) -> Self {
+        Parts { taint_rules: self.caches.as_ref().map(Caches::cache), ..self.clone() }
     }
 }
 
@@ -57,8 +67,8 @@ pub struct Arguments {
     pub bind_timeout: Duration,
     /// How nodes score by the part of their storage that is used.
     pub capacity_shape: Vec<ShapePoint>,
-    /// How long devices may take to become ready.
-    pub device_timeout: Duration,
+    /// How long devices may take.
+    pub device_timeouts: DeviceTimeouts,
 }
 
 impl Default for Arguments {
@@ -71,7 +81,7 @@ impl Default for Arguments {
             preemption: Tries::default(),
             bind_timeout: Duration::from_secs(600),
             capacity_shape: vec![ShapePoint { utilization: 0, score: 10 }, ShapePoint { utilization: 100, score: 0 }],
-            device_timeout: Duration::from_secs(600),
+            device_timeouts: DeviceTimeouts::default(),
         }
     }
 }
@@ -104,7 +114,7 @@ pub const DEFAULTS: [(&str, i64); 22] = [
 
 /// Plugins by name, as far as their parts are there.
 pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<dyn Plugin>> {
-    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, capacity_shape, device_timeout } = arguments;
+    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, capacity_shape, device_timeouts } = arguments;
     let mut plugins: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(SchedulingGates),
         Arc::new(PrioritySort),
@@ -131,7 +141,7 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
         plugins.push(Arc::new(VolumeZone { storage: storage.clone() }));
     }
     if let Some(devices) = &parts.devices {
-        plugins.push(Arc::new(DynamicResources::new(devices.clone(), device_timeout)));
+        plugins.push(Arc::new(DynamicResources::new(devices.clone(), device_timeouts)));
     }
     if let Some(GangCaches { gangs, .. }) = &parts.gangs {
         plugins.push(Arc::new(GangScheduling { gangs: gangs.clone(), waiting: parts.waiting.clone() }));

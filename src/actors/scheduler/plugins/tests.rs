@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
@@ -62,6 +62,17 @@ fn a_pod_goes_to_the_emptier_node() {
     let mut snapshot = cluster(vec![node("a", json!({})), node("b", json!({}))]);
     snapshot.set_pod("a", &requesting("x", "1", "1Gi").pod);
     assert_eq!(place(&snapshot, &requesting("y", "500m", "512Mi")), Ok("b".into()));
+}
+
+#[test]
+fn filters_are_counted_until_one_rejects_the_node() {
+    let snapshot = cluster(vec![node("a", json!({})), node("b", json!({"unschedulable": true}))]);
+    let (profile, pod) = (default_profile(), requesting("x", "1", "1Gi"));
+    let Ok((filters, _)) = profile.pre_filter(&pod, &snapshot) else { panic!("nobody refuses all nodes") };
+    assert_eq!(snapshot.nodes().iter().filter(|node| filters.ask(node).is_ok()).count(), 1);
+    let asked: BTreeMap<&str, u64> = filters.take_asked().collect();
+    assert_eq!((asked["NodeUnschedulable"], asked["NodeResourcesFit"]), (2, 1));
+    assert!(filters.take_asked().all(|(_, times)| times == 0), "they were told");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::future::{BoxFuture, select};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::sync::oneshot;
 
 use super::{SchedulerUnit, attempt::Attempted};
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
             decide::{Begun, begin, finish, finish_nominated},
         },
         framework::{Candidate, DryRun, Nomination},
+        metrics::{Operation, Working},
         placed_pod::PlacedPod,
         pod_info::PodInfo,
         preemption,
@@ -50,7 +53,11 @@ impl SchedulerUnit {
     ) {
         self.asking += 1;
         let (pod, asked) = (of.pod.clone(), extenders.clone());
-        let asking = async move { extender::ask(&asked, &pod, nodes).await };
+        let working = Working::on(Operation::PrioritizingExtender);
+        let asking = async move {
+            let _working = working;
+            extender::ask(&asked, &pod, nodes).await
+        };
         cx.spawn_then(asking, move |unit, answered, cx| {
             unit.asking -= 1;
             if unit.is_attempted(&of) {
@@ -67,8 +74,22 @@ impl SchedulerUnit {
         });
     }
 
+    /// Waits aside for what a plugin has to find out about a pod, and tries the pod anew. If it is gone meanwhile that ends.
+    pub(super) fn look_aside(&mut self, of: Attempted, search: BoxFuture<'static, ()>, cx: &mut UnitContext<'_, Self>) {
+        let (wanted, unwanted) = oneshot::channel();
+        self.searching.insert(of.key.clone(), wanted);
+        let searching = async move { drop(select(search, unwanted).await) };
+        cx.spawn_then(searching, move |unit, (), cx| {
+            if unit.is_attempted(&of) {
+                unit.searching.remove(&of.key);
+                unit.attempt_alone(of, cx);
+            }
+            unit.pump(cx);
+        });
+    }
+
     /// Whether the attempt still is one: the pod is not gone, and not another one by now.
-    fn is_attempted(&self, of: &Attempted) -> bool {
+    pub(super) fn is_attempted(&self, of: &Attempted) -> bool {
         let is_same = |pod: &Pod| pod.metadata.uid == of.pod.metadata.uid;
         self.queue.is_in_flight(&of.key) && self.pods.get(&of.key).is_some_and(|cached| is_same(&cached.object))
     }

@@ -23,7 +23,7 @@ use crate::{
     scheduler::{
         decide::{Decision, SchedulingContext, decide},
         extender::decide::begin,
-        framework::Profile,
+        framework::{Profile, Undecided},
         metrics::{self, AttemptResult},
         object_lookup::ObjectLookup,
         pod_info::PodInfo,
@@ -53,6 +53,7 @@ impl SchedulerUnit {
 
     /// Begins an attempt. A pod that is gone from the cache is news that comes with the next look.
     pub(super) fn attempted(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) -> Option<Attempted> {
+        self.rejections.remove(&key);
         let (cause, cached) = (self.pending.get(&key).cloned()?, self.pods.get(&key)?);
         let (pod, version) = (cached.object, Version::of(&cached.stored));
         if self.set_aside_if_deadly(&key, version, &pod, cx) {
@@ -130,6 +131,14 @@ impl SchedulerUnit {
                 self.place(of, info, node, cx);
             }
             Decision::Unschedulable(unschedulable) => {
+                match of.profile.undecided(&of.key) {
+                    Some(Undecided::Search(search)) => return self.look_aside(of, search, cx),
+                    Some(Undecided::Failed(why)) => {
+                        self.decided(&of, true, cx);
+                        return self.erred(&of, &why, true, cx);
+                    }
+                    None => {}
+                }
                 let extenders = self.extenders.of_preemption(&of.pod);
                 if unschedulable.candidates.is_empty() || extenders.is_empty() {
                     self.unschedulable(of, unschedulable, cx);

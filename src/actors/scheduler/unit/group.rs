@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures::future::{BoxFuture, join_all};
 use troupe_api::meta::{ObjectKey, time::format_time};
 
 use super::{SchedulerUnit, attempt::Attempted, placing::Placement};
@@ -13,7 +14,7 @@ use crate::{
     runtime::host::UnitContext,
     scheduler::{
         decide::{Decision, Unschedulable, decide},
-        framework::{Nomination, Preemption},
+        framework::{Nomination, Preemption, Undecided},
         gangs::{
             GangCaches,
             condition::{self, Verdict},
@@ -67,16 +68,50 @@ impl SchedulerUnit {
             members.into_iter().for_each(|of| self.attempt_alone(of, cx));
             return;
         }
+        self.attempt_members(&known, group, members, cx);
+    }
+
+    /// Tries them, and does what comes of it.
+    fn attempt_members(&mut self, known: &GangCaches, group: &ObjectKey, mut members: Vec<Attempted>, cx: &mut UnitContext<'_, Self>) {
+        members.sort_by_key(|of| self.queue.rank(&of.key));
         let mut tried = self.try_members(members, cx);
+        let searches: Vec<BoxFuture<'static, ()>> = tried.rejected.iter().filter_map(|(of, _)| search_for(of)).collect();
+        if !searches.is_empty() {
+            return self.look_aside_for_group(known, group, tried, searches, cx);
+        }
         let verdict = if !tried.seated.is_empty() && known.gangs.is_enough(group) == Some(true) {
             self.place_group(tried, cx);
             Verdict::Scheduled
         } else {
-            let waits = self.make_room(&known, group, &mut tried, cx);
+            let waits = self.make_room(known, group, &mut tried, cx);
             self.send_back(tried, waits, cx);
             Verdict::Unschedulable(if waits { format!("{UNSCHEDULABLE}, {WAITS_FOR_PREEMPTION}") } else { UNSCHEDULABLE.to_owned() })
         };
-        self.tell_group(&known, group, &verdict, cx);
+        self.tell_group(known, group, &verdict, cx);
+    }
+
+    /// Waits aside for what plugins have to find out about pods of a group, which give their places back meanwhile, and tries them anew.
+    fn look_aside_for_group(
+        &mut self,
+        known: &GangCaches,
+        group: &ObjectKey,
+        tried: Tried,
+        searches: Vec<BoxFuture<'static, ()>>,
+        cx: &mut UnitContext<'_, Self>,
+    ) {
+        for (placement, _) in &tried.seated {
+            self.unseat(&placement.of.key);
+        }
+        let seated = tried.seated.into_iter().map(|(placement, _)| placement.of);
+        let members: Vec<Attempted> = seated.chain(tried.rejected.into_iter().map(|(of, _)| of)).collect();
+        let (known, group) = (known.clone(), group.clone());
+        cx.spawn_then(join_all(searches), move |unit, _, cx| {
+            let members: Vec<Attempted> = members.into_iter().filter(|of| unit.is_attempted(of)).collect();
+            if !members.is_empty() {
+                unit.attempt_members(&known, &group, members, cx);
+            }
+            unit.pump(cx);
+        });
     }
 
     /// There are too few pods by now: all wait until there are enough.
@@ -218,6 +253,15 @@ impl SchedulerUnit {
                 tracing::debug!(%error, %key, "the group's condition was not written");
             }
         });
+    }
+}
+
+/// What a plugin has to find out aside about a pod.
+fn search_for(of: &Attempted) -> Option<BoxFuture<'static, ()>> {
+    match of.profile.undecided(&of.key)? {
+        Undecided::Search(search) => Some(search),
+        // The pod waits as any that fits nowhere, and its group is tried again with it.
+        Undecided::Failed(_) => None,
     }
 }
 

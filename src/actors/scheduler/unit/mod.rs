@@ -5,6 +5,7 @@ mod attempt;
 mod group;
 mod measuring;
 mod placing;
+mod rejections;
 mod taking;
 mod unschedulable;
 
@@ -17,16 +18,20 @@ use std::{
 
 use actix::Message;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod},
+    resource::v1beta2::DeviceTaintRule,
+};
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use troupe_api::{
     meta::{Cause, ObjectKey},
     stored::KubeObject,
 };
 use troupe_api_client::Client;
 
-use self::{measuring::Measuring, placing::Seat};
+use self::{measuring::Measuring, placing::Seat, rejections::Rejections};
 use super::{
     MakeSetup, Setup,
     devices::caches::DeviceCaches,
@@ -59,6 +64,8 @@ const NAME: &str = "scheduler";
 const BATCH: usize = 64;
 /// How often pods that have waited very long are tried again.
 const FLUSH: Duration = Duration::from_secs(30);
+/// How long rules that taint devices are waited for at the start. Their feature may be on where nobody serves them.
+const RULES_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Take changes in and decide. Idempotent.
 #[derive(Debug, Message)]
@@ -79,6 +86,8 @@ pub struct SchedulerUnit {
     devices: DeviceCaches,
     /// Groups of pods, where their feature is on.
     gangs: Option<GangCaches>,
+    /// Rules that taint devices, likewise.
+    taint_rules: Option<Cache<DeviceTaintRule>>,
     subscriptions: Vec<Box<dyn Any>>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
@@ -89,6 +98,8 @@ pub struct SchedulerUnit {
     parallelism: usize,
     /// How many pods extenders are being asked about.
     asking: usize,
+    /// Pods for which something is searched aside: dropped when they are gone.
+    searching: HashMap<ObjectKey, oneshot::Sender<()>>,
     measuring: Measuring,
     around: CachedObjects,
     /// Pods that want a node, with what brought their newest version. The cache has the pods.
@@ -96,6 +107,7 @@ pub struct SchedulerUnit {
     /// Bound by us, not yet seen bound.
     assumed: HashMap<ObjectKey, Seat>,
     quarantine: Quarantine,
+    rejections: Rejections,
     /// By the names of the profiles.
     events: BTreeMap<Arc<str>, EventRecorder>,
     rng: Option<StdRng>,
@@ -113,7 +125,7 @@ impl SchedulerUnit {
         let devices = DeviceCaches::new(&caches);
         let (of_storage, of_devices) = (Some(storage.clone()), Some(devices.clone()));
         let parts = Parts { storage: of_storage, devices: of_devices, caches: Some(caches.clone()), ..Parts::default() };
-        let Setup { profiles, backoffs, extenders, parallelism, gangs, measures } = make(&parts);
+        let Setup { profiles, backoffs, extenders, parallelism, gangs, taint_rules, measures } = make(&parts);
         let measures = measures && profiles.iter().any(|profile| profile.scoring().any(|(plugin, _)| plugin.name() == "NodeInterference"));
         SchedulerUnit {
             client,
@@ -125,6 +137,7 @@ impl SchedulerUnit {
             storage,
             devices,
             gangs,
+            taint_rules,
             subscriptions: Vec::new(),
             queue: SchedulingQueue::new(backoffs),
             // Extenders are told of whole nodes.
@@ -134,11 +147,13 @@ impl SchedulerUnit {
             extenders,
             parallelism,
             asking: 0,
+            searching: HashMap::new(),
             measuring: Measuring::new(measures, parts.usage),
             around: CachedObjects::new(&caches),
             pending: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
+            rejections: Rejections::default(),
             events: BTreeMap::new(),
             rng: None,
             synced: false,
@@ -231,9 +246,30 @@ impl SchedulerUnit {
                 woken();
             }
         });
-        let filled: Vec<BoxFuture<'static, ()>> = vec![Box::pin(slices.filled()), Box::pin(claims.filled()), Box::pin(classes.filled())];
+        let mut filled: Vec<BoxFuture<'static, ()>> = vec![Box::pin(slices.filled()), Box::pin(claims.filled()), Box::pin(classes.filled())];
         self.subscriptions.extend([Box::new(slices) as Box<dyn Any>, Box::new(claims), Box::new(classes)]);
+        filled.extend(self.follow_taint_rules(wake.clone()));
         filled
+    }
+
+    /// The same of rules that taint devices, where there may be some.
+    fn follow_taint_rules(&mut self, wake: impl Fn() + Send + Sync + 'static) -> Option<BoxFuture<'static, ()>> {
+        let rules = self.taint_rules.clone()?;
+        let (intake, devices) = (self.intake.clone(), self.devices.clone());
+        let subscription = rules.subscribe(move |change| {
+            if devices.take_rule(change) && intake.add(News::Devices) {
+                wake();
+            }
+        });
+        let filled = subscription.filled();
+        self.subscriptions.push(Box::new(subscription));
+        Some(Box::pin(async move {
+            let mut filled = Box::pin(filled);
+            if tokio::time::timeout(RULES_PATIENCE, &mut filled).await.is_err() {
+                tracing::warn!("device taint rules are not served: devices are given out as if there were none until they are");
+                drop(tokio::spawn(filled));
+            }
+        }))
     }
 
     /// The same of groups of pods. Nobody waits for them: where they are not served, their pods wait, and no others.
@@ -264,6 +300,7 @@ impl SchedulerUnit {
 
     fn measure(&self) {
         metrics::state(self.queue.depth(), self.snapshot.nodes().len(), self.assumed.len());
+        self.rejections.counts().for_each(|(plugin, profile, pods)| metrics::rejected(plugin, profile, pods));
     }
 
     fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {

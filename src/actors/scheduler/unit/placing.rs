@@ -2,11 +2,15 @@
 //! aside. If anything fails it loses its place.
 
 use std::{
+    future,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::future::{Either, select};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::sync::oneshot;
 use troupe_api::{
     meta::{ObjectKey, time::format_time},
     status::Status,
@@ -21,16 +25,21 @@ use crate::{
         extender,
         framework::{ClusterChange, Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
         intake::place_of,
-        metrics::{self, AttemptResult},
+        metrics::{self, AttemptResult, Operation, Working},
         placed_pod::{PlacedPod, nominated_node},
         pod_info::PodInfo,
     },
 };
 
+/// Who makes room for more important pods.
+const PREEMPTION: &str = "DefaultPreemption";
+
 /// A place that a pod has by our word, and the API does not show yet.
 pub(super) struct Seat {
     pub uid: Option<String>,
     pub profile: Arc<Profile>,
+    /// As long as plugins wait for what has to be ready before the pod is bound: has it lose its place.
+    pub stop: Option<oneshot::Sender<()>>,
 }
 
 /// A pod with a node.
@@ -72,7 +81,7 @@ impl SchedulerUnit {
     ) -> (Placement, Result<(), PluginRefusal>) {
         self.snapshot.nominations_mut().remove(&of.key);
         self.snapshot.set_placed(&name, PlacedPod::clone(&info.placed));
-        self.assumed.insert(of.key.clone(), Seat { uid: of.pod.metadata.uid.clone(), profile: of.profile.clone() });
+        self.assumed.insert(of.key.clone(), Seat { uid: of.pod.metadata.uid.clone(), profile: of.profile.clone(), stop: None });
         if let Some(known) = &self.gangs {
             known.gangs.place(&of.key, true);
         }
@@ -92,7 +101,9 @@ impl SchedulerUnit {
             Ok(waits) => {
                 let permitted = self.waiting.wait(placement.of.key.clone(), &waits);
                 let (nominated, since) = (self.announce_place(&mut placement), cx.system().instant());
+                let working = Working::on(Operation::Binding);
                 let verdict = async move {
+                    let _working = working;
                     nominated.await;
                     permitted.await
                 };
@@ -123,9 +134,24 @@ impl SchedulerUnit {
         }
         match verdict {
             Ok(()) => self.bind(placement, cx),
+            Err((_, Refusal::Failed(why))) => {
+                self.take_back(&placement.of, cx);
+                self.erred(&placement.of, &format!("waiting on permit for pod: {why}"), true, cx);
+            }
             Err(refusal) => self.refused(placement, refusal, cx),
         }
         self.pump(cx);
+    }
+
+    /// A pod that waits for plugins, or for what has to be ready before it is bound, loses its place to a more important one, and is tried again;
+    /// `false` if it waits for neither.
+    pub(super) fn stop_binding(&mut self, key: &ObjectKey) -> bool {
+        if self.waiting.preempt(key, PREEMPTION) {
+            return true;
+        }
+        let stop = self.assumed.get_mut(key).and_then(|seat| seat.stop.take());
+        // Nobody listens any more once all is ready.
+        stop.is_some_and(|stop| stop.send(()).is_ok())
     }
 
     /// Whether the place is still this pod's, and not that of another one of its name.
@@ -183,15 +209,20 @@ impl SchedulerUnit {
         let client = self.client.caused_by(placement.of.step.next.clone());
         let before = placement.of.profile.pre_bind(&placement.of.pod, &placement.node, &client);
         let nominated = if before.is_empty() { None } else { Some(self.announce_place(&mut placement)) };
+        let (stop, stopped) = oneshot::channel();
+        if let Some(seat) = self.assumed.get_mut(&placement.of.key).filter(|_| nominated.is_some()) {
+            seat.stop = Some(stop);
+        }
         let Placement { of, name, history, .. } = placement;
         let bind = of.profile.bind(&of.pod, &name, &client);
         let (binders, pod, target) = (self.extenders.of_binding(&of.pod), of.pod.clone(), name.clone());
-        let profile = of.profile.clone();
+        let (profile, working) = (of.profile.clone(), Working::on(Operation::Binding));
         let binding = async move {
+            let _working = working;
             if let Some(nominated) = nominated {
                 nominated.await;
             }
-            written_before(&profile, before).await?;
+            unless_stopped(written_before(&profile, before), stopped).await?;
             let asked = Instant::now();
             let by_extender = extender::bind(&binders, &pod, &target).await.map_err(|why| Failed::Binding(Status::internal(why)));
             let bound = match bind {
@@ -263,6 +294,20 @@ impl SchedulerUnit {
                 tracing::debug!(%error, %key, "the pod's status was not written");
             }
         });
+    }
+}
+
+/// Waits for what has to be ready, unless the pod is to make room for another one meanwhile.
+async fn unless_stopped(ready: impl Future<Output = Result<(), Failed>>, stopped: oneshot::Receiver<()>) -> Result<(), Failed> {
+    let stopped = async move {
+        // Who only forgets the pod stops nothing.
+        if stopped.await.is_err() {
+            future::pending::<()>().await;
+        }
+    };
+    match select(pin!(stopped), pin!(ready)).await {
+        Either::Left(_) => Err(Failed::Before(format!("preempted by {PREEMPTION}"))),
+        Either::Right((ready, _)) => ready,
     }
 }
 

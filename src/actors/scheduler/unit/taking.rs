@@ -58,6 +58,7 @@ impl SchedulerUnit {
                 let completed = group.as_ref().filter(|group| self.note_member(&key, group, false));
                 let gated = if group.is_some() { self.is_gated(&key) } else { gated };
                 if gated {
+                    self.note_gate(&key);
                     self.queue.gate(key, priority, now);
                 } else {
                     self.queue.upsert(key.clone(), priority, now);
@@ -166,6 +167,13 @@ impl SchedulerUnit {
         pod.is_some_and(|pod| self.profiles.of(&pod).is_some_and(|profile| profile.pre_enqueue(&pod).is_err()))
     }
 
+    /// Notes which plugin does not let a pod be looked at.
+    fn note_gate(&mut self, key: &ObjectKey) {
+        let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return };
+        let Some(profile) = self.profiles.of(&pod).cloned() else { return };
+        self.rejections.set(key.clone(), profile.name.clone(), profile.gate_of(&pod).into_iter().collect());
+    }
+
     /// There are enough pods of a group, or its PodGroup is another one: those that waited for that are looked at.
     fn group_changed(&mut self, group: &ObjectKey, now: Instant) {
         let Some(known) = &self.gangs else { return };
@@ -187,6 +195,8 @@ impl SchedulerUnit {
 
     fn forget(&mut self, key: &ObjectKey) {
         self.pending.remove(key);
+        self.rejections.remove(key);
+        self.searching.remove(key);
         self.waiting.forget(key);
         self.release(key);
         self.queue.remove(key);

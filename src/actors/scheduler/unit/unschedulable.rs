@@ -32,6 +32,7 @@ impl SchedulerUnit {
         self.failed += 1;
         metrics::attempted(&of.profile.name, AttemptResult::Unschedulable, of.begun.elapsed());
         let Unschedulable { message, rejected_by, nomination, preemption, .. } = unschedulable;
+        self.rejections.set(of.key.clone(), of.profile.name.clone(), rejected_by.clone());
         let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
         let current = |key: &ObjectKey| pod_info(pods, around, profiles, key);
         let with = HintContext { profiles, pod: &current };
@@ -63,14 +64,18 @@ impl SchedulerUnit {
         });
     }
 
-    /// Removes pods for another one, which is not tried again in_flight. Those that only wait to be bound lose their places.
+    /// Removes pods for another one, which is not tried again meanwhile. Those that only wait to be bound lose their places, and look elsewhere.
     fn preempt(&mut self, of: &Attempted, preemption: Preemption, cx: &mut UnitContext<'_, Self>) {
         let Preemption { node, victims } = preemption;
         let (client, now) = (self.client.caused_by(of.step.next.clone()), format_time(cx.system().clock().now()));
         let uid = of.pod.metadata.uid.clone().unwrap_or_default();
         let nominated = self.lower_priority_nominated(&of.key, &node);
-        let waiting = self.waiting.clone();
-        let victims: Vec<Victim> = victims.into_iter().filter(|victim| !waiting.reject(&victim.key, "DefaultPreemption", "preempted")).collect();
+        let (stopped, victims): (Vec<Victim>, Vec<Victim>) = victims.into_iter().partition(|victim| self.stop_binding(&victim.key));
+        let message = format!("Preempted by pod {uid} on node {node}");
+        if let Some(events) = self.events_of(&of.profile) {
+            let of_stopped = format!("{message} (in kube-scheduler memory).");
+            stopped.iter().for_each(|victim| events.trying("Preempting").normal(&reference(victim), "Preempted", of_stopped.clone()));
+        }
         let (key, profile, scheduler) = (of.key.clone(), of.profile.clone(), of.profile.name.clone());
         let work = async move {
             // They may not fit any more: let them look elsewhere, sooner than after the removal.
@@ -83,7 +88,6 @@ impl SchedulerUnit {
         };
         cx.spawn_then(work, move |unit, (removed, outcome), cx| {
             if let Some(events) = unit.events_of(&profile) {
-                let message = format!("Preempted by pod {uid} on node {node}");
                 removed.iter().for_each(|victim| events.trying("Preempting").normal(&reference(victim), "Preempted", message.clone()));
             }
             if let Err(error) = &outcome {

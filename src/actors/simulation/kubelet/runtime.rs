@@ -349,6 +349,16 @@ impl Runtime for FaultyRuntime {
         self.disturbed(async move { inner.update_container_resources(&id, resources).await }).await
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &str,
+        overhead: proto::LinuxContainerResources,
+        resources: proto::LinuxContainerResources,
+    ) -> CriResult<()> {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        self.disturbed(async move { inner.update_pod_sandbox_resources(&id, overhead, resources).await }).await
+    }
+
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         self.inner.reopen_container_log(id).await
     }

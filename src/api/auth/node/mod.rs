@@ -14,7 +14,11 @@ use std::sync::Arc;
 
 pub use self::identity::{ClusterIdentity, Reserved};
 use self::{graph::Graph, references::Kind};
-use super::{Attributes, Authorizer, Decision, UserRules, bootstrap, rbac::rules::Rule};
+use super::{
+    Attributes, Authorizer, Decision, UserRules,
+    bootstrap::{self, Addition},
+    rbac::rules::Rule,
+};
 use crate::{
     local_path,
     meta::{GroupResource, ObjectKey},
@@ -42,9 +46,14 @@ pub struct NodeAuthorizer {
 
 impl NodeAuthorizer {
     pub fn new(listers: Arc<dyn Listers>) -> Self {
+        NodeAuthorizer::with(listers, &[])
+    }
+
+    /// The same where features are on that let nodes do more.
+    pub fn with(listers: Arc<dyn Listers>, additions: &[Addition]) -> Self {
         NodeAuthorizer {
             graph: Graph::new(listers.clone()),
-            rules: bootstrap::rules_of("system:node").into_iter().map(Rule::from).collect(),
+            rules: bootstrap::rules_of("system:node", additions).into_iter().map(Rule::from).collect(),
             listers,
         }
     }
@@ -65,6 +74,7 @@ impl NodeAuthorizer {
             ("coordination.k8s.io", "leases") => lease(node, asked),
             ("storage.k8s.io", "csinodes") => csi_node(node, asked),
             ("resource.k8s.io", "resourceslices") => self.resource_slice(node, asked),
+            ("certificates.k8s.io", "podcertificaterequests") => self.pod_certificate_request(node, asked),
             ("", "nodes") => own_node(node, asked),
             ("", "pods") => self.pod(node, asked),
             _ => self.by_rules(asked),
@@ -144,6 +154,20 @@ impl NodeAuthorizer {
             "watch" | "list" | "deletecollection" if selects(asked, "spec.nodeName", node) => Decision::Allow,
             "watch" | "list" | "deletecollection" => no("can only list/watch/deletecollection resourceslices with nodeName field selector"),
             _ => no("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection"),
+        }
+    }
+
+    fn pod_certificate_request(&self, node: &str, asked: &Attributes<'_>) -> Decision {
+        if !asked.subresource.is_empty() {
+            return no("nodes may not access the status subresource of PodCertificateRequests");
+        }
+        match asked.verb {
+            // NodeRestriction looks whose pod it is for.
+            "create" => Decision::Allow,
+            "get" => related(asked, node, |key| self.names_node(asked, key, node)),
+            "list" | "watch" if selects(asked, "spec.nodeName", node) => Decision::Allow,
+            "list" | "watch" => no("can only list/watch podcertificaterequests with nodeName field selector"),
+            verb => no(format!("nodes may not {verb} podcertificaterequests")),
         }
     }
 

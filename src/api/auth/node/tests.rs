@@ -193,6 +193,17 @@ fn leases_are_a_nodes_own_and_common_rules_hold_for_all() {
 }
 
 #[test]
+fn nodes_read_bundles_of_trust_anchors_where_there_are_any() {
+    let listed = Attributes { verb: "list", group: "certificates.k8s.io", resource: "clustertrustbundles", ..Attributes::default() };
+    let written = Attributes { verb: "create", ..listed.clone() };
+    let of = |additions: &[Addition]| NodeAuthorizer::with(Arc::new(Changing::default()), additions);
+    let asked = |authorizer: &NodeAuthorizer, attributes: &Attributes<'_>| authorizer.authorize(&user("one"), attributes) == Decision::Allow;
+    assert!(!asked(&of(&[]), &listed));
+    let with = of(&[Addition::TrustBundles]);
+    assert!(asked(&with, &listed) && !asked(&with, &written));
+}
+
+#[test]
 fn a_mirror_pod_opens_nothing() {
     let world = world();
     let mut mirror = pod("p", "one", json!({"volumes": [{"name": "s", "secret": {"secretName": "s"}}]}));
@@ -200,4 +211,29 @@ fn a_mirror_pod_opens_nothing() {
     world.put("pods", mirror);
     assert_eq!(world.ask("one", &get("secrets", "a", "s")), unrelated("one"));
     assert_eq!(world.ask("one", &get("pods", "a", "p")), Decision::Allow);
+}
+
+#[test]
+fn requests_for_certificates_of_pods_are_made_and_seen_by_their_node() {
+    const REQUESTS: &str = "podcertificaterequests";
+    let world = world();
+    world.put(
+        "podcertificaterequests.certificates.k8s.io",
+        json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "PodCertificateRequest", "metadata": {"name": "r", "namespace": "a"},
+            "spec": {"nodeName": "one"}}),
+    );
+    let group = "certificates.k8s.io";
+    let one = Attributes { group, ..get(REQUESTS, "a", "r") };
+    assert_eq!(world.ask("one", &one), Decision::Allow);
+    assert_eq!(world.ask("two", &one), unrelated("two"));
+    let create = Attributes { verb: "create", group, ..get(REQUESTS, "a", "") };
+    assert_eq!(world.ask("two", &create), Decision::Allow);
+    let status = Attributes { verb: "update", subresource: "status", ..one.clone() };
+    assert_eq!(world.ask("one", &status), no("nodes may not access the status subresource of PodCertificateRequests"));
+    assert_eq!(world.ask("one", &Attributes { verb: "delete", ..one.clone() }), no("nodes may not delete podcertificaterequests"));
+    let all = Attributes { verb: "watch", group, ..get(REQUESTS, "", "") };
+    assert_eq!(world.ask("one", &all), no("can only list/watch podcertificaterequests with nodeName field selector"));
+    let fields = FieldSelector::parse("spec.nodeName=one").expect("a selector");
+    let own = Attributes { selection: Selection { fields: Some(&fields), ..Selection::default() }, ..all };
+    assert_eq!(world.ask("one", &own), Decision::Allow);
 }

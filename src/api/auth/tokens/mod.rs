@@ -7,8 +7,10 @@
 pub mod claims;
 pub mod key;
 pub mod legacy;
+mod metrics;
 pub mod public_key;
 pub mod request;
+pub mod usage;
 pub mod verifier;
 
 #[cfg(test)]
@@ -22,8 +24,10 @@ use serde_json::{Value, json};
 pub use claims::{Claims, Kubernetes, Reference};
 pub use key::{KeyError, SigningKey, public_keys};
 pub use legacy::LegacyVerifier;
+pub use metrics::COLLECTORS;
 pub use public_key::PublicKey;
-pub use request::{token_request, work};
+pub use request::{shortened, token_request, work};
+pub use usage::TokenUses;
 pub use verifier::Verifier;
 
 /// The default issuer, and the audience of tokens for the API server.
@@ -37,6 +41,8 @@ pub struct Issuer {
     audiences: Vec<String>,
     /// Pod tokens of the usual lifetime live a year, so that programs that never reread them go on working.
     extend: bool,
+    /// Seconds that tokens last at most, whatever is asked for.
+    longest: Option<i64>,
     /// Names under which tokens were issued before, and keys that other servers sign with: such tokens are taken, too.
     other_names: Vec<String>,
     other_keys: Vec<PublicKey>,
@@ -50,7 +56,7 @@ impl Issuer {
 
     /// An issuer under another name; its tokens are for `audiences` unless they ask for others.
     pub fn named(key: SigningKey, issuer: impl Into<String>, audiences: Vec<String>) -> Self {
-        Issuer { key, issuer: issuer.into(), audiences, extend: true, other_names: Vec::new(), other_keys: Vec::new() }
+        Issuer { key, issuer: issuer.into(), audiences, extend: true, longest: None, other_names: Vec::new(), other_keys: Vec::new() }
     }
 
     /// Tokens of these names and keys count, too.
@@ -62,6 +68,12 @@ impl Issuer {
     /// Whether pod tokens of the usual lifetime are extended to a year.
     pub fn extending(self, extend: bool) -> Self {
         Issuer { extend, ..self }
+    }
+
+    /// The same where no token lasts longer than these seconds, but for those that are extended.
+    #[must_use]
+    pub fn lasting_at_most(self, longest: Option<i64>) -> Self {
+        Issuer { longest, ..self }
     }
 
     pub fn name(&self) -> &str {

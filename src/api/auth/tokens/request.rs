@@ -56,6 +56,7 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
     }
     let seconds = request.int(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     check_lifetime(seconds)?;
+    let seconds = issuer.longest.map_or(seconds, |longest| seconds.min(longest));
     let audiences = match request.list(&["spec", "audiences"]) {
         [] => issuer.audiences().to_vec(),
         asked => asked.iter().filter_map(|audience| audience.as_str().map(str::to_owned)).collect(),
@@ -84,6 +85,13 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
     let expiry = format_time(shifted_by_seconds(now, seconds));
     reply.set(&["status"], json!({"token": token, "expirationTimestamp": expiry}));
     Ok(reply)
+}
+
+/// What is said about a request whose token lasts less than is asked for.
+pub fn shortened(issuer: &Issuer, request: &Object) -> Option<String> {
+    let asked = request.int(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    let longest = issuer.longest.filter(|longest| *longest < asked)?;
+    Some(format!("requested expiration of {asked} seconds shortened to {longest} seconds"))
 }
 
 fn check_lifetime(seconds: i64) -> Result<(), Status> {

@@ -15,6 +15,7 @@ use crate::{
     Status,
     auth::{Authenticator, Credentials, rbac::tests::FixedListers, x509::CREDENTIAL_ID},
     meta::{Clock, GroupResource, Object, ObjectKey},
+    notices::Notices,
 };
 
 const START: i64 = 1_800_000_000;
@@ -95,6 +96,21 @@ fn the_reply_is_the_request_filled_in() {
     let defaults = request(&issuer(), json!({})).expect("issues");
     assert_eq!(defaults.int(&["spec", "expirationSeconds"]), Some(3600));
     assert_eq!(defaults.get(&["spec", "audiences"]), Some(&json!([ISSUER])));
+}
+
+#[test]
+fn no_token_lasts_longer_than_is_said() {
+    let issuer = issuer().lasting_at_most(Some(3600));
+    let asking = |seconds: i64| request(&issuer, json!({"expirationSeconds": seconds})).expect("issues");
+    let long = asking(7200);
+    assert_eq!(long.int(&["spec", "expirationSeconds"]), Some(3600));
+    let expiry = crate::meta::time::parse_time(long.str(&["status", "expirationTimestamp"])).expect("a time");
+    assert_eq!(expiry.as_second(), START + 3600);
+    assert_eq!(asking(700).int(&["spec", "expirationSeconds"]), Some(700));
+    let asked = |seconds: i64| Object::from_value(json!({"spec": {"expirationSeconds": seconds}})).expect("an object");
+    let told = shortened(&issuer, &asked(7200));
+    assert_eq!(told.as_deref(), Some("requested expiration of 7200 seconds shortened to 3600 seconds"));
+    assert_eq!(shortened(&issuer, &asked(3600)), None);
 }
 
 #[test]
@@ -196,7 +212,16 @@ fn usual_pod_tokens_live_on_for_programs_that_never_reread_them() {
     let reply = request(&issuer, spec).expect("issues");
     assert_eq!(reply.int(&["spec", "expirationSeconds"]), Some(3607));
     let token = reply.str(&["status", "token"]);
-    assert!(verifier(&issuer, cluster(), 300 * 24 * 3600).verify(token, &[]).is_ok());
+    let told = |after: i64| {
+        let notices = Notices::default();
+        let credentials = Credentials { bearer: Some(token), notices: Some(&notices), ..Credentials::default() };
+        verifier(&issuer, cluster(), after).authenticate(&credentials).expect("holds").expect("is ours");
+        notices.annotations().get("authentication.k8s.io/stale-token").cloned()
+    };
+    assert_eq!(told(3607), None);
+    let stale = "subject: system:serviceaccount:ns:bot, seconds after warning threshold: 3";
+    assert_eq!(told(3610).as_deref(), Some(stale), "who never rereads it is told of");
+    assert!(told(300 * 24 * 3600).is_some());
 }
 
 #[test]

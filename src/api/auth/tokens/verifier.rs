@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Claims, PublicKey, Reference, claims::user_name};
+use super::{Claims, PublicKey, Reference, claims::user_name, metrics};
 use crate::{
     auth::{Authenticator, Credentials, TokenOwner, x509::CREDENTIAL_ID},
     meta::{Clock, GroupResource, ObjectKey, time::parse_time},
+    notices::Notices,
     service::{Listers, UserInfo},
     status::Status,
 };
@@ -65,11 +66,17 @@ impl Verifier {
     /// # Errors
     /// What is wrong with it, in upstream's words.
     pub fn verify(&self, token: &str, audiences: &[String]) -> Result<Option<TokenOwner>, String> {
+        self.verify_telling(token, audiences, None)
+    }
+
+    /// The same; what there is to say about a token that is taken is told.
+    fn verify_telling(&self, token: &str, audiences: &[String], notices: Option<&Notices>) -> Result<Option<TokenOwner>, String> {
         let Some(claims) = self.claims(token)? else { return Ok(None) };
         let now = self.clock.now();
         check_times(&claims, now.as_second())?;
         let audiences = self.matching_audiences(&claims, audiences)?;
         self.check_objects(&claims, now)?;
+        tell_of_age(&claims, now, notices);
         Ok(Some(TokenOwner { user: user_of(&claims), audiences }))
     }
 
@@ -155,7 +162,7 @@ impl Verifier {
 impl Authenticator for Verifier {
     fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<UserInfo>, Status> {
         let Some(token) = credentials.bearer else { return Ok(None) };
-        match self.verify(token, &[]) {
+        match self.verify_telling(token, &[], credentials.notices) {
             Ok(owner) => Ok(owner.map(|owner| owner.user)),
             Err(reason) => {
                 tracing::debug!(reason, "a service account token was refused");
@@ -214,6 +221,18 @@ fn check_times(claims: &Claims, now: i64) -> Result<(), String> {
         return Ok(());
     };
     Err(wrong.to_owned())
+}
+
+/// A token of a pod lives longer than it should be used; who goes on using it is told of.
+fn tell_of_age(claims: &Claims, now: Timestamp, notices: Option<&Notices>) {
+    let Some(after) = claims.kubernetes.warnafter.filter(|after| *after != 0) else { return };
+    let is_stale = Timestamp::from_second(after).is_ok_and(|after| now > after);
+    metrics::projected(is_stale);
+    if let (true, Some(notices)) = (is_stale, notices) {
+        let seconds = now.as_second() - after;
+        let text = format!("subject: {}, seconds after warning threshold: {seconds}", claims.sub);
+        notices.annotate("authentication.k8s.io/stale-token", text);
+    }
 }
 
 /// The user a token stands for.

@@ -49,6 +49,10 @@ const OPTIONAL: &[(&str, Group)] = &[
     ("StorageVersionMigrator", extensions::STORAGE_MIGRATION),
     ("GenericWorkload", policy::WORKLOADS),
     ("CoordinatedLeaderElection", policy::CANDIDATES),
+    ("ClusterTrustBundle", policy::TRUST_BUNDLES),
+    ("PodCertificateRequest", policy::POD_CERTIFICATES),
+    ("DRADeviceTaintRules", storage::DEVICE_TAINT_RULES),
+    ("DRAResourcePoolStatus", storage::POOL_STATUS),
 ];
 
 /// The rows of every built-in kind that is served by default, in order of discovery.

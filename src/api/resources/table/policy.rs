@@ -13,6 +13,25 @@ pub(super) const CERTIFICATES: Group = Group {
         .subs(&[own("approval"), STATUS])],
 };
 
+/// Off where nothing is said.
+pub(super) const TRUST_BUNDLES: Group = Group {
+    name: "certificates.k8s.io",
+    versions: &["v1beta1", "v1alpha1"],
+    rows: &[Row::cluster("ClusterTrustBundle", "clustertrustbundles")
+        .strategy(with::<kinds::ClusterTrustBundle>)
+        .deprecated_in("v1alpha1", "certificates.k8s.io/v1alpha1 ClusterTrustBundle is deprecated in v1.34+, unavailable in v1.37+")],
+};
+
+/// Off where nothing is said.
+pub(super) const POD_CERTIFICATES: Group = Group {
+    name: "certificates.k8s.io",
+    versions: &["v1beta1"],
+    rows: &[Row::namespaced("PodCertificateRequest", "podcertificaterequests")
+        .features(&[Feature::Signed])
+        .strategy(with::<kinds::PodCertificateRequest>)
+        .subs(&[STATUS])],
+};
+
 pub(super) const NETWORKING: Group = Group {
     name: "networking.k8s.io",
     versions: &["v1"],

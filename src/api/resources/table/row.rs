@@ -72,6 +72,8 @@ pub(super) struct Row {
     subresources: &'static [Sub],
     pod: Option<&'static [&'static str]>,
     deprecation: Option<&'static str>,
+    /// A version, and what those are warned of who use it.
+    old_version: Option<(&'static str, &'static str)>,
     features: &'static [Feature],
     strategy: fn() -> Arc<dyn Strategy>,
 }
@@ -95,6 +97,7 @@ impl Row {
             subresources: &[],
             pod: None,
             deprecation: None,
+            old_version: None,
             features: &[],
             strategy: plain,
         }
@@ -149,6 +152,11 @@ impl Row {
         Row { deprecation: Some(deprecation), ..self }
     }
 
+    /// What those are warned of who use the kind in `version`.
+    pub const fn deprecated_in(self, version: &'static str, deprecation: &'static str) -> Self {
+        Row { old_version: Some((version, deprecation)), ..self }
+    }
+
     /// What the API server does for the kind and few others.
     pub const fn features(self, features: &'static [Feature]) -> Self {
         Row { features, ..self }
@@ -166,7 +174,7 @@ impl Row {
         let version = |name: &str, schema_group: &str| {
             Arc::new(Served {
                 version: name.into(),
-                deprecation: self.deprecation.map(Arc::from),
+                deprecation: self.deprecation_of(name).map(Arc::from),
                 schema: SchemaSource::Builtin(GroupVersionKind::new(schema_group, name, self.kind)),
                 selectable: selectable.clone(),
                 subresources: self.subresources.iter().map(|sub| self.subresource(group, sub)).collect(),
@@ -196,6 +204,10 @@ impl Row {
             selectable: selectable.clone(),
             strategy: strategy.clone(),
         }
+    }
+
+    fn deprecation_of(&self, version: &str) -> Option<&'static str> {
+        self.deprecation.or_else(|| self.old_version.filter(|(old, _)| *old == version).map(|(_, deprecation)| deprecation))
     }
 
     fn subresource(&self, group: &Group, sub: &Sub) -> Subresource {

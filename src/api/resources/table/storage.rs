@@ -37,3 +37,24 @@ pub(super) const RESOURCE: Group = Group {
         Row::cluster("ResourceSlice", "resourceslices").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::ResourceSlice>),
     ],
 };
+
+/// Off where nothing is said. Both versions have the same form; upstream stores the older one.
+pub(super) const DEVICE_TAINT_RULES: Group = Group {
+    name: "resource.k8s.io",
+    versions: &["v1beta2", "v1alpha3"],
+    rows: &[Row::cluster("DeviceTaintRule", "devicetaintrules")
+        .features(&[Feature::ReturnsDeleted])
+        .hashed_as("v1alpha3")
+        .strategy(with::<kinds::DeviceTaintRule>)
+        .subs(&[STATUS])],
+};
+
+/// Off where nothing is said.
+pub(super) const POOL_STATUS: Group = Group {
+    name: "resource.k8s.io",
+    versions: &["v1alpha3"],
+    rows: &[Row::cluster("ResourcePoolStatusRequest", "resourcepoolstatusrequests")
+        .features(&[Feature::ReturnsDeleted])
+        .strategy(with::<kinds::ResourcePoolStatusRequest>)
+        .subs(&[STATUS])],
+};

@@ -32,6 +32,7 @@ pub mod network_policy;
 pub mod node;
 mod path;
 pub mod pod;
+pub mod pod_certificates;
 pub mod priority_class;
 pub mod quota;
 pub mod rbac;
@@ -45,6 +46,7 @@ pub mod storage;
 pub mod storage_migration;
 #[cfg(test)]
 mod tests;
+pub mod trust_bundle;
 pub mod volume;
 pub mod volume_claim;
 pub mod warnings;

@@ -22,6 +22,10 @@ impl Plugin for AlwaysPullImages {
     fn name(&self) -> &'static str {
         "AlwaysPullImages"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

@@ -1,11 +1,12 @@
-//! `CertificateApproval`, `CertificateSigning`, `CertificateSubjectRestriction`: who may approve and sign for a signer,
-//! and what no signer of clients may be asked for.
+//! `CertificateApproval`, `CertificateSigning`, `ClusterTrustBundleAttest`, `CertificateSubjectRestriction`: who may approve and sign for a
+//! signer, and say whom its certificates are trusted by, and what no signer of clients may be asked for.
 
 use async_trait::async_trait;
 use serde_json::Value;
 use troupe_api::{
-    auth::{self, Decision, groups::MASTERS},
+    auth::{groups::MASTERS, signers},
     certificates::{CLIENT_SIGNER, SigningRequest},
+    meta::Object,
     status::Status,
 };
 
@@ -19,6 +20,10 @@ pub struct CertificateApproval;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CertificateSigning;
 
+/// Writing a bundle of a signer's trust anchors needs the verb `attest` on the signer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClusterTrustBundleAttest;
+
 /// Nobody gets into `system:masters` by a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CertificateSubjectRestriction;
@@ -26,6 +31,10 @@ pub struct CertificateSubjectRestriction;
 impl Plugin for CertificateApproval {
     fn name(&self) -> &'static str {
         "CertificateApproval"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
     }
 }
 
@@ -44,6 +53,10 @@ impl ValidatingPlugin for CertificateApproval {
 impl Plugin for CertificateSigning {
     fn name(&self) -> &'static str {
         "CertificateSigning"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
     }
 }
 
@@ -64,9 +77,53 @@ impl ValidatingPlugin for CertificateSigning {
     }
 }
 
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
+}
+
+#[async_trait]
+impl ValidatingPlugin for ClusterTrustBundleAttest {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        if !writes || !request.is_main("certificates.k8s.io", "clustertrustbundles") {
+            return Ok(());
+        }
+        let Some(new) = request.object() else { return Ok(()) };
+        // The new object's may be asked about: validation refuses another one than before.
+        let signer = new.str(&["spec", "signerName"]);
+        let is_left_alone = || request.old.is_some_and(|old| is_same_but_for_the_collector(new, old));
+        if signer.is_empty() || is_left_alone() || may(request, "attest", signer).await {
+            return Ok(());
+        }
+        Err(request.forbidden(format!("user not permitted to attest for signerName {signer:?}")))
+    }
+}
+
+/// Whether an update changes nothing, or only what the garbage collector does. Storage migrations write objects as they are.
+fn is_same_but_for_the_collector(new: &Object, old: &Object) -> bool {
+    let without = |object: &Object| {
+        let mut rest = object.clone();
+        for field in ["finalizers", "ownerReferences", "managedFields", "resourceVersion"] {
+            rest.remove(&["metadata", field]);
+        }
+        rest
+    };
+    without(new) == without(old)
+}
+
 impl Plugin for CertificateSubjectRestriction {
     fn name(&self) -> &'static str {
         "CertificateSubjectRestriction"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
     }
 }
 
@@ -96,13 +153,5 @@ fn concerns(request: &Attributes<'_>, operation: Operation, subresource: &str) -
 /// Whether the caller holds `verb` on the signer, by its name or by its domain.
 async fn may(request: &Attributes<'_>, verb: &str, signer: &str) -> bool {
     let Some(authorizer) = request.reads.authorizer() else { return true };
-    let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
-    for name in [signer, &domain] {
-        let attributes =
-            auth::Attributes { verb, group: "certificates.k8s.io", version: "*", resource: "signers", name, ..auth::Attributes::default() };
-        if auth::decide(&**authorizer, request.user, &attributes).await == Decision::Allow {
-            return true;
-        }
-    }
-    false
+    signers::may(&**authorizer, request.user, verb, signer).await
 }

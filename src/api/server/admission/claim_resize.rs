@@ -19,6 +19,10 @@ impl Plugin for PersistentVolumeClaimResize {
     fn name(&self) -> &'static str {
         "PersistentVolumeClaimResize"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
+    }
 }
 
 #[async_trait]

@@ -25,6 +25,10 @@ impl Plugin for DefaultStorageClass {
     fn name(&self) -> &'static str {
         "DefaultStorageClass"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
+    }
 }
 
 #[async_trait]
@@ -45,6 +49,10 @@ impl MutatingPlugin for DefaultStorageClass {
 impl Plugin for DefaultIngressClass {
     fn name(&self) -> &'static str {
         "DefaultIngressClass"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
     }
 }
 

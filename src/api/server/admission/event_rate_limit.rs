@@ -165,6 +165,10 @@ impl Plugin for EventRateLimit {
     fn name(&self) -> &'static str {
         "EventRateLimit"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

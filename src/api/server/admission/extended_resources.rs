@@ -16,6 +16,10 @@ impl Plugin for ExtendedResourceToleration {
     fn name(&self) -> &'static str {
         "ExtendedResourceToleration"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

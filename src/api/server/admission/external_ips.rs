@@ -13,6 +13,10 @@ impl Plugin for DenyServiceExternalIPs {
     fn name(&self) -> &'static str {
         "DenyServiceExternalIPs"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

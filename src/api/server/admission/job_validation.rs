@@ -20,6 +20,10 @@ impl Plugin for JobValidation {
     fn name(&self) -> &'static str {
         "JobValidation"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
+    }
 }
 
 #[async_trait]

@@ -20,6 +20,10 @@ impl Plugin for NamespaceLifecycle {
     fn name(&self) -> &'static str {
         "NamespaceLifecycle"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CHANGES
+    }
 }
 
 #[async_trait]

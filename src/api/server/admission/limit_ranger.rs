@@ -21,6 +21,10 @@ impl Plugin for LimitRanger {
     fn name(&self) -> &'static str {
         "LimitRanger"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

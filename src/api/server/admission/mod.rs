@@ -58,7 +58,7 @@ pub use always::{AlwaysAdmit, AlwaysDeny};
 pub use always_pull_images::AlwaysPullImages;
 pub use anti_affinity::LimitPodHardAntiAffinityTopology;
 pub use attributes::{Attributes, NewObject, OperationOptions, Reads};
-pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest};
 pub use claim_access::ResourceClaimAccess;
 pub use claim_resize::PersistentVolumeClaimResize;
 pub use config::AdmissionConfigurationError;

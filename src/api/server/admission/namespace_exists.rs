@@ -19,6 +19,10 @@ impl Plugin for NamespaceExists {
     fn name(&self) -> &'static str {
         "NamespaceExists"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CHANGES
+    }
 }
 
 #[async_trait]

@@ -16,6 +16,10 @@ impl Plugin for TaintNodesByCondition {
     fn name(&self) -> &'static str {
         "TaintNodesByCondition"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
+    }
 }
 
 #[async_trait]

@@ -18,6 +18,10 @@ impl Plugin for OwnerReferencesPermissionEnforcement {
     fn name(&self) -> &'static str {
         "OwnerReferencesPermissionEnforcement"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

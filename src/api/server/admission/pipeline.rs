@@ -6,11 +6,11 @@ use troupe_api::{quota::LimitedResource, status::Status};
 
 use super::{
     AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
-    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit, ExtendedResourceToleration,
-    JobValidation, LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle, NodeDeclaredFeatureValidator,
-    NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection, PodGroupWorkloadExists, PodNodeSelector,
-    PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection,
-    ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
+    ClusterTrustBundleAttest, DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit,
+    ExtendedResourceToleration, JobValidation, LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle,
+    NodeDeclaredFeatureValidator, NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection,
+    PodGroupWorkloadExists, PodNodeSelector, PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority,
+    ResourceClaimAccess, RuntimeClass, Selection, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
     durations::{self, Durations, Step},
 };
 
@@ -76,6 +76,7 @@ impl Pipeline {
             .both(RuntimeClass)
             .validating(CertificateApproval)
             .validating(CertificateSigning)
+            .validating(ClusterTrustBundleAttest)
             .validating(CertificateSubjectRestriction)
             .mutating(DefaultIngressClass)
             .validating(DenyServiceExternalIPs)
@@ -175,7 +176,9 @@ impl Pipeline {
         for (plugin, durations) in &self.mutating {
             let admitted = plugin.admit(request).await;
             let ended = Instant::now();
-            durations.observe(request.operation, admitted.is_err(), ended.duration_since(began));
+            if plugin.operations().contains(&request.operation) {
+                durations.observe(request.operation, admitted.is_err(), ended.duration_since(began));
+            }
             admitted?;
             began = ended;
         }
@@ -198,10 +201,29 @@ impl Pipeline {
         for (plugin, durations) in &self.validating {
             let validated = plugin.validate(request).await;
             let ended = Instant::now();
-            durations.observe(request.operation, validated.is_err(), ended.duration_since(began));
+            if plugin.operations().contains(&request.operation) {
+                durations.observe(request.operation, validated.is_err(), ended.duration_since(began));
+            }
             validated?;
             began = ended;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::Operation;
+
+    #[test]
+    fn plugins_are_about_the_operations_of_upstreams() {
+        let pipeline = Pipeline::standard();
+        let about = |name: &str| pipeline.mutating.iter().find(|(plugin, _)| plugin.name() == name).map(|(plugin, _)| plugin.operations());
+        assert_eq!(about("NamespaceLifecycle"), Some([Operation::Create, Operation::Update, Operation::Delete].as_slice()));
+        assert_eq!(about("ServiceAccount"), Some([Operation::Create, Operation::Update].as_slice()));
+        assert_eq!(about("DefaultStorageClass"), Some([Operation::Create].as_slice()));
+        let resize = pipeline.validating.iter().find(|(plugin, _)| plugin.name() == "PersistentVolumeClaimResize");
+        assert_eq!(resize.map(|(plugin, _)| plugin.operations()), Some([Operation::Update].as_slice()));
     }
 }

@@ -31,6 +31,10 @@ impl Plugin for PodGroupProtection {
     fn name(&self) -> &'static str {
         "PodGroupProtection"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
+    }
 }
 
 #[async_trait]
@@ -52,6 +56,10 @@ impl MutatingPlugin for PodGroupProtection {
 impl Plugin for PodGroupWorkloadExists {
     fn name(&self) -> &'static str {
         "PodGroupWorkloadExists"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
     }
 }
 

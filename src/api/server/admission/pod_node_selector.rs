@@ -67,6 +67,10 @@ impl Plugin for PodNodeSelector {
     fn name(&self) -> &'static str {
         "PodNodeSelector"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
+    }
 }
 
 #[async_trait]

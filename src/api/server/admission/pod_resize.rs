@@ -25,6 +25,10 @@ impl Plugin for PodResizeValidator {
     fn name(&self) -> &'static str {
         "PodResizeValidator"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
+    }
 }
 
 #[async_trait]
@@ -66,6 +70,10 @@ pub struct NodeDeclaredFeatureValidator;
 impl Plugin for NodeDeclaredFeatureValidator {
     fn name(&self) -> &'static str {
         "NodeDeclaredFeatureValidator"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::UPDATES
     }
 }
 

@@ -18,6 +18,10 @@ impl Plugin for PodTopologyLabels {
     fn name(&self) -> &'static str {
         "PodTopologyLabels"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
+    }
 }
 
 #[async_trait]

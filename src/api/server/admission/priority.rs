@@ -28,6 +28,10 @@ impl Plugin for Priority {
     fn name(&self) -> &'static str {
         "Priority"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CHANGES
+    }
 }
 
 #[async_trait]

@@ -17,6 +17,10 @@ impl Plugin for RuntimeClass {
     fn name(&self) -> &'static str {
         "RuntimeClass"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CREATES
+    }
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Every plugin there is, in the order in which they are asked, and whether it runs where nothing is said.
-const PLUGINS: [(&str, bool); 37] = [
+const PLUGINS: [(&str, bool); 38] = [
     ("AlwaysAdmit", false),
     ("NamespaceLifecycle", true),
     ("NamespaceExists", false),
@@ -28,6 +28,7 @@ const PLUGINS: [(&str, bool); 37] = [
     ("RuntimeClass", true),
     ("CertificateApproval", true),
     ("CertificateSigning", true),
+    ("ClusterTrustBundleAttest", true),
     ("CertificateSubjectRestriction", true),
     ("DefaultIngressClass", true),
     ("DenyServiceExternalIPs", false),
@@ -44,8 +45,8 @@ const PLUGINS: [(&str, bool); 37] = [
 ];
 /// Comes behind all others, after the pipeline is put together.
 const LAST: &str = "AlwaysDeny";
-/// Upstream's plugins that this server does not have: those of kinds that it does not serve, and some that are off.
-const ELSEWHERE: [&str; 3] = ["ClusterTrustBundleAttest", "ImagePolicyWebhook", "NamespaceAutoProvision"];
+/// Upstream's plugins that this server does not have, and that are off there.
+const ELSEWHERE: [&str; 2] = ["ImagePolicyWebhook", "NamespaceAutoProvision"];
 
 /// Why a choice of plugins is refused, in upstream's words where it refuses it too.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +134,7 @@ mod tests {
         let chosen = select(&["AlwaysPullImages"], &["Priority"]).expect("works");
         assert!(chosen.has("AlwaysPullImages") && chosen.has("LimitRanger") && !chosen.has("Priority") && !chosen.has("AlwaysDeny"));
         assert_eq!(select(&[], &[]), Ok(Selection::default()));
-        assert_eq!(select(&[], &["ClusterTrustBundleAttest"]), Ok(Selection::default()), "it does not run anyway");
+        assert_eq!(select(&[], &["ImagePolicyWebhook"]), Ok(Selection::default()), "it does not run anyway");
     }
 
     #[test]

@@ -37,6 +37,10 @@ impl Plugin for ServiceAccount {
     fn name(&self) -> &'static str {
         "ServiceAccount"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

@@ -197,6 +197,32 @@ impl Event {
         line
     }
 
+    /// The line in the format before JSON (`--audit-log-format=legacy`), with its end: less, and as text.
+    pub fn legacy_line(&self) -> Vec<u8> {
+        let quoted = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
+        let named = |text: &str, absent: &'static str| if text.is_empty() { absent.to_owned() } else { text.to_owned() };
+        let (user, impersonated) = (&self.user, self.impersonated.as_ref());
+        let groups = if user.name.is_empty() { String::new() } else { quoted(&user.groups) };
+        let as_user = impersonated.map_or_else(|| "<self>".to_owned(), |user| user.name.clone());
+        let as_groups = impersonated.filter(|user| !user.groups.is_empty()).map_or_else(|| "<lookup>".to_owned(), |user| quoted(&user.groups));
+        let namespace = self.reference(self.request.as_ref().and_then(Content::value).as_ref()).map(|reference| reference.namespace);
+        let code =
+            self.status.as_ref().and_then(|status| status.get("code")?.as_i64()).map_or_else(|| "<deferred>".to_owned(), |code| code.to_string());
+        let stage = json!(self.stage);
+        let (time, id, ip) = (self.received, &self.audit_id, self.source_ips.first().map_or("<unknown>", String::as_str));
+        let line = format!(
+            "{time} AUDIT: id={id:?} stage={stage} ip={ip:?} method={:?} user={:?} groups={:?} as={as_user:?} asgroups={as_groups:?} \
+             user-agent={:?} namespace={:?} uri={:?} response={code:?}\n",
+            self.verb,
+            named(&user.name, "<none>"),
+            named(&groups, "<none>"),
+            self.user_agent,
+            named(&namespace.unwrap_or_default(), "<none>"),
+            self.uri,
+        );
+        line.into_bytes()
+    }
+
     fn head(&self, reference: Option<ObjectReference>) -> Map<String, Value> {
         let mut event = Map::new();
         let mut insert = |name: &str, value: Value| drop(event.insert(name.to_owned(), value));
@@ -317,6 +343,20 @@ mod tests {
         assert_eq!(request["requestObject"], json!({"metadata": {"name": "a", "uid": "u"}, "data": {"x": "y"}}));
         assert!(request.get("responseObject").is_none());
         assert_eq!(parsed(Level::RequestResponse)["responseObject"], json!({"kind": "ConfigMap"}));
+    }
+
+    #[test]
+    fn a_legacy_line_is_upstreams() {
+        let text = |event: Event| String::from_utf8(event.legacy_line()).expect("text");
+        let want = "2026-01-01T00:00:00.123456Z AUDIT: id=\"id\" stage=\"ResponseComplete\" ip=\"10.0.0.1\" method=\"create\" user=\"ann\" \
+                    groups=\"\\\"g\\\"\" as=\"<self>\" asgroups=\"<lookup>\" user-agent=\"kubectl\" namespace=\"n\" \
+                    uri=\"/api/v1/namespaces/n/configmaps\" response=\"201\"\n";
+        assert_eq!(text(event(Level::Metadata)), want);
+        let other = UserInfo { name: "bob".into(), ..UserInfo::default() };
+        let begun = Event { status: None, object: None, impersonated: Some(Arc::new(other)), ..event(Level::Metadata) };
+        let line = text(begun);
+        assert!(line.contains("as=\"bob\" asgroups=\"<lookup>\"") && line.ends_with("response=\"<deferred>\"\n"), "{line}");
+        assert!(line.contains("namespace=\"<none>\""), "{line}");
     }
 
     #[test]

@@ -13,4 +13,4 @@ pub use event::{Content, Event, ObjectReference};
 pub use log::{LogFile, LogOptions};
 pub use policy::{Level, Policy, PolicyError, Stage, Subject, Verdict};
 pub use sink::{AuditLog, Backends, Record};
-pub use webhook::{AuditWebhook, COLLECTORS};
+pub use webhook::{AuditWebhook, BatchOptions, COLLECTORS, Throttle};

@@ -8,8 +8,9 @@ use troupe_api::meta::Clock;
 
 use super::{
     AuditWebhook, Event, LogFile, Policy, Subject, Verdict,
-    webhook::{EVENTS, LONGEST_EVENT},
+    webhook::{EVENTS, send_one, sent_line},
 };
+use crate::webhook_client::Endpoint;
 
 /// Events that may wait, and bytes of the bodies they hold. A request that finds the queue full waits itself.
 const QUEUE: usize = 1024;
@@ -30,13 +31,16 @@ pub struct AuditLog {
     queue: Mutex<Option<mpsc::Sender<Queued>>>,
     /// What bodies may still be held.
     room: Arc<Semaphore>,
+    /// A webhook that has each event before its request goes on.
+    blocking: Option<Endpoint>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl AuditLog {
     /// Starts the thread that hands events to the backends.
     pub fn start(policy: Policy, backends: impl Into<Backends>, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
-        let backends = backends.into();
+        let mut backends = backends.into();
+        let blocking = backends.blocking.take();
         let (queue, records) = mpsc::channel(QUEUE);
         let times = clock.clone();
         let writer = thread::Builder::new().name("audit".into()).spawn(move || write(records, backends, &*times))?;
@@ -45,6 +49,7 @@ impl AuditLog {
             clock,
             queue: Mutex::new(Some(queue)),
             room: Arc::new(Semaphore::new(HELD)),
+            blocking,
             writer: Mutex::new(Some(writer)),
         }))
     }
@@ -57,8 +62,12 @@ impl AuditLog {
         self.clock.now()
     }
 
-    /// Queues a record; waits while the queue is full.
+    /// Queues a record; waits while the queue is full, and until a webhook has it that is to be waited for.
     pub async fn record(&self, record: Record) {
+        if let Some(endpoint) = &self.blocking {
+            let (id, line) = (record.audit_id.clone(), sent_line(&record, record.line()));
+            send_one(endpoint, &id, line).await;
+        }
         let share = share(&record);
         // Nobody closes it.
         let held = self.room.clone().acquire_many_owned(share).await.ok();
@@ -72,6 +81,10 @@ impl AuditLog {
 
     /// Queues a record from where nothing can wait: a full queue is waited for aside.
     pub fn record_aside(self: &Arc<Self>, record: Record) {
+        if self.blocking.is_some() {
+            let log = self.clone();
+            return drop(tokio::task::spawn(async move { log.record(record).await }));
+        }
         let Some(queue) = self.queue.lock().clone() else { return };
         let record = match self.room.clone().try_acquire_many_owned(share(&record)) {
             Ok(held) => match queue.try_send((record, Some(held))) {
@@ -100,12 +113,16 @@ impl AuditLog {
 #[derive(Default)]
 pub struct Backends {
     pub file: Option<LogFile>,
+    /// The file's lines are of the format before JSON.
+    pub legacy: bool,
     pub webhook: Option<AuditWebhook>,
+    /// A webhook that requests wait for.
+    pub blocking: Option<Endpoint>,
 }
 
 impl From<LogFile> for Backends {
     fn from(file: LogFile) -> Self {
-        Backends { file: Some(file), webhook: None }
+        Backends { file: Some(file), ..Backends::default() }
     }
 }
 
@@ -113,11 +130,12 @@ impl Backends {
     fn take(&mut self, record: &Event, clock: &dyn Clock) {
         EVENTS.with(&[]).increment();
         let line = record.line();
-        if let Some(Err(error)) = self.file.as_mut().map(|file| file.append(&line, clock.now())) {
+        let legacy = self.legacy.then(|| record.legacy_line());
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.append(legacy.as_ref().unwrap_or(&line), clock.now())) {
             tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
         }
         if let Some(webhook) = &self.webhook {
-            let line = if line.len() > LONGEST_EVENT { record.truncated().line() } else { line };
+            let line = sent_line(record, line);
             // What was set aside for it to grow is not kept.
             webhook.take(line.into_boxed_slice().into());
         }

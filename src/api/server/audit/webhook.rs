@@ -1,4 +1,5 @@
-//! Events for a webhook, in batches (`audit.k8s.io/v1` EventList). Requests never wait for it: what it is too slow for is dropped, and counted.
+//! Events for a webhook (`audit.k8s.io/v1` EventList): in batches, for which requests never wait, so that what it is too slow for is dropped, and
+//! counted; or each for itself, which its request waits for (mode `blocking`).
 
 use std::{io, sync::Arc, thread, time::Duration};
 
@@ -9,18 +10,15 @@ use tokio::{
 };
 use troupe_api::metrics::{Collect, Counter, Family};
 
+use super::Event;
 use crate::webhook_client::Endpoint;
 
-/// Events that may wait, that are sent together, and how long the first of them waits for others: upstream's defaults.
-const BUFFER: usize = 10_000;
 /// Bytes of events that wait or are being sent.
 const HELD: usize = 32 << 20;
-const BATCH: usize = 400;
-const WAIT: Duration = Duration::from_secs(30);
 /// Bytes that are sent together.
 const LONGEST_BATCH: usize = 10 << 20;
 /// Bytes of an event that is sent with its bodies.
-pub(super) const LONGEST_EVENT: usize = LONGEST_BATCH;
+const LONGEST_EVENT: usize = LONGEST_BATCH;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the end waits for what is not sent yet.
 const LAST: Duration = Duration::from_secs(4);
@@ -37,6 +35,53 @@ static ERRORS: Family<Counter> = Family::new(
 /// What is counted of events that are sent.
 pub static COLLECTORS: [&dyn Collect; 2] = [&EVENTS, &ERRORS];
 
+/// How batches are made and sent. The default is upstream's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchOptions {
+    /// Events that may wait.
+    pub buffer: usize,
+    /// Events that are sent together.
+    pub size: usize,
+    /// How long the first of them waits for others.
+    pub wait: Duration,
+    pub throttle: Option<Throttle>,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        BatchOptions { buffer: 10_000, size: 400, wait: Duration::from_secs(30), throttle: Some(Throttle { per_second: 10.0, burst: 15 }) }
+    }
+}
+
+/// How many batches are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Throttle {
+    pub per_second: f64,
+    /// At once, after a pause.
+    pub burst: u32,
+}
+
+/// What is left of a throttle's burst.
+struct Bucket {
+    throttle: Throttle,
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(throttle: Throttle, now: Instant) -> Self {
+        Bucket { throttle, left: f64::from(throttle.burst), at: now }
+    }
+
+    /// Takes a batch's place; how long to wait for it.
+    fn take(&mut self, now: Instant) -> Duration {
+        let Throttle { per_second, burst } = self.throttle;
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * per_second;
+        (self.left, self.at) = ((self.left + gained).min(f64::from(burst)) - 1.0, now);
+        if self.left >= 0.0 { Duration::ZERO } else { Duration::try_from_secs_f64(-self.left / per_second).unwrap_or(Duration::MAX) }
+    }
+}
+
 /// The JSON of an event with its share of what may be held.
 type Queued = (Bytes, OwnedSemaphorePermit);
 
@@ -52,17 +97,13 @@ pub struct AuditWebhook {
 impl AuditWebhook {
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(endpoint: Endpoint) -> io::Result<Self> {
-        Self::waiting(endpoint, WAIT)
-    }
-
-    fn waiting(endpoint: Endpoint, wait: Duration) -> io::Result<Self> {
-        let (queue, events) = mpsc::channel(BUFFER);
+    pub fn start(endpoint: Endpoint, options: BatchOptions) -> io::Result<Self> {
+        let (queue, events) = mpsc::channel(options.buffer.max(1));
         let (sending, sent) = std::sync::mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let endpoint = endpoint.driven_by(runtime.handle().clone());
         thread::Builder::new().name("audit-webhook".into()).spawn(move || {
-            runtime.block_on(send_all(endpoint, events, wait));
+            runtime.block_on(send_all(endpoint, events, options));
             drop::<std::sync::mpsc::Sender<()>>(sending);
         })?;
         Ok(AuditWebhook { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent })
@@ -90,9 +131,13 @@ impl Drop for AuditWebhook {
     }
 }
 
-async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, wait: Duration) {
+async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, options: BatchOptions) {
+    let mut bucket = options.throttle.map(|throttle| Bucket::new(throttle, Instant::now()));
     while let Some(first) = events.recv().await {
-        let (batch, held) = collect(first, &mut events, wait).await;
+        let (batch, held) = collect(first, &mut events, options).await;
+        if let Some(bucket) = &mut bucket {
+            tokio::time::sleep(bucket.take(Instant::now())).await;
+        }
         let count = batch.len() as u64;
         let answer = endpoint.post(list(batch), PATIENCE, LONGEST_ANSWER).await;
         // What is under way counts, too.
@@ -104,11 +149,24 @@ async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, wait: 
     }
 }
 
+/// The JSON of an event as it is sent: without its bodies where they are too long.
+pub(super) fn sent_line(event: &Event, line: Vec<u8>) -> Vec<u8> {
+    if line.len() > LONGEST_EVENT { event.truncated().line() } else { line }
+}
+
+/// Sends the JSON of one event and waits until the webhook has it. That it does not is counted.
+pub(super) async fn send_one(endpoint: &Endpoint, audit_id: &str, line: Vec<u8>) {
+    if let Err(error) = endpoint.post(list(vec![line.into()]), PATIENCE, LONGEST_ANSWER).await {
+        ERRORS.with(&["webhook"]).increment();
+        tracing::error!(error, audit_id, "cannot send an audit event to the webhook");
+    }
+}
+
 /// The first event with those that come soon, and what they hold together.
-async fn collect((first, mut held): Queued, events: &mut mpsc::Receiver<Queued>, wait: Duration) -> (Vec<Bytes>, OwnedSemaphorePermit) {
-    let (ends, mut size) = (Instant::now() + wait, first.len());
+async fn collect((first, mut held): Queued, events: &mut mpsc::Receiver<Queued>, options: BatchOptions) -> (Vec<Bytes>, OwnedSemaphorePermit) {
+    let (ends, mut size) = (Instant::now() + options.wait, first.len());
     let mut batch = vec![first];
-    while batch.len() < BATCH && size < LONGEST_BATCH {
+    while batch.len() < options.size && size < LONGEST_BATCH {
         match tokio::time::timeout_at(ends, events.recv()).await {
             Ok(Some((event, share))) => {
                 size += event.len();
@@ -143,7 +201,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_waits_is_sent_before_the_end() {
         let server = Server::serve(|_, _| (200, String::new())).await;
-        let webhook = AuditWebhook::start(Endpoint::of_kubeconfig(&server.kubeconfig).expect("works")).expect("starts");
+        let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
+        let webhook = AuditWebhook::start(endpoint, BatchOptions::default()).expect("starts");
         webhook.take(Bytes::from_static(b"{\"auditID\":\"last\"}"));
         tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
         assert_eq!(server.asked()[0].1["items"][0]["auditID"], "last");
@@ -153,7 +212,8 @@ mod tests {
     async fn events_are_sent_together() {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
-        let webhook = AuditWebhook::waiting(endpoint, Duration::from_millis(200)).expect("starts");
+        let options = BatchOptions { wait: Duration::from_millis(200), ..BatchOptions::default() };
+        let webhook = AuditWebhook::start(endpoint, options).expect("starts");
         for id in ["a", "b"] {
             webhook.take(format!("{{\"auditID\":\"{id}\"}}\n").into());
         }
@@ -163,6 +223,28 @@ mod tests {
         let sent = &server.asked()[0].1;
         assert_eq!((&sent["kind"], &sent["apiVersion"]), (&"EventList".into(), &"audit.k8s.io/v1".into()));
         assert_eq!(sent["items"], serde_json::json!([{"auditID": "a"}, {"auditID": "b"}]));
+    }
+
+    #[tokio::test]
+    async fn batches_are_as_large_as_is_said_and_paced() {
+        let server = Server::serve(|_, _| (200, String::new())).await;
+        let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
+        let throttle = Some(Throttle { per_second: 1000.0, burst: 1 });
+        let webhook = AuditWebhook::start(endpoint, BatchOptions { size: 2, wait: Duration::ZERO, throttle, ..BatchOptions::default() });
+        let webhook = webhook.expect("starts");
+        (0..5).for_each(|_| webhook.take(Bytes::from_static(b"{}")));
+        tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
+        let sizes = server.asked().iter().map(|(_, list)| list["items"].as_array().map_or(0, Vec::len)).collect::<Vec<_>>();
+        assert!(sizes.iter().all(|size| (1..=2).contains(size)) && sizes.iter().sum::<usize>() == 5, "{sizes:?}");
+    }
+
+    #[test]
+    fn a_throttle_lets_a_burst_through_and_then_so_many_a_second() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Throttle { per_second: 10.0, burst: 2 }, start);
+        let mut wait = |after: u64| bucket.take(start + Duration::from_millis(after)).as_millis();
+        assert_eq!([wait(0), wait(0), wait(0), wait(0)], [0, 0, 100, 200]);
+        assert_eq!((wait(10_000), wait(10_000), wait(10_000)), (0, 0, 100), "no more than a burst is saved up");
     }
 
     #[tokio::test]
@@ -177,14 +259,14 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_held_by_their_length_until_they_are_sent() {
-        let (webhook, mut events) = stuck(BUFFER);
+        let (webhook, mut events) = stuck(10_000);
         let take = |times: usize| (0..times).for_each(|_| webhook.take(Bytes::from(vec![b'x'; 1 << 20])));
         let before = dropped();
         take(100);
         assert!(dropped() >= before + 68);
         assert_eq!(events.len(), 32);
         let first = events.recv().await.expect("waits");
-        let (batch, held) = collect(first, &mut events, WAIT).await;
+        let (batch, held) = collect(first, &mut events, BatchOptions::default()).await;
         assert_eq!((batch.len(), held.num_permits()), (10, 10 << 20));
         drop(list(batch));
         take(1);

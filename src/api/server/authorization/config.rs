@@ -88,6 +88,8 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error>
 pub enum Mode {
     AlwaysAllow,
     AlwaysDeny,
+    /// The policies of a file.
+    Abac(PathBuf),
     Node,
     Rbac,
     Webhook(Box<Webhook>),

@@ -30,4 +30,4 @@ pub fn is_sealed(value: &[u8]) -> bool {
 }
 
 /// What is counted of sealed values and of reloads.
-pub static COLLECTORS: [&dyn Collect; 3] = [&providers::OPERATIONS, &providers::DURATIONS, &reload::RELOADS];
+pub static COLLECTORS: [&dyn Collect; 4] = [&providers::OPERATIONS, &providers::DURATIONS, &reload::LAST, &reload::TOTAL];

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use troupe_api::{
     document::FileError,
-    metrics::{Counter, Family},
+    metrics::{Counter, Family, Gauge},
     resources::Resource,
 };
 
@@ -20,13 +20,22 @@ use super::{
     rules::EncryptionRules,
     store::{EncryptedStore, EncryptionHealth},
 };
-use crate::store::Store;
+use crate::{
+    reloading::{LABELS, ReloadMetrics},
+    store::Store,
+};
 
-pub(super) static RELOADS: Family<Counter> = Family::new(
-    "apiserver_encryption_config_controller_automatic_reloads_total",
-    "Total number of reload successes and failures of encryption configuration.",
-    &["status"],
+pub(super) static LAST: Family<Gauge> = Family::new(
+    "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
+    "Timestamp of the last successful or failed automatic reload of encryption configuration split by apiserver identity.",
+    LABELS,
 );
+pub(super) static TOTAL: Family<Counter> = Family::new(
+    "apiserver_encryption_config_controller_automatic_reloads_total",
+    "Total number of reload successes and failures of encryption configuration split by apiserver identity.",
+    LABELS,
+);
+static RELOADS: ReloadMetrics = ReloadMetrics { reloads: &TOTAL, last: &LAST };
 
 /// The rules of a file.
 pub struct Loaded {
@@ -85,11 +94,11 @@ impl Reloader {
             match self.look().await {
                 Ok(false) => {}
                 Ok(true) => {
-                    RELOADS.with(&["success"]).increment();
+                    RELOADS.note("success");
                     tracing::info!(file = %self.path.display(), "loaded new encryption config content");
                 }
                 Err(error) => {
-                    RELOADS.with(&["failure"]).increment();
+                    RELOADS.note("failure");
                     tracing::error!(file = %self.path.display(), error, "the new encryption config is not used");
                 }
             }

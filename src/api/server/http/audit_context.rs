@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use troupe_api::{
     auth::Attributes,
+    notices::Notices,
     service::{ApiReply, Body, Operation, ReplyBody, Target, UserInfo},
     status::{Reason, Status},
 };
@@ -64,13 +65,14 @@ impl AuditContext {
         *self.open.borrow_mut() = Some(Box::new(Open { verdict, event, long_running }));
     }
 
-    /// Nobody knows the caller: one event tells that.
-    pub async fn unauthenticated(&self, request: &HttpRequest, attributes: &Attributes<'_>, status: &Status) {
+    /// Nobody knows the caller: one event tells that, and what was said about the credentials.
+    pub async fn unauthenticated(&self, request: &HttpRequest, attributes: &Attributes<'_>, status: &Status, notices: &Notices) {
         let Some(log) = &self.log else { return };
         let nobody = Arc::new(UserInfo::default());
         let verdict = log.judge(Subject { user: &nobody, attributes });
         if verdict.records(Stage::ResponseStarted) {
-            let event = self.event(request, nobody, attributes, &verdict);
+            let mut event = self.event(request, nobody, attributes, &verdict);
+            event.annotations.extend(notices.annotations().into_iter().map(|(name, text)| (name.into(), text)));
             let status = Some(status_of(Some(status), status.code));
             log.record(Box::new(Event { stage: Stage::ResponseStarted, at: log.now(), status, ..event })).await;
         }

@@ -13,12 +13,18 @@ pub(super) static REQUESTED: Family<Gauge> = Family::new(
     &["group", "version", "resource", "subresource", "removed_release"],
 );
 
-/// Tells of `target`'s version if it is deprecated. Of none that is served it is known when it will be gone.
+/// Tells of `target`'s version if it is deprecated.
 pub fn tell(target: &Target, notices: &Notices) {
     let Some(warning) = target.served().deprecation.as_deref() else { return };
     notices.warn(warning);
     notices.annotate("k8s.io/deprecated", "true");
-    REQUESTED.with(&[&target.resource.group, &target.version, &target.resource.plural, &target.subresource, ""]).set(1.0);
+    let removed_in = if target.resource.is_custom() { "" } else { release_of(warning) };
+    REQUESTED.with(&[&target.resource.group, &target.version, &target.resource.plural, &target.subresource, removed_in]).set(1.0);
+}
+
+/// The release that is told to have the version no more, such as `1.37`; empty where none is.
+fn release_of(warning: &str) -> &str {
+    warning.rsplit_once("unavailable in v").and_then(|(_, rest)| rest.split_once('+')).map_or("", |(release, _)| release)
 }
 
 #[cfg(test)]
@@ -50,5 +56,11 @@ mod tests {
         let samples = Samples::parse(std::str::from_utf8(&text).expect("text")).expect("a scrape parses");
         let value = |plural| samples.value("apiserver_requested_deprecated_apis", &[("group", ""), ("version", "v1"), ("resource", plural)]);
         assert_eq!((value("endpoints"), value("pods")), (Some(1.0), None));
+    }
+
+    #[test]
+    fn the_release_is_told_that_has_a_version_no_more() {
+        assert_eq!(release_of("a/v1alpha1 B is deprecated in v1.34+, unavailable in v1.37+"), "1.37");
+        assert_eq!(release_of("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"), "");
     }
 }

@@ -43,7 +43,8 @@ use super::{
     connections::{Connection, Work, connection_of},
     health, identity,
     impersonation::impersonate,
-    monitor::{Monitor, Underway},
+    monitor::Monitor,
+    most_in_flight::InWork,
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
     outgoing::{self, Outgoing},
@@ -116,6 +117,9 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
         Ok(response) => (response, None),
         Err(status) => (refuse(request, &mut payload, connection, &status).await, Some(status)),
     };
+    if let Some(connection) = connection.filter(|_| request.version() == Version::HTTP_2 && goes_away(shared.options.goaway_chance)) {
+        connection.close_after_reply();
+    }
     if connection.is_some_and(Connection::is_closing) {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -129,12 +133,20 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
         }
     }
     headers.insert(AUDIT_ID, audit_id);
+    if let Some(directives) = shared.options.strict_transport_security.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, directives);
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
     }
     warnings::add(&mut response, &notices.warnings());
     audit.annotate(notices.annotations());
     audit.replied(monitor.answer(response), failure.as_ref(), broke).await
+}
+
+/// Whether a request is the last one of its connection, by a chance between 0 and 1.
+fn goes_away(chance: f64) -> bool {
+    chance > 0.0 && rand::random::<f64>() < chance
 }
 
 async fn refuse(request: &HttpRequest, payload: &mut Payload, connection: Option<&Connection>, status: &Status) -> HttpResponse {
@@ -187,21 +199,27 @@ async fn bounded(
     }
     let verb = if info.is_resource { request_verb(&info, request.method(), &query) } else { "" };
     if info.is_resource && shared.stopping.is_cancelled() {
-        return Err(stopping());
+        return Err(stopping(shared, connection));
     }
     let span = tracing::debug_span!("http", verb, resource = &*info.resource);
     let work = dispatch(Arrived { shared, request, info: &info, query: &query, connection, monitor, audit, notices }, payload).instrument(span);
     if verb == "watch" || connect::is_connect(&info.subresource) {
         return work.await;
     }
-    let _underway = Underway::request(request.method());
+    let _in_work = InWork::begin(request.method());
     let limit = time_limit(&query, shared.options.request_timeout)?;
     let timed_out = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
     tokio::time::timeout(limit, work).await.map_err(timed_out)?
 }
 
 /// What connections that are still open get while the server stops: nothing was done, another server may do it.
-fn stopping() -> Status {
+fn stopping(shared: &Shared, connection: Option<&Connection>) -> Status {
+    if shared.options.retry_after_while_stopping {
+        if let Some(connection) = connection {
+            connection.close_after_reply();
+        }
+        return Status::too_many_requests("The apiserver is shutting down, please try again later.", 5);
+    }
     let details = StatusDetails { retry_after_seconds: 1, ..StatusDetails::default() };
     Status { details: Some(Box::new(details)), ..Status::unavailable("the API server is shutting down") }
 }
@@ -236,12 +254,13 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
         certificate,
         (&*options.authenticator, options.request_headers.as_deref()),
         options.takes_anonymous(request.path()),
+        notices,
     )
     .await
     {
         Ok(caller) => caller,
         Err(status) => {
-            audit.unauthenticated(request, asked, &status).await;
+            audit.unauthenticated(request, asked, &status, notices).await;
             return Err(status);
         }
     };
@@ -303,7 +322,10 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
         user_agent: user_agent(request).to_owned(),
         user,
     };
+    // One that is refused counts, too.
+    monitor.paged(request, path, None);
     let reply = (route.handler)(raw).await?;
+    monitor.paged(request, path, reply.version);
     if let Some(warning) = reply.warning {
         notices.warn(warning);
     }

@@ -12,6 +12,7 @@ use troupe_api::{
         Authenticator, Credentials, identify, peer,
         request_header::{self, RequestHeaders, Shown},
     },
+    notices::Notices,
     service::UserInfo,
     status::Status,
 };
@@ -65,6 +66,7 @@ pub async fn authenticate(
     certificate: Option<&PeerCertificate>,
     (authenticator, proxies): (&dyn Authenticator, Option<&RequestHeaders>),
     anonymous: bool,
+    notices: &Notices,
 ) -> Result<Arc<UserInfo>, Status> {
     let shown = certificate.map_or(Shown::Client, |certificate| certificate.shown(proxies));
     if shown == Shown::FrontProxy
@@ -85,7 +87,7 @@ pub async fn authenticate(
     {
         return Ok(user);
     }
-    let credentials = Credentials { client_certificate: certificate.and_then(PeerCertificate::der), bearer };
+    let credentials = Credentials { client_certificate: certificate.and_then(PeerCertificate::der), bearer, notices: Some(notices) };
     match identify(authenticator, &credentials).await? {
         // The chain lets anybody in; the path may not.
         Some(user) if user.name == ANONYMOUS && !anonymous => Err(Status::unauthorized()),

@@ -34,6 +34,7 @@ mod list;
 mod list_options;
 mod messages;
 pub mod monitor;
+mod most_in_flight;
 mod openapi;
 pub mod options;
 mod outgoing;

@@ -1,7 +1,7 @@
 //! What the front door counts: every request on a resource by upstream's labels, streams until they end.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,7 +11,7 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     body::{BodySize, BoxBody, MessageBody},
-    http::{Method, header},
+    http::header,
 };
 use bytes::Bytes;
 use troupe_api::{
@@ -22,6 +22,7 @@ use troupe_api::{
 
 use super::{
     deprecation,
+    most_in_flight::InFlightMetrics,
     query::Query,
     route::{Action, Route},
     user_agent::user_agent,
@@ -63,11 +64,6 @@ static LONG_RUNNING: Family<Gauge> = Family::new(
     "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
     &SERIES,
 );
-static IN_FLIGHT: Family<Gauge> = Family::new(
-    "apiserver_current_inflight_requests",
-    "Number of currently used inflight request limit of this apiserver per request kind.",
-    &["request_kind"],
-);
 static TERMINATIONS: Family<Counter> = Family::new(
     "apiserver_request_terminations_total",
     "Number of requests which apiserver terminated in self-defense.",
@@ -87,7 +83,7 @@ static WATCH_LISTS: Family<Histogram> = Family::histogram(
 
 /// What the front door counts.
 pub static COLLECTORS: [&dyn Collect; 11] = [
-    &IN_FLIGHT,
+    &InFlightMetrics,
     &LONG_RUNNING,
     &DURATIONS,
     &SLI_DURATIONS,
@@ -118,12 +114,6 @@ impl Underway {
     fn begin(gauge: &'static Gauge) -> Self {
         gauge.add(1.0);
         Underway(gauge)
-    }
-
-    /// A request that the limit of requests in work counts.
-    pub fn request(method: &Method) -> Self {
-        let mutating = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        Underway::begin(IN_FLIGHT.with(&[if mutating { "mutating" } else { "readOnly" }]))
     }
 }
 
@@ -158,7 +148,20 @@ impl WatchCounts {
 pub struct Monitor {
     began: Instant,
     routed: OnceCell<Routed>,
+    /// A page of a version that is no resource.
+    page: Cell<Option<Paged>>,
 }
+
+/// A request for such a page: its name, and the version of `config.k8s.io` that it is of; empty for text.
+#[derive(Clone, Copy, Debug)]
+struct Paged {
+    name: &'static str,
+    version: &'static str,
+    system_client: &'static str,
+}
+
+const PAGES: [(&str, &str); 2] = [("/flagz", "flagz"), ("/statusz", "statusz")];
+const PAGES_GROUP: &str = "config.k8s.io";
 
 /// A request that reached a resource. The labels' values come from the resource table, never from clients.
 #[derive(Debug)]
@@ -188,7 +191,7 @@ thread_local! {
 
 impl Monitor {
     pub fn begin() -> Self {
-        Monitor { began: Instant::now(), routed: OnceCell::new() }
+        Monitor { began: Instant::now(), routed: OnceCell::new(), page: Cell::new(None) }
     }
 
     /// The request is for this.
@@ -220,6 +223,13 @@ impl Monitor {
         let _ = self.routed.set(routed);
     }
 
+    /// The request is for the page at this path, if there is such a one, as an object of this version or as text.
+    pub fn paged(&self, request: &HttpRequest, path: &str, version: Option<&'static str>) {
+        let page = PAGES.iter().find(|(known, _)| *known == path);
+        let system_client = system_client(user_agent(request));
+        self.page.set(page.map(|(_, name)| Paged { name: *name, version: version.unwrap_or_default(), system_client }));
+    }
+
     /// Counts the request, now or when its stream ends.
     pub fn answer(self, response: HttpResponse) -> HttpResponse {
         let code = response.status().as_u16();
@@ -227,6 +237,9 @@ impl Monitor {
             if code == 429 {
                 // Refused before anybody looked at what it asks for.
                 TERMINATIONS.with(&["", "", "", "", "", "", COMPONENT, "429"]).increment();
+            }
+            if let Some(page) = self.page.get() {
+                page.count(code, self.began.elapsed(), response.body().size());
             }
             return response;
         };
@@ -242,6 +255,21 @@ impl Monitor {
             BodySize::Stream => return response.map_body(|_, body| BoxBody::new(Counted { body, count })),
         }
         response
+    }
+}
+
+impl Paged {
+    #[allow(clippy::cast_precision_loss, reason = "pages are small")]
+    fn count(self, code: u16, took: Duration, size: BodySize) {
+        let group = if self.version.is_empty() { "" } else { PAGES_GROUP };
+        let labels = ["GET", group, self.version, self.name, "", "", COMPONENT];
+        let ([verb, group, version, name, ..], code) = (labels, code.to_string());
+        REQUESTS.with(&[verb, "", group, version, name, "", "", COMPONENT, code.as_str(), self.system_client]).increment();
+        DURATIONS.with(&[verb, "", group, version, name, "", "", COMPONENT]).observe_time(took);
+        SLI_DURATIONS.with(&labels).observe_time(took);
+        if let BodySize::Sized(bytes) = size {
+            RESPONSE_SIZES.with(&labels).observe(bytes as f64);
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! What the binary hands to the front door: identity, service, checks and extra routes.
 
-use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::http::Method;
 use bytes::Bytes;
@@ -27,6 +33,8 @@ use crate::{
 pub struct HttpOptions {
     /// Asks clients for certificates and verifies those that come.
     pub tls: Arc<rustls::ServerConfig>,
+    /// The same for connections to some addresses of the server.
+    pub tls_by_address: BTreeMap<IpAddr, Arc<rustls::ServerConfig>>,
     pub service: Arc<dyn ApiService>,
     pub authenticator: Arc<dyn Authenticator>,
     /// Tells front proxies, who say for whom they call, from clients; without it there are none.
@@ -65,6 +73,12 @@ pub struct HttpOptions {
     pub memory: Arc<dyn MemoryGauge>,
     /// A watch without `timeoutSeconds` lasts between this and twice this.
     pub min_watch_timeout: Duration,
+    /// How likely a request over HTTP/2 is the last one of its connection, so that clients do not stay with one server of several.
+    pub goaway_chance: f64,
+    /// What every answer says as `Strict-Transport-Security`, if anything.
+    pub strict_transport_security: Option<String>,
+    /// Whether the server goes on to listen while it stops, and tells new requests to come again, until those in work are done.
+    pub retry_after_while_stopping: bool,
 }
 
 impl HttpOptions {
@@ -83,6 +97,7 @@ impl HttpOptions {
     ) -> Self {
         HttpOptions {
             tls,
+            tls_by_address: BTreeMap::new(),
             service,
             authenticator,
             request_headers: None,
@@ -105,6 +120,9 @@ impl HttpOptions {
             memo_bytes: 32 << 20,
             request_timeout: Duration::from_secs(60),
             min_watch_timeout: Duration::from_secs(1800),
+            goaway_chance: 0.0,
+            strict_transport_security: None,
+            retry_after_while_stopping: false,
         }
     }
 }
@@ -154,6 +172,8 @@ pub struct RawReply {
     pub body: Bytes,
     /// What a `Warning` header says beside it.
     pub warning: Option<&'static str>,
+    /// Of which version of its API group the document is, if of one: requests for such pages are counted by it.
+    pub version: Option<&'static str>,
 }
 
 /// A request to an extra route.
@@ -186,7 +206,7 @@ impl ExtraRoute {
     /// A route whose reply is made at once.
     pub fn document(path: &'static str, content_type: &'static str, make: impl Fn() -> Bytes + Send + Sync + 'static) -> Self {
         let handler: RawHandler = Arc::new(move |_| {
-            let reply = RawReply { content_type, body: make(), warning: None };
+            let reply = RawReply { content_type, body: make(), warning: None, version: None };
             Box::pin(std::future::ready(Ok(reply)))
         });
         ExtraRoute { path, handler, acts: false }

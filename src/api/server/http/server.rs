@@ -67,6 +67,9 @@ pub struct HttpServerHandle {
     addr: SocketAddr,
     server: ServerHandle,
     stopping: CancellationToken,
+    /// Cancelled when connections go, too.
+    closing: CancellationToken,
+    retry_after_while_stopping: bool,
     in_flight: InFlight,
 }
 
@@ -80,7 +83,9 @@ impl HttpServerHandle {
     /// waited for.
     pub async fn stop(&self) {
         self.stopping.cancel();
-        self.server.pause().await;
+        if !self.retry_after_while_stopping {
+            self.close().await;
+        }
         let quiet = async {
             while self.in_flight.now() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -88,8 +93,17 @@ impl HttpServerHandle {
         };
         // Who is still at work then is cut off.
         let _ = tokio::time::timeout(SHUTDOWN, quiet).await;
+        if self.retry_after_while_stopping {
+            self.close().await;
+        }
         tokio::time::sleep(FLUSH).await;
         self.server.stop(false).await;
+    }
+
+    /// Takes no more connections, and ends those that there are.
+    async fn close(&self) {
+        self.closing.cancel();
+        self.server.pause().await;
     }
 }
 
@@ -100,7 +114,8 @@ impl HttpServerHandle {
 pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<HttpServerHandle, ServeError> {
     let addr = listener.local_addr().map_err(ServeError::Address)?;
     let workers = options.workers.max(1);
-    let stopping = CancellationToken::new();
+    let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
+    let retry_after_while_stopping = options.retry_after_while_stopping;
     let shared = web::Data::new(Shared {
         discovery: Discovery::default(),
         openapi: Arc::new(OpenApi::new(options.openapi.clone())),
@@ -113,6 +128,7 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         memos: Arc::new(Encodings::of_objects(options.memo_bytes)),
         lists: Underway::default(),
         stopping: stopping.clone(),
+        closing: closing.clone(),
         options,
     });
     let in_flight = shared.in_flight.clone();
@@ -123,7 +139,7 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         Server::build().workers(workers).disable_signals().listen("api", listener, move || worker(shared.clone())).map_err(ServeError::Listen)?.run();
     let handle = server.handle();
     actix_web::rt::spawn(server);
-    Ok(HttpServerHandle { addr, server: handle, stopping, in_flight })
+    Ok(HttpServerHandle { addr, server: handle, stopping, closing, retry_after_while_stopping, in_flight })
 }
 
 /// What one worker does with connections.
@@ -133,9 +149,9 @@ fn worker(shared: web::Data<Shared>) -> impl ServiceFactory<TcpStream, Config = 
         let app = App::new().app_data(shared).default_service(web::to(handler::handle));
         map_config(app.into_factory().map_err(|error: actix_web::Error| error.error_response()), |()| AppConfig::default())
     };
-    let stopping = shared.stopping.clone();
+    let closing = shared.closing.clone();
     let http1 = HttpService::build()
-        .graceful_shutdown_signal(move || stopping.clone().cancelled_owned())
+        .graceful_shutdown_signal(move || closing.clone().cancelled_owned())
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(LINGER)
@@ -183,8 +199,10 @@ async fn serve_connection<H, A>(
     // A failure costs latency only.
     let _ = tcp.set_nodelay(true);
     let peer = tcp.peer_addr().ok();
+    let called = tcp.local_addr().ok().and_then(|address| shared.options.tls_by_address.get(&address.ip().to_canonical()));
+    let tls = called.unwrap_or(&shared.options.tls).clone();
     // What a phase needs is gone after it: thousands of connections do nothing but wait, in the memory that the largest phase has.
-    let Some(tls) = Box::pin(handshakes.shake(tcp, shared.options.tls.clone())).await else { return };
+    let Some(tls) = Box::pin(handshakes.shake(tcp, tls)).await else { return };
     let (_, session) = tls.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
@@ -193,7 +211,7 @@ async fn serve_connection<H, A>(
     }
     let socket = Metered::new(tls, connection.clone());
     let ended = if is_http2 {
-        let serving = http2::serve::<_, _, BoxBody>(socket, http2, connection.clone(), peer, shared.stopping.clone());
+        let serving = http2::serve::<_, _, BoxBody>(socket, http2, connection.clone(), peer, shared.closing.clone());
         Box::pin(serving).await.map_err(|error| error.to_string())
     } else {
         http1.call((UpgradeIo::new(socket), Protocol::Http1, peer)).await.map_err(|error| error.to_string())

@@ -31,4 +31,6 @@ pub struct Shared {
     pub lists: Underway,
     /// Cancelled when the server stops: ends watches.
     pub stopping: CancellationToken,
+    /// Cancelled when connections go: at once, or when what was in work then is done.
+    pub closing: CancellationToken,
 }

@@ -27,6 +27,8 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
 
 /// CoreDNS' buckets of durations: 0.25 ms, doubled sixteen times; in nanoseconds.
 const DURATIONS: [u64; 16] = doubled(250_000);
+/// Its buckets of how long names took to be programmed: 1 ms, doubled twenty times; in nanoseconds.
+const PROGRAMMING: [u64; 20] = doubled(1_000_000);
 /// Its buckets of sizes, in bytes.
 const SIZES: [u64; 14] = [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
 /// The types of records that are told by name; all others are `other`.
@@ -56,8 +58,8 @@ const CODES: [&str; 18] = [
     "14", "15", "BADVERS", "other",
 ];
 
-const fn doubled(first: u64) -> [u64; 16] {
-    let mut all = [first; 16];
+const fn doubled<const N: usize>(first: u64) -> [u64; N] {
+    let mut all = [first; N];
     let mut at = 1;
     while at < all.len() {
         all[at] = all[at - 1] * 2;
@@ -122,6 +124,7 @@ pub struct CacheCounts {
     misses: AtomicU64,
     prefetches: AtomicU64,
     stale: AtomicU64,
+    drops: AtomicU64,
 }
 
 /// What became of questions to one resolver.
@@ -148,6 +151,8 @@ pub struct Metrics {
     to: Mutex<BTreeMap<SocketAddr, Arc<To>>>,
     rejects: AtomicU64,
     broken: AtomicU64,
+    /// How long it took from what changed endpoints of a headless Service until names say so.
+    programming: Histogram,
 }
 
 impl Default for Metrics {
@@ -164,6 +169,7 @@ impl Default for Metrics {
             to: Mutex::default(),
             rejects: AtomicU64::default(),
             broken: AtomicU64::default(),
+            programming: Histogram::new(&PROGRAMMING, 1e9),
         }
     }
 }
@@ -201,6 +207,11 @@ impl Metrics {
         self.to.lock().entry(address).or_default().clone()
     }
 
+    /// Names of a headless Service follow a change that began so long ago.
+    pub fn programmed(&self, took: Duration) {
+        self.programming.observe(nanoseconds(took));
+    }
+
     /// A query is not forwarded: too many are under way.
     pub fn rejected(&self) {
         self.rejects.fetch_add(1, Relaxed);
@@ -229,6 +240,11 @@ impl CacheCounts {
     /// A reply that had ended was given for want of a newer one.
     pub fn served_stale(&self) {
         self.stale.fetch_add(1, Relaxed);
+    }
+
+    /// A reply is not kept: it is one to another question.
+    pub fn dropped(&self) {
+        self.drops.fetch_add(1, Relaxed);
     }
 }
 

@@ -29,6 +29,7 @@ pub fn page(cache: &Cache) -> String {
     page.queries(&METRICS);
     page.cache(&METRICS, cache);
     page.forward(&METRICS);
+    page.kubernetes(&METRICS);
     page.0
 }
 
@@ -96,6 +97,10 @@ impl Page {
         for (kind, count) in CACHED.iter().zip(&counts.hits) {
             self.line("coredns_cache_hits_total", &format!("{CACHE},type=\"{kind}\""), count.load(Relaxed));
         }
+        self.family("coredns_cache_evictions_total", "counter", "Replies that had to go for others.");
+        for (kind, count) in CACHED.iter().zip(cache.evictions()) {
+            self.line("coredns_cache_evictions_total", &format!("{CACHE},type=\"{kind}\""), count);
+        }
         let misses = counts.misses.load(Relaxed);
         let looked = misses + counts.hits.iter().map(|hits| hits.load(Relaxed)).sum::<u64>();
         for (name, help, count) in [
@@ -103,6 +108,7 @@ impl Page {
             ("coredns_cache_requests_total", "Replies that were looked for.", looked),
             ("coredns_cache_prefetch_total", "Replies that were asked for anew before they ended.", counts.prefetches.load(Relaxed)),
             ("coredns_cache_served_stale_total", "Replies that had ended and were given all the same.", counts.stale.load(Relaxed)),
+            ("coredns_cache_drops_total", "Replies that were not kept because they answer another question.", counts.drops.load(Relaxed)),
         ] {
             self.family(name, "counter", help);
             self.line(name, CACHE, count);
@@ -142,5 +148,12 @@ impl Page {
             self.family(name, "counter", help);
             self.line(name, "", count.load(Relaxed));
         }
+    }
+
+    fn kubernetes(&mut self, metrics: &Metrics) {
+        let name = "coredns_kubernetes_dns_programming_duration_seconds";
+        self.family(name, "histogram", "How long it took from a change of endpoints until names say so.");
+        // CoreDNS tells it of these alone, too: only their names lead to endpoints.
+        metrics.programming.write(name, "service_kind=\"headless_with_selector\"", &mut self.0);
     }
 }

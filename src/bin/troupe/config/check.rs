@@ -13,7 +13,7 @@ use troupe_api::meta::names;
 use troupe_api_server::admission::node_may_label;
 use troupe_net::iptables::Family;
 
-use super::{Cni, OfFamily, PerFamily, Settings, seconds};
+use super::{Cni, OfFamily, PerFamily, Settings, controllers, seconds};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
@@ -37,6 +37,7 @@ pub fn combinations(settings: &Settings) -> Result<()> {
     } else if settings.audit_policy_file.is_none() {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
+    audit_forms(settings)?;
     waits_for(settings)?;
     chosen(settings)?;
     if settings.cni == Some(Cni::Others) && settings.non_masquerade_cidrs.is_some() {
@@ -54,6 +55,40 @@ pub fn combinations(settings: &Settings) -> Result<()> {
     }
     if settings.container_runtime_endpoint.is_some() && settings.image_dir.is_some() {
         bail!("--image-dir has no effect with --container-runtime-endpoint: a runtime that is named gets its images by itself");
+    }
+    Ok(())
+}
+
+/// How the audit log is written, and how a webhook is sent events.
+fn audit_forms(settings: &Settings) -> Result<()> {
+    if let Some(format) = &settings.audit_log_format {
+        ensure!(settings.audit_log_path.is_some(), "--audit-log-format has no effect without --audit-log-path, the file to write to");
+        ensure!(["json", "legacy"].contains(&format.as_str()), "invalid audit log format {format}, allowed formats are \"legacy,json\"");
+    }
+    let of_batches = [
+        (settings.audit_webhook_batch_buffer_size.is_some(), "--audit-webhook-batch-buffer-size"),
+        (settings.audit_webhook_batch_max_size.is_some(), "--audit-webhook-batch-max-size"),
+        (settings.audit_webhook_batch_max_wait.is_some(), "--audit-webhook-batch-max-wait"),
+        (settings.audit_webhook_batch_throttle_enable.is_some(), "--audit-webhook-batch-throttle-enable"),
+        (settings.audit_webhook_batch_throttle_qps.is_some(), "--audit-webhook-batch-throttle-qps"),
+        (settings.audit_webhook_batch_throttle_burst.is_some(), "--audit-webhook-batch-throttle-burst"),
+    ];
+    let batches = of_batches.iter().find(|(given, _)| *given).map(|(_, flag)| *flag);
+    if settings.audit_webhook_config_file.is_none() {
+        let given = settings.audit_webhook_mode.as_ref().map(|_| "--audit-webhook-mode").or(batches);
+        return given.map_or(Ok(()), |flag| bail!("{flag} has no effect without --audit-webhook-config-file"));
+    }
+    match (settings.audit_webhook_mode.as_deref().unwrap_or("batch"), batches) {
+        ("batch", _) | ("blocking", None) => {}
+        ("blocking", Some(flag)) => bail!("{flag} has no effect with --audit-webhook-mode=blocking"),
+        ("blocking-strict", _) => bail!("--audit-webhook-mode=blocking-strict cannot be had: blocking waits for the webhook, but refuses nothing"),
+        (mode, _) => bail!("invalid audit webhook mode {mode}, allowed modes are \"batch,blocking\""),
+    }
+    let counts = [settings.audit_webhook_batch_buffer_size, settings.audit_webhook_batch_max_size, settings.audit_webhook_batch_throttle_burst];
+    ensure!(!counts.contains(&Some(0)), "--audit-webhook-batch-buffer-size, -max-size and -throttle-burst cannot be 0");
+    if let Some(given) = &settings.audit_webhook_batch_throttle_qps {
+        let number = given.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
+        ensure!(number.is_some(), "invalid audit batch webhook throttle QPS {given}, must be a positive number");
     }
     Ok(())
 }
@@ -85,6 +120,18 @@ fn waits_for(settings: &Settings) -> Result<()> {
         settings.tls_cert_file.is_some() == settings.tls_private_key_file.is_some(),
         "--tls-cert-file and --tls-private-key-file have no effect without each other"
     );
+    let of_flags = [
+        settings.authorization_mode.is_some(),
+        settings.authorization_policy_file.is_some(),
+        settings.authorization_webhook_config_file.is_some(),
+        settings.authorization_webhook_version.is_some(),
+        settings.authorization_webhook_cache_authorized_ttl.is_some(),
+        settings.authorization_webhook_cache_unauthorized_ttl.is_some(),
+    ];
+    ensure!(
+        settings.authorization_config.is_none() || of_flags == [false; 6],
+        "--authorization-config can not be specified when --authorization-mode, --authorization-policy-file or --authorization-webhook-* flags are defined"
+    );
     let reload = settings.encryption_provider_config_automatic_reload.is_some();
     ensure!(
         settings.encryption_provider_config.is_some() || !reload,
@@ -115,10 +162,50 @@ fn chosen(settings: &Settings) -> Result<()> {
         in_flight != (Some(0), Some(0)),
         "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive"
     );
-    if let Some(tolerance) = &settings.horizontal_pod_autoscaler_tolerance {
-        let number = tolerance.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
-        ensure!(number.is_some(), "--horizontal-pod-autoscaler-tolerance {tolerance:?} is no number of 0 or more, such as 0.1");
+    let fractions = [
+        ("--horizontal-pod-autoscaler-tolerance", &settings.horizontal_pod_autoscaler_tolerance),
+        ("--node-eviction-rate", &settings.node_eviction_rate),
+        ("--secondary-node-eviction-rate", &settings.secondary_node_eviction_rate),
+        ("--unhealthy-zone-threshold", &settings.unhealthy_zone_threshold),
+    ];
+    for (flag, given) in fractions.into_iter().filter_map(|(flag, given)| Some((flag, given.as_ref()?))) {
+        let number = given.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite());
+        ensure!(number.is_some(), "{flag} {given:?} is no number of 0 or more, such as 0.1");
     }
+    let longest = settings.service_account_max_token_expiration;
+    let is_allowed = longest.is_none_or(|seconds| (3600..=1 << 32).contains(&seconds));
+    ensure!(is_allowed, "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
+    elections(settings)?;
+    if let Some(chance) = &settings.goaway_chance {
+        let is_allowed = chance.parse::<f64>().is_ok_and(|chance| (0.0..=0.02).contains(&chance));
+        ensure!(is_allowed, "--goaway-chance can not be less than 0 or greater than 0.02");
+    }
+    for directive in settings.strict_transport_security_directives.iter().flatten() {
+        let is_age = directive.strip_prefix("max-age=").is_some_and(|age| !age.contains('=') && age.bytes().all(|byte| byte.is_ascii_graphic()));
+        ensure!(
+            is_age || ["includeSubDomains", "preload"].contains(&directive.as_str()),
+            "--strict-transport-security-directives invalid, allowed values: max-age=expireTime, includeSubDomains, preload. \
+             see https://tools.ietf.org/html/rfc6797#section-6.1 for more information"
+        );
+    }
+    settings.controllers.as_deref().map_or(Ok(()), controllers::check)
+}
+
+/// Refuses times of elections with which nobody would lead for long, or two would, in upstream's words.
+fn elections(settings: &Settings) -> Result<()> {
+    let lease = settings.leader_elect_lease_duration.unwrap_or(15);
+    let renew = settings.leader_elect_renew_deadline.unwrap_or(10);
+    let retry = settings.leader_elect_retry_period.unwrap_or(2);
+    ensure!(retry > 0, "--leader-elect-retry-period must be greater than zero");
+    ensure!(
+        lease > renew,
+        "leaseDuration must be greater than renewDeadline: --leader-elect-lease-duration {lease}, --leader-elect-renew-deadline {renew}"
+    );
+    // A try is up to a fifth late.
+    ensure!(
+        renew.saturating_mul(5) > retry.saturating_mul(6),
+        "renewDeadline must be greater than retryPeriod*JitterFactor: --leader-elect-renew-deadline {renew}, --leader-elect-retry-period {retry}"
+    );
     Ok(())
 }
 
@@ -163,7 +250,31 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--event-ttl", settings.event_ttl),
         ("--request-timeout", settings.request_timeout),
         ("--min-request-timeout", settings.min_request_timeout),
+        ("--legacy-service-account-token-clean-up-period", settings.legacy_service_account_token_clean_up_period.map(u64::from)),
         ("--horizontal-pod-autoscaler-sync-period", settings.horizontal_pod_autoscaler_sync_period.map(u64::from)),
+        ("--node-monitor-period", settings.node_monitor_period),
+        ("--resource-quota-sync-period", settings.resource_quota_sync_period),
+        ("--concurrent-deployment-syncs", settings.concurrent_deployment_syncs.map(u64::from)),
+        ("--concurrent-replicaset-syncs", settings.concurrent_replicaset_syncs.map(u64::from)),
+        ("--concurrent-rc-syncs", settings.concurrent_rc_syncs.map(u64::from)),
+        ("--concurrent-statefulset-syncs", settings.concurrent_statefulset_syncs.map(u64::from)),
+        ("--concurrent-daemonset-syncs", settings.concurrent_daemonset_syncs.map(u64::from)),
+        ("--concurrent-job-syncs", settings.concurrent_job_syncs.map(u64::from)),
+        ("--concurrent-cron-job-syncs", settings.concurrent_cron_job_syncs.map(u64::from)),
+        ("--concurrent-ttl-after-finished-syncs", settings.concurrent_ttl_after_finished_syncs.map(u64::from)),
+        ("--concurrent-endpoint-syncs", settings.concurrent_endpoint_syncs.map(u64::from)),
+        ("--concurrent-service-endpoint-syncs", settings.concurrent_service_endpoint_syncs.map(u64::from)),
+        ("--mirroring-concurrent-service-endpoint-syncs", settings.mirroring_concurrent_service_endpoint_syncs.map(u64::from)),
+        ("--concurrent-service-syncs", settings.concurrent_service_syncs.map(u64::from)),
+        ("--concurrent-namespace-syncs", settings.concurrent_namespace_syncs.map(u64::from)),
+        ("--concurrent-resource-quota-syncs", settings.concurrent_resource_quota_syncs.map(u64::from)),
+        ("--concurrent-serviceaccount-token-syncs", settings.concurrent_serviceaccount_token_syncs.map(u64::from)),
+        ("--concurrent-horizontal-pod-autoscaler-syncs", settings.concurrent_horizontal_pod_autoscaler_syncs.map(u64::from)),
+        ("--concurrent-ephemeralvolume-syncs", settings.concurrent_ephemeralvolume_syncs.map(u64::from)),
+        ("--concurrent-resourceclaim-syncs", settings.concurrent_resourceclaim_syncs.map(u64::from)),
+        ("--concurrent-device-taint-eviction-syncs", settings.concurrent_device_taint_eviction_syncs.map(u64::from)),
+        ("--concurrent-validating-admission-policy-status-syncs", settings.concurrent_validating_admission_policy_status_syncs.map(u64::from)),
+        ("--concurrent-gc-syncs", settings.concurrent_gc_syncs.map(u64::from)),
     ];
     let longest = u64::try_from(seconds::MOST).unwrap_or(u64::MAX);
     ensure!(settings.min_request_timeout.is_none_or(|seconds| seconds <= longest), "--min-request-timeout cannot be more than {longest}");
@@ -294,6 +405,28 @@ mod tests {
     }
 
     #[test]
+    fn forms_of_audit_that_do_not_fit_are_refused() {
+        let refused = |settings: Settings| combinations(&settings).expect_err("refused").to_string();
+        let to = |settings: Settings| Settings { audit_webhook_config_file: Some("/w".into()), audit_policy_file: Some("/p".into()), ..settings };
+        let mode = |mode: &str| Settings { audit_webhook_mode: Some(mode.into()), ..Settings::default() };
+        assert!(combinations(&to(mode("blocking"))).is_ok());
+        assert_eq!(refused(mode("blocking")), "--audit-webhook-mode has no effect without --audit-webhook-config-file");
+        assert!(refused(to(mode("blocking-strict"))).starts_with("--audit-webhook-mode=blocking-strict cannot be had"));
+        let size = to(Settings { audit_webhook_batch_max_size: Some(7), ..mode("blocking") });
+        assert_eq!(refused(size), "--audit-webhook-batch-max-size has no effect with --audit-webhook-mode=blocking");
+        let rate = |rate: &str| to(Settings { audit_webhook_batch_throttle_qps: Some(rate.into()), ..Settings::default() });
+        assert!(combinations(&rate("0.5")).is_ok() && refused(rate("0")).contains("throttle QPS 0"));
+        let format = |format: &str| Settings {
+            audit_log_format: Some(format.into()),
+            audit_log_path: Some("/l".into()),
+            audit_policy_file: Some("/p".into()),
+            ..Settings::default()
+        };
+        assert!(combinations(&format("legacy")).is_ok() && refused(format("xml")).starts_with("invalid audit log format xml"));
+        assert!(refused(Settings { audit_log_path: None, audit_policy_file: None, ..format("json") }).contains("without --audit-log-path"));
+    }
+
+    #[test]
     fn what_is_chosen_for_the_api_server_must_be_such_a_thing() {
         let refused = |settings: Settings| combinations(&settings).expect_err("refused").to_string();
         let issuers =
@@ -303,6 +436,29 @@ mod tests {
         assert_eq!(refused(issuers(&[""])), "service-account-issuer should not be an empty string");
         let keys = Settings { service_account_jwks_uri: Some("http://a".into()), ..Settings::default() };
         assert!(refused(keys).contains("requires https scheme"));
+        let longest = Settings { service_account_max_token_expiration: Some(60), ..Settings::default() };
+        assert_eq!(refused(longest), "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
+        let chance = |text: &str| Settings { goaway_chance: Some(text.into()), ..Settings::default() };
+        assert!(combinations(&chance("0.001")).is_ok());
+        for odd in ["0.1", "-0.1", "often"] {
+            assert_eq!(refused(chance(odd)), "--goaway-chance can not be less than 0 or greater than 0.02");
+        }
+        let https = |directives: &[&str]| Settings {
+            strict_transport_security_directives: Some(directives.iter().map(|&directive| directive.into()).collect()),
+            ..Settings::default()
+        };
+        assert!(combinations(&https(&["max-age=31536000", "includeSubDomains", "preload"])).is_ok());
+        assert!(refused(https(&["max-age=1=2"])).contains("allowed values: max-age=expireTime") && !refused(https(&["always"])).is_empty());
+        let lead = |lease, renew, retry| Settings {
+            leader_elect_lease_duration: lease,
+            leader_elect_renew_deadline: renew,
+            leader_elect_retry_period: retry,
+            ..Settings::default()
+        };
+        assert!(combinations(&lead(Some(60), Some(40), Some(5))).is_ok() && combinations(&lead(Some(60), None, None)).is_ok());
+        assert!(refused(lead(Some(10), None, None)).starts_with("leaseDuration must be greater than renewDeadline"));
+        assert!(refused(lead(None, Some(6), Some(5))).starts_with("renewDeadline must be greater than retryPeriod*JitterFactor"));
+        assert!(refused(lead(None, None, Some(0))).contains("--leader-elect-retry-period"));
         let tolerance = Settings { horizontal_pod_autoscaler_tolerance: Some("-1".into()), ..Settings::default() };
         assert!(refused(tolerance).contains("--horizontal-pod-autoscaler-tolerance"));
         let none = Settings { max_requests_inflight: Some(0), max_mutating_requests_inflight: Some(0), ..Settings::default() };

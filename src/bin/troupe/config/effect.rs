@@ -39,14 +39,15 @@ fn takers(setting: &str) -> &'static [Part] {
         "etcdServers" | "etcdCafile" | "etcdCertfile" | "etcdKeyfile" | "certSans" | "apiPort" => &[Part::ApiServer],
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" => &[Part::ApiServer],
-        "featureGates" => &[Part::ApiServer, Part::Controllers, Part::Scheduler],
-        "tlsMinVersion" | "tlsCipherSuites" | "tlsCertFile" | "tlsPrivateKeyFile" | "tlsSniCertKey" => &[Part::ApiServer],
+        "featureGates" => &[Part::ApiServer, Part::Controllers, Part::Scheduler, Part::Node],
+        "tlsMinVersion" | "tlsCipherSuites" => &[Part::ApiServer, Part::WithoutApiServer],
+        "tlsCertFile" | "tlsPrivateKeyFile" | "tlsSniCertKey" => &[Part::ApiServer],
         "maxRequestsInflight" | "maxMutatingRequestsInflight" | "requestTimeout" | "minRequestTimeout" => &[Part::ApiServer],
         "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],
         "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
         "serviceAccountExtendTokenExpiration" => &[Part::ApiServer],
         "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => &[Part::ApiServer],
-        "terminatedPodGcThreshold" => &[Part::Controllers],
+        "terminatedPodGcThreshold" | "legacyServiceAccountTokenCleanUpPeriod" => &[Part::Controllers],
         "horizontalPodAutoscalerSyncPeriod" | "horizontalPodAutoscalerDownscaleStabilization" | "horizontalPodAutoscalerTolerance" => {
             &[Part::Controllers]
         }
@@ -90,6 +91,31 @@ fn takers(setting: &str) -> &'static [Part] {
         | "proxyHealthzBindAddress"
         | "proxyMetricsBindAddress" => &[Part::Node],
         "conntrackMaxPerCore" | "conntrackMin" | "conntrackTcpTimeoutEstablished" | "conntrackTcpTimeoutCloseWait" => &[Part::Node],
+        "authorizationMode"
+        | "authorizationPolicyFile"
+        | "authorizationWebhookConfigFile"
+        | "authorizationWebhookVersion"
+        | "authorizationWebhookCacheAuthorizedTtl"
+        | "authorizationWebhookCacheUnauthorizedTtl" => &[Part::ApiServer],
+        "horizontalPodAutoscalerCpuInitializationPeriod"
+        | "horizontalPodAutoscalerInitialReadinessDelay"
+        | "controllers"
+        | "resourceQuotaSyncPeriod"
+        | "nodeMonitorPeriod"
+        | "nodeStartupGracePeriod"
+        | "nodeEvictionRate"
+        | "secondaryNodeEvictionRate"
+        | "largeClusterSizeThreshold"
+        | "unhealthyZoneThreshold" => &[Part::Controllers],
+        webhook if webhook == "auditWebhookMode" || webhook.starts_with("auditWebhookBatch") => &[Part::ApiServer],
+        syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
+        "leaderElectLeaseDuration" | "leaderElectRenewDeadline" | "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
+        "goawayChance"
+        | "shutdownDelayDuration"
+        | "shutdownSendRetryAfter"
+        | "strictTransportSecurityDirectives"
+        | "serviceAccountMaxTokenExpiration"
+        | "auditLogFormat" => &[Part::ApiServer],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

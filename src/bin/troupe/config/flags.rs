@@ -20,7 +20,7 @@ pub fn flag_value(value: &Value) -> String {
 }
 
 impl Config {
-    /// All flags that one of these parts takes, without their dashes; empty where nothing is set. Keys and tokens stand in files, whose
+    /// All flags that one of these parts takes, and those of the command that started this, without their dashes; empty where nothing is set. Keys and tokens stand in files, whose
     /// names are told; a URL with a password in it is not.
     pub fn flags(&self, parts: &[Part]) -> BTreeMap<String, String> {
         let (parts, set) = (parts.iter().copied().collect(), self.settings().entries());
@@ -28,7 +28,7 @@ impl Config {
         let names = all.as_object().into_iter().flat_map(|all| all.keys()).filter(|name| takes(&parts, name));
         let shown =
             |name: &String| set.get(name).map(flag_value).map_or_else(String::new, |text| if has_password(&text) { CLASSIFIED.into() } else { text });
-        names.map(|name| (flag(name).trim_start_matches('-').to_owned(), shown(name))).collect()
+        names.map(|name| (flag(name).trim_start_matches('-').to_owned(), shown(name))).chain(self.of_command.clone()).collect()
     }
 }
 
@@ -53,10 +53,12 @@ mod tests {
             allowed_unsafe_sysctls: Some(vec!["a".into(), "b".into()]),
             ..Settings::default()
         };
-        let config = settings.resolve().expect("resolves");
+        let mut config = settings.resolve().expect("resolves");
+        config.of_command.insert("components".into(), "apiserver".into());
         let (server, node) = (config.flags(&[Part::ApiServer]), config.flags(&[Part::Node]));
         let of = |flags: &BTreeMap<String, String>, name: &str| flags.get(name).cloned();
         assert_eq!((of(&server, "api-port").as_deref(), of(&node, "api-port")), (Some("6443"), None));
+        assert_eq!((of(&server, "components").as_deref(), of(&server, "controllers")), (Some("apiserver"), None));
         assert_eq!((of(&server, "etcd-servers").as_deref(), of(&server, "token-auth-file").as_deref()), (Some("CLASSIFIED"), Some("")));
         assert_eq!((of(&node, "allowed-unsafe-sysctls").as_deref(), of(&node, "bridge").as_deref()), (Some("a,b"), Some("troupe0")));
         assert!(!has_password("https://example.org/a@b,http://[::1]:80") && has_password("http://u:p@h"));

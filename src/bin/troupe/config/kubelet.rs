@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn what_the_kubelet_does_not_do_ends_the_start_by_name() {
         let refused = |text: &str| format!("{:#}", configured(text, Settings::default()).map(drop).expect_err(text));
-        assert!(refused("cgroupDriver: systemd\n").contains("cgroupDriver: \"systemd\" is not supported by this kubelet"));
+        assert!(refused("cgroupDriver: docker\n").contains("cgroupDriver: \"docker\" is not supported by this kubelet"));
         assert!(refused("maxPodz: 5\n").contains("unknown field \"maxPodz\""));
         assert!(refused("maxPods: -5\n").contains("maxPods (--max-pods) -5 must not be a negative number"));
         assert!(refused("containerRuntimeEndpoint: npipe:////./x\n").contains("containerRuntimeEndpoint"));

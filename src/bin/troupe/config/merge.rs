@@ -50,6 +50,8 @@ impl Settings {
             &mut self.service_account_signing_key_file,
             &mut self.tls_cert_file,
             &mut self.tls_private_key_file,
+            &mut self.authorization_webhook_config_file,
+            &mut self.authorization_policy_file,
         ];
         let keys = self.service_account_key_file.iter_mut().flatten();
         for path in paths.into_iter().flatten().chain(keys).filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
@@ -177,6 +179,7 @@ impl Settings {
             default_not_ready_toleration_seconds,
             default_unreachable_toleration_seconds,
             terminated_pod_gc_threshold,
+            legacy_service_account_token_clean_up_period,
             horizontal_pod_autoscaler_sync_period,
             horizontal_pod_autoscaler_downscale_stabilization,
             horizontal_pod_autoscaler_tolerance,
@@ -202,6 +205,59 @@ impl Settings {
             audit_log_maxbackup,
             audit_log_maxage,
             node_heartbeat,
+            authorization_mode,
+            authorization_policy_file,
+            authorization_webhook_config_file,
+            authorization_webhook_version,
+            authorization_webhook_cache_authorized_ttl,
+            authorization_webhook_cache_unauthorized_ttl,
+            horizontal_pod_autoscaler_cpu_initialization_period,
+            horizontal_pod_autoscaler_initial_readiness_delay,
+            controllers,
+            concurrent_deployment_syncs,
+            concurrent_replicaset_syncs,
+            concurrent_rc_syncs,
+            concurrent_statefulset_syncs,
+            concurrent_daemonset_syncs,
+            concurrent_job_syncs,
+            concurrent_cron_job_syncs,
+            concurrent_ttl_after_finished_syncs,
+            concurrent_endpoint_syncs,
+            concurrent_service_endpoint_syncs,
+            concurrent_service_syncs,
+            concurrent_namespace_syncs,
+            concurrent_resource_quota_syncs,
+            concurrent_serviceaccount_token_syncs,
+            concurrent_horizontal_pod_autoscaler_syncs,
+            concurrent_ephemeralvolume_syncs,
+            concurrent_resourceclaim_syncs,
+            concurrent_device_taint_eviction_syncs,
+            concurrent_validating_admission_policy_status_syncs,
+            concurrent_gc_syncs,
+            mirroring_concurrent_service_endpoint_syncs,
+            resource_quota_sync_period,
+            node_monitor_period,
+            node_startup_grace_period,
+            node_eviction_rate,
+            secondary_node_eviction_rate,
+            large_cluster_size_threshold,
+            unhealthy_zone_threshold,
+            service_account_max_token_expiration,
+            leader_elect_lease_duration,
+            leader_elect_renew_deadline,
+            leader_elect_retry_period,
+            goaway_chance,
+            shutdown_delay_duration,
+            shutdown_send_retry_after,
+            strict_transport_security_directives,
+            audit_log_format,
+            audit_webhook_mode,
+            audit_webhook_batch_buffer_size,
+            audit_webhook_batch_max_size,
+            audit_webhook_batch_max_wait,
+            audit_webhook_batch_throttle_enable,
+            audit_webhook_batch_throttle_qps,
+            audit_webhook_batch_throttle_burst,
             node_monitor_grace_period
         )
     }
@@ -238,6 +294,9 @@ mod tests {
         let error = Settings::parse("apiVersion: v2\nkind: X\n").expect_err("must fail").to_string();
         assert!(error.contains("v2") && error.contains("troupe.dev/v1alpha1"), "{error}");
         assert!(Settings::parse("apiPort: 7000\n").is_err());
+        let scheduler = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: true}\n";
+        let error = Settings::parse(scheduler).expect_err("must fail").to_string();
+        assert!(error.contains("--scheduler-config"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod api_settings;
 mod check;
 mod cni;
+mod controllers;
 mod effect;
 mod eviction;
 mod families;
@@ -38,6 +39,7 @@ pub use self::{
     api_settings::{ApiSettings, ControllerSettings},
     check::port_range,
     cni::Cni,
+    controllers::is_known as is_known_controller,
     effect::{Part, flag, refuse_without_effect, takes},
     eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
@@ -60,6 +62,8 @@ pub struct AuditConfig {
 pub struct Config {
     /// The id of the instance that this is about, once it is known; it marks what is made of it.
     pub instance: String,
+    /// Flags of the command that started this that are no settings, without their dashes, such as `components`.
+    pub of_command: BTreeMap<String, String>,
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub kubeconfig: PathBuf,

@@ -1,6 +1,7 @@
 //! From settings to the configuration: every default is filled in.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -70,6 +71,7 @@ impl Settings {
         check::node_addresses(&node_ips, &of_cluster)?;
         let config = Config {
             instance: String::new(),
+            of_command: BTreeMap::new(),
             run_dir,
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
             etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,
@@ -375,6 +377,28 @@ mod tests {
             "nodeCidrMaskSizeIpv4" => json!(25),
             "nodeCidrMaskSizeIpv6" => json!(66),
             "imageGcHighThreshold" => json!(8),
+            "auditWebhookBatchThrottleBurst" => json!(7),
+            "auditWebhookBatchThrottleQps" => json!("7"),
+            "auditWebhookBatchThrottleEnable" => json!(true),
+            "auditWebhookBatchMaxWait" => json!(7),
+            "auditWebhookBatchMaxSize" => json!(7),
+            "auditWebhookBatchBufferSize" => json!(7),
+            "auditWebhookMode" => json!("batch"),
+            "auditLogFormat" => json!("legacy"),
+            "strictTransportSecurityDirectives" => json!(["max-age=1"]),
+            "shutdownSendRetryAfter" => json!(true),
+            "shutdownDelayDuration" => json!(7),
+            "goawayChance" => json!("0.01"),
+            "leaderElectRetryPeriod" => json!(3),
+            "leaderElectRenewDeadline" => json!(7),
+            "leaderElectLeaseDuration" => json!(9),
+            "serviceAccountMaxTokenExpiration" => json!(7200),
+            "unhealthyZoneThreshold" => json!("0.5"),
+            "nodeEvictionRate" | "secondaryNodeEvictionRate" => json!("0.5"),
+            "controllers" => json!(["*", "-job-controller"]),
+            "authorizationWebhookCacheUnauthorizedTtl" => json!(7),
+            "authorizationWebhookCacheAuthorizedTtl" => json!(7),
+            "authorizationMode" => json!(["ABAC", "Webhook"]),
             name if [
                 "Port",
                 "Validity",
@@ -388,6 +412,8 @@ mod tests {
                 "Pids",
                 "Threshold",
                 "Megabytes",
+                "Syncs",
+                "Delay",
                 "Core",
                 "Min",
                 "Established",
@@ -404,7 +430,7 @@ mod tests {
             _ => json!("name"),
         };
         // What cannot be given together with others of these.
-        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig", "nonMasqueradeCidrs"];
+        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig", "authorizationConfig", "nonMasqueradeCidrs"];
         let names = all.as_object().expect("an object").keys().filter(|name| !apart.contains(&name.as_str()));
         let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
         let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
@@ -415,8 +441,9 @@ mod tests {
         let networks = vec!["192.0.2.0/24".to_owned()];
         let own = Settings { non_masquerade_cidrs: Some(networks.clone()), ..Settings::default() };
         assert_eq!(own.resolve().expect("resolves").settings().non_masquerade_cidrs, Some(networks));
-        let structured: Settings = serde_json::from_value(json!({"authenticationConfig": "/p"})).expect("settings");
-        assert_eq!(structured.resolve().expect("resolves").settings().authentication_config, Some("/p".into()));
+        let structured: Settings = serde_json::from_value(json!({"authenticationConfig": "/p", "authorizationConfig": "/q"})).expect("settings");
+        let structured = structured.resolve().expect("resolves").settings();
+        assert_eq!((structured.authentication_config, structured.authorization_config), (Some("/p".into()), Some("/q".into())));
         assert_eq!(history.resolve().expect("resolves").settings().store_history_megabytes, Some(7));
     }
 

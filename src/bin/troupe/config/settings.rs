@@ -228,6 +228,10 @@ pub struct Settings {
     /// Pods that have ended beyond this number go, the oldest first; 0 keeps all [default: 12500]
     #[arg(long)]
     pub terminated_pod_gc_threshold: Option<u32>,
+    /// Seconds after which tokens out of secrets that nobody uses are marked as invalid, and as long after that removed [default: 31536000]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub legacy_service_account_token_clean_up_period: Option<u32>,
     /// Seconds between looks at a horizontal pod autoscaler [default: 15]
     #[arg(long, value_parser = seconds::<u32>)]
     #[serde(deserialize_with = "super::seconds::read")]
@@ -239,6 +243,117 @@ pub struct Settings {
     /// By how much the ratio of use and target may differ from 1 where an autoscaler says nothing [default: 0.1]
     #[arg(long)]
     pub horizontal_pod_autoscaler_tolerance: Option<String>,
+    /// Seconds after a pod's start for which its use of cpu counts only if it was measured while the pod was ready [default: 300]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Option<u32>,
+    /// Seconds after a pod's start after which it never was ready if its readiness did not change later [default: 30]
+    #[arg(long, value_parser = seconds::<u32>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Option<u32>,
+    /// Controllers by upstream's names that run: `name`, `-name` for those that do not, `*` for all that usually do
+    /// [default: all; where something is said, bootstrap-signer-controller and token-cleaner-controller have to be named]
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    pub controllers: Option<Vec<String>>,
+    /// How many Deployments are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_deployment_syncs: Option<u32>,
+    /// How many ReplicaSets are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_replicaset_syncs: Option<u32>,
+    /// How many ReplicationControllers are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_rc_syncs: Option<u32>,
+    /// How many StatefulSets are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_statefulset_syncs: Option<u32>,
+    /// How many DaemonSets are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_daemonset_syncs: Option<u32>,
+    /// How many Jobs are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_job_syncs: Option<u32>,
+    /// How many CronJobs are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_cron_job_syncs: Option<u32>,
+    /// How many Jobs that have ended are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_ttl_after_finished_syncs: Option<u32>,
+    /// How many Services whose Endpoints are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_endpoint_syncs: Option<u32>,
+    /// How many Services whose EndpointSlices are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_service_endpoint_syncs: Option<u32>,
+    /// How many Services of load balancers are worked on at once [default: 1]
+    #[arg(long)]
+    pub concurrent_service_syncs: Option<u32>,
+    /// How many namespaces are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_namespace_syncs: Option<u32>,
+    /// How many quotas are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_resource_quota_syncs: Option<u32>,
+    /// How many Secrets with tokens are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_serviceaccount_token_syncs: Option<u32>,
+    /// How many autoscalers are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: Option<u32>,
+    /// How many pods with volumes of their own are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_ephemeralvolume_syncs: Option<u32>,
+    /// How many pods and claims of devices are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_resourceclaim_syncs: Option<u32>,
+    /// How many devices with taints are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_device_taint_eviction_syncs: Option<u32>,
+    /// How many admission policies are worked on at once [default: 5]
+    #[arg(long)]
+    pub concurrent_validating_admission_policy_status_syncs: Option<u32>,
+    /// How many objects whose owners are looked for are worked on at once [default: 20]
+    #[arg(long)]
+    pub concurrent_gc_syncs: Option<u32>,
+    /// How many Endpoints are mirrored at once [default: 5]
+    #[arg(long)]
+    pub mirroring_concurrent_service_endpoint_syncs: Option<u32>,
+    /// Seconds after which quotas are counted again though nothing changed [default: 300]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub resource_quota_sync_period: Option<u64>,
+    /// Seconds between looks at a node's signs of life, at most a fifth of --node-monitor-grace-period [default: 5]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub node_monitor_period: Option<u64>,
+    /// Seconds after which a node that never reported counts as lost [default: 60]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub node_startup_grace_period: Option<u64>,
+    /// Nodes of a zone that are emptied in a second when they are lost [default: 0.1]
+    #[arg(long)]
+    pub node_eviction_rate: Option<String>,
+    /// The same in a large zone in trouble; in a small one none is [default: 0.01]
+    #[arg(long)]
+    pub secondary_node_eviction_rate: Option<String>,
+    /// A zone with more nodes than this is large [default: 50]
+    #[arg(long)]
+    pub large_cluster_size_threshold: Option<u32>,
+    /// Which part of a zone's nodes has to be lost, three at least, for it to be in trouble [default: 0.55]
+    #[arg(long)]
+    pub unhealthy_zone_threshold: Option<String>,
+    /// Seconds that others wait after the last sign of life of a leader [default: 15]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub leader_elect_lease_duration: Option<u64>,
+    /// Seconds without a renewal after which a leader stops; less than --leader-elect-lease-duration [default: 10]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub leader_elect_renew_deadline: Option<u64>,
+    /// Seconds between tries to get or renew the lead; less than --leader-elect-renew-deadline [default: 2]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub leader_elect_retry_period: Option<u64>,
     /// Labels that this node gives itself, such as example.org/disk=ssd
     #[arg(long, value_delimiter = ',')]
     pub node_labels: Option<Vec<String>>,
@@ -269,7 +384,7 @@ pub struct Settings {
     /// Features that are on or off, such as PodTopologyLabelsAdmission=false
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Option<Vec<String>>,
-    /// The oldest version of TLS that the API server takes: VersionTLS12 or VersionTLS13 [default: VersionTLS12]
+    /// The oldest version of TLS that the API server takes, or controllers and scheduler without one: VersionTLS12 or VersionTLS13 [default: VersionTLS12]
     #[arg(long)]
     pub tls_min_version: Option<String>,
     /// Cipher suites of TLS 1.2 that it takes, by their IANA names [default: those that are safe]
@@ -281,7 +396,7 @@ pub struct Settings {
     /// The key of --tls-cert-file
     #[arg(long)]
     pub tls_private_key_file: Option<PathBuf>,
-    /// A certificate for those who call it by other names: certificate,key or certificate,key:name,… (any number of times)
+    /// A certificate for those who call it by other names: certificate,key or certificate,key:name,… (any number of times; names may be addresses)
     #[arg(long)]
     pub tls_sni_cert_key: Option<Vec<String>>,
     /// Requests at once that flow control shares out, together with --max-mutating-requests-inflight [default: 400]
@@ -297,6 +412,19 @@ pub struct Settings {
     /// Seconds that a watch lasts at least, and twice that at most, where it does not say itself [default: 1800]
     #[arg(long)]
     pub min_request_timeout: Option<u64>,
+    /// How likely a request over HTTP/2 is the last one of its connection, 0.02 at most, so that clients do not stay with one of several API servers [default: 0]
+    #[arg(long)]
+    pub goaway_chance: Option<String>,
+    /// Seconds for which the API server goes on when it is told to end, but tells /readyz that it is not ready [default: 0]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub shutdown_delay_duration: Option<u64>,
+    /// While it ends, go on to listen and tell new requests to come again (429) until those in work are done
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub shutdown_send_retry_after: Option<bool>,
+    /// What answers say as Strict-Transport-Security, such as max-age=31536000,includeSubDomains [default: nothing]
+    #[arg(long, value_delimiter = ',')]
+    pub strict_transport_security_directives: Option<Vec<String>>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
     #[arg(long)]
     pub service_node_port_range: Option<String>,
@@ -326,6 +454,10 @@ pub struct Settings {
     /// Whether tokens of pods last a year for programs that do not read them anew [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub service_account_extend_token_expiration: Option<bool>,
+    /// Seconds that tokens of service accounts last at most, whatever is asked for: an hour or more [default: as is asked for]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub service_account_max_token_expiration: Option<u64>,
     /// Seconds that pods stay on a node that is not ready, unless they say otherwise [default: 300]
     #[arg(long)]
     pub default_not_ready_toleration_seconds: Option<u32>,
@@ -368,6 +500,26 @@ pub struct Settings {
     /// An apiserver.config.k8s.io/v1 AuthorizationConfiguration: who is asked what a user may do
     #[arg(long)]
     pub authorization_config: Option<PathBuf>,
+    /// Who is asked what a user may do, in this order: Node, RBAC, ABAC, Webhook, AlwaysAllow, AlwaysDeny [default: Node,RBAC]
+    #[arg(long, value_delimiter = ',')]
+    pub authorization_mode: Option<Vec<String>>,
+    /// The policies of ABAC: a line of JSON each
+    #[arg(long)]
+    pub authorization_policy_file: Option<PathBuf>,
+    /// A kubeconfig of the webhook that mode Webhook asks
+    #[arg(long)]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of the SubjectAccessReviews that it is sent: v1 or v1beta1 [default: v1beta1]
+    #[arg(long)]
+    pub authorization_webhook_version: Option<String>,
+    /// Seconds that what it allowed counts; 0 for not at all [default: 300]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub authorization_webhook_cache_authorized_ttl: Option<u64>,
+    /// Seconds that what it did not allow counts [default: 30]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub authorization_webhook_cache_unauthorized_ttl: Option<u64>,
     /// A kubeconfig of a webhook that is asked whose tokens are which nobody else knows
     #[arg(long)]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
@@ -378,6 +530,28 @@ pub struct Settings {
     /// A kubeconfig of a webhook that is sent what is recorded
     #[arg(long)]
     pub audit_webhook_config_file: Option<PathBuf>,
+    /// How the audit webhook is sent events: batch, for which no request waits, or blocking, each before its request goes on [default: batch]
+    #[arg(long)]
+    pub audit_webhook_mode: Option<String>,
+    /// Events that may wait for the audit webhook [default: 10000]
+    #[arg(long)]
+    pub audit_webhook_batch_buffer_size: Option<u32>,
+    /// Events that it is sent together [default: 400]
+    #[arg(long)]
+    pub audit_webhook_batch_max_size: Option<u32>,
+    /// Seconds that the first of them waits for others [default: 30]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub audit_webhook_batch_max_wait: Option<u64>,
+    /// Whether it is sent only so many batches [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub audit_webhook_batch_throttle_enable: Option<bool>,
+    /// Batches in a second [default: 10]
+    #[arg(long)]
+    pub audit_webhook_batch_throttle_qps: Option<String>,
+    /// Batches at once after a pause [default: 15]
+    #[arg(long)]
+    pub audit_webhook_batch_throttle_burst: Option<u32>,
     /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
     #[arg(long)]
     pub audit_policy_file: Option<PathBuf>,
@@ -390,6 +564,9 @@ pub struct Settings {
     /// Days that old audit logs are kept [default: for ever]
     #[arg(long)]
     pub audit_log_maxage: Option<u64>,
+    /// The format of the audit log: json, or legacy for lines of text [default: json]
+    #[arg(long)]
+    pub audit_log_format: Option<String>,
 }
 
 impl Settings {
@@ -400,6 +577,9 @@ impl Settings {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
+        if text.lines().any(|line| line.trim_end() == "kind: KubeSchedulerConfiguration") {
+            bail!("it is a KubeSchedulerConfiguration, which --scheduler-config names: --config is this program's own");
+        }
         // The same rules as for what is sent to the API; another reader knows in which line a mistake stands.
         let parsed: Settings = from_yaml(text).map_err(|error| match serde_norway::from_str::<Settings>(text) {
             Err(located) => anyhow::Error::from(located),

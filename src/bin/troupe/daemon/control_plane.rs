@@ -12,7 +12,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
-    controllers::leader_election,
+    controllers::{
+        leader_election,
+        server_identity::{Leave, ServerIdentity, lease_name},
+    },
     insight::{Credentials, Insight},
     metrics::Sources,
     runtime::{
@@ -24,16 +27,23 @@ use troupe_actors::{
     scheduler::DEFAULT_SCHEDULER,
     serving::LocalGate,
 };
-use troupe_api::{ApiService, auth::tokens::Issuer, certificates::CertificateAuthority, features::COORDINATED_LEADER_ELECTION, meta::Cause};
+use troupe_api::{
+    ApiService,
+    auth::tokens::Issuer,
+    certificates::CertificateAuthority,
+    features::{COORDINATED_LEADER_ELECTION, FeatureGates},
+    meta::Cause,
+    resources::optional,
+};
 use troupe_api_client::{
     Client,
     remote::{Access, RemoteApi, RemoteOptions},
 };
-use troupe_api_server::{audit::AuditLog, http::HttpServerHandle};
+use troupe_api_server::{audit::AuditLog, http::HttpServerHandle, reloading};
 
 use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Config, ControllerSettings, Part, Settings, refuse_without_effect},
     confinement,
     instance::{self, lasting::Lasting},
     memory, state,
@@ -86,7 +96,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         bail!("a safe start runs the API server alone, but --components leaves it out");
     }
     let parts = config_parts(&components);
-    let config = if safe {
+    let mut config = if safe {
         crate::find(arguments.settings, arguments.config.as_deref(), crate::Otherwise::Nothing)?.config
     } else {
         refuse_without_effect(&arguments.settings, &parts)?;
@@ -98,6 +108,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
     if running.contains(&Component::Apiserver) {
         config.check_api_server()?;
     }
+    config.of_command = [("components", names(&running)), ("safe", safe.to_string())].map(|(flag, value)| (flag.to_owned(), value)).into();
     configuration::check(&config, &config_parts(&running))?;
     if !running.contains(&Component::Apiserver) {
         for file in kubeconfigs(&config, kubeconfig.as_deref()) {
@@ -123,6 +134,12 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         progress.done();
         Ok(control_plane)
     })
+}
+
+/// Components as `--components` names them.
+fn names(components: &[Component]) -> String {
+    let name = |component: &Component| Some(component.to_possible_value()?.get_name().to_owned());
+    components.iter().filter_map(name).collect::<Vec<_>>().join(",")
 }
 
 /// What the name of a process ends with whose controllers, scheduler and node are paused.
@@ -162,6 +179,8 @@ pub struct Parts<'a> {
 /// A running control plane.
 pub struct ControlPlane {
     pub local: Option<LocalApi>,
+    /// Keeps the lease of that API server.
+    server: Option<UnitAddr<ServerIdentity>>,
     /// Read by the controllers, and by a node in the same process.
     pub caches: Caches,
     candidates: Vec<UnitAddr<Candidate>>,
@@ -182,10 +201,13 @@ pub struct LocalApi {
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
     advertised: (IpAddr, u16),
+    /// How long it goes on after it said that it will end.
+    shutdown_delay: Duration,
 }
 
 impl LocalApi {
     async fn start(config: &Config, safe: bool, system: &System, progress: &mut Progress) -> Result<Self> {
+        reloading::name_server(&lease_name(&config.node_name));
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&config.api, &certificates)?, Shown::of(&certificates)?);
@@ -221,7 +243,8 @@ impl LocalApi {
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
         renewal::of_control_plane(config, &shown, system);
         let advertised = (config.advertise_address, config.api_port);
-        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised })
+        let shutdown_delay = Duration::from_secs(config.api.shutdown_delay_duration.unwrap_or(0));
+        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised, shutdown_delay })
     }
 
     /// Sends no client of the cluster here any more.
@@ -262,26 +285,32 @@ impl Services {
 
     fn remote(config: &Config, kubeconfig: Option<&Path>) -> Result<Self> {
         let [for_controllers, for_scheduler] = kubeconfigs(config, kubeconfig);
-        let remote = |path: &PathBuf, agent: &str, account_tokens| {
-            let options = RemoteOptions {
-                servers: config.api_servers.clone(),
-                user_agent: format!("{agent}/{}", env!("CARGO_PKG_VERSION")),
-                account_tokens,
-                ..RemoteOptions::new(path)
-            };
+        let remote = |options: RemoteOptions| {
+            let path = options.kubeconfig.clone();
             RemoteApi::new(options).with_context(|| format!("cannot use the kubeconfig {}", path.display()))
         };
         let (access, _) = Access::read(&for_controllers).with_context(|| format!("cannot use the kubeconfig {}", for_controllers.display()))?;
-        let controllers = remote(&for_controllers, "kube-controller-manager", true)?;
+        let controllers = remote(RemoteOptions { account_tokens: true, ..elsewhere(config, &for_controllers, "kube-controller-manager") })?;
         // They collect garbage, count quotas and empty namespaces of custom resources too.
         controllers.follow_discovery();
         Ok(Services {
             controllers: Arc::new(controllers),
-            scheduler: Arc::new(remote(&for_scheduler, "kube-scheduler", false)?),
+            scheduler: Arc::new(remote(of_scheduler(config, &for_scheduler, &control_plane::features(config)?))?),
             authority: Authority { signer: signer_on_this_machine(config, &access.ca_pem)?, ca_pem: access.ca_pem, issuer: None },
             shared: false,
         })
     }
+}
+
+/// How a component reaches an API server elsewhere.
+fn elsewhere(config: &Config, kubeconfig: &Path, agent: &str) -> RemoteOptions {
+    let user_agent = format!("{agent}/{}", env!("CARGO_PKG_VERSION"));
+    RemoteOptions { servers: config.api_servers.clone(), user_agent, ..RemoteOptions::new(kubeconfig) }
+}
+
+/// How the scheduler does. It follows no discovery, so it is told of the kinds of features that are on.
+fn of_scheduler(config: &Config, kubeconfig: &Path, features: &FeatureGates) -> RemoteOptions {
+    RemoteOptions { also: optional(|feature| features.is_on(feature)), ..elsewhere(config, kubeconfig, "kube-scheduler") }
 }
 
 /// Those of controllers and scheduler that have their API server elsewhere.
@@ -314,25 +343,26 @@ impl ControlPlane {
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
-        if local.is_some() && !parts.safe {
-            controllers::start_beside_server(config, &services.controllers, &caches, system);
-        }
-        let mut candidates = Vec::new();
+        let beside = local.as_ref().filter(|_| !parts.safe);
+        let server = beside.map(|local| controllers::start_beside_server(config, &local.outside, &services.controllers, &caches, system));
+        let (terms, mut candidates) = (terms(&config.controllers), Vec::new());
         let features = control_plane::features(config)?;
         let coordinated = features.is_on(COORDINATED_LEADER_ELECTION);
-        if coordinated && local.is_some() && !parts.safe {
+        if coordinated && beside.is_some() {
             let (service, read, running) = (services.controllers.clone(), caches.clone(), system.clone());
             let start: Start = Arc::new(move |service| controllers::start_elections(&service, &read, &running));
             let client = controllers::server_client(service.clone());
-            candidates.push(stand((leader_election::LEASE, leader_election::LEASE), &identity, false, client, service, start, system));
+            let election =
+                Election { lease: leader_election::LEASE, event_source: leader_election::LEASE, terms: Terms::default(), coordinated: false };
+            candidates.push(stand(election, &identity, client, service, start, system));
         }
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
             features.publish();
             let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
-            let service = services.controllers.clone();
-            candidates.push(stand((controllers::MANAGER, controllers::MANAGER), &identity, coordinated, client, service, start, system));
+            let election = Election { lease: controllers::MANAGER, event_source: controllers::MANAGER, terms, coordinated };
+            candidates.push(stand(election, &identity, client, services.controllers.clone(), start, system));
         }
         let mut read_by_scheduler = None;
         if let Some(make) = scheduling {
@@ -341,10 +371,10 @@ impl ControlPlane {
             read_by_scheduler = Some(read.clone());
             let running = system.clone();
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
-            let service = services.scheduler.clone();
-            candidates.push(stand(("kube-scheduler", DEFAULT_SCHEDULER), &identity, coordinated, client, service, start, system));
+            let election = Election { lease: "kube-scheduler", event_source: DEFAULT_SCHEDULER, terms, coordinated };
+            candidates.push(stand(election, &identity, client, services.scheduler.clone(), start, system));
         }
-        Ok(ControlPlane { local, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
+        Ok(ControlPlane { local, server, caches, candidates, identity, services, scheduling: read_by_scheduler, reach: None })
     }
 
     /// Lets the API servers of the cluster look inside this process, where no node in it does that.
@@ -367,11 +397,30 @@ impl ControlPlane {
     }
 }
 
-/// Stands for a lease; `coordinated` is whether others choose who holds it, for whom each component has a name of its own.
-fn stand(
-    (lease, event_source): (&'static str, &'static str),
-    identity: &Identity,
+/// The times of elections, which were looked at when the settings were.
+fn terms(said: &ControllerSettings) -> Terms {
+    let usual = Terms::default();
+    let seconds = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
+    Terms {
+        lease: seconds(said.leader_elect_lease_duration, usual.lease),
+        renew: seconds(said.leader_elect_renew_deadline, usual.renew),
+        retry: seconds(said.leader_elect_retry_period, usual.retry),
+    }
+}
+
+/// Who leads, by a lease.
+struct Election {
+    lease: &'static str,
+    event_source: &'static str,
+    terms: Terms,
+    /// Whether an API server chooses the leader.
     coordinated: bool,
+}
+
+/// Stands for a lease. Where an API server chooses who holds it each component has a name of its own.
+fn stand(
+    Election { lease, event_source, terms, coordinated }: Election,
+    identity: &Identity,
     client: Client,
     service: Arc<dyn ApiService>,
     start: Start,
@@ -379,7 +428,7 @@ fn stand(
 ) -> UnitAddr<Candidate> {
     let identity: Arc<str> = if coordinated { format!("{}-{lease}", identity.name()).into() } else { identity.name() };
     let coordinated = coordinated.then(|| leader::of_version(lease, &control_plane::version()));
-    leader::run(system, Candidacy { lease, event_source, identity, terms: Terms::default(), coordinated, client, service, start })
+    leader::run(system, Candidacy { lease, event_source, identity, terms, coordinated, client, service, start })
 }
 
 impl Running for ControlPlane {
@@ -391,12 +440,48 @@ impl Running for ControlPlane {
         if let Some(reach) = &self.reach {
             reach.end().await;
         }
+        if let Some(server) = &self.server {
+            // One that cannot be removed in time runs out.
+            let _ = tokio::time::timeout(Duration::from_secs(3), server.ask(Leave, Cause::default())).await;
+        }
         if let Some(local) = &self.local {
             local.withdraw().await;
+            // Load balancers see that it is not ready, and clients go elsewhere.
+            tokio::time::sleep(local.shutdown_delay).await;
             local.http.stop().await;
             if let Some(audit) = &local.audit {
                 audit.close();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_told_as_they_are_chosen() {
+        assert_eq!(names(&[Component::Controllers, Component::Apiserver]), "controllers,apiserver");
+    }
+
+    #[test]
+    fn a_scheduler_elsewhere_knows_the_kinds_of_features_that_are_on() {
+        let settings = Settings { node_ip: Some(IpAddr::from([192, 0, 2, 7]).into()), node_name: Some("one".into()), ..Settings::default() };
+        let config = settings.resolve().expect("resolves");
+        let known = |gates: &[&str]| {
+            let gates: Vec<String> = gates.iter().map(|gate| (*gate).to_owned()).collect();
+            let options = of_scheduler(&config, Path::new("/k"), &FeatureGates::parse(&gates).expect("there are such features"));
+            options.also.iter().map(|row| row.plural.to_string()).collect::<Vec<_>>()
+        };
+        assert!(known(&[]).is_empty());
+        assert_eq!(known(&["CoordinatedLeaderElection=true", "GenericWorkload=true"]), ["podgroups", "workloads", "leasecandidates"]);
+    }
+
+    #[test]
+    fn elections_have_upstreams_times_unless_others_are_said() {
+        let said = ControllerSettings { leader_elect_lease_duration: Some(60), ..ControllerSettings::default() };
+        let Terms { lease, renew, retry } = terms(&said);
+        assert_eq!([lease, renew, retry].map(|time| time.as_secs()), [60, 10, 2]);
     }
 }

@@ -5,6 +5,7 @@
 pub mod control_plane;
 mod election;
 mod hollow;
+mod lock_file;
 pub mod node;
 mod notify;
 mod reach;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::IpNetwork;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use troupe_actors::{
     controllers::node_ipam::ClusterRange,
     kubelet::{
@@ -44,6 +45,7 @@ use troupe_api::{
     },
     certificates::Draft,
     meta::ObjectKey,
+    resources::optional,
 };
 use troupe_api_client::{
     Client,
@@ -58,7 +60,7 @@ use troupe_net::{
     netlink::Netlink,
 };
 
-use super::{Launch, Running, hollow, runtime};
+use super::{Launch, Running, hollow, lock_file::LockFile, runtime};
 use crate::{
     config::{Cni, Config, Part, PerFamily, Settings, refuse_without_effect},
     confinement,
@@ -102,11 +104,17 @@ pub struct NodeArgs {
     unsafe_skip_ca_verification: bool,
     /// Be so many nodes that run pods without containers, for tests of scale, named by --node-name and a number; they need an
     /// administrator's kubeconfig
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["standalone", "join", "certificate_duration"])]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["standalone", "join", "certificate_duration", "lock_file", "exit_on_lock_contention"])]
     hollow: Option<u32>,
     /// How long certificates that this node asks for should last, in seconds [default: as the signer likes]
     #[arg(long, value_name = "SECONDS")]
     certificate_duration: Option<u64>,
+    /// A file that one kubelet of this machine holds at a time: this one starts once it has it
+    #[arg(long, value_name = "FILE")]
+    lock_file: Option<PathBuf>,
+    /// End as soon as another process opens the lock file
+    #[arg(long)]
+    exit_on_lock_contention: bool,
 }
 
 impl NodeArgs {
@@ -148,10 +156,12 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     if !standalone {
         config.kubeconfig.clone_from(&kubeconfig);
     }
+    config.of_command.insert("standalone".into(), standalone.to_string());
     configuration::check(&config, &parts)?;
     if !standalone {
         check_credentials(&config, &kubeconfig, invitation.is_some(), lasts)?;
     }
+    let _lock = LockFile::of(arguments.lock_file.as_deref(), arguments.exit_on_lock_contention)?;
     if let Some(pid) = crate::instance::running(&config.daemon_pid_file(instance::NODE)) {
         bail!("troupe node already runs on this machine (pid {pid})");
     }
@@ -215,11 +225,12 @@ impl Seat {
     fn in_cluster(config: &Config, kubeconfig: &Path, lasts: Option<Duration>, system: &System) -> Result<Self> {
         let unusable = || format!("cannot use the kubeconfig {}", kubeconfig.display());
         let (access, _) = Access::read(kubeconfig).with_context(unusable)?;
-        let options = RemoteOptions {
+        let mut options = RemoteOptions {
             servers: config.api_servers.clone(),
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
-            ..RemoteOptions::new(kubeconfig).with::<ClusterNetworkPolicy>()
+            ..RemoteOptions::new(kubeconfig).with::<ClusterNetworkPolicy>().with::<ClusterTrustBundle>()
         };
+        options.also.extend(optional(|_| true));
         let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ips, config.every_address());
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);
         let client = node::node_client(config, api);

@@ -17,7 +17,11 @@ use troupe_actors::{
     serving::{DelegatingGate, ServerHandle},
 };
 use troupe_api::{
-    auth::{pki, tls, x509},
+    auth::{
+        pki,
+        tls::{self, RenewableCertificate},
+        x509,
+    },
     meta::Cause,
 };
 use troupe_api_client::Client;
@@ -55,13 +59,12 @@ impl Reach {
         system: &System,
     ) -> Result<Self> {
         let serving = pki::self_signed("troupe-control-plane").context("cannot make a certificate")?;
-        let tls = tls::server_config(&serving, ca_pem).context("the certificates are unusable")?;
+        let certificate = RenewableCertificate::default();
+        certificate.show(&serving).context("the certificate is unusable")?;
+        let tls = tls::renewable_server_config(Arc::new(certificate), ca_pem, &control_plane::tls_policy(config)?);
+        let tls = tls.context("the certificates are unusable")?;
         let name = if controllers { "kube-controller-manager" } else { "kube-scheduler" };
-        let parts: &[Part] = match (controllers, scheduling.is_some()) {
-            (true, true) => &[Part::Controllers, Part::Scheduler, Part::WithoutApiServer],
-            (true, false) => &[Part::Controllers, Part::WithoutApiServer],
-            (false, _) => &[Part::Scheduler, Part::WithoutApiServer],
-        };
+        let parts = [if controllers { Part::Controllers } else { Part::Scheduler }, Part::WithoutApiServer];
         let sources = Sources::new(system, None, control_plane::version());
         let metrics = match scheduling {
             Some(caches) => sources.with_pods(caches),
@@ -72,7 +75,7 @@ impl Reach {
             gate: Arc::new(DelegatingGate::new(client.clone())),
             system: system.clone(),
             metrics,
-            zpages: zpages::of(name, config, parts, &component_server::PATHS, system),
+            zpages: zpages::of(name, config, &parts, &component_server::PATHS, system),
         };
         let listener = listen(config, if controllers { CONTROLLERS } else { SCHEDULER })?;
         let port = listener.local_addr().context("a listener has an address")?.port();

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
-use troupe_actors::kubelet::cgroups;
+use troupe_actors::kubelet::cgroups::{self, slices::Slices};
 use troupe_cri::{Runtime, grpc::GrpcRuntime, names::POD_UID, proto};
 
 /// How long pods that resist are tried again.
@@ -90,8 +90,9 @@ pub(super) async fn kill(cgroup_parent: &str, uids: &BTreeSet<String>) -> Result
     }
 }
 
-/// Removes the pods' cgroups. The kernel keeps one busy for a moment after its last process ended.
+/// Removes the pods' cgroups, with systemd where it made them. The kernel keeps one busy for a moment after its last process ended.
 pub(super) async fn remove_cgroups(parent: &str) -> Result<()> {
+    Slices::default().stop(parent).await.with_context(|| format!("cannot stop the slice {parent}"))?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while let Err(error) = cgroups::remove_all(parent) {
         if Instant::now() > deadline {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use troupe_actors::kubelet::cgroups::slices::parents;
 
 use crate::{
     Found,
@@ -132,7 +133,7 @@ fn unrecorded(config: &Config, boot: &str) -> Result<Record> {
     made.pod_logs_dirs = one(&config.pod_logs_dir);
     made.cni_conf_dirs = one(&config.cni_conf_dir);
     made.bridges = [config.bridge.clone()].into();
-    made.cgroup_parents = [config.cgroup_parent.clone()].into();
+    made.cgroup_parents = parents(&config.cgroup_parent).into_iter().collect();
     made.kubeconfigs = COMPONENT_KUBECONFIGS.map(|name| config.kubeconfig_beside(name)).into();
     made.kubeconfigs.insert(config.kubeconfig.clone());
     Ok(record)

@@ -127,8 +127,9 @@ impl Claimant<'_> {
 
     /// Pods in the cgroup that nobody here knows.
     fn foreign_pods(&self) -> Option<Obstacle> {
-        let strangers = cgroups::inhabited(&self.config.cgroup_parent).unwrap_or_default();
-        let strangers: Vec<String> = strangers.into_iter().filter(|uid| !self.config.kubelet_dir.join("pods").join(uid).exists()).collect();
+        let parents = cgroups::slices::parents(&self.config.cgroup_parent);
+        let strangers = parents.iter().flat_map(|parent| cgroups::inhabited(parent).unwrap_or_default());
+        let strangers: Vec<String> = strangers.filter(|uid| !self.config.kubelet_dir.join("pods").join(uid).exists()).collect();
         let first = strangers.first()?;
         let what = format!(
             "the cgroup {} has {} running pods that are not in {} (such as {first}): they are another kubelet's",
@@ -184,7 +185,7 @@ impl Claimant<'_> {
             made.pod_logs_dirs.insert(config.pod_logs_dir.clone());
             made.cni_conf_dirs.insert(config.cni_conf_dir.clone());
             made.bridges.insert(config.bridge.clone());
-            made.cgroup_parents.insert(config.cgroup_parent.clone());
+            made.cgroup_parents.extend(cgroups::slices::parents(&config.cgroup_parent));
         }
         Ok(())
     }

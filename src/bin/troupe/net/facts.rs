@@ -32,6 +32,8 @@ pub struct Facts {
     pub policies: Vec<Value>,
     /// None where their definition is not there.
     pub cluster_policies: Vec<Value>,
+    /// What domain names lead to.
+    pub domain_slices: Vec<Value>,
     /// ServiceCIDRs.
     pub service_ranges: Vec<Value>,
     /// Where all pods have their addresses, a range of each family.
@@ -104,10 +106,10 @@ impl Facts {
         self.cluster_ranges.iter().copied().find(|range| family.has(range.ip()))
     }
 
-    /// Where the API server takes the addresses of Services from.
-    pub fn service_range(&self) -> Option<ServiceCIDR> {
-        let own = self.service_ranges.iter().find(|range| range["metadata"]["name"] == ranges::OWN_RANGE)?;
-        serde_json::from_value(own.clone()).ok()
+    /// Where API servers take the addresses of Services of a family from.
+    pub fn service_ranges(&self, family: Family) -> Vec<Arc<ServiceCIDR>> {
+        let all = self.service_ranges.iter().filter_map(|range| serde_json::from_value::<ServiceCIDR>(range.clone()).ok());
+        ranges::in_force(&all.map(Arc::new).collect::<Vec<_>>(), self.cluster_range(family))
     }
 
     /// What the proxy of a node plans with; `None` where it has none for the family.
@@ -126,6 +128,7 @@ impl Facts {
             pods: read(&self.pods).map(|pod| PodView::of(&pod)).collect(),
             policies: read(&self.policies).map(|policy| Arc::new(PolicyView::of(&policy))).collect(),
             cluster_policies: read(&self.cluster_policies).filter_map(|policy| parse(&policy).policy).map(Arc::new).collect(),
+            domain_slices: read(&self.domain_slices).collect(),
         }
     }
 }

@@ -4,11 +4,9 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
     rc::Rc,
-    sync::Arc,
 };
 
 use anyhow::Result;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
 use troupe_actors::{
     controllers::network_policy::planned::Planned,
     proxy::{
@@ -70,19 +68,12 @@ pub struct Nodes<'a> {
     facts: &'a Facts,
     planned: Planned,
     services: Vec<Served>,
-    range: Option<Arc<ServiceCIDR>>,
     rules: BTreeMap<(String, Family), Rc<RuleSet>>,
 }
 
 impl<'a> Nodes<'a> {
     pub fn new(facts: &'a Facts, ip: IpAddr, port: u16) -> Self {
-        Nodes {
-            facts,
-            planned: facts.planned(),
-            services: Served::asked(facts, ip, port),
-            range: facts.service_range().map(Arc::new),
-            rules: BTreeMap::new(),
-        }
+        Nodes { facts, planned: facts.planned(), services: Served::asked(facts, ip, port), rules: BTreeMap::new() }
     }
 
     /// Some Service may have the address.
@@ -142,7 +133,7 @@ impl<'a> Nodes<'a> {
     }
 
     fn rules_of_services(&self, node: &str, family: Family) -> RuleSet {
-        let mut changes = Changes::from([(ranges::owner(), Some(ranges::plan(self.range.as_ref(), family).rules))]);
+        let mut changes = Changes::from([(ranges::owner(), Some(ranges::plan(&self.facts.service_ranges(family), family).rules))]);
         if let Some(view) = self.facts.view(node, family) {
             for (served, taken) in self.services.iter().zip(taken(&self.services, family)) {
                 // One that asks for too much has no rules.

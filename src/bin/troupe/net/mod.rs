@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use troupe_api_server::http::streaming::escaped;
+use troupe_net::dns::domain_names;
 
 use self::{facts::Facts, path::Question};
 use crate::{ClusterArgs, remote::Remote};
@@ -76,6 +77,7 @@ pub async fn run(command: NetCommand) -> Result<()> {
         slices: all(&format!("/apis/discovery.k8s.io/v1/endpointslices?labelSelector={ours}")).await?,
         policies: all("/apis/networking.k8s.io/v1/networkpolicies").await?,
         cluster_policies: cluster_policies(&remote).await?,
+        domain_slices: all(&format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices", domain_names::NAMESPACE)).await?,
         service_ranges: all("/apis/networking.k8s.io/v1/servicecidrs").await?,
         cluster_ranges: config.pod_cidr.all(),
         non_masquerade_cidrs: config.non_masquerade_cidrs.clone(),

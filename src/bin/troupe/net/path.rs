@@ -256,6 +256,10 @@ fn ips_of_service(service: &Value) -> impl Iterator<Item = IpAddr> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use troupe_net::{
+        dns::domain_names::{DomainName, NAMESPACE, PEERS_LABEL},
+        iptables::Family,
+    };
 
     use super::*;
 
@@ -351,6 +355,24 @@ mod tests {
         assert!(ask(&facts, "pod/web", "192.0.2.1:80").ends_with("passes: network policies let a pod reach its own node"));
         facts.cluster_policies[0]["spec"]["egress"] = json!([{"action": "Deny", "to": [{"nodes": {}}]}]);
         assert!(ask(&facts, "pod/web", "192.0.2.1:80").ends_with("dropped by Baseline egress rule 1 of baseline: Deny"));
+    }
+
+    #[test]
+    fn domain_names_lead_where_slices_say() {
+        let mut facts = facts();
+        let name = DomainName::parse("*.example.com").expect("a name");
+        let rules =
+            json!([{"action": "Accept", "to": [{"domainNames": [name.as_str()]}]}, {"action": "Deny", "to": [{"networks": ["198.51.100.0/24"]}]}]);
+        let spec = json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": rules});
+        facts.cluster_policies.push(json!({"metadata": {"name": "names"}, "spec": spec}));
+        assert!(ask(&facts, "pod/web", "198.51.100.7:443").ends_with("dropped by Admin egress rule 2 of names: Deny"));
+        facts.domain_slices.push(json!({
+            "metadata": {"namespace": NAMESPACE, "name": name.slice(Family::V4), "labels": {PEERS_LABEL: name.id()}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["198.51.100.7"]}],
+        }));
+        let told = ask(&facts, "pod/web", "198.51.100.7:443");
+        assert!(told.contains("passes") && !told.contains("dropped"), "{told}");
+        assert!(ask(&facts, "pod/web", "198.51.100.8:443").ends_with("dropped by Admin egress rule 2 of names: Deny"));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Opens the audit log that the configuration asks for.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use troupe_api::meta::SystemClock;
 use troupe_api_server::{
-    audit::{AuditLog, AuditWebhook, Backends, LogFile, LogOptions, Policy},
+    audit::{AuditLog, AuditWebhook, Backends, BatchOptions, LogFile, LogOptions, Policy, Throttle},
     webhook_client::Endpoint,
 };
 
-use crate::config::Config;
+use crate::config::{ApiSettings, Config};
 
 /// The audit log; none without a path or a policy.
 pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
@@ -20,11 +20,30 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
     };
     let policy = read_policy(policy)?;
     let open = |log: &LogOptions| LogFile::open(log.clone()).with_context(|| format!("cannot open the audit log {}", log.path.display()));
-    let send = |file: &Path| AuditWebhook::start(endpoint(file)?).context("cannot start the thread that sends audit events");
-    let webhook = config.api.audit_webhook_config_file.as_deref().map(send).transpose()?;
-    let backends = Backends { file: audit.log.as_ref().map(open).transpose()?, webhook };
+    let send = |endpoint| AuditWebhook::start(endpoint, batches(&config.api)).context("cannot start the thread that sends audit events");
+    let endpoint = config.api.audit_webhook_config_file.as_deref().map(endpoint).transpose()?;
+    let waits = config.api.audit_webhook_mode.as_deref() == Some("blocking");
+    let (webhook, blocking) = if waits { (None, endpoint) } else { (endpoint.map(send).transpose()?, None) };
+    let legacy = config.api.audit_log_format.as_deref() == Some("legacy");
+    let backends = Backends { file: audit.log.as_ref().map(open).transpose()?, legacy, webhook, blocking };
     let log = AuditLog::start(policy, backends, Arc::new(SystemClock)).context("cannot start the audit log's thread")?;
     Ok(Some(log))
+}
+
+/// How events are sent in batches; what is said was looked at before.
+fn batches(said: &ApiSettings) -> BatchOptions {
+    let usual = BatchOptions::default();
+    let count = |given: Option<u32>, usual| given.and_then(|count| usize::try_from(count).ok()).unwrap_or(usual);
+    let throttle = usual.throttle.filter(|_| said.audit_webhook_batch_throttle_enable.unwrap_or(true)).map(|usual| Throttle {
+        per_second: said.audit_webhook_batch_throttle_qps.as_ref().and_then(|rate| rate.parse().ok()).unwrap_or(usual.per_second),
+        burst: said.audit_webhook_batch_throttle_burst.unwrap_or(usual.burst),
+    });
+    BatchOptions {
+        buffer: count(said.audit_webhook_batch_buffer_size, usual.buffer),
+        size: count(said.audit_webhook_batch_max_size, usual.size),
+        wait: said.audit_webhook_batch_max_wait.map_or(usual.wait, Duration::from_secs),
+        throttle,
+    }
 }
 
 /// Whether the files can be used that say what is recorded and who is sent it. Must be called within a tokio runtime.
@@ -43,4 +62,20 @@ fn read_policy(file: &Path) -> Result<Policy> {
 
 fn endpoint(file: &Path) -> Result<Endpoint> {
     Endpoint::of_kubeconfig(file).with_context(|| format!("--audit-webhook-config-file {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_upstreams_unless_something_else_is_said() {
+        assert_eq!(batches(&ApiSettings::default()), BatchOptions::default());
+        let said =
+            ApiSettings { audit_webhook_batch_max_size: Some(7), audit_webhook_batch_throttle_qps: Some("0.5".into()), ..ApiSettings::default() };
+        let throttle = Some(Throttle { per_second: 0.5, burst: 15 });
+        assert_eq!(batches(&said), BatchOptions { size: 7, throttle, ..BatchOptions::default() });
+        let free = ApiSettings { audit_webhook_batch_throttle_enable: Some(false), ..ApiSettings::default() };
+        assert_eq!(batches(&free).throttle, None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Whom the API server asks what a user may do, in which order: nodes and RBAC, or what a file says, which is used anew when it changes.
+//! Whom the API server asks what a user may do, in which order: nodes and RBAC, or what flags say, or a file, which is used anew when it changes.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use troupe_api::{
     auth::{
         Authorizer,
+        bootstrap::Addition,
         chain::{AuthorizerChain, PrivilegedGroups},
         exchange::ExchangedAuthorizers,
         node::NodeAuthorizer,
@@ -16,7 +17,7 @@ use troupe_api::{
     service::Listers,
 };
 use troupe_api_server::{
-    authorization::{self, Always, AuthorizationConfiguration, Mode, WebhookAuthorizer},
+    authorization::{self, AbacAuthorizer, Always, AuthorizationConfiguration, AuthorizationFlags, Mode, WebhookAuthorizer},
     reloading::{FollowedFile, LOOK_EVERY},
 };
 
@@ -31,6 +32,8 @@ enum Link {
 /// Those that are configured.
 pub struct Authorizers {
     links: Vec<Link>,
+    /// What features that are on let nodes do.
+    additions: Vec<Addition>,
     /// Taken by whoever makes the authorizer.
     file: Mutex<Option<FollowedFile>>,
     home: Option<Handle>,
@@ -38,7 +41,7 @@ pub struct Authorizers {
 
 impl Default for Authorizers {
     fn default() -> Self {
-        Authorizers { links: vec![Link::Node, Link::Rbac], file: Mutex::default(), home: None }
+        Authorizers { links: vec![Link::Node, Link::Rbac], additions: Vec::new(), file: Mutex::default(), home: None }
     }
 }
 
@@ -51,12 +54,26 @@ impl Authorizers {
         let unusable = || format!("failed to load authorization configuration from file {}", path.display());
         let file = FollowedFile::open(path).with_context(unusable)?;
         let links = links(path, file.text()).map_err(Error::msg).with_context(unusable)?;
-        Ok(Authorizers { links, file: Mutex::new(Some(file)), home: Some(Handle::current()) })
+        Ok(Authorizers { links, file: Mutex::new(Some(file)), home: Some(Handle::current()), ..Authorizers::default() })
+    }
+
+    /// The same where features are on that let nodes do more.
+    pub fn with(self, additions: Vec<Addition>) -> Self {
+        Authorizers { additions, ..self }
+    }
+
+    /// Those of flags. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When they cannot work, or a file that they name is unusable.
+    pub fn of_flags(flags: AuthorizationFlags) -> Result<Self> {
+        let links = flags.modes().and_then(|modes| modes.into_iter().map(link).collect()).map_err(Error::msg)?;
+        Ok(Authorizers { links, ..Authorizers::default() })
     }
 
     /// `system:masters` may do everything; then those that are configured are asked.
     pub fn over(&self, listers: &Arc<dyn Listers>) -> Arc<dyn Authorizer> {
-        let own = Own::of(&self.links, listers);
+        let own = Own::of(&self.links, &self.additions, listers);
         let chain = own.chain(self.links.clone()).expect("they are those that it is made of");
         let (Some(file), Some(home)) = (self.file.lock().take(), &self.home) else { return Arc::new(chain) };
         let exchanged = ExchangedAuthorizers::new(chain, own.rbac.clone());
@@ -70,16 +87,18 @@ impl Authorizers {
 }
 
 fn links(path: &Path, text: &str) -> Result<Vec<Link>, String> {
-    let link = |mode| -> Result<Link, String> {
-        Ok(match mode {
-            Mode::Node => Link::Node,
-            Mode::Rbac => Link::Rbac,
-            Mode::AlwaysAllow => Link::Fixed(Arc::new(Always::Allow)),
-            Mode::AlwaysDeny => Link::Fixed(Arc::new(Always::Deny)),
-            Mode::Webhook(webhook) => Link::Fixed(WebhookAuthorizer::new(*webhook)?),
-        })
-    };
     AuthorizationConfiguration::parse(path, text).map_err(|error| error.to_string())?.into_iter().map(link).collect()
+}
+
+fn link(mode: Mode) -> Result<Link, String> {
+    Ok(match mode {
+        Mode::Node => Link::Node,
+        Mode::Rbac => Link::Rbac,
+        Mode::AlwaysAllow => Link::Fixed(Arc::new(Always::Allow)),
+        Mode::AlwaysDeny => Link::Fixed(Arc::new(Always::Deny)),
+        Mode::Abac(file) => Link::Fixed(Arc::new(AbacAuthorizer::open(&file).map_err(|error| error.to_string())?)),
+        Mode::Webhook(webhook) => Link::Fixed(WebhookAuthorizer::new(*webhook)?),
+    })
 }
 
 /// The authorizers that read the cluster's own objects. They are made once: their caches are large.
@@ -89,11 +108,11 @@ struct Own {
 }
 
 impl Own {
-    fn of(links: &[Link], listers: &Arc<dyn Listers>) -> Self {
+    fn of(links: &[Link], additions: &[Addition], listers: &Arc<dyn Listers>) -> Self {
         let [mut node, mut rbac]: [Option<Arc<dyn Authorizer>>; 2] = [None, None];
         for link in links {
             match link {
-                Link::Node => node = Some(Arc::new(NodeAuthorizer::new(listers.clone()))),
+                Link::Node => node = Some(Arc::new(NodeAuthorizer::with(listers.clone(), additions))),
                 Link::Rbac => rbac = Some(Arc::new(Rbac::new(listers.clone()))),
                 Link::Fixed(_) => {}
             }

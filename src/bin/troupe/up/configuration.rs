@@ -17,6 +17,9 @@ pub fn check(config: &Config, parts: &BTreeSet<Part>) -> Result<()> {
     if parts.contains(&Part::ApiServer) {
         check_api_server(config)?;
     }
+    if parts.contains(&Part::WithoutApiServer) {
+        control_plane::tls_policy(config)?;
+    }
     if parts.contains(&Part::Controllers) {
         control_plane::features(config)?;
     }
@@ -99,23 +102,38 @@ mod tests {
         assert!(idle.contains("needs --runtime-config=scheduling.k8s.io/v1alpha2=true"), "{idle}");
         check(&config(chosen(&leaders, &["coordination.k8s.io/v1beta1=true"])), &Part::WHOLE.into()).expect("candidates are served");
         check(&config(chosen(&jobs, &["scheduling.k8s.io/v1alpha2=true"])), &Part::WHOLE.into()).expect("workloads are served");
-        let suites = whole(Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() });
-        assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
+        let suites = Settings { tls_cipher_suites: Some(vec!["TLS_NOPE".into()]), ..Settings::default() };
+        for suites in [whole(suites.clone()), refused(suites, &[Part::Scheduler, Part::WithoutApiServer])] {
+            assert!(suites.ends_with("Cipher suite TLS_NOPE not supported or doesn't exist"), "{suites}");
+        }
         let plugins = whole(Settings { enable_admission_plugins: Some(vec!["Nope".into()]), ..Settings::default() });
         assert!(plugins.contains("plugin \"Nope\" is unknown"), "{plugins}");
-        check(&config(gates), &[Part::Node].into()).expect("a node has no such features");
+        let modes =
+            |modes: &[&str]| Settings { authorization_mode: Some(modes.iter().map(|mode| (*mode).to_owned()).collect()), ..Settings::default() };
+        assert_eq!(whole(modes(&["RBAC", "Nope"])), "authorization-mode \"Nope\" is not a valid mode");
+        assert_eq!(whole(modes(&["ABAC"])), "authorization-mode ABAC's authorization policy file not passed");
+        check(&config(modes(&["Node", "RBAC", "AlwaysDeny"])), &Part::WHOLE.into()).expect("they exist");
+        let twice = Settings { authorization_config: Some("/a".into()), node_name: Some("one".into()), ..modes(&["RBAC"]) };
+        let twice = twice.resolve().expect_err("one of them").to_string();
+        assert!(twice.starts_with("--authorization-config can not be specified when --authorization-mode"), "{twice}");
+        assert!(refused(gates, &[Part::Node]).ends_with("--feature-gates: unrecognized feature gate: Nope"));
         check(&config(Settings::default()), &Part::WHOLE.into()).expect("the usual works");
     }
 
     #[test]
     fn files_must_be_there_and_be_what_they_are_named_as() {
         type With = fn(&Path) -> Settings;
-        let all: [(Part, With); 11] = [
+        let all: [(Part, With); 12] = [
             (Part::Scheduler, |file| Settings { scheduler_config: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { admission_control_config_file: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { encryption_provider_config: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { authentication_config: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { authorization_config: Some(file.into()), ..Settings::default() }),
+            (Part::ApiServer, |file| Settings {
+                authorization_policy_file: Some(file.into()),
+                authorization_mode: Some(vec!["ABAC".into()]),
+                ..Settings::default()
+            }),
             (Part::ApiServer, |file| Settings { authentication_token_webhook_config_file: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { audit_policy_file: Some(file.into()), audit_log_path: Some("-".into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { service_account_signing_key_file: Some(file.into()), ..Settings::default() }),
@@ -131,7 +149,7 @@ mod tests {
             assert!(told.contains(&*missing.to_string_lossy()), "{told}");
             check(&config(settings(&missing)), &[Part::Node].into()).expect("it is not read by others");
         }
-        for (part, settings) in all.into_iter().take(9) {
+        for (part, settings) in all.into_iter().take(10) {
             let told = refused(settings(&odd), &[part]);
             assert!(told.contains(&*odd.to_string_lossy()), "{told}");
         }

@@ -16,6 +16,7 @@ use troupe_actors::{
 use troupe_api::{
     auth::{
         kubeconfig::Kubeconfig,
+        named_certificates::at_address,
         pki::{KeyedCertificate, LeafSpec, Pki},
         request_header::{CLIENT_NAME, RequestHeaders},
         tls::{self, RenewableCertificate},
@@ -326,13 +327,16 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
-    let certificates = serving::certificates(config, shown.serving.clone())?;
-    let tls = tls::renewable_server_config(Arc::new(certificates), &authorities, &tls_policy(config)?);
+    let (certificates, by_address) = serving::certificates(config, shown.serving.clone())?;
+    let certificates = Arc::new(certificates);
+    let tls = tls::renewable_server_config(certificates.clone(), &authorities, &tls_policy(config)?);
     let tls = tls.context("the API server's certificate is unusable")?;
+    let tls_by_address = by_address.into_iter().map(|(address, shown)| (address, Arc::new(at_address(&tls, &certificates, shown)))).collect();
     let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
     let authenticator = identity::authenticator(issuer, outside, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
+    options.tls_by_address = tls_by_address;
     (options.anonymous, options.anonymous_paths) = outside.anonymous();
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
@@ -355,6 +359,9 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     if let Some(seconds) = config.api.min_request_timeout {
         options.min_watch_timeout = Duration::from_secs(seconds);
     }
+    options.goaway_chance = config.api.goaway_chance.as_ref().and_then(|chance| chance.parse().ok()).unwrap_or(0.0);
+    options.retry_after_while_stopping = config.api.shutdown_send_retry_after.unwrap_or(false);
+    options.strict_transport_security = config.api.strict_transport_security_directives.as_ref().map(|directives| directives.join("; "));
     let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
     options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
     // It ends with the process.

@@ -63,7 +63,7 @@ fn json_bytes(value: &impl Serialize) -> Bytes {
 }
 
 fn json_reply(value: &impl Serialize) -> RawReply {
-    RawReply { content_type: "application/json", body: json_bytes(value), warning: None }
+    RawReply { content_type: "application/json", body: json_bytes(value), warning: None, version: None }
 }
 
 type Answer = BoxFuture<'static, Result<RawReply, Status>>;
@@ -111,7 +111,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
         let system = system.clone();
         let reply: Answer = Box::pin(async move {
             let body = insight::tell(&system, acts, &request.path, &request.query).await?;
-            Ok(RawReply { content_type: "application/json", body, warning: None })
+            Ok(RawReply { content_type: "application/json", body, warning: None, version: None })
         });
         reply
     };
@@ -122,7 +122,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
 pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let dump = Dump::of(&request.path, &request.query).map(|what| flow.dump(what, clock.now()));
-        let reply = dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into(), warning: None });
+        let reply = dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into(), warning: None, version: None });
         let answer: Answer = Box::pin(std::future::ready(reply.ok_or_else(Status::page_not_found)));
         answer
     };
@@ -137,8 +137,9 @@ pub fn announced(api: Arc<ApiServer>) -> ExtraRoute {
             named = api.registry().rows().iter().map(|row| row.group_resource()).collect();
         }
         let told = api.announced(named.clone());
-        let reply: Answer =
-            Box::pin(async move { Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await), warning: None }) });
+        let reply: Answer = Box::pin(async move {
+            Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await), warning: None, version: None })
+        });
         reply
     };
     ExtraRoute { path: announced::PATH, handler: Arc::new(handler), acts: false }
@@ -158,7 +159,7 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
                 StoreError::Compacted { .. } => Status::expired("the backup took longer than the store remembers its past, try again"),
                 error => store_status(error),
             })?;
-            Ok(RawReply { content_type: "application/octet-stream", body: encode_page(page, revision.is_none()), warning: None })
+            Ok(RawReply { content_type: "application/octet-stream", body: encode_page(page, revision.is_none()), warning: None, version: None })
         });
         reply
     };

@@ -3,7 +3,10 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Error, Result, bail};
-use troupe_actors::apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources};
+use troupe_actors::{
+    apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources},
+    controllers::legacy_tokens::NotedUses,
+};
 use troupe_api::{
     auth::{
         Authenticator, Authorizer,
@@ -15,17 +18,24 @@ use troupe_api::{
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
         x509::X509Authenticator,
     },
-    features::{COORDINATED_LEADER_ELECTION, FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR, WORKLOAD_WITH_JOB},
+    features::{
+        CLUSTER_TRUST_BUNDLE, COORDINATED_LEADER_ELECTION, DEVICE_TAINT_RULES, FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST,
+        RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR, WORKLOAD_WITH_JOB,
+    },
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
 };
 use troupe_api_server::{
     authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
+    authorization::AuthorizationFlags,
     reloading::{FollowedFile, LOOK_EVERY},
     webhook_client::Endpoint,
 };
 
-use super::{authorizers::Authorizers, control_plane::Certificates};
+use super::{
+    authorizers::Authorizers,
+    control_plane::{self, Certificates},
+};
 use crate::config::{ApiSettings, Config};
 
 /// The issuer of service-account tokens.
@@ -41,6 +51,7 @@ pub fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issu
     let (mut names, audiences) = names(api);
     let other_names = names.split_off(1);
     let issuer = Issuer::named(key, names.remove(0), audiences).extending(api.service_account_extend_token_expiration.unwrap_or(true));
+    let issuer = issuer.lasting_at_most(api.service_account_max_token_expiration.and_then(|seconds| i64::try_from(seconds).ok()));
     Ok(Arc::new(issuer.accepting(other_names, others)))
 }
 
@@ -74,7 +85,10 @@ pub fn keys(api: &ApiSettings) -> Result<(Option<SigningKey>, Vec<PublicKey>)> {
 pub struct Outside {
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: Option<Anonymous>,
+    /// Nobody is let in without credentials, whatever else is said.
+    without_anonymous: bool,
     authorizers: Authorizers,
+    token_uses: Arc<NotedUses>,
 }
 
 impl Outside {
@@ -87,6 +101,7 @@ impl Outside {
         let (own, audiences) = names(api);
         let audiences = audiences.as_slice();
         let mut outside = Outside::default();
+        let features = control_plane::features(config)?;
         if let Some(file) = &api.token_auth_file {
             let tokens = TokenFile::open(file, audiences.to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
             outside.authenticators.push(Arc::new(tokens));
@@ -110,6 +125,15 @@ impl Outside {
         if let Some(file) = &api.authorization_config {
             outside.authorizers = Authorizers::of_file(file)?;
         }
+        if let Some(flags) = authorization_flags(api) {
+            // Who is nobody would else do everything.
+            if flags.modes.iter().any(|mode| mode == "AlwaysAllow") {
+                tracing::warn!("AnonymousAuth is not allowed with the AlwaysAllow authorizer. Resetting AnonymousAuth to false");
+                outside.without_anonymous = true;
+            }
+            outside.authorizers = Authorizers::of_flags(flags)?;
+        }
+        outside.authorizers = outside.authorizers.with(additions(&features));
         if let Some(enabled) = api.anonymous_auth {
             if outside.anonymous.is_some() {
                 bail!(
@@ -141,12 +165,33 @@ impl Outside {
         Ok(())
     }
 
+    /// Where uses of tokens out of secrets are told.
+    pub fn token_uses(&self) -> Arc<NotedUses> {
+        self.token_uses.clone()
+    }
+
     /// Whether requests without credentials are taken, and the only paths for which.
     pub fn anonymous(&self) -> (bool, Option<Vec<String>>) {
+        if self.without_anonymous {
+            return (false, None);
+        }
         let Some(anonymous) = &self.anonymous else { return (true, None) };
         let paths: Vec<String> = anonymous.conditions.iter().map(|condition| condition.path.clone()).collect();
         (anonymous.enabled, Some(paths).filter(|paths| !paths.is_empty()))
     }
+}
+
+/// What is said about authorizers by flags, if something is.
+fn authorization_flags(api: &ApiSettings) -> Option<AuthorizationFlags> {
+    let flags = AuthorizationFlags {
+        modes: api.authorization_mode.clone().unwrap_or_default(),
+        policy_file: api.authorization_policy_file.clone(),
+        webhook_config_file: api.authorization_webhook_config_file.clone(),
+        webhook_version: api.authorization_webhook_version.clone(),
+        authorized_ttl: api.authorization_webhook_cache_authorized_ttl.map(Duration::from_secs),
+        unauthorized_ttl: api.authorization_webhook_cache_unauthorized_ttl.map(Duration::from_secs),
+    };
+    (flags != AuthorizationFlags::default()).then_some(flags)
 }
 
 fn oidc_flags(api: &ApiSettings) -> Option<OidcFlags> {
@@ -183,14 +228,22 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
 
 /// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
 pub fn objects(features: &FeatureGates) -> Vec<Object> {
+    bootstrap::objects_with(&additions(features))
+}
+
+/// What the features that are on add to the bootstrap policy.
+fn additions(features: &FeatureGates) -> Vec<Addition> {
     let optional = [
         (STORAGE_VERSION_MIGRATOR, Addition::StorageMigration),
         (GENERIC_WORKLOAD, Addition::Workloads),
         (WORKLOAD_WITH_JOB, Addition::JobWorkloads),
         (COORDINATED_LEADER_ELECTION, Addition::Candidates),
+        (CLUSTER_TRUST_BUNDLE, Addition::TrustBundles),
+        (POD_CERTIFICATE_REQUEST, Addition::PodCertificates),
+        (DEVICE_TAINT_RULES, Addition::DeviceTaintRules),
+        (RESOURCE_POOL_STATUS, Addition::PoolStatus),
     ];
-    let additions: Vec<Addition> = optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect();
-    bootstrap::objects_with(&additions)
+    optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect()
 }
 
 /// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are
@@ -198,7 +251,7 @@ pub fn objects(features: &FeatureGates) -> Vec<Object> {
 pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
     let keys = issuer.public_keys();
     let audiences = issuer.audiences().to_vec();
-    let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone());
+    let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone(), Arc::new(SystemClock), outside.token_uses());
     let verifier = Verifier::new(keys, issuer.names(), audiences.clone(), listers.clone(), Arc::new(SystemClock));
     let bootstrap = BootstrapTokenAuthenticator::new(listers, Arc::new(SystemClock), audiences);
     let mut links: Vec<Arc<dyn Authenticator>> = vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier), Arc::new(bootstrap)];

@@ -1,31 +1,39 @@
 //! What the kubelet is started with beside its places and addresses: its own configuration.
 
 use std::{
-    fs,
+    env,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Error, Result, bail};
 use jiff::SignedDuration;
+use serde_json::Value;
 use troupe_actors::{
     kubelet::{
         KubeletOptions,
+        cgroups::driver::CgroupDriver,
         configuration::KubeletConfiguration,
-        credentials::provider::config::check_files,
+        credentials::{clients::ClientFiles, provider::config::check_files},
         image_collection::plan::ImagePolicy,
         node::{NodeStatusOptions, Registration},
         pull_records::Verification,
         pulls::PullPolicy,
         rotation::plan::LogPolicy,
+        user_namespaces::ids,
         worker::backoff::BackoffPolicy,
     },
     runtime::token_bucket::Rate,
 };
-use troupe_api::{auth::tls_policy::TlsPolicy, meta::Quantity};
+use troupe_api::{
+    auth::tls_policy::TlsPolicy,
+    features::{CONTAINER_STOP_SIGNALS, FeatureGates, POD_CERTIFICATE_REQUEST},
+    meta::Quantity,
+};
 use troupe_cri::resources::CpuTime;
 
-use super::serving::CertificateFiles;
+use super::serving::{AuthoritiesFile, CertificateFiles};
 use crate::{
     config::Config,
     images::{DNS_IMAGE, PAUSE_IMAGE},
@@ -46,6 +54,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.cluster_dns = kubelet.texts("clusterDNS").iter().filter_map(|server| server.parse().ok()).collect();
     kubelet.text("clusterDomain").clone_into(&mut options.cluster_domain);
     options.resolv_conf = kubelet.text("resolvConf").into();
+    options.cgroup_driver = CgroupDriver::parse(kubelet.text("cgroupDriver")).unwrap_or_default();
     options.cgroups_per_qos = kubelet.flag("cgroupsPerQOS");
     options.enforces_pods = kubelet.enforces_pods();
     options.reserved = kubelet.reserved().map_err(Error::msg)?;
@@ -53,6 +62,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.labels.extend(config.node_labels.clone());
     options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
     options.pod_max_pids = config.pod_max_pids;
+    options.user_ids_per_pod = kubelet.says("userNamespaces.idsPerPod").and_then(Value::as_u64).map_or(Ok(ids::USUAL), u32::try_from)?;
     options.heartbeat = config.heartbeat();
     options.node_status = NodeStatusOptions {
         update: kubelet.duration("nodeStatusUpdateFrequency"),
@@ -69,12 +79,15 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.pull_policy = pull_policy(kubelet);
     options.pull_verification =
         Verification { policy: kubelet.pull_verification().map_err(Error::msg)?, own: [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned).to_vec() };
+    options.registry_clients = registry_clients(&options.root_dir);
     options.credential_providers.clone_from(&config.image_credential_providers);
     options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
+    options.pod_certificates = features(config)?.is_on(POD_CERTIFICATE_REQUEST);
     options.log_policy = log_policy(kubelet)?;
     let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
     options.backoff = BackoffPolicy::at_most(longest);
     options.seccomp_default = kubelet.flag("seccompDefault");
+    options.stop_signals = features(config)?.is_on(CONTAINER_STOP_SIGNALS);
     options.cpu_time = cpu_time(kubelet);
     options.shutdown.periods = kubelet.shutdown_periods();
     options.limited_swap = kubelet.text("memorySwap.swapBehavior") == "LimitedSwap";
@@ -92,9 +105,12 @@ pub(super) fn check(config: &Config) -> Result<()> {
     let kubelet = &config.kubelet;
     kubelet.reserved().map(drop).map_err(Error::msg)?;
     kubelet.container_manager().map(drop).map_err(Error::msg)?;
+    features(config)?;
     tls_policy(kubelet)?;
     health_address(kubelet)?;
-    client_authorities(kubelet)?;
+    if let Some(file) = client_authorities(kubelet) {
+        file.believe(&tls_policy(kubelet)?).context("authentication.x509.clientCAFile")?;
+    }
     if let Some(files) = serving_files(kubelet)? {
         files.show().context("the kubelet's certificate")?;
     }
@@ -102,6 +118,17 @@ pub(super) fn check(config: &Config) -> Result<()> {
         check_files(files).context("image credential providers")?;
     }
     log_policy(kubelet).map(drop)
+}
+
+/// The features that are on for a node: what its kubelet's configuration says of them, and over that what flags say.
+///
+/// # Errors
+/// When there is no such feature.
+fn features(config: &Config) -> Result<FeatureGates> {
+    let own = config.kubelet.says("featureGates").and_then(Value::as_object).into_iter().flatten();
+    let mut said: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+    said.extend(config.api.feature_gates.iter().flatten().cloned());
+    FeatureGates::parse(&said).map_err(Error::msg).context("--feature-gates")
 }
 
 /// Where health is told without TLS, if it is.
@@ -127,16 +154,10 @@ pub(super) fn serving_files(kubelet: &KubeletConfiguration) -> Result<Option<Cer
     }
 }
 
-/// The authorities of the certificates that clients of the kubelet's server show, where a file of them is named.
-///
-/// # Errors
-/// When it cannot be read.
-pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Result<Option<String>> {
+/// The file of the authorities of the certificates that clients of the kubelet's server show, where one is named.
+pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Option<AuthoritiesFile> {
     let file = kubelet.text("authentication.x509.clientCAFile");
-    if file.is_empty() {
-        return Ok(None);
-    }
-    fs::read_to_string(file).map(Some).with_context(|| format!("authentication.x509.clientCAFile {file} is not readable"))
+    (!file.is_empty()).then(|| AuthoritiesFile(file.into()))
 }
 
 /// Which versions of TLS and which cipher suites the kubelet's server takes.
@@ -145,6 +166,12 @@ pub(super) fn client_authorities(kubelet: &KubeletConfiguration) -> Result<Optio
 /// When there is no such version or suite.
 pub(super) fn tls_policy(kubelet: &KubeletConfiguration) -> Result<TlsPolicy> {
     TlsPolicy::of(kubelet.text("tlsMinVersion"), &kubelet.texts("tlsCipherSuites")).map_err(Error::msg).context("tlsMinVersion and tlsCipherSuites")
+}
+
+/// The configurations of registry clients that this process finds.
+fn registry_clients(root: &Path) -> ClientFiles {
+    let home = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    ClientFiles::of_node(root, env::current_dir().ok().as_deref(), home.as_deref())
 }
 
 /// How many pods a node with so many CPUs runs.
@@ -185,7 +212,7 @@ fn log_policy(kubelet: &KubeletConfiguration) -> Result<LogPolicy> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{fs, time::Duration};
 
     use super::*;
 
@@ -212,7 +239,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let file = |name: &str| place.path().join(name).display().to_string();
         fs::write(file("ca"), "CA").expect("writes");
-        assert_eq!((serving_files(&said("")).expect("works"), client_authorities(&said("")).expect("works")), (None, None));
+        assert_eq!((serving_files(&said("")).expect("works"), client_authorities(&said(""))), (None, None));
         let named = said(&format!(
             "tlsCertFile: {}\ntlsPrivateKeyFile: {}\nauthentication: {{x509: {{clientCAFile: {}}}}}\n",
             file("crt"),
@@ -221,9 +248,12 @@ mod tests {
         ));
         let files = CertificateFiles { certificate: file("crt").into(), key: file("key").into() };
         assert_eq!(serving_files(&named).expect("works"), Some(files));
-        assert_eq!(client_authorities(&named).expect("works").as_deref(), Some("CA"));
+        let authorities = client_authorities(&named).expect("is named");
+        assert_eq!(authorities.read().expect("is there"), "CA");
+        assert!(authorities.believe(&TlsPolicy::default()).is_err(), "it is no certificate");
         assert!(serving_files(&said("tlsCertFile: /c\n")).is_err());
-        assert!(client_authorities(&said("authentication: {x509: {clientCAFile: /nowhere/ca}}\n")).is_err());
+        let nowhere = client_authorities(&said("authentication: {x509: {clientCAFile: /nowhere/ca}}\n")).expect("is named");
+        assert!(nowhere.read().is_err());
     }
 
     #[test]

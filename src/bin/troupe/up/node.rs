@@ -17,6 +17,7 @@ use troupe_actors::{
     dns::{self, DnsOptions},
     kubelet::{
         Kubelet, KubeletOptions,
+        cgroups::driver::CgroupDriver,
         server::{self, KubeletServerOptions, checkpoint},
     },
     load_balancer::{Announcer, AnnouncerOptions},
@@ -133,19 +134,23 @@ pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kube
     let mut configuration = config.kubelet.clone();
     configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
     configuration.say("address", address.to_string());
+    configuration.say("cgroupDriver", CgroupDriver::of(kubelet.handle().cgroup_parent()).name());
     let serving = match kubelet::serving_files(&config.kubelet)? {
         Some(files) => files.follow().context("the kubelet's certificate")?.0,
         None => seat.serving.clone(),
     };
-    let authorities = kubelet::client_authorities(&config.kubelet)?.unwrap_or_else(|| seat.ca_pem.clone());
-    let tls = tls::renewable_server_config(serving, &authorities, &kubelet::tls_policy(&config.kubelet)?);
+    let policy = kubelet::tls_policy(&config.kubelet)?;
+    let tls = match kubelet::client_authorities(&config.kubelet) {
+        Some(file) => tls::followed_server_config(serving, file.follow(&policy).context("authentication.x509.clientCAFile")?, &policy),
+        None => tls::renewable_server_config(serving, &seat.ca_pem, &policy),
+    };
     let tls = tls.context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
-        cgroup_parent: config.cgroup_parent.as_str().into(),
+        cgroup_parent: kubelet.handle().cgroup_parent().into(),
         checkpoints: config.kubelet_dir.join(checkpoint::DIRECTORY).into(),
         gate: seat.gate.clone(),
         configuration: Arc::new(configuration.document()),
@@ -206,6 +211,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     };
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
+    let inside: Arc<[_]> = config.pod_cidr.all().into();
     let start = |family: Family| {
         let host = Arc::new(HostIptables::new().of(family).urgent());
         let options = NetworkPolicyOptions {
@@ -216,6 +222,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
             iptables: host.clone(),
             sets: host,
             family,
+            inside: inside.clone(),
             unable: cni::unable_to_police(family).map(Into::into),
         };
         NetworkPolicies::start(options, system)
@@ -240,7 +247,7 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
 }
 
 /// Starts announcing addresses of Services on this node's links.
-pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
+pub fn start_announcer(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
     let links = HostLinkAddresses::open([config.bridge.clone()].into_iter().chain(TUNNELS.map(str::to_owned)).collect())
         .context("cannot talk to the kernel about addresses")?;
     let options = AnnouncerOptions {
@@ -250,6 +257,8 @@ pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: 
         slices: caches.cache(),
         nodes: caches.cache(),
         links: Arc::new(links),
+        client: client.clone(),
+        events: EventRecorder::on_host(system, client, "load-balancer", &config.node_name),
     };
     Ok(Announcer::start(options, system))
 }

@@ -1,7 +1,9 @@
 //! Certificates of servers that lie in files which somebody else looks after.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use troupe_api::auth::{
     named_certificates::{NamedCertificates, server_names},
     pki::KeyedCertificate,
+    renewable_authorities::RenewableAuthorities,
     tls::RenewableCertificate,
+    tls_policy::TlsPolicy,
 };
 use troupe_api_server::reloading::LOOK_EVERY;
 
@@ -68,6 +72,67 @@ impl CertificateFiles {
     }
 }
 
+/// A file of the authorities of the certificates that clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthoritiesFile(pub PathBuf);
+
+impl AuthoritiesFile {
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self) -> Result<String> {
+        fs::read_to_string(&self.0).with_context(|| format!("{} is not readable", self.0.display()))
+    }
+
+    /// Believes those that stand there now.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn believe(&self, policy: &TlsPolicy) -> Result<(Arc<RenewableAuthorities>, String)> {
+        let read = self.read()?;
+        let believed = RenewableAuthorities::new(&read, policy).with_context(|| format!("{} is unusable", self.0.display()))?;
+        Ok((Arc::new(believed), read))
+    }
+
+    /// Believes those that stand there, also when that changes. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn follow(self, policy: &TlsPolicy) -> Result<Arc<RenewableAuthorities>> {
+        let (believed, mut last) = self.believe(policy)?;
+        let kept = believed.clone();
+        // It ends with the process.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let file = self.clone();
+                match tokio::task::spawn_blocking(move || file.read()).await {
+                    Ok(Ok(next)) => last = take_over(&kept, last, next, &self.0),
+                    Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "the authorities of clients are gone, those before stay"),
+                    Err(_) => {}
+                }
+            }
+        });
+        Ok(believed)
+    }
+}
+
+/// Believes what a file says now, if that is something else; gives what was believed last.
+fn take_over(believed: &RenewableAuthorities, last: String, next: String, file: &Path) -> String {
+    if next == last {
+        return last;
+    }
+    match believed.trust(&next) {
+        Ok(()) => {
+            tracing::info!(file = %file.display(), "other authorities of clients are believed");
+            next
+        }
+        Err(error) => {
+            tracing::warn!(%error, file = %file.display(), "the new authorities of clients are unusable, those before stay");
+            last
+        }
+    }
+}
+
 /// A certificate for those who call the server by some names; by its own where none are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFiles {
@@ -119,22 +184,35 @@ pub fn check(config: &Config) -> Result<()> {
     chosen.usual.iter().chain(chosen.named.iter().map(|one| &one.files)).try_for_each(|files| files.show().map(drop))
 }
 
+/// Certificates for those who call an address of the server.
+pub type ByAddress = BTreeMap<IpAddr, Arc<RenewableCertificate>>;
+
+/// The addresses among the names of a certificate, and the names of DNS.
+fn addresses_and_names(names: Vec<String>) -> (Vec<IpAddr>, Vec<String>) {
+    let (addresses, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.parse::<IpAddr>().is_ok());
+    (addresses.iter().filter_map(|address| address.parse().ok()).map(|address: IpAddr| address.to_canonical()).collect(), names)
+}
+
 /// What the API server shows: `own` where no files say otherwise. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When what lies in a file is unusable.
-pub fn certificates(config: &Config, own: Arc<RenewableCertificate>) -> Result<NamedCertificates> {
+pub fn certificates(config: &Config, own: Arc<RenewableCertificate>) -> Result<(NamedCertificates, ByAddress)> {
     let chosen = chosen(config)?;
     let usual = match chosen.usual {
         Some(files) => files.follow()?.0,
         None => own,
     };
-    let mut named = Vec::new();
+    let (mut named, mut by_address) = (Vec::new(), ByAddress::new());
     for NamedFiles { files, names } in chosen.named {
         let (shown, read) = files.follow()?;
-        named.push((if names.is_empty() { server_names(&read.certificate_pem) } else { names }, shown));
+        let (addresses, own_names) = addresses_and_names(names.clone());
+        for address in addresses {
+            by_address.entry(address).or_insert_with(|| shown.clone());
+        }
+        named.push((if names.is_empty() { server_names(&read.certificate_pem) } else { own_names }, shown));
     }
-    Ok(NamedCertificates::new(usual, named))
+    Ok((NamedCertificates::new(usual, named), by_address))
 }
 
 #[cfg(test)]
@@ -142,6 +220,13 @@ mod tests {
     use troupe_api::auth::pki::self_signed;
 
     use super::*;
+
+    #[test]
+    fn names_may_be_addresses() {
+        let names = ["a.example", "192.0.2.7", "2001:db8::7"].map(str::to_owned).to_vec();
+        let addresses = ["192.0.2.7", "2001:db8::7"].map(|address| address.parse::<IpAddr>().expect("an address"));
+        assert_eq!(addresses_and_names(names), (addresses.to_vec(), vec!["a.example".to_owned()]));
+    }
 
     #[test]
     fn files_are_named_as_upstream_names_them() {
@@ -153,6 +238,18 @@ mod tests {
         for odd in ["", "/a.crt", "/a,/b,/c"] {
             assert_eq!(parsed(odd), Err("expected comma separated certificate and key file paths".into()), "{odd}");
         }
+    }
+
+    #[test]
+    fn authorities_of_clients_are_those_of_the_file_while_it_is_usable() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = AuthoritiesFile(place.path().join("ca"));
+        assert!(file.believe(&TlsPolicy::default()).is_err(), "there is none");
+        let [one, two] = ["one", "two"].map(|name| self_signed(name).expect("makes").certificate_pem);
+        fs::write(&file.0, &one).expect("writes");
+        let (believed, last) = file.believe(&TlsPolicy::default()).expect("usable");
+        assert_eq!(take_over(&believed, last, "odd".into(), &file.0), one, "what is unusable is tried again when it changes");
+        assert_eq!(take_over(&believed, one, two.clone(), &file.0), two);
     }
 
     #[test]

@@ -22,16 +22,17 @@ pub fn of(name: &'static str, config: &Config, parts: &[Part], paths: &[&str], s
     Arc::new(Zpages::new(name, control_plane::version(), config.flags(parts), paths, system.clock().clone()))
 }
 
-/// The pages of a front door that has these routes. Controllers and scheduler of its process have no server of their own.
+/// The pages of a front door that has these routes. What controllers and scheduler of its process are told it does not say.
 pub fn routes(config: &Config, system: &System, routes: &[ExtraRoute]) -> [ExtraRoute; 2] {
     let paths: Vec<&str> = routes.iter().map(|route| route.path).chain(EVERYWHERE).collect();
-    let pages = of("apiserver", config, &[Part::ApiServer, Part::Controllers, Part::Scheduler], &paths, system);
+    let pages = of("apiserver", config, &[Part::ApiServer], &paths, system);
     [STATUSZ, FLAGZ].map(|path| {
         let pages = pages.clone();
         let handler = move |request: RawRequest| {
             let RawRequest { path, query, accept, user_agent, .. } = &request;
             let found = pages.answer(&Asked { path, query, accept, user_agent }).unwrap_or_else(|| Err(Status::page_not_found()));
-            let reply = found.map(|page| RawReply { content_type: page.content_type, body: page.body.into(), warning: page.warning });
+            let reply =
+                found.map(|page| RawReply { content_type: page.content_type, body: page.body.into(), warning: page.warning, version: page.version });
             let answer: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(std::future::ready(reply));
             answer
         };

@@ -29,6 +29,15 @@ fn outer_levels(topology: &CpuTopology) -> [Level; 2] {
     if topology.count(Level::Socket) >= topology.count(Level::NumaNode) { [Level::NumaNode, Level::Socket] } else { [Level::Socket, Level::NumaNode] }
 }
 
+/// The NUMA nodes that have free CPUs, those of sockets with the fewest first where sockets lie outside, and then those with the fewest.
+pub(super) fn nodes_in_order(topology: &CpuTopology, free: &CpuSet) -> Vec<u32> {
+    let taking = Taking { topology, free: free.clone(), taken: CpuSet::default(), needed: 0 };
+    match outer_levels(topology) {
+        [Level::NumaNode, _] => taking.ordered(&[Level::NumaNode]),
+        levels => taking.ordered(&levels),
+    }
+}
+
 struct Taking<'a> {
     topology: &'a CpuTopology,
     free: CpuSet,

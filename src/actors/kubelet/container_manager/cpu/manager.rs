@@ -6,10 +6,15 @@ use super::{
     options::{NONE, STATIC},
     policy::StaticPolicy,
     state::{Assignments, decode, encode},
+    topology::{CpuTopology, Level},
 };
-use crate::kubelet::container_manager::{
-    kept::{Kept, read},
-    refusal::Refusal,
+use crate::kubelet::{
+    container_manager::{
+        kept::{Kept, read},
+        metrics,
+        refusal::Refusal,
+    },
+    cpu_set::CpuSet,
 };
 
 const FILE: &str = "cpu_manager_state";
@@ -36,7 +41,9 @@ impl CpuManager {
             _ => policy.initial(),
         };
         let kept = Kept::new(path, |assignments| encode(STATIC, assignments), assignments)?;
-        Ok(CpuManager { policy, kept })
+        let manager = CpuManager { policy, kept };
+        manager.count();
+        Ok(manager)
     }
 
     /// Whether nobody has CPUs for himself since an earlier process gave some. Blocking.
@@ -58,7 +65,16 @@ impl CpuManager {
     /// # Errors
     /// Those of the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Assignments) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        self.kept.change(change)
+        let changed = self.kept.change(change);
+        self.count();
+        changed
+    }
+
+    /// Shows in metrics who has how many.
+    fn count(&self) {
+        let assignments = self.assignments();
+        let own = own(&assignments);
+        metrics::assigned(self.policy.available(&assignments).len(), own.len(), &by_node(self.policy.topology(), &own));
     }
 
     /// What pods had is shared again.
@@ -95,6 +111,17 @@ impl CpuManager {
     }
 }
 
+/// All CPUs that containers have for themselves.
+fn own(assignments: &Assignments) -> CpuSet {
+    assignments.containers.values().flat_map(|containers| containers.values()).flat_map(CpuSet::iter).collect()
+}
+
+/// How many of some CPUs each NUMA node of a machine has.
+fn by_node(topology: &CpuTopology, cpus: &CpuSet) -> Vec<(u32, usize)> {
+    let nodes = topology.parts(&topology.cpus(), Level::NumaNode).into_iter();
+    nodes.map(|node| (node, topology.within(cpus, Level::NumaNode, node).len())).collect()
+}
+
 fn unusable(path: &Path, why: &str) -> String {
     let path = path.display().to_string();
     format!(
@@ -114,7 +141,6 @@ mod tests {
         },
         *,
     };
-    use crate::kubelet::cpu_set::CpuSet;
 
     fn policy(cores: u32) -> StaticPolicy {
         StaticPolicy::new(topology(1, 1, cores, 1), 1000, &CpuSet::default(), PolicyOptions::default()).expect("a policy")
@@ -127,6 +153,17 @@ mod tests {
             Ok(())
         });
         given.expect("given");
+    }
+
+    #[test]
+    fn cpus_that_containers_have_are_counted_by_node() {
+        let mut assignments = Assignments { shared: set("0,3,6-7"), ..Assignments::default() };
+        for (container, cpus) in [("a", "1-2"), ("b", "4-5"), ("after-a", "1-2")] {
+            assignments.containers.entry("pod".into()).or_default().insert(container.into(), set(cpus));
+        }
+        let (own, machine) = (own(&assignments), topology(2, 2, 8, 1));
+        assert_eq!((&own, by_node(&machine, &own)), (&set("1-2,4-5"), vec![(0, 2), (1, 2)]));
+        assert_eq!(by_node(&machine, &CpuSet::default()), [(0, 0), (1, 0)]);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! CPUs that containers have for themselves, and those that all others share: upstream's CPU manager with its `static` policy.
 
 pub mod assignment;
+pub mod distribution;
 pub mod manager;
 pub mod options;
 pub mod policy;

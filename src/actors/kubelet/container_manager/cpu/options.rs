@@ -13,7 +13,7 @@ const STRICT_RESERVATION: &str = "strict-cpu-reservation";
 const BY_CACHE: &str = "prefer-align-cpus-by-uncorecache";
 /// Upstream has them off.
 const ALPHA: [&str; 2] = ["align-by-socket", "distribute-cpus-across-cores"];
-const UNSUPPORTED: &str = "distribute-cpus-across-numa";
+const ACROSS_NUMA: &str = "distribute-cpus-across-numa";
 
 /// How the static policy goes about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct PolicyOptions {
     pub strict_reservation: bool,
     /// Containers rather share no cache with others.
     pub by_cache: bool,
+    /// Containers that have CPUs of several NUMA nodes have as many of each.
+    pub across_numa: bool,
 }
 
 impl PolicyOptions {
@@ -44,13 +46,16 @@ impl PolicyOptions {
                 FULL_CORES => &mut options.full_cores,
                 STRICT_RESERVATION => &mut options.strict_reservation,
                 BY_CACHE => &mut options.by_cache,
-                UNSUPPORTED => return Err(format!("CPU Manager Policy option {name:?} is not supported by this kubelet")),
+                ACROSS_NUMA => &mut options.across_numa,
                 alpha if ALPHA.contains(&alpha) => {
                     return Err(format!("CPU Manager Policy Alpha-level Options not enabled, but option {name:?} provided"));
                 }
                 _ => return Err(format!("unknown CPU Manager Policy option: {name:?}")),
             };
             *option = flag(text).ok_or_else(|| format!("bad value for option {name:?}: strconv.ParseBool: parsing {text:?}: invalid syntax"))?;
+        }
+        if options.by_cache && options.across_numa {
+            return Err(format!("static policy options {BY_CACHE} and {ACROSS_NUMA} can not be used at the same time"));
         }
         Ok(options)
     }
@@ -73,7 +78,8 @@ mod tests {
     #[test]
     fn options_are_read_as_upstream_reads_them() {
         let all = [(FULL_CORES, "true"), (STRICT_RESERVATION, "1"), (BY_CACHE, "f")];
-        assert_eq!(parse(STATIC, &all), Ok(PolicyOptions { full_cores: true, strict_reservation: true, by_cache: false }));
+        assert_eq!(parse(STATIC, &all), Ok(PolicyOptions { full_cores: true, strict_reservation: true, ..PolicyOptions::default() }));
+        assert_eq!(parse(STATIC, &[(ACROSS_NUMA, "true")]), Ok(PolicyOptions { across_numa: true, ..PolicyOptions::default() }));
         assert_eq!((parse(STATIC, &[]), parse(NONE, &[])), (Ok(PolicyOptions::default()), Ok(PolicyOptions::default())));
         let why = |policy, given: &[(&str, &str)]| parse(policy, given).expect_err("refused");
         assert_eq!(why("dynamic", &[]), "unknown policy: \"dynamic\"");
@@ -85,6 +91,7 @@ mod tests {
         assert_eq!(why(NONE, &[(FULL_CORES, "true")]), "None policy: received unsupported options=map[full-pcpus-only:true]");
         let alpha = "CPU Manager Policy Alpha-level Options not enabled, but option \"align-by-socket\" provided";
         assert_eq!(why(STATIC, &[("align-by-socket", "true")]), alpha);
-        assert!(why(STATIC, &[(UNSUPPORTED, "true")]).ends_with("is not supported by this kubelet"));
+        let both = "static policy options prefer-align-cpus-by-uncorecache and distribute-cpus-across-numa can not be used at the same time";
+        assert_eq!(why(STATIC, &[(ACROSS_NUMA, "true"), (BY_CACHE, "true")]), both);
     }
 }

@@ -8,6 +8,7 @@ use troupe_cri::{quantity::milli_value, resources::qos_class};
 
 use super::{
     assignment::take,
+    distribution::distribute,
     options::PolicyOptions,
     state::Assignments,
     topology::{CpuTopology, Level},
@@ -45,7 +46,7 @@ impl StaticPolicy {
         }
         let count = milli_reserved.div_ceil(1000);
         let all = topology.cpus();
-        let reserved = if named.is_empty() { take(&topology, &all, count, options.by_cache).unwrap_or_default() } else { named.clone() };
+        let reserved = if named.is_empty() { chosen(&topology, options, &all, count).unwrap_or_default() } else { named.clone() };
         if reserved.len() != count {
             return Err(format!("[cpumanager] unable to reserve the required amount of CPUs (size of {reserved} did not equal {count})"));
         }
@@ -131,8 +132,8 @@ impl StaticPolicy {
 
     fn take(&self, free: &CpuSet, count: usize, nodes: Option<NumaMask>) -> Result<CpuSet, String> {
         let near = nodes.map(|nodes| self.of_nodes(free, nodes)).unwrap_or_default();
-        let first = take(&self.topology, &near, count.min(near.len()), self.options.by_cache)?;
-        let rest = take(&self.topology, &free.difference(&first), count - first.len(), self.options.by_cache)?;
+        let first = chosen(&self.topology, self.options, &near, count.min(near.len()))?;
+        let rest = chosen(&self.topology, self.options, &free.difference(&first), count - first.len())?;
         Ok(first.union(&rest))
     }
 
@@ -205,6 +206,14 @@ impl StaticPolicy {
         }
         Ok(())
     }
+}
+
+/// Which of the free CPUs are taken.
+fn chosen(topology: &CpuTopology, options: PolicyOptions, free: &CpuSet, count: usize) -> Result<CpuSet, String> {
+    if options.across_numa {
+        return distribute(topology, free, count, if options.full_cores { topology.size(Level::Core) } else { 1 });
+    }
+    take(topology, free, count, options.by_cache)
 }
 
 /// How many CPUs a container is to have for itself; 0 for one that shares. Pods with resources of their own share, as upstream's do without its

@@ -148,6 +148,11 @@ impl MemoryPolicy {
     }
 }
 
+/// Whether a container is to have memory of its own.
+pub fn wants(pod: &Pod, container: &Container) -> bool {
+    !wanted(pod, container).is_empty()
+}
+
 /// A pod is gone: what it had is free. Gives whether it had anything.
 pub fn release(state: &mut MemoryState, pod: &str) -> bool {
     let Some(had) = state.entries.remove(pod) else { return false };

@@ -17,7 +17,10 @@ use crate::kubelet::{
     env::References,
     events::Note,
     images::{self, PullPolicy},
-    pull_records::{Access, Check},
+    pull_records::{
+        Access, Check,
+        metrics::{Checked, checked},
+    },
 };
 
 /// Makes the image present by the container's pull policy.
@@ -99,12 +102,14 @@ impl Wish<'_> {
         found.map_err(|error| self.fail("ImageInspectError", format!("Failed to inspect image \"{}\": {error}", self.wanted)))
     }
 
-    /// All that the pod may show the image's registry: what its secrets have, and then what providers of this node know.
+    /// All that the pod may show the image's registry: what its secrets have, then configurations of clients on this node, then what its providers
+    /// know.
     async fn credentials(&self) -> Vec<Credential> {
         let (pod, image) = (&self.step.pod, images::repository(self.wanted));
         let names = images::pull_secrets(pod);
         let secrets = names.iter().filter_map(|name| self.references.secrets.get(name)?.as_deref());
         let mut found = secrets::keyring(secrets).lookup(&image);
+        found.extend(self.step.context.registry_clients.keyring().await.lookup(&image));
         let accounts = PodAccounts { context: &self.step.context, pod, tokens: &self.step.tokens };
         let asked = Asked { image: &image, namespace: &self.step.id.namespace, account: account_name(pod), accounts: &accounts };
         found.extend(self.step.context.credential_providers.keyring(asked).await.lookup(&image));
@@ -120,8 +125,12 @@ impl Wish<'_> {
             Check::Restricted(known) => known,
         };
         match known.access(&self.credentials().await) {
-            Access::Denied => false,
+            Access::Denied => {
+                checked(Checked::Unknown);
+                false
+            }
             Access::Granted(learnt) => {
+                checked(Checked::Record);
                 if let Some(learnt) = learnt {
                     records.learn(self.wanted, &image.id, learnt).await;
                 }

@@ -12,7 +12,7 @@ use crate::{
         cluster::{Cluster, Token},
         context::NodeContext,
         env::{self, References},
-        images,
+        images, trust_bundles,
         volumes::{
             self,
             claim::{self, Found, Sources},
@@ -85,6 +85,9 @@ pub(super) async fn references(cluster: &dyn Cluster, pod: &Pod, container: Opti
     }
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut references = References::default();
+    if container.is_none() && volumes::volumes(pod).iter().any(trust_bundles::is_asked_for) {
+        references.trust_bundles = Some(cluster.trust_bundles().await?);
+    }
     for name in maps {
         let map = cluster.config_map(namespace, &name).await?;
         references.config_maps.insert(name, map);

@@ -5,6 +5,7 @@ mod drivers;
 mod hooks;
 mod image;
 mod material;
+mod pre_stops;
 mod prepare;
 mod resize;
 mod start;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_cri::{names::PodIdentity, proto, runtime::CriResult, sandbox::SandboxInputs};
 
 pub use material::Tokens;
+pub use pre_stops::PreStops;
 pub use prepare::refresh;
 pub use resize::Sizes;
 pub use takedown::FAILED_CLEANUP;
@@ -72,6 +74,7 @@ pub struct Step {
     pub tokens: Arc<Tokens>,
     pub made: Arc<Made>,
     pub sizes: Arc<Sizes>,
+    pub pre_stops: Arc<PreStops>,
     pub cancel: CancellationToken,
     pub call_trace: CallTrace,
 }
@@ -114,6 +117,7 @@ impl Step {
                 log_root: &self.context.log_root,
                 cgroup_parent: &self.context.cgroup_parent,
                 cpu_time: self.context.cpu_time,
+                users: self.context.user_namespaces.of(&self.id.uid),
             },
         )
     }

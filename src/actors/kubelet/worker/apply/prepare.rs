@@ -41,7 +41,8 @@ pub async fn refresh(step: &Step) -> Result<(), StepFailure> {
 async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let failed = |error: String| StepFailure::new("FailedMount", error);
     let context = &step.context;
-    let references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
+    let mut references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
+    references.certificates = context.pod_certificates.bundles(&step.pod).map_err(failed)?;
     let tokens = step.tokens.for_pod(context, &step.pod).await.map_err(|status| failed(status.message))?;
     let gone = disk::missing(&context.paths(&step.id.uid), &step.pod);
     if all {

@@ -1,7 +1,11 @@
 //! Carrying a resize out: the pod's cgroup, and the runtime for its containers.
 
 use parking_lot::Mutex;
-use troupe_cri::{proto::ContainerStatsFilter, resources::qos_class};
+use troupe_cri::{
+    names::pod_cgroup,
+    proto::ContainerStatsFilter,
+    resources::{qos_class, sandbox_resources},
+};
 
 use super::{Step, StepFailure};
 use crate::{
@@ -84,12 +88,17 @@ pub(super) async fn resize(step: &Step) -> Result<(), StepFailure> {
 async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
     match operation {
         Operation::Pod(amounts) => {
+            // One that does not want it refuses before anything is written.
+            tell(step, *amounts).await?;
             if step.context.cgroups_per_qos {
                 let limits = |amounts: PodAmounts| Limits::of_pod(amounts, step.context.cpu_time, None);
                 let limits = limits(*amounts).changed_from(limits(step.sizes.get().pod));
-                let (root, class, uid) = (step.context.cgroup_parent.clone(), qos_class(&step.pod), step.id.uid.clone());
-                let written = blocking(move || limit_pod(&root, class, &uid, &limits)).await;
-                written.map_err(|error| format!("failed to set the pod's cgroup: {error}"))?;
+                if let Err(error) = limit(step, limits).await {
+                    if let Err(error) = tell(step, step.sizes.get().pod).await {
+                        tracing::warn!(error, pod = step.id.name, "the runtime takes the pod's cgroup for another size than it has");
+                    }
+                    return Err(format!("failed to set the pod's cgroup: {error}"));
+                }
             }
             step.sizes.set_pod(*amounts);
         }
@@ -103,6 +112,25 @@ async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Limits the pod's cgroup anew.
+async fn limit(step: &Step, limits: Limits) -> Result<(), String> {
+    let (root, class, uid) = (step.context.cgroup_parent.clone(), qos_class(&step.pod), step.id.uid.clone());
+    step.context.slices.set(&pod_cgroup(&root, class, &uid), &limits).await.map_err(|error| error.to_string())?;
+    blocking(move || limit_pod(&root, class, &uid, &limits)).await.map_err(|error| error.to_string())
+}
+
+/// Tells the runtime which size the pod's own cgroup gets.
+async fn tell(step: &Step, amounts: PodAmounts) -> Result<(), String> {
+    let Some(sandbox) = step.observed.ready_sandbox() else { return Ok(()) };
+    let size = (amounts.memory, amounts.cpu_quota, amounts.cpu_shares);
+    let [overhead, rest] = sandbox_resources(&step.spec(), size, step.context.cpu_time);
+    let update = step.context.runtime.update_pod_sandbox_resources(&sandbox.id, overhead, rest);
+    match step.cri("UpdatePodSandboxResources", update).await {
+        Err(error) if !error.is_unimplemented() => Err(format!("failed to notify runtime for UpdatePodSandboxResources: {error}")),
+        _ => Ok(()),
+    }
 }
 
 /// No limit goes below what is in use: the kernel would kill for it.

@@ -1,6 +1,7 @@
 //! Sandboxes and containers: from nothing to running.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -9,11 +10,11 @@ use k8s_openapi::api::core::v1::Container;
 use troupe_cri::{
     container::{ContainerInputs, container_config},
     mounts::recursive_read_only,
-    names::{self, legacy_log_name},
+    names::{self, legacy_log_name, pod_cgroup},
     proto,
     resources::qos_class,
     sandbox::limits_of_traffic,
-    security::{ImageUser, verify_non_root},
+    security::{ImageUser, no_user_namespaces, verify_non_root},
 };
 
 use super::{
@@ -27,7 +28,7 @@ use crate::{
         device_plugins,
         env::{EnvInputs, References, environment, files, services::service_variables},
         events::Note,
-        images, lines,
+        images, lines, metrics,
         resize::PodAmounts,
         resolv,
         volumes::{
@@ -49,8 +50,9 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         step.note(Note::normal("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."));
     }
     lines::check(&step.spec()).map_err(failed)?;
-    let config = step.sandbox_config(attempt).map_err(failed)?;
     let handler = runtime_handler(step).await.map_err(failed)?;
+    give_users(step, &handler).await.map_err(failed)?;
+    let config = step.sandbox_config(attempt).map_err(failed)?;
     limit_pod(step).await.map_err(failed)?;
     let made = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
     let sandbox = made.map_err(|error| failed(error.to_string()))?;
@@ -66,6 +68,17 @@ pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), Step
         step.note(Note::warning("DNSConfigForming", message));
     }
     Ok(())
+}
+
+/// Gives a pod that asks for users of its own ids for them, if the runtime can make something of those.
+async fn give_users(step: &Step, handler: &str) -> Result<(), String> {
+    if step.pod.spec.as_ref().and_then(|spec| spec.host_users) != Some(false) {
+        return Ok(());
+    }
+    if !step.context.features.load().user_namespaces(handler) {
+        return Err(no_user_namespaces(handler));
+    }
+    step.context.user_namespaces.give(&step.id.uid).await.map(drop)
 }
 
 /// Tells of limits that the pod asks for and this node's network does not set.
@@ -90,6 +103,8 @@ async fn limit_pod(step: &Step) -> Result<(), String> {
     }
     let class = qos_class(&step.pod);
     let (root, uid) = (step.context.cgroup_parent.clone(), step.id.uid.clone());
+    let told = step.context.slices.set(&pod_cgroup(&root, class, &uid), &limits).await;
+    told.map_err(|error| format!("unable to ensure pod container exists: {error}"))?;
     let limited = blocking(move || write_limits(&root, class, &uid, &limits)).await;
     limited.map_err(|error| format!("unable to ensure pod container exists: {error}"))?;
     step.sizes.set_pod(amounts);
@@ -117,6 +132,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
             step.note_container(name, Note::warning("Failed", format!("Error: {}", failure.reason)));
         }
     })?;
+    let mounted = pull_mounted(step, &container, &references, sandbox.attempt).await?;
     if step.cancel.is_cancelled() {
         return Err(StepFailure::new("ContainerCreating", "the pod stops"));
     }
@@ -129,14 +145,20 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     })?;
     let is_new = !step.observed.containers.iter().any(|container| container.sandbox == sandbox.id);
     await_rules(step, &sandbox.ips, is_new).await?;
-    let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
+    let config = configure(step, &container, &references, (&image, &mounted), attempt).await.map_err(|message| {
         step.note_container(name, Note::warning("Failed", format!("Error: {message}")));
         StepFailure::new("CreateContainerConfigError", message)
     })?;
     let runtime = &step.context.runtime;
     let placed = config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|resources| resources.cpuset_cpus.clone());
     let sandbox_config = step.sandbox_config(sandbox.attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
+    let images = config.mounts.iter().filter(|mount| mount.image.is_some()).count();
     let created = step.cri("CreateContainer", runtime.create_container(&sandbox.id, config, sandbox_config)).await;
+    let made = match &created {
+        Ok(_) => Ok(()),
+        Err(error) => Err(volumes::image::is_unmounted(error.message())),
+    };
+    metrics::images_mounted(images, made);
     let id = created.map_err(|error| {
         step.note_container(name, Note::warning("Failed", format!("Error: {}", error.message())));
         StepFailure::new("CreateContainerError", error.message())
@@ -152,6 +174,22 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     link_log(step, name, &id, attempt);
     forget_older_logs(step, name, attempt).await;
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
+}
+
+/// Makes the images present that are mounted into a container; gives their ids by the names that the pod has for them.
+async fn pull_mounted(
+    step: &Step,
+    container: &Container,
+    references: &References,
+    sandbox_attempt: u32,
+) -> Result<BTreeMap<String, String>, StepFailure> {
+    let mut ids = BTreeMap::new();
+    for (_, source) in volumes::image::mounted(&step.pod, container) {
+        let wanted = volumes::image::as_container(&container.name, source);
+        let image = image::ensure(step, &wanted, references, sandbox_attempt).await?;
+        ids.insert(source.reference.clone().unwrap_or_default(), image.id);
+    }
+    Ok(ids)
 }
 
 /// Tells of secrets for registries that are not there: the image may be had without.
@@ -212,7 +250,7 @@ async fn configure(
     step: &Step,
     container: &Container,
     references: &References,
-    image: &proto::Image,
+    (image, mounted): (&proto::Image, &BTreeMap<String, String>),
     attempt: u32,
 ) -> Result<proto::ContainerConfig, String> {
     let context = &step.context;
@@ -234,6 +272,7 @@ async fn configure(
     };
     let env = environment(&inputs, container).map_err(|error| error.to_string())?;
     let mut planned = mounts(&paths, &step.pod, container, &env, attempt)?;
+    volumes::image::resolve(&mut planned.mounts, mounted);
     make_recursively_read_only(step, container, &mut planned.mounts).await?;
     let termination = paths.termination_file(&container.name, attempt);
     let hosts = (paths.hosts_file(), hosts_text(step, &ips));
@@ -254,6 +293,8 @@ async fn configure(
         masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,
         seccomp_default: context.seccomp_default,
+        stop_signals: context.stop_signals,
+        users: context.user_namespaces.of(&step.id.uid),
     };
     let mut config = container_config(&step.pod, container, inputs)?;
     if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {

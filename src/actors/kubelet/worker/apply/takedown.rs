@@ -3,10 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use troupe_cri::{CriError, names::legacy_log_name};
 
-use super::{Step, StepFailure, hooks};
+use super::{Step, StepFailure, hooks, pre_stops::Hooked};
 use crate::{
     files::{Directory, blocking, mounts::unmount_below, place_and_name, remove_tree},
     kubelet::{
@@ -58,17 +58,18 @@ pub(super) async fn run_pre_stop(step: &Step, id: &str, name: &str, grace: u64) 
     hook(step, id, name, Duration::from_secs(grace)).await;
 }
 
-/// Runs a preStop hook if there are one and time for it.
+/// Runs a preStop hook if there are one and time for it, and it was not begun before.
 async fn hook(step: &Step, id: &str, name: &str, time: Duration) {
     let Some((hook, container)) = pre_stop(step, id, name).filter(|_| !time.is_zero()) else { return };
     let ip = step.observed.ready_sandbox().and_then(|sandbox| sandbox.ips.first()).cloned().unwrap_or_default();
-    match timeout(time, hooks::run(step, &hook, &container, id, &ip)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
+    let exists = |id: &str| step.observed.containers.iter().any(|seen| seen.id == id);
+    match step.pre_stops.once(id, exists, time, hooks::run(step, &hook, &container, id, &ip)).await {
+        Hooked::Ran(Ok(())) | Hooked::ByAnother => {}
+        Hooked::Ran(Err(error)) => {
             tracing::warn!(container = id, error, "preStop hook failed");
             step.note_container(name, Note::warning("FailedPreStopHook", "PreStopHook failed"));
         }
-        Err(_) => tracing::warn!(container = id, "preStop hook did not end in time"),
+        Hooked::OutOfTime => tracing::warn!(container = id, "preStop hook did not end in time"),
     }
 }
 
@@ -139,18 +140,23 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
     step.context.written.release(&uid);
     step.context.gate.left(&step.id.namespace, &step.id.name, &uid).await;
     let parent = step.context.cgroup_parent.clone();
-    let remove = move || {
-        // The runtime has forgotten all of it, but not ended all: what was setting a container up may live on in it.
-        cgroups::kill_pod(&parent, &uid).and_then(|_| cgroups::remove_pod(&parent, &uid))
-    };
-    let uid = step.id.uid.clone();
-    let removed = blocking(move || remove().map_err(|error| format!("remove cgroups of pod {uid}: {error}")));
-    removed.await.map_err(failed)?;
+    remove_cgroups(step, &parent).await.map_err(|error| failed(format!("remove cgroups of pod {uid}: {error}")))?;
+    // Nobody has them any more.
+    step.context.user_namespaces.release(&uid);
     if logs && step.observed.is_empty() {
         let logs = step.id.log_directory(&step.context.log_root);
         remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
     }
     Ok(())
+}
+
+/// The runtime has forgotten all of the pod, but not ended all: what was setting a container up may live on in it.
+async fn remove_cgroups(step: &Step, parent: &str) -> Result<(), String> {
+    let (root, uid) = (parent.to_owned(), step.id.uid.clone());
+    blocking(move || cgroups::kill_pod(&root, &uid)).await.map_err(|error| error.to_string())?;
+    step.context.slices.stop_pod(parent, &step.id.uid).await.map_err(|error| error.to_string())?;
+    let (root, uid) = (parent.to_owned(), step.id.uid.clone());
+    blocking(move || cgroups::remove_pod(&root, &uid)).await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ mod counters;
 mod device;
 mod identifiers;
 mod interface;
+mod pool_status;
 mod slice;
+mod taint_rule;
 mod taints;
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,9 @@ use crate::status::{FieldError, FieldErrorKind};
 pub use claim::{claim, claim_update, template, template_update};
 pub use claim_status::{claim_status_update, device_key};
 pub use class::{class, class_update};
+pub use pool_status::{pool_status, pool_status_request, pool_status_request_update};
 pub use slice::{slice, slice_update};
+pub use taint_rule::{taint_rule, taint_rule_status, taint_rule_update};
 
 /// How many requests, constraints, configurations, selectors and allocated devices a list may have.
 const MOST: usize = 32;

@@ -11,11 +11,18 @@ pub fn taints(errors: &mut Vec<FieldError>, taints: &Field<'_>) {
     if !fits(errors, taints, MOST) {
         return;
     }
-    for taint in taints.each() {
-        let (key, value, effect) = (taint.child("key"), taint.child("value"), taint.child("effect"));
-        key.check_qualified(errors);
-        value.judge(errors, names::label_value(value.text()));
-        effect.check_one_of(errors, &EFFECTS);
+    for entry in taints.each() {
+        taint(errors, &entry, true);
+    }
+}
+
+/// A taint; an effect that stands is not judged again.
+pub fn taint(errors: &mut Vec<FieldError>, taint: &Field<'_>, effect_is_new: bool) {
+    let (key, value) = (taint.child("key"), taint.child("value"));
+    key.check_qualified(errors);
+    value.judge(errors, names::label_value(value.text()));
+    if effect_is_new {
+        taint.child("effect").check_one_of(errors, &EFFECTS);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    super::{Field, certificates, labels, path},
+    super::{Field, certificates, labels, path, pod_certificates},
     references, volumes,
 };
 use crate::{meta::names, status::FieldError};
@@ -11,10 +11,6 @@ use crate::{meta::names, status::FieldError};
 const KEY_TYPES: [&str; 6] = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
 const SHORTEST_TOKEN: i64 = 600;
 const LONGEST_TOKEN: i64 = 1 << 32;
-const SHORTEST_CERTIFICATE: i64 = 3600;
-/// 91 days; for the cluster's own signers one.
-const LONGEST_CERTIFICATE: i64 = 7_862_400;
-const LONGEST_OF_CLUSTER: i64 = 86_400;
 
 /// Files of a volume, none of them twice.
 struct Files<'a> {
@@ -126,16 +122,15 @@ fn trust_bundle(errors: &mut Vec<FieldError>, bundle: &Field<'_>, files: &mut Fi
 fn certificate(errors: &mut Vec<FieldError>, certificate: &Field<'_>, files: &mut Files<'_>) {
     let signer = certificate.child("signerName");
     certificates::signer_name(errors, &signer.to_string(), signer.text());
+    pod_certificates::user_annotations(errors, &certificate.child("userAnnotations"));
     let kind = certificate.child("keyType");
     if !KEY_TYPES.contains(&kind.text()) {
         errors.push(kind.with(&kind.text().into()).not_supported(&KEY_TYPES));
     }
     let seconds = certificate.child("maxExpirationSeconds");
     if let Some(number) = seconds.number() {
-        let domain = signer.text().split('/').next().unwrap_or_default();
-        let of_cluster = domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
-        let most = if of_cluster { LONGEST_OF_CLUSTER } else { LONGEST_CERTIFICATE };
-        if number < SHORTEST_CERTIFICATE {
+        let most = pod_certificates::longest(signer.text());
+        if number < pod_certificates::SHORTEST {
             errors.push(seconds.invalid("if provided, maxExpirationSeconds must be >= 3600"));
         }
         if number > most {

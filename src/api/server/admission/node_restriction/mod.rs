@@ -5,6 +5,7 @@
 mod addresses;
 mod kubelet_port;
 mod labels;
+mod pod_certificates;
 mod pods;
 mod tokens;
 
@@ -32,6 +33,10 @@ const NODE_SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io
 impl Plugin for NodeRestriction {
     fn name(&self) -> &'static str {
         "NodeRestriction"
+    }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::CHANGES
     }
 }
 
@@ -64,6 +69,7 @@ fn check(request: &Attributes<'_>) -> Result<(), Status> {
         ("storage.k8s.io", "csinodes", _) => own_name(request, node, "can only access CSINode with the same name as the requesting node"),
         ("resource.k8s.io", "resourceslices", _) => check_resource_slice(request, node),
         ("certificates.k8s.io", "certificatesigningrequests", "") => check_signing_request(request, node),
+        ("certificates.k8s.io", "podcertificaterequests", subresource) => pod_certificates::check(request, node, subresource),
         _ => Ok(()),
     }
 }

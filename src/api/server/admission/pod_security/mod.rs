@@ -51,6 +51,10 @@ impl Plugin for PodSecurity {
     fn name(&self) -> &'static str {
         "PodSecurity"
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::plugin::WRITES
+    }
 }
 
 #[async_trait]

@@ -51,6 +51,10 @@ impl Plugin for MutatingPolicies {
     fn name(&self) -> &'static str {
         NAME
     }
+
+    fn operations(&self) -> &'static [Operation] {
+        super::super::plugin::ALL_BUT_DELETES
+    }
 }
 
 #[async_trait]

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use troupe_api::meta::SystemClock;
 
 use super::{client::Door, fake::FakeService};
-use crate::audit::{AuditLog, LogFile, LogOptions, Policy};
+use crate::{
+    audit::{AuditLog, Backends, LogFile, LogOptions, Policy},
+    webhook_client::{Endpoint, testing::Server},
+};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -58,6 +61,20 @@ async fn a_write_leaves_two_events_with_what_was_asked_and_answered() {
 }
 
 #[actix_web::test]
+async fn requests_wait_for_a_webhook_where_that_is_wanted() {
+    let server = Server::serve(|_, _| (200, String::new())).await;
+    let blocking = Some(Endpoint::of_kubeconfig(&server.kubeconfig).expect("works"));
+    let policy = Policy::parse("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n").expect("a policy");
+    let log = AuditLog::start(policy, Backends { blocking, ..Backends::default() }, Arc::new(SystemClock)).expect("starts");
+    let door = Door::open(FakeService::new(), |options| options.audit = Some(log.clone()));
+    let mut admin = door.connect(true).await;
+    admin.send("GET", &format!("{MAPS}/missing"), &[("audit-id", "mine")], "").await;
+    let stages = |asked: Vec<(String, Value)>| asked.iter().map(|(_, list)| list["items"][0]["stage"].clone()).collect::<Vec<_>>();
+    assert_eq!(stages(server.asked()), ["RequestReceived", "ResponseComplete"], "the webhook has both when the reply is there");
+    log.close();
+}
+
+#[actix_web::test]
 async fn refusals_impersonation_and_unknown_callers_are_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let (door, log) = audited("- {level: Metadata, omitStages: [RequestReceived]}\n", dir.path());
@@ -71,6 +88,7 @@ async fn refusals_impersonation_and_unknown_callers_are_told() {
     assert_eq!(events[0]["impersonatedUser"]["username"], "bob");
     assert_eq!((&events[0]["responseStatus"]["code"], &events[0]["responseStatus"]["reason"]), (&json!(404), &json!("NotFound")));
     assert_eq!((&events[1]["stage"], &events[1]["responseStatus"]["code"]), (&json!("ResponseStarted"), &json!(401)));
+    assert_eq!(events[1]["annotations"], json!({"test/credentials": "wrong"}), "what is said of credentials that are refused");
     assert_eq!((&events[2]["annotations"]["authorization.k8s.io/decision"], &events[2]["verb"]), (&json!("forbid"), &json!("get")));
     assert!(events[2].get("objectRef").is_none());
 }

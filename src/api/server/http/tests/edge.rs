@@ -1,11 +1,13 @@
 //! What nobody, and somebody who means no good, can make the front door do.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix_web::{dev::Payload, test::TestRequest};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::Request;
@@ -17,7 +19,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
-use troupe_api::{auth::tls, service::UserInfo};
+use troupe_api::{
+    auth::{pki::LeafSpec, tls},
+    service::UserInfo,
+};
 
 use super::{client::Door, fake::FakeService};
 use crate::http::{
@@ -161,6 +166,57 @@ async fn http2_serves_as_http1_does_and_lets_nobody_go() {
     drop(nobody);
     let ended = tokio::time::timeout(Duration::from_secs(30), open).await;
     assert!(ended.is_ok(), "the server lets go of who is nobody");
+}
+
+#[actix_web::test]
+async fn a_connection_of_http2_is_sent_away_by_chance() {
+    for (chance, goes) in [(0.0, false), (1.0, true)] {
+        let door = Door::open(FakeService::new(), |options| options.goaway_chance = chance);
+        let io = raw(&door, true, "h2").await;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(io)).await.expect("HTTP/2");
+        let open = tokio::spawn(connection);
+        let request = Request::builder().uri(format!("https://door{MAPS}")).body(Full::default()).expect("well formed");
+        let reply = sender.send_request(request).await.expect("a reply");
+        assert_eq!(reply.status(), 200);
+        let _body = reply.into_body().collect().await.expect("a whole body");
+        let ended = tokio::time::timeout(if goes { Duration::from_secs(30) } else { Duration::from_millis(300) }, open).await;
+        assert_eq!(ended.is_ok(), goes);
+    }
+}
+
+#[actix_web::test]
+async fn answers_say_that_only_https_is_spoken_where_that_is_wanted() {
+    let directives = "max-age=31536000; includeSubDomains";
+    let door = Door::open(FakeService::new(), |options| options.strict_transport_security = Some(directives.into()));
+    let mut admin = door.connect(true).await;
+    for path in [MAPS, "/readyz", "/no/such/path"] {
+        assert_eq!(admin.get(path).await.header("strict-transport-security"), directives, "{path}");
+    }
+    let silent = Door::open(FakeService::new(), |_| {});
+    let mut other = silent.connect(true).await;
+    assert_eq!(other.get(MAPS).await.header("strict-transport-security"), "");
+}
+
+#[actix_web::test]
+async fn an_address_may_have_a_certificate_of_its_own() {
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let other = LeafSpec { file: "other".into(), common_name: "other".into(), ips: vec![address], server: true, ..LeafSpec::default() };
+    for has_one in [false, true] {
+        let mut expected = String::new();
+        let door = Door::open_with(FakeService::new(), |options, pki, usual| {
+            let other = pki.leaf(&other).expect("a leaf");
+            expected.clone_from(if has_one { &other.certificate_pem } else { &usual.certificate_pem });
+            if has_one {
+                let config = tls::server_config(&other, pki.ca_pem()).expect("a TLS configuration");
+                options.tls_by_address.insert(address, Arc::new(config));
+            }
+        });
+        let io = raw(&door, true, "http/1.1").await;
+        let shown = io.get_ref().1.peer_certificates().and_then(|chain| chain.first()).expect("a certificate");
+        let body: String = expected.lines().filter(|line| !line.starts_with("---")).collect();
+        assert!(body.starts_with(&BASE64_STANDARD.encode(shown)), "{has_one}");
+    }
 }
 
 #[actix_web::test]

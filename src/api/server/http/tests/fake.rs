@@ -176,7 +176,12 @@ impl Authenticator for FakeAuthenticator {
         match (credentials.bearer, credentials.client_certificate) {
             (Some("admin"), _) => Ok(Some(user("admin", "system:masters"))),
             (Some("bob"), _) => Ok(Some(user("bob", "people"))),
-            (Some(_), _) => Err(Status::unauthorized()),
+            (Some(token), _) => {
+                if let Some(notices) = credentials.notices {
+                    notices.annotate("test/credentials", token);
+                }
+                Err(Status::unauthorized())
+            }
             (None, Some(_)) => Ok(Some(user("cert", "system:masters"))),
             (None, None) => Ok(None),
         }

@@ -1,13 +1,14 @@
 //! What the front door counts of its requests.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use serde_json::json;
 use troupe_api::{
     metrics::{CONTENT_TYPE, parse::Samples, render},
     service::EventType,
 };
-use troupe_api_server::http::{ExtraRoute, monitor};
+use troupe_api_server::http::{ExtraRoute, RawReply, monitor};
 
 use super::{
     client::{Connection, Door},
@@ -25,6 +26,34 @@ async fn scrape(connection: &mut Connection) -> Samples {
 
 fn labels<'a>(verb: &'a str, scope: &'a str) -> [(&'a str, &'a str); 6] {
     [("verb", verb), ("group", ""), ("version", "v1"), ("resource", "limitranges"), ("scope", scope), ("component", "apiserver")]
+}
+
+#[actix_web::test]
+async fn pages_count_by_the_version_that_they_are_of() {
+    let page = |path: &'static str, version| {
+        let mut route = ExtraRoute::document(path, "text/plain", || "x".into());
+        if version {
+            route.handler = Arc::new(|_| {
+                let reply = RawReply { content_type: "application/json", body: "{}".into(), warning: None, version: Some("v1beta1") };
+                std::future::ready(Ok(reply)).boxed()
+            });
+        }
+        route
+    };
+    let door = Door::open(FakeService::new(), |options| {
+        let metrics = ExtraRoute::document("/metrics", CONTENT_TYPE, || render(&monitor::COLLECTORS));
+        options.routes = vec![metrics, page("/statusz", true), page("/flagz", false)];
+    });
+    let mut admin = door.connect(true).await;
+    admin.get("/statusz").await;
+    admin.get("/flagz").await;
+    let samples = scrape(&mut admin).await;
+    let total = |resource, group, version| {
+        let labels = [("verb", "GET"), ("group", group), ("version", version), ("resource", resource), ("component", "apiserver"), ("code", "200")];
+        samples.value("apiserver_request_total", &labels)
+    };
+    assert_eq!((total("statusz", "config.k8s.io", "v1beta1"), total("flagz", "", "")), (Some(1.0), Some(1.0)));
+    door.handle.stop().await;
 }
 
 #[actix_web::test]

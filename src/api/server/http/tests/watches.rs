@@ -85,6 +85,23 @@ async fn a_watch_ends_when_its_time_is_over_or_the_server_stops() {
 }
 
 #[actix_web::test]
+async fn a_server_that_stops_tells_new_requests_to_come_again_where_that_is_wanted() {
+    let door = Door::open(FakeService::new(), |options| options.retry_after_while_stopping = true);
+    let mut slow = door.connect(true).await;
+    let work = actix_web::rt::spawn(async move { slow.get(&format!("{MAPS}/slow?timeout=2s")).await.status });
+    while door.service.calls.lock().expect("no panic holds it").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let handle = door.handle.clone();
+    let stopped = actix_web::rt::spawn(async move { handle.stop().await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let refused = door.connect(true).await.get(MAPS).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after"), refused.header("connection")), (429, "5", "close"));
+    assert_eq!(work.await.expect("ends").as_u16(), 504, "what was in work had its time");
+    tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("stops in time").expect("stops");
+}
+
+#[actix_web::test]
 async fn the_end_of_initial_events_is_told_in_tables_without_objects_too() {
     let door = Door::open(FakeService::new(), |_| {});
     let mut admin = door.connect(true).await;

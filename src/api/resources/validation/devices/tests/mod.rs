@@ -1,5 +1,6 @@
 mod claims;
 mod device;
+mod rules;
 mod slices;
 mod statuses;
 

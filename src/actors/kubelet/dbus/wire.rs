@@ -31,6 +31,24 @@ pub struct Malformed(pub &'static str);
 pub enum Arg<'a> {
     Text(&'a str),
     Int32(i32),
+    Flag(bool),
+    /// Names with values.
+    Properties(&'a [Property<'a>]),
+    /// Further units with properties of their own, of which there are none.
+    NoUnits,
+}
+
+/// A name with its value.
+pub type Property<'a> = (&'a str, Variant<'a>);
+
+/// A value that tells its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant<'a> {
+    Text(&'a str),
+    /// A list of one text.
+    Texts(&'a str),
+    Flag(bool),
+    Long(u64),
 }
 
 /// A call.
@@ -74,6 +92,53 @@ impl Writer {
         self.0.extend(number.to_le_bytes());
     }
 
+    fn long(&mut self, number: u64) {
+        self.align(8);
+        self.0.extend(number.to_le_bytes());
+    }
+
+    /// A list, whose length counts from its first item on, which lies at a multiple of `to`.
+    fn list(&mut self, to: usize, items: impl FnOnce(&mut Self)) {
+        self.number(0);
+        let length = self.0.len() - 4;
+        self.align(to);
+        let first = self.0.len();
+        items(self);
+        let taken = u32::try_from(self.0.len() - first).unwrap_or(u32::MAX);
+        self.0[length..length + 4].copy_from_slice(&taken.to_le_bytes());
+    }
+
+    fn variant(&mut self, value: Variant<'_>) {
+        match value {
+            Variant::Text(text) => {
+                self.signature("s");
+                self.text(text);
+            }
+            Variant::Texts(text) => {
+                self.signature("as");
+                self.list(4, |list| list.text(text));
+            }
+            Variant::Flag(holds) => {
+                self.signature("b");
+                self.number(u32::from(holds));
+            }
+            Variant::Long(number) => {
+                self.signature("t");
+                self.long(number);
+            }
+        }
+    }
+
+    fn properties(&mut self, properties: &[Property<'_>]) {
+        self.list(8, |list| {
+            for (name, value) in properties {
+                list.align(8);
+                list.text(name);
+                list.variant(*value);
+            }
+        });
+    }
+
     fn text(&mut self, text: &str) {
         self.number(u32::try_from(text.len()).unwrap_or(u32::MAX));
         self.0.extend(text.as_bytes());
@@ -99,6 +164,18 @@ pub fn encode(serial: u32, call: &Call<'_>) -> Vec<u8> {
             Arg::Int32(number) => {
                 signature.push('i');
                 body.number(number.cast_unsigned());
+            }
+            Arg::Flag(holds) => {
+                signature.push('b');
+                body.number(u32::from(*holds));
+            }
+            Arg::Properties(properties) => {
+                signature.push_str("a(sv)");
+                body.properties(properties);
+            }
+            Arg::NoUnits => {
+                signature.push_str("a(sa(sv))");
+                body.list(8, |_| {});
             }
         }
     }
@@ -274,6 +351,19 @@ impl Message {
         self.reader().text().ok().filter(|_| self.signature.starts_with('s'))
     }
 
+    /// Its first argument as the path of an object.
+    pub fn object(&self) -> Option<String> {
+        self.reader().text().ok().filter(|_| self.signature.starts_with('o'))
+    }
+
+    /// The path of a job that ended, and how, of systemd's signal for that.
+    pub fn ended_job(&self) -> Option<(String, String)> {
+        let mut reader = self.reader();
+        reader.number().ok().filter(|_| self.signature == "uoss")?;
+        let (job, _unit, result) = (reader.text().ok()?, reader.text().ok()?, reader.text().ok()?);
+        Some((job, result))
+    }
+
     /// Its first argument, a property, as a number of 64 bits.
     pub fn property(&self) -> Option<u64> {
         let mut reader = self.reader();
@@ -290,7 +380,7 @@ impl Message {
 
 #[cfg(test)]
 pub mod testing {
-    use super::{INTERFACE, MEMBER, METHOD_RETURN, PATH, REPLY_SERIAL, SIGNAL, SIGNATURE, UNIX_FDS, Writer, framed};
+    use super::{ERROR, ERROR_NAME, INTERFACE, MEMBER, METHOD_RETURN, PATH, REPLY_SERIAL, SIGNAL, SIGNATURE, UNIX_FDS, Writer, framed};
 
     /// The answer to a call, with a body of this signature.
     pub fn answer(to: u32, signature: &str, body: &[u8], descriptors: u32) -> Vec<u8> {
@@ -302,6 +392,32 @@ pub mod testing {
     pub fn signal(path: &str, interface: &str, member: &str, holds: bool) -> Vec<u8> {
         let texts = [(PATH, "o", path), (INTERFACE, "s", interface), (MEMBER, "s", member), (SIGNATURE, "g", "b")];
         framed(SIGNAL, 8, &texts, &[], &u32::from(holds).to_le_bytes())
+    }
+
+    /// A signal of systemd's that a job ended.
+    pub fn ended_job(job: &str, unit: &str, result: &str) -> Vec<u8> {
+        let texts = [
+            (PATH, "o", "/org/freedesktop/systemd1"),
+            (INTERFACE, "s", "org.freedesktop.systemd1.Manager"),
+            (MEMBER, "s", "JobRemoved"),
+            (SIGNATURE, "g", "uoss"),
+        ];
+        let mut body = Writer::default();
+        body.number(7);
+        [job, unit, result].iter().for_each(|text| body.text(text));
+        framed(SIGNAL, 9, &texts, &[], &body.0)
+    }
+
+    /// The path of an object as a body.
+    pub fn object(path: &str) -> Vec<u8> {
+        let mut body = Writer::default();
+        body.text(path);
+        body.0
+    }
+
+    /// An error as an answer, without words.
+    pub fn error(to: u32, name: &str) -> Vec<u8> {
+        framed(ERROR, 10, &[(ERROR_NAME, "s", name)], &[(REPLY_SERIAL, to)], &[])
     }
 
     /// A property of 64 bits as a body.
@@ -329,6 +445,33 @@ mod tests {
         let back = decode(&bytes).expect("a message");
         assert_eq!((back.kind, back.serial, back.path.as_str(), back.member.as_str()), (METHOD_CALL, 3, "/p", "M"));
         assert_eq!((back.signature.as_str(), back.text().as_deref(), back.flag()), ("si", Some("ab"), None));
+    }
+
+    #[test]
+    fn properties_lie_at_multiples_of_eight_and_tell_their_types() {
+        let properties = [("A", Variant::Long(5)), ("Bc", Variant::Texts("u.slice")), ("D", Variant::Flag(true))];
+        let args = [Arg::Flag(true), Arg::Properties(&properties), Arg::NoUnits];
+        let back = decode(&encode(3, &Call { destination: "d", path: "/p", interface: "i.f", member: "M", args: &args })).expect("a message");
+        assert_eq!(back.signature, "ba(sv)a(sa(sv))");
+        let mut body = vec![1, 0, 0, 0, 72, 0, 0, 0];
+        // "A", "t", 5.
+        body.extend([1, 0, 0, 0, b'A', 0, 1, b't', 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+        // "Bc", "as", 12 bytes of texts: one of 7.
+        body.extend([2, 0, 0, 0, b'B', b'c', 0, 2, b'a', b's', 0, 0, 12, 0, 0, 0, 7, 0, 0, 0]);
+        body.extend(b"u.slice\0");
+        body.extend([0, 0, 0, 0]);
+        // "D", "b", true.
+        body.extend([1, 0, 0, 0, b'D', 0, 1, b'b', 0, 0, 0, 0, 1, 0, 0, 0]);
+        body.extend([0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(back.body, body);
+    }
+
+    #[test]
+    fn the_end_of_a_job_is_read() {
+        let ended = decode(&testing::ended_job("/j/1", "a.slice", "done")).expect("a message");
+        assert_eq!(ended.ended_job(), Some(("/j/1".to_owned(), "done".to_owned())));
+        assert_eq!(decode(&testing::answer(5, "o", &testing::object("/j/1"), 0)).expect("a message").object().as_deref(), Some("/j/1"));
+        assert_eq!(decode(&testing::signal("/p", "i", "M", true)).expect("a message").ended_job(), None);
     }
 
     #[test]

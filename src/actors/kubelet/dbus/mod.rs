@@ -1,4 +1,4 @@
-//! A connection to a message bus (D-Bus), as much of it as a conversation with logind needs: calls one at a time, and signals.
+//! A connection to a message bus (D-Bus), as much of it as conversations with systemd and logind need: calls one at a time, and signals.
 
 mod wire;
 
@@ -22,9 +22,11 @@ use tokio::{
 
 #[cfg(test)]
 pub use self::wire::testing;
-pub use self::wire::{Arg, Call, Malformed, Message, decode, length};
+pub use self::wire::{Arg, Call, Malformed, Message, Property, Variant, decode, length};
 use self::wire::{ERROR, HEAD, SIGNAL, encode};
 
+/// Where the system's bus listens.
+pub const SOCKET: &str = "/run/dbus/system_bus_socket";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// Descriptors that come with one message at most.

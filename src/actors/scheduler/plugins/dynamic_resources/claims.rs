@@ -1,0 +1,249 @@
+//! What a pod's claims are, and what they would get on a node.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt::Write as _,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod},
+        resource::v1::{AllocationResult, ResourceClaim},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use sha2::{Digest, Sha256};
+
+use super::searches::{Found, name_of};
+use crate::{
+    devices::{allocation, can_be_reserved, claims_of, is_reserved_for, key_of},
+    scheduler::{
+        devices::{
+            Allocator, Bounds, Failure,
+            caches::DeviceCaches,
+            extended::{Classes, Requests, asking, requests},
+            readiness::{Readiness, has_timed_out, readiness},
+        },
+        framework::Rejection,
+        node_matching::selector_matches,
+    },
+};
+
+const NOT_THERE: &str = "resourceclaim not available on the node";
+const NOTHING_LEFT: &str = "cannot allocate all claims";
+/// Between how many steps a search looks whether it is over.
+const BETWEEN_LOOKS: usize = 256;
+/// How long the searches of one round may take together, where each is bounded.
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
+
+/// A pod's claims, and what may be had for those that have nothing yet.
+pub(super) struct PodClaims {
+    pub(super) pod: Arc<Pod>,
+    pub(super) allocated: Vec<Arc<ResourceClaim>>,
+    pub(super) lacking: Vec<Arc<ResourceClaim>>,
+    /// Classes of the extended resources that it asks for.
+    extended: Classes,
+    /// By the extended resources that a node does not offer by itself: those have a claim of their own.
+    allocators: RefCell<BTreeMap<Vec<String>, Rc<Prepared>>>,
+    /// Steps of all searches so far.
+    pub(super) steps: Cell<usize>,
+}
+
+/// What is looked for on nodes that are alike.
+struct Prepared {
+    allocator: Result<Option<Allocator>, String>,
+    extended: Option<Requests>,
+}
+
+/// What a pod gets on a node.
+#[derive(Default)]
+pub(super) struct Got {
+    /// In the order of the claims that have nothing yet.
+    pub(super) results: Vec<AllocationResult>,
+    pub(super) extended: Option<(Requests, AllocationResult)>,
+}
+
+impl Got {
+    /// The names of the devices.
+    fn devices(&self) -> impl Iterator<Item = String> {
+        let all = self.results.iter().chain(self.extended.iter().map(|(_, result)| result));
+        let results = all.filter_map(|allocation| allocation.devices.as_ref()?.results.as_ref()).flatten();
+        results.map(|result| result.device.clone())
+    }
+}
+
+/// Why a pod gets nothing on a node.
+pub(super) enum Lack {
+    Rejected(Rejection),
+    /// The search was over before it came to an end.
+    Unfinished,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct ClaimAllocator {
+    pub(super) devices: DeviceCaches,
+    /// How long devices may take to become ready (`bindingTimeout`).
+    pub(super) patience: Duration,
+}
+
+impl ClaimAllocator {
+    /// Looks a pod's claims up.
+    ///
+    /// # Errors
+    /// Why no node will do.
+    pub(super) fn claims(&self, pod: &Arc<Pod>) -> Result<PodClaims, String> {
+        let (mut allocated, mut lacking) = (Vec::new(), Vec::new());
+        for claim in self.devices.claims_of(pod)? {
+            if allocation(&claim).is_some() {
+                if !can_be_reserved(&claim) && !is_reserved_for(pod, &claim) {
+                    return Err("resourceclaim in use".into());
+                }
+                allocated.push(claim);
+                continue;
+            }
+            if self.devices.assumed.is_in_flight(claim.metadata.uid.as_deref().unwrap_or_default()) {
+                return Err(format!("resource claim {} is in the process of being allocated", key_of(&claim.metadata)));
+            }
+            self.check_classes(&claim)?;
+            lacking.push(claim);
+        }
+        let extended = self.devices.classes_for(pod);
+        if !extended.is_empty() && self.devices.extended_claim(pod).is_some() {
+            return Err("cannot schedule extended resource claim".into());
+        }
+        Ok(PodClaims { pod: pod.clone(), allocated, lacking, extended, allocators: RefCell::default(), steps: Cell::new(0) })
+    }
+
+    /// Whether a pod has anything to do with devices.
+    pub(super) fn is_concerned(&self, pod: &Pod) -> bool {
+        !claims_of(pod).is_empty() || !self.devices.classes_for(pod).is_empty()
+    }
+
+    /// What is to be looked for on nodes like this one.
+    fn prepared(&self, claims: &PodClaims, node: &Node) -> Rc<Prepared> {
+        let here: Classes =
+            claims.extended.iter().filter(|(name, _)| !offers(node, name)).map(|(name, class)| (name.clone(), class.clone())).collect();
+        let key: Vec<String> = here.keys().cloned().collect();
+        let prepare = || {
+            let extended = (!here.is_empty()).then(|| requests(&claims.pod, &here));
+            let made = extended.iter().map(|requests| Arc::new(asking(&claims.pod, requests)));
+            let all: Vec<Arc<ResourceClaim>> = claims.lacking.iter().cloned().chain(made).collect();
+            let class = |name: &str| self.devices.class(name);
+            let (selectors, slices) = (&self.devices.selectors, self.devices.slices());
+            let allocator = (!all.is_empty()).then(|| Allocator::new(&all, &class, selectors, slices, Box::new(self.devices.in_use())));
+            Rc::new(Prepared { allocator: allocator.transpose(), extended })
+        };
+        claims.allocators.borrow_mut().entry(key).or_insert_with(prepare).clone()
+    }
+
+    fn check_classes(&self, claim: &ResourceClaim) -> Result<(), String> {
+        let devices = claim.spec.devices.as_ref();
+        for request in devices.and_then(|devices| devices.requests.as_ref()).into_iter().flatten() {
+            let exact = request.exactly.iter().map(|exact| (request.name.clone(), &exact.device_class_name));
+            let alternatives = request.first_available.iter().flatten();
+            let alternatives = alternatives.map(|sub| (format!("{}/{}", request.name, sub.name), &sub.device_class_name));
+            for (name, class) in exact.chain(alternatives) {
+                if self.devices.class(class).is_none() {
+                    return Err(format!("request {name}: device class {class} does not exist"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an allocated claim can be used on a node.
+    pub(super) fn is_available(&self, claim: &ResourceClaim, node: &Node) -> bool {
+        let selector = allocation(claim).and_then(|allocation| allocation.node_selector.as_ref());
+        if selector.is_some_and(|selector| !selector_matches(selector, node)) {
+            return false;
+        }
+        match readiness(claim) {
+            Readiness::Ready => true,
+            Readiness::Failed(_) => false,
+            Readiness::Waiting => !has_timed_out(claim, self.patience, self.devices.clock.now()),
+        }
+    }
+
+    /// What a pod gets on a node, within bounds.
+    ///
+    /// # Errors
+    /// Why nothing.
+    pub(super) fn allocate(&self, claims: &PodClaims, node: &Node, bounds: &Bounds<'_>) -> Result<Got, Lack> {
+        let rejected = |why: String| Lack::Rejected(Rejection::unresolvable(why));
+        if !claims.allocated.iter().all(|claim| self.is_available(claim, node)) {
+            return Err(Lack::Rejected(Rejection::unresolvable(NOT_THERE)));
+        }
+        let prepared = self.prepared(claims, node);
+        let allocator = prepared.allocator.as_ref().map_err(|why| rejected(why.clone()))?;
+        let Some(allocator) = allocator else { return Ok(Got::default()) };
+        let share = |claim: usize, result: usize| share_id(claims.lacking.get(claim).map_or(&claims.pod.metadata, |claim| &claim.metadata), result);
+        let mut results = allocator.allocate(node, bounds, &share).map_err(|failure| match failure {
+            Failure::Nothing => Lack::Rejected(Rejection::unresolvable(NOTHING_LEFT)),
+            Failure::Unfinished => Lack::Unfinished,
+            Failure::Error(why) => rejected(why),
+        })?;
+        let extended = prepared.extended.clone().and_then(|requests| Some((requests, results.pop()?)));
+        Ok(Got { results, extended })
+    }
+
+    /// Searches on these nodes, one after the other, until a pod gets something on one. A search ends after `timeout`, if that is not zero, and
+    /// all of them when they are to `stop`. May take long: nothing else should wait for this thread.
+    pub(super) fn search(&self, pod: &Arc<Pod>, nodes: &[Arc<Node>], timeout: Duration, stop: &AtomicBool) -> Vec<(String, Found)> {
+        // What is wrong with its claims by now is told where it is tried anew.
+        let Ok(claims) = self.claims(pod) else { return Vec::new() };
+        let clock = &self.devices.clock;
+        let end = clock.instant() + LONGEST_ROUND;
+        let mut found = Vec::with_capacity(nodes.len());
+        let mut is_there = false;
+        for node in nodes {
+            let until = (!timeout.is_zero()).then(|| end.min(clock.instant() + timeout));
+            let is_late = || stop.load(Ordering::Relaxed) || until.is_some_and(|until| clock.instant() >= until);
+            let is_over = |steps: usize| steps.is_multiple_of(BETWEEN_LOOKS) && is_late();
+            // One node is enough; the others were not found out about.
+            let came = if is_there || is_late() {
+                Found::TimedOut
+            } else {
+                match self.allocate(&claims, node, &Bounds { is_over: &is_over, among: None }) {
+                    Ok(got) => Found::Devices(Arc::new(got.devices().collect())),
+                    Err(Lack::Rejected(rejection)) => Found::Rejected(rejection),
+                    Err(Lack::Unfinished) => Found::TimedOut,
+                }
+            };
+            is_there |= matches!(came, Found::Devices(_));
+            found.push((name_of(node).to_owned(), came));
+        }
+        found
+    }
+}
+
+/// Whether a node has an extended resource by itself.
+fn offers(node: &Node, resource: &str) -> bool {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    allocatable.and_then(|allocatable| allocatable.get(resource)).is_some_and(|amount| troupe_cri::quantity::value(&amount.0) > 0)
+}
+
+/// The name of a share of a device: the same for the same decision, another one for each.
+fn share_id(meta: &ObjectMeta, result: usize) -> String {
+    let of = format!("{}/{}/{result}", meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref().unwrap_or_default());
+    let mut bytes = Sha256::digest(of.as_bytes());
+    // As a UUID of version 8, which is for such names.
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut id = String::with_capacity(36);
+    for (at, byte) in bytes[..16].iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            id.push('-');
+        }
+        // Writing to a text does not fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
+}
