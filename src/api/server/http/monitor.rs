@@ -227,7 +227,7 @@ impl Monitor {
     pub fn paged(&self, request: &HttpRequest, path: &str, version: Option<&'static str>) {
         let page = PAGES.iter().find(|(known, _)| *known == path);
         let system_client = system_client(user_agent(request));
-        self.page.set(page.map(|(_, name)| Paged { name: *name, version: version.unwrap_or_default(), system_client }));
+        self.page.set(page.map(|(_, name)| Paged { name, version: version.unwrap_or_default(), system_client }));
     }
 
     /// Counts the request, now or when its stream ends.
