@@ -94,10 +94,11 @@ impl Repair {
             Some(holder) if self.holds(&holder, ip) => found.push(about(Flaw::Shared)),
             // Another one may have been given it a moment ago.
             Some(_) if !self.is_old(&known) => {}
-            _ => {
-                addresses.release(ip, known.revision).await?;
-                self.take(ip, family, service, about(Flaw::WrongReference), found).await?;
-            }
+            _ => match addresses.release(ip, known.revision).await {
+                Ok(()) => self.take(ip, family, service, about(Flaw::WrongReference), found).await?,
+                // The others are looked at all the same: a start waits for this.
+                Err(status) => tracing::warn!(%ip, service = %service.key, %status, "cannot mark a cluster IP as another Service's"),
+            },
         }
         Ok(())
     }
