@@ -20,7 +20,7 @@ use troupe_actors::{
         cgroups::driver::CgroupDriver,
         server::{self, KubeletServerOptions, checkpoint},
     },
-    load_balancer::{Announcer, AnnouncerOptions},
+    load_balancer::{Announcer, AnnouncerOptions, TOLD_AFTER},
     network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
     proxy::{
         Proxy, ProxyOptions,
@@ -259,6 +259,7 @@ pub fn start_announcer(config: &Config, (client, caches): &(Client, Caches), sys
         links: Arc::new(links),
         client: client.clone(),
         events: EventRecorder::on_host(system, client, "load-balancer", &config.node_name),
+        told_after: TOLD_AFTER,
     };
     Ok(Announcer::start(options, system))
 }
