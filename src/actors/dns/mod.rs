@@ -201,8 +201,8 @@ fn binding() -> Value {
     })
 }
 
-/// What lets the server tell nodes to which addresses domain names lead that cluster network policies have: it reads these, and writes slices in a
-/// namespace of their own. Elsewhere it writes nothing.
+/// What lets the server tell nodes to which addresses domain names lead that cluster network policies have: it reads these, and whether they are
+/// defined, and writes slices in a namespace of their own. Elsewhere it writes nothing.
 fn telling_domain_names() -> [Value; 5] {
     let (rbac, name, namespace) = ("rbac.authorization.k8s.io", "system:troupe-dns:domain-names", domain_names::NAMESPACE);
     let version = format!("{rbac}/v1");
@@ -210,7 +210,12 @@ fn telling_domain_names() -> [Value; 5] {
     let subjects = json!([{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]);
     let cluster = json!({"name": name, "labels": labels});
     let own = json!({"name": name, "namespace": namespace, "labels": labels});
-    let reads = json!([{"apiGroups": ["policy.networking.k8s.io"], "resources": ["clusternetworkpolicies"], "verbs": ["list", "watch"]}]);
+    let definition = json!({
+        "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
+        "resourceNames": ["clusternetworkpolicies.policy.networking.k8s.io"], "verbs": ["list", "watch"],
+    });
+    let policies = json!({"apiGroups": ["policy.networking.k8s.io"], "resources": ["clusternetworkpolicies"], "verbs": ["list", "watch"]});
+    let reads = json!([definition, policies]);
     let writes = json!([{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "create", "update"]}]);
     [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"k8s-app": "kube-dns"}}}),

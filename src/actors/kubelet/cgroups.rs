@@ -100,6 +100,11 @@ pub fn inhabited(parent: &str) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
+/// Whether a cgroup is there.
+pub fn exists(group: &str) -> io::Result<bool> {
+    Ok(hierarchies()?.iter().any(|hierarchy| hierarchy.join(group.trim_matches('/')).is_dir()))
+}
+
 /// The folders that pods' cgroups lie in: those of the classes, then the parent.
 fn class_folders(hierarchy: &Path, parent: &str) -> Vec<PathBuf> {
     let folder = |class: &str| Path::new(&pod_cgroup(parent, class, "")).parent().map(Path::to_owned).unwrap_or_default();
@@ -184,6 +189,11 @@ fn remove_if_empty(group: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_is_there_or_not() {
+        assert!(exists("/").expect("is readable") && !exists("/troupe-nowhere.slice").expect("is readable"));
+    }
 
     #[test]
     fn the_folders_of_the_classes_lie_in_the_parent_as_it_is_given() {

@@ -33,4 +33,7 @@ fn a_stranger_is_told_from_a_machine_of_the_cluster() {
         assert!(!holder(held, &["192.0.2.2", "2001:db8::2"]), "{held} is announced by {machine}");
         assert!(!holder(free, &[]), "{free}");
     }
+    let absent: Vec<String> = (100..200).map(|last| format!("192.0.2.{last}")).collect();
+    let many: Vec<&str> = absent.iter().map(String::as_str).chain(["192.0.2.2"]).collect();
+    assert!(!holder("192.0.2.10", &many), "the last one of very many machines is asked for, too");
 }

@@ -24,6 +24,7 @@ use std::{
 
 use actix::Message;
 use futures::future::join_all;
+use jiff::SignedDuration;
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
@@ -59,6 +60,8 @@ use crate::{
 const RENEW: Duration = Duration::from_secs(5);
 /// How long it stands without that.
 const LIFETIME: Duration = Duration::from_secs(20);
+/// Longer than what a machine announces stands after it has left the cluster: it is a stranger then, and no Service must lose its address for that.
+pub const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
 /// Addresses about which links are asked at the same time.
 const AT_ONCE: usize = 32;
@@ -76,6 +79,8 @@ pub struct AnnouncerOptions {
     /// Writes to this Node.
     pub client: Client,
     pub events: EventRecorder,
+    /// For how long somebody else has to answer for an address before the Node tells so, see [`TOLD_AFTER`].
+    pub told_after: SignedDuration,
 }
 
 /// Whether a Service may have an address that is announced: it is kept until that is given back. Nothing is decoded for it.
@@ -244,10 +249,11 @@ async fn look(options: AnnouncerOptions, wanted: Wanted, mut strangers: Stranger
         }
     }
     ask_again(&options, &wanted, &views, &mut strangers, &*clock).await;
-    if let Some(text) = strangers.untold() {
+    if let Some(lasting) = strangers.untold(options.told_after) {
+        let text = (!lasting.is_empty()).then(|| strangers::text(&lasting));
         let patch = json!({"metadata": {"annotations": {ANSWERED_BY_OTHERS: text}}});
         match options.client.all::<Node>().patch(&options.node_name, "", PatchType::Merge, &patch).await {
-            Ok(_) => strangers.told(),
+            Ok(_) => strangers.told(lasting),
             Err(status) => tracing::warn!(%status, "the node cannot tell who else answers for addresses, will retry"),
         }
     }

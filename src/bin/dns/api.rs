@@ -85,7 +85,8 @@ impl Api {
 
     /// Changes below `path` after `revision`.
     pub async fn watch(&self, path: &str, revision: &str) -> anyhow::Result<Lines> {
-        let query = format!("{path}?watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={revision}");
+        let more = if path.contains('?') { '&' } else { '?' };
+        let query = format!("{path}{more}watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={revision}");
         Ok(Lines { body: self.request(Method::GET, &query, String::new()).await?, buffer: Vec::new() })
     }
 

@@ -7,8 +7,12 @@ use std::{
 
 use anyhow::bail;
 use hyper::StatusCode;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 use troupe_net::dns::view::{Meta, Namespace, Service, Slice};
 
 use crate::{
@@ -21,6 +25,9 @@ use crate::{
 
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// The definition of cluster network policies, which most clusters do not have.
+pub const POLICIES_DEFINED: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldSelector=metadata.name%3Dclusternetworkpolicies.policy.networking.k8s.io";
 
 /// Who is told of objects.
 #[derive(Clone, Debug)]
@@ -34,6 +41,8 @@ trait Watched: DeserializeOwned + Send + 'static {
     const PATH: &'static str;
     /// The zone is not known without.
     const IN_ZONE: bool = true;
+    /// Where the definition of a kind is that is not built in.
+    const DEFINITION: Option<&'static str> = None;
     fn revision(&self) -> &str;
     fn add(self, to: &Followers);
     fn remove(meta: &Meta, to: &Followers);
@@ -122,6 +131,7 @@ impl Watched for Slice {
 impl Watched for NamingPolicy {
     const PATH: &'static str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
     const IN_ZONE: bool = false;
+    const DEFINITION: Option<&'static str> = Some(POLICIES_DEFINED);
 
     fn revision(&self) -> &str {
         &self.metadata.resource_version
@@ -224,7 +234,7 @@ async fn follow<K: Watched>(api: Api, followers: Followers) {
             // Nobody defines the kind, or nobody lets us see it: it may be so for ever.
             Err(error) if !K::IN_ZONE && is_absent(&error) => {
                 K::replace(Vec::new(), &followers);
-                tokio::time::sleep(MAX_PAUSE).await;
+                await_kind::<K>(&api).await;
             }
             Err(error) => {
                 eprintln!("listing {}: {error:#}", K::PATH);
@@ -233,6 +243,37 @@ async fn follow<K: Watched>(api: Api, followers: Followers) {
             }
         }
     }
+}
+
+/// Waits until a kind may be served: every node's server asks, so that nobody asks often for what nobody may ever define.
+async fn await_kind<K: Watched>(api: &Api) {
+    if let Some(path) = K::DEFINITION {
+        match definition_changes(api, path).await {
+            Ok(()) => return tokio::time::sleep(MIN_PAUSE).await,
+            Err(error) if is_absent(&error) => {}
+            Err(error) => eprintln!("watching {path}: {error:#}"),
+        }
+    }
+    tokio::time::sleep(MAX_PAUSE).await;
+}
+
+/// Resolves when a definition appears or changes, when the server ends the watch of it, and soon where it is there: it may be about to be served.
+///
+/// # Errors
+/// What keeps from looking.
+pub async fn definition_changes(api: &Api, path: &str) -> anyhow::Result<()> {
+    let known = api.list::<IgnoredAny>(path).await?;
+    let mut lines = api.watch(path, &known.metadata.resource_version).await?;
+    let changes = async {
+        while let Some(line) = lines.next().await? {
+            let event: Event<'_> = serde_json::from_slice(&line)?;
+            if event.r#type != "BOOKMARK" {
+                break;
+            }
+        }
+        anyhow::Ok(())
+    };
+    if known.items.is_empty() { changes.await } else { timeout(MAX_PAUSE, changes).await.unwrap_or(Ok(())) }
 }
 
 fn is_absent(error: &anyhow::Error) -> bool {

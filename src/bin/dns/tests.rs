@@ -100,7 +100,7 @@ impl FakeApi {
                     return Ok(());
                 }
                 let line = events.borrow().clone();
-                if first.contains("/services") {
+                if first.contains("/services") || first.contains("/customresourcedefinitions") {
                     stream.write_all(format!("{:x}\r\n{line}\n\r\n", line.len() + 1).as_bytes()).await?;
                     stream.flush().await?;
                 }
@@ -290,6 +290,27 @@ async fn what_policies_name_is_told_to_nodes() {
     assert_eq!(written.len(), 1, "{written:?}");
     assert_eq!(written[0]["endpoints"], serde_json::json!([{"addresses": ["198.51.100.1"]}]));
     assert_eq!(written[0]["metadata"]["annotations"]["networkpolicy.troupe.dev/domain-name"], "*.example.com");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_that_nobody_defines_is_asked_for_when_somebody_does() {
+    let fake = FakeApi::start().await;
+    let api = Api::new("127.0.0.1", fake.port, fake.account.path());
+    let waiting = tokio::spawn(async move { reflector::definition_changes(&api, reflector::POLICIES_DEFINED).await });
+    let publish = async |kind: &str| {
+        fake.events.send_replace(format!(r#"{{"type":"{kind}","object":{{"metadata":{{"name":"d","resourceVersion":"8"}}}}}}"#));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    for _ in 0..40 {
+        publish("BOOKMARK").await;
+    }
+    assert!(!waiting.is_finished(), "nothing has changed");
+    until("the definition", async || {
+        publish("ADDED").await;
+        waiting.is_finished()
+    })
+    .await;
+    waiting.await.expect("ends").expect("looks");
 }
 
 /// The value of a series, 0 where there is none.

@@ -16,6 +16,9 @@ use super::{
 /// How often it is asked, and how long answers are waited for each time. Whoever takes an address over must not be long in coming.
 const PROBES: usize = 2;
 const WAIT: Duration = Duration::from_millis(200);
+/// How many addresses are asked for before answers are taken in, and for how long then: the kernel keeps few for a socket that nobody reads.
+const AT_ONCE: usize = 64;
+const PAUSE: Duration = Duration::from_millis(25);
 /// Machines of ours that are asked for their addresses.
 const MOST_MACHINES: usize = 1000;
 
@@ -58,20 +61,23 @@ fn claims(link: u32, addresses: &[IpAddr]) -> io::Result<BTreeSet<Hardware>> {
     ethernet.listen(if is_ipv4 { &ALL[..] } else { &ADVERTISEMENTS[..] })?;
     let mut holders = BTreeSet::new();
     for _ in 0..PROBES {
-        for address in addresses {
-            match address {
-                IpAddr::V4(address) => arp::probe(&ethernet, *address)?,
-                IpAddr::V6(address) => ndp::probe(&ethernet, *address)?,
+        let mut parts = addresses.chunks(AT_ONCE).peekable();
+        while let Some(part) = parts.next() {
+            for address in part {
+                match address {
+                    IpAddr::V4(address) => arp::probe(&ethernet, *address)?,
+                    IpAddr::V6(address) => ndp::probe(&ethernet, *address)?,
+                }
             }
-        }
-        let until = Instant::now() + WAIT;
-        while let Some(frame) = ethernet.receive(until)? {
-            let claim = if is_ipv4 {
-                arp::claim(&frame).map(|(address, hardware)| (IpAddr::V4(address), hardware))
-            } else {
-                ndp::claim(&frame).map(|(address, hardware)| (IpAddr::V6(address), hardware))
-            };
-            holders.extend(claim.filter(|(address, _)| addresses.contains(address)).map(|(_, hardware)| hardware));
+            let until = Instant::now() + if parts.peek().is_some() { PAUSE } else { WAIT };
+            while let Some(frame) = ethernet.receive(until)? {
+                let claim = if is_ipv4 {
+                    arp::claim(&frame).map(|(address, hardware)| (IpAddr::V4(address), hardware))
+                } else {
+                    ndp::claim(&frame).map(|(address, hardware)| (IpAddr::V6(address), hardware))
+                };
+                holders.extend(claim.filter(|(address, _)| addresses.contains(address)).map(|(_, hardware)| hardware));
+            }
         }
     }
     Ok(holders)

@@ -130,12 +130,11 @@ impl AddressAllocator {
         Ok(ranges)
     }
 
-    /// Whether an address is of a range that there is, also of one that is not Ready: nobody else has that.
-    pub fn has_in_range(&self, ip: IpAddr, family: &str) -> bool {
+    /// All ranges that there are, also those of ServiceCIDRs that are not Ready: nobody else has their addresses.
+    pub fn all_ranges(&self) -> Vec<IpNetwork> {
         let told = self.listers.row(SERVICE_CIDRS.0, SERVICE_CIDRS.1).and_then(|row| Some(self.listers.cache(&row).ok()?.load()));
         let told = told.iter().flat_map(|known| known.scan("", None)).flat_map(|range| range.to_object().list(&["spec", "cidrs"]).to_vec());
-        let told: Vec<IpNetwork> = told.filter_map(|range| range.as_str()?.parse().ok()).collect();
-        self.ranges.iter().chain(&told).any(|range| family_of(range) == family && range.contains(ip))
+        self.ranges.iter().copied().chain(told.filter_map(|range| range.as_str()?.parse().ok())).collect()
     }
 
     /// Takes the address that `need` asks for, for `service`.

@@ -80,7 +80,7 @@ impl Finding {
         let (name, time) = (self.key.name.replace(':', "-"), format_time(now));
         json!({
             "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": format!("{}.{}", name.trim_end_matches('-'), Uuid::new_v4().simple()), "namespace": namespace},
+            "metadata": {"name": format!("{}.{}", name.trim_matches('-'), Uuid::new_v4().simple()), "namespace": namespace},
             "involvedObject": {
                 "apiVersion": self.api_version, "kind": self.kind, "name": &*self.key.name, "namespace": &*self.key.namespace, "uid": self.uid,
             },

@@ -3,9 +3,10 @@
 //! Runs at start and every few minutes, on every server. An address or port without its Service may belong to a create in
 //! flight, here or on another server: only those go that nobody held for long.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use futures::future::BoxFuture;
+use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -63,10 +64,11 @@ impl Repair {
         let mut in_use = HashSet::new();
         let mut ports = HashSet::new();
         let mut found = Vec::new();
+        let ranges = self.allocator.addresses.all_ranges();
         for service in cache.load().scan("", None) {
             let held = needs::held(&service.to_object());
             for ip in held.ips {
-                self.ensure_address(&ip, service, &mut found).await?;
+                self.ensure_address(&ip, service, &ranges, &mut found).await?;
                 in_use.insert(ip);
             }
             ports.extend(held.ports);
@@ -76,12 +78,12 @@ impl Repair {
         self.allocator.ports.mend(marked, &ports, suspects).await.map_err(Status::internal)
     }
 
-    /// Marks an address that a Service has, and tells what was wrong with it.
-    async fn ensure_address(&self, ip: &str, service: &StoredObject, found: &mut Vec<Finding>) -> Result<(), Status> {
+    /// Marks an address that a Service has, if it is of one of these ranges, and tells what was wrong with it.
+    async fn ensure_address(&self, ip: &str, service: &StoredObject, ranges: &[IpNetwork], found: &mut Vec<Finding>) -> Result<(), Status> {
         let addresses = &self.allocator.addresses;
         let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
         let about = |flaw: Flaw| Finding::of_service(service, ip, family, flaw);
-        if !ip.parse().is_ok_and(|ip| addresses.has_in_range(ip, family)) {
+        if !ip.parse::<IpAddr>().is_ok_and(|ip| ranges.iter().any(|range| range.contains(ip))) {
             found.push(about(Flaw::OutOfRange));
             return Ok(());
         }
@@ -92,10 +94,11 @@ impl Repair {
             Some(holder) if self.holds(&holder, ip) => found.push(about(Flaw::Shared)),
             // Another one may have been given it a moment ago.
             Some(_) if !self.is_old(&known) => {}
-            _ => {
-                addresses.release(ip, known.revision).await?;
-                self.take(ip, family, service, about(Flaw::WrongReference), found).await?;
-            }
+            _ => match addresses.release(ip, known.revision).await {
+                Ok(()) => self.take(ip, family, service, about(Flaw::WrongReference), found).await?,
+                // The others are looked at all the same: a start waits for this.
+                Err(status) => tracing::warn!(%ip, service = %service.key, %status, "cannot mark a cluster IP as another Service's"),
+            },
         }
         Ok(())
     }

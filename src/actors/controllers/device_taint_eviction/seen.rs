@@ -90,16 +90,17 @@ impl Seen {
         self.claims.index_values(BY_POOL).iter().filter(is_meant).flat_map(|pool| self.users_of_pool(pool)).collect()
     }
 
-    /// The devices of a pool as its driver publishes them today.
-    fn devices(&self, pool: &str) -> Vec<Device> {
-        let slices = self.slices.by_index(OF_POOL, pool);
+    /// The slices of a pool as its driver publishes them today.
+    fn published_of(&self, pool: &str) -> Vec<Arc<ResourceSlice>> {
+        let mut slices = self.slices.by_index(OF_POOL, pool);
         let newest = slices.iter().map(|slice| slice.spec.pool.generation).max();
-        let current = slices.iter().filter(|slice| Some(slice.spec.pool.generation) == newest);
-        current.flat_map(|slice| slice.spec.devices.iter().flatten()).cloned().collect()
+        slices.retain(|slice| Some(slice.spec.pool.generation) == newest);
+        slices
     }
 
     fn device(&self, id: &DeviceId) -> Option<Device> {
-        self.devices(&pool(&id.driver, &id.pool)).into_iter().find(|device| device.name == id.device)
+        let slices = self.published_of(&pool(&id.driver, &id.pool));
+        slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten()).find(|device| device.name == id.device).cloned()
     }
 
     /// The claims that a pod uses.
@@ -162,7 +163,9 @@ impl Seen {
     fn published(&self, rule: &DeviceTaintRule) -> usize {
         let of_pool = |of: &Arc<str>| {
             let Some((driver, pool)) = of.split_once('/').filter(|(driver, pool)| means_pool(rule, driver, pool)) else { return 0 };
-            self.devices(of).iter().filter(|device| taints_device(rule, driver, pool, &device.name)).count()
+            let slices = self.published_of(of);
+            let devices = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
+            devices.filter(|device| taints_device(rule, driver, pool, &device.name)).count()
         };
         self.slices.index_values(OF_POOL).iter().map(of_pool).sum()
     }

@@ -33,7 +33,7 @@ pub enum Action {
     UpdateClaim(Box<PersistentVolumeClaim>),
     /// Only the status is written.
     UpdateClaimStatus(Box<PersistentVolumeClaim>),
-    /// Removes what lies at that path below [`DELETABLE`], then the volume.
+    /// Removes what lies at that path below `/tmp/`, then the volume.
     DeleteHostPath {
         volume: Box<PersistentVolume>,
         path: PathBuf,

@@ -123,16 +123,7 @@ impl Slices {
     /// A connection that hears of jobs that end.
     async fn connect(&self) -> Result<Connection, BusError> {
         let mut connection = Connection::open(&self.socket).await?;
-        let rule = format!("type='signal',interface='{MANAGER}',member='JobRemoved',path='{OBJECT}'");
-        let args = [Arg::Text(&rule)];
-        let add = Call {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "AddMatch",
-            args: &args,
-        };
-        connection.call(&add).await?;
+        connection.hear(OBJECT, MANAGER, "JobRemoved").await?;
         connection.call(&manager("Subscribe", &[])).await?;
         Ok(connection)
     }

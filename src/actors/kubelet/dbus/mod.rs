@@ -55,6 +55,11 @@ pub enum BusError {
     Odd,
 }
 
+/// A call of the bus itself.
+fn of_bus<'a>(member: &'a str, args: &'a [Arg<'a>]) -> Call<'a> {
+    Call { destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus", member, args }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -75,15 +80,17 @@ impl Connection {
         let (unread, descriptors, signals) = (Vec::new(), VecDeque::new(), VecDeque::new());
         let mut connection = Connection { stream, unread, descriptors, signals, serial: 0 };
         timeout(PATIENCE, connection.greet()).await.map_err(|_| BusError::Late)??;
-        let hello = Call {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "Hello",
-            args: &[],
-        };
-        connection.call(&hello).await?;
+        connection.call(&of_bus("Hello", &[])).await?;
         Ok(connection)
+    }
+
+    /// Asks for the signals of an object that this member of an interface is.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn hear(&mut self, path: &str, interface: &str, member: &str) -> Result<(), BusError> {
+        let rule = format!("type='signal',interface='{interface}',member='{member}',path='{path}'");
+        self.call(&of_bus("AddMatch", &[Arg::Text(&rule)])).await.map(drop)
     }
 
     async fn greet(&mut self) -> Result<(), BusError> {

@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How long the message is that begins so; at least [`HEAD`] bytes are needed.
+/// How long the message is that begins so; its fixed part is needed.
 ///
 /// # Errors
 /// When it is none, or too long.

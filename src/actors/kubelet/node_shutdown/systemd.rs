@@ -90,16 +90,7 @@ impl Logind for Systemd {
     }
 
     async fn monitor(&mut self) -> Result<(), LogindError> {
-        let rule = format!("type='signal',interface='{MANAGER}',member='{SIGNAL}',path='{OBJECT}'");
-        let args = [Arg::Text(&rule)];
-        let add = Call {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "AddMatch",
-            args: &args,
-        };
-        self.connection.call(&add).await.map(drop).map_err(LogindError::Monitor)
+        self.connection.hear(OBJECT, MANAGER, SIGNAL).await.map_err(LogindError::Monitor)
     }
 
     async fn next(&mut self) -> Result<bool, LogindError> {

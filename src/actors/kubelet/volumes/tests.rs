@@ -18,8 +18,9 @@ use troupe_cri::resources::MachineSize;
 use super::{
     Made, PodPaths,
     atomic::{self, Owners},
+    claim::Sources,
     disk, hostpath, mounts,
-    payload::{FileContent, Payload, PayloadInputs, payload},
+    payload::{FileContent, Payload, PayloadInputs, TokenRequest, payload},
     room::{MOST_VOLUMES, NodeRoom, Room},
     subpath,
 };
@@ -68,23 +69,21 @@ fn pod() -> Pod {
     .expect("a pod")
 }
 
+/// What volumes of a pod are made of, without tokens, claims and addresses.
+fn inputs<'a>(pod: &'a Pod, references: &'a References) -> PayloadInputs<'a> {
+    const TOKENS: &BTreeMap<TokenRequest, String> = &BTreeMap::new();
+    const CLAIMS: &Sources = &BTreeMap::new();
+    let machine = MachineSize::default();
+    PayloadInputs { pod, references, tokens: TOKENS, claims: CLAIMS, pod_ips: &[], node_ips: &[], machine, runtime: "fake 1" }
+}
+
 #[test]
 fn items_choose_keys_paths_and_modes() {
     let map: ConfigMap = serde_json::from_value(json!({"data": {"k": "v", "other": "w"}})).expect("a config map");
     let mut references = References::default();
     references.config_maps.insert("m".into(), Some(Arc::new(map)));
     let pod = pod();
-    let tokens = BTreeMap::new();
-    let inputs = PayloadInputs {
-        pod: &pod,
-        references: &references,
-        tokens: &tokens,
-        claims: &BTreeMap::new(),
-        pod_ips: &[],
-        node_ips: &[],
-        machine: MachineSize::default(),
-        runtime: "fake 1",
-    };
+    let inputs = inputs(&pod, &references);
     let volumes = super::volumes(&pod);
     let node = NodeRoom::new(0);
     let payload = |inputs: &PayloadInputs<'_>, volume: &Volume| payload(inputs, volume, &mut Room::new(&node, "u"));
@@ -113,16 +112,7 @@ fn a_projected_bundle_is_a_file_that_those_who_run_the_pod_read() {
         serde_json::from_value(json!({"spec": spec})).expect("a pod")
     };
     let file = |references: &References, pod: &Pod| {
-        let inputs = PayloadInputs {
-            pod,
-            references,
-            tokens: &BTreeMap::new(),
-            claims: &BTreeMap::new(),
-            pod_ips: &[],
-            node_ips: &[],
-            machine: MachineSize::default(),
-            runtime: "fake 1",
-        };
+        let inputs = inputs(pod, references);
         let node = NodeRoom::new(0);
         payload(&inputs, &super::volumes(pod)[0], &mut Room::new(&node, "u"))
     };
@@ -145,18 +135,8 @@ fn a_pods_key_and_certificates_are_written_together_or_apart() {
     let bundle = |key: &str| Ok(Arc::new(Bundle { key: key.to_owned(), chain: "CHAIN".to_owned() }));
     let certificates = [(("v".to_owned(), 0), bundle("ONE")), (("v".to_owned(), 1), bundle("TWO"))].into();
     let mut references = References { certificates, ..References::default() };
-    let tokens = BTreeMap::new();
     let got = |pod: &Pod, references: &References| {
-        let inputs = PayloadInputs {
-            pod,
-            references,
-            tokens: &tokens,
-            claims: &BTreeMap::new(),
-            pod_ips: &[],
-            node_ips: &[],
-            machine: MachineSize::default(),
-            runtime: "fake 1",
-        };
+        let inputs = inputs(pod, references);
         payload(&inputs, &super::volumes(pod)[0], &mut Room::new(&NodeRoom::new(0), "u"))
     };
     let written = |mode: u32| {
@@ -178,17 +158,7 @@ fn a_key_that_is_named_any_number_of_times_is_not_copied_so_often() {
     let items: Vec<_> = (0..50_000).map(|index| json!({"key": "k", "path": format!("p{index}")})).collect();
     let volume = json!({"name": "m", "configMap": {"name": "m", "items": items}});
     let pod: Pod = serde_json::from_value(json!({"spec": {"volumes": [volume], "containers": []}})).expect("a pod");
-    let tokens = BTreeMap::new();
-    let inputs = PayloadInputs {
-        pod: &pod,
-        references: &references,
-        tokens: &tokens,
-        claims: &BTreeMap::new(),
-        pod_ips: &[],
-        node_ips: &[],
-        machine: MachineSize::default(),
-        runtime: "fake 1",
-    };
+    let inputs = inputs(&pod, &references);
     let node = NodeRoom::new(0);
     let refused = payload(&inputs, &super::volumes(&pod)[0], &mut Room::new(&node, "u")).expect_err("is too much");
     assert!(refused.contains("larger than"), "{refused}");
@@ -202,17 +172,8 @@ fn a_pod_has_no_more_mounts_than_the_machine_has_to_give() {
     let parts: Vec<_> = (0..=MOST_VOLUMES).map(|index| json!({"name": "v0", "mountPath": format!("/m{index}"), "subPath": "s"})).collect();
     let spec = json!({"volumes": volumes, "containers": [{"name": "c", "volumeMounts": parts}]});
     let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
-    let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
-    let inputs = PayloadInputs {
-        pod: &pod,
-        references: &references,
-        tokens: &tokens,
-        claims: &BTreeMap::new(),
-        pod_ips: &[],
-        node_ips: &[],
-        machine: MachineSize::default(),
-        runtime: "fake 1",
-    };
+    let (references, made, node) = (References::default(), Made::default(), NodeRoom::new(0));
+    let inputs = inputs(&pod, &references);
     let refused = disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect_err("are too many");
     assert_eq!(refused.to_string(), "the pod has 513 volumes, this node sets up 512 at most");
     assert!(!paths.volumes().exists(), "nothing is made");
@@ -281,17 +242,8 @@ fn volumes_that_are_taken_away_are_noticed_and_made_anew() {
     let paths = PodPaths::new(place.path(), "u");
     let mut pod = pod();
     pod.spec.as_mut().expect("a spec").volumes.as_mut().expect("volumes").remove(0);
-    let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
-    let inputs = PayloadInputs {
-        pod: &pod,
-        references: &references,
-        tokens: &tokens,
-        claims: &BTreeMap::new(),
-        pod_ips: &[],
-        node_ips: &[],
-        machine: MachineSize::default(),
-        runtime: "fake 1",
-    };
+    let (references, made, node) = (References::default(), Made::default(), NodeRoom::new(0));
+    let inputs = inputs(&pod, &references);
     disk::make_directories(&paths).expect("makes");
     let set_up = || disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect("sets up");
     set_up();
@@ -399,18 +351,9 @@ fn a_volume_in_memory_is_no_larger_than_its_pod_or_the_node_allows() {
     let size = |limit: serde_json::Value, pod_limit: Option<&str>| {
         let resources = pod_limit.map(|limit| json!({"limits": {"memory": limit}}));
         let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "c", "resources": resources}]}})).expect("a pod");
-        let (references, tokens) = (References::default(), BTreeMap::new());
+        let references = References::default();
         let machine = MachineSize { memory_bytes: 1 << 30, ..MachineSize::default() };
-        let inputs = PayloadInputs {
-            pod: &pod,
-            references: &references,
-            tokens: &tokens,
-            claims: &BTreeMap::new(),
-            pod_ips: &[],
-            node_ips: &[],
-            machine,
-            runtime: "fake 1",
-        };
+        let inputs = PayloadInputs { machine, ..inputs(&pod, &references) };
         let source = serde_json::from_value(json!({"medium": "Memory", "sizeLimit": limit})).expect("a source");
         disk::memory_size(&inputs, &source) >> 20
     };
@@ -473,17 +416,8 @@ fn a_volume_of_huge_pages_is_mounted_for_a_pod_that_asks_for_some() {
         let spec = json!({"volumes": [{"name": "e", "emptyDir": {"medium": "HugePages"}}], "securityContext": {"fsGroup": 77},
             "containers": [{"name": "c", "resources": {"requests": requests}}]});
         let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
-        let (references, tokens) = (References::default(), BTreeMap::new());
-        let inputs = PayloadInputs {
-            pod: &pod,
-            references: &references,
-            tokens: &tokens,
-            claims: &BTreeMap::new(),
-            pod_ips: &[],
-            node_ips: &[],
-            machine: MachineSize::default(),
-            runtime: "fake 1",
-        };
+        let references = References::default();
+        let inputs = inputs(&pod, &references);
         let outcome = disk::set_up(&paths, &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now());
         (outcome.map_err(|error| error.to_string()), disk::missing(&paths, &pod))
     };

@@ -2,7 +2,6 @@
 //! aside. If anything fails it loses its place.
 
 use std::{
-    future,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -298,17 +297,17 @@ impl SchedulerUnit {
 }
 
 /// Waits for what has to be ready, unless the pod is to make room for another one meanwhile.
-async fn unless_stopped(ready: impl Future<Output = Result<(), Failed>>, stopped: oneshot::Receiver<()>) -> Result<(), Failed> {
-    let stopped = async move {
+async fn unless_stopped(ready: impl Future<Output = Result<(), Failed>>, mut stopped: oneshot::Receiver<()>) -> Result<(), Failed> {
+    let preempted = || Err(Failed::Before(format!("preempted by {PREEMPTION}")));
+    let came = match select(&mut stopped, pin!(ready)).await {
+        Either::Left((Ok(()), _)) => return preempted(),
         // Who only forgets the pod stops nothing.
-        if stopped.await.is_err() {
-            future::pending::<()>().await;
-        }
+        Either::Left((Err(_), ready)) => ready.await,
+        Either::Right((came, _)) => came,
     };
-    match select(pin!(stopped), pin!(ready)).await {
-        Either::Left(_) => Err(Failed::Before(format!("preempted by {PREEMPTION}"))),
-        Either::Right((ready, _)) => ready,
-    }
+    // Whoever would stop it from now on is told that nobody listens, and removes the pod.
+    stopped.close();
+    if stopped.try_recv().is_ok() { preempted() } else { came }
 }
 
 /// Does what plugins want done before the binding, one after the other.
@@ -325,4 +324,24 @@ async fn written_before(profile: &Profile, before: Vec<(&'static str, Writing)>)
     }
     metrics::asked(&profile.name, Point::PreBind, "Success", asked.elapsed());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pod_that_was_stopped_is_not_bound_and_who_comes_too_late_is_told() {
+        let (stop, stopped) = oneshot::channel();
+        let ready = async move {
+            stop.send(()).expect("somebody listens");
+            Ok(())
+        };
+        assert!(matches!(unless_stopped(ready, stopped).await, Err(Failed::Before(why)) if why == "preempted by DefaultPreemption"));
+        let (late, stopped) = oneshot::channel();
+        assert!(unless_stopped(async { Ok(()) }, stopped).await.is_ok() && late.send(()).is_err());
+        let (forgotten, stopped) = oneshot::channel();
+        drop(forgotten);
+        assert!(unless_stopped(async { Ok(()) }, stopped).await.is_ok(), "nobody stops it");
+    }
 }

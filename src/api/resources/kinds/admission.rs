@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{reset_metadata, split_update};
+use super::split_update_strictly;
 use crate::{
     meta::{Clock, Object},
     resources::{
@@ -114,10 +114,7 @@ impl<const MUTATING: bool> Strategy for AdmissionPolicy<MUTATING> {
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
-        split_update(new, old, context);
-        if context.subresource == "status" {
-            reset_metadata(new, old);
-        }
+        split_update_strictly(new, old, context);
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{empty_status, keep_status, reset_metadata, take_status};
+use super::{empty_status, split_update_strictly};
 use crate::{
     meta::{Clock, Object, time::format_time},
     resources::{
@@ -28,11 +28,10 @@ impl Strategy for DeviceTaintRule {
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update_strictly(new, old, context);
         if context.subresource == "status" {
-            take_status(new, old);
-            return reset_metadata(new, old);
+            return;
         }
-        keep_status(new, old);
         // The time is that of the effect: whoever changes that and not the time leaves it to us.
         if new.str(EFFECT) != old.str(EFFECT) && new.str(TIME) == old.str(TIME) {
             new.remove(TIME);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{empty_status, reset_metadata, split_update};
+use super::{empty_status, split_update_strictly};
 use crate::{
     meta::{Clock, Object},
     resources::{
@@ -56,9 +56,8 @@ impl Strategy for ResourceClaim {
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
-        split_update(new, old, context);
+        split_update_strictly(new, old, context);
         if context.subresource == "status" {
-            reset_metadata(new, old);
             drop_deallocated(new, old);
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{created_at_cells, reset_metadata, service::ingress_addresses, split_update};
+use super::{created_at_cells, service::ingress_addresses, split_update, split_update_strictly};
 use crate::{
     meta::{Clock, Object, names::NameRule},
     resources::{
@@ -185,10 +185,7 @@ impl Strategy for ServiceCidr {
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
-        split_update(new, old, context);
-        if context.subresource == "status" {
-            reset_metadata(new, old);
-        }
+        split_update_strictly(new, old, context);
     }
 
     fn has_generation(&self) -> bool {

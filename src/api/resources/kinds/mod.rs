@@ -161,6 +161,14 @@ fn split_update(new: &mut Object, old: &Object, context: &WriteContext<'_>) {
     }
 }
 
+/// The update of stricter kinds: `status` writes of metadata only what is not kept from it.
+fn split_update_strictly(new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+    split_update(new, old, context);
+    if context.subresource == "status" {
+        reset_metadata(new, old);
+    }
+}
+
 /// What a status update of stricter kinds may not touch in metadata.
 fn reset_metadata(new: &mut Object, old: &Object) {
     for field in ["deletionTimestamp", "generation", "labels", "annotations", "finalizers", "ownerReferences"] {

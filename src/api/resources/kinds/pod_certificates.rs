@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{empty_status, keep_status, reset_metadata, take_status};
+use super::{empty_status, split_update_strictly};
 use crate::{
     meta::{Clock, Object},
     resources::{
@@ -28,12 +28,7 @@ impl Strategy for PodCertificateRequest {
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
-        if context.subresource == "status" {
-            take_status(new, old);
-            reset_metadata(new, old);
-        } else {
-            keep_status(new, old);
-        }
+        split_update_strictly(new, old, context);
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{keep_status, reset_metadata, take_status};
+use super::split_update_strictly;
 use crate::{
     meta::{
         Clock, Object,
@@ -22,12 +22,7 @@ pub struct ResourcePoolStatusRequest;
 
 impl Strategy for ResourcePoolStatusRequest {
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
-        if context.subresource == "status" {
-            take_status(new, old);
-            reset_metadata(new, old);
-        } else {
-            keep_status(new, old);
-        }
+        split_update_strictly(new, old, context);
     }
 
     fn has_generation(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::split_update;
+use super::split_update_strictly;
 use crate::{
     meta::{Clock, Object},
     resources::{
@@ -104,10 +104,7 @@ impl Strategy for VolumeAttachment {
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
-        split_update(new, old, context);
-        if context.subresource == "status" {
-            super::reset_metadata(new, old);
-        }
+        split_update_strictly(new, old, context);
     }
 
     fn has_generation(&self) -> bool {

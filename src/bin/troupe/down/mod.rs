@@ -107,7 +107,11 @@ fn take_down_node(target: &Target, report: &mut Report) -> Result<()> {
 fn own_cgroups(target: &Target) -> Vec<String> {
     let mut own = Vec::new();
     for parent in &target.record.made.cgroup_parents {
-        match target.owner_of_cgroup(parent) {
+        let owner = target.owner_of_cgroup(parent).or_else(|| {
+            let uid = pods::foreign(&target.record.made.kubelet_dirs, parent)?;
+            Some(format!("another kubelet, which has the pod {uid} there"))
+        });
+        match owner {
             Some(owner) => println!("  - the cgroup {parent} stays: it is of {owner}"),
             None => own.push(parent.clone()),
         }

@@ -1,12 +1,23 @@
 //! The end of pods: by the runtime in good order, else with their processes.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 use troupe_actors::kubelet::cgroups::{self, slices::Slices};
-use troupe_cri::{Runtime, grpc::GrpcRuntime, names::POD_UID, proto};
+use troupe_cri::{
+    Runtime,
+    grpc::GrpcRuntime,
+    names::{POD_UID, slice_unit},
+    proto,
+};
 
 /// How long pods that resist are tried again.
 const RESISTING: Duration = Duration::from_secs(30);
@@ -34,6 +45,14 @@ pub(super) fn known(kubelet_dir: &Path, cgroup_parent: &str) -> BTreeSet<String>
     let entries = fs::read_dir(kubelet_dir.join("pods")).into_iter().flatten().flatten();
     let on_disk = entries.filter_map(|entry| entry.file_name().into_string().ok());
     on_disk.chain(cgroups::pods(cgroup_parent).unwrap_or_default()).collect()
+}
+
+/// A pod that lives in a slice of systemd's and that none of these kubelets' directories tells of: all kubelets of a machine have the same slice made,
+/// and this one may never have used it.
+pub(super) fn foreign(kubelet_dirs: &BTreeSet<PathBuf>, cgroup_parent: &str) -> Option<String> {
+    slice_unit(cgroup_parent)?;
+    let is_ours = |uid: &String| kubelet_dirs.iter().any(|dir| dir.join("pods").join(uid).exists());
+    cgroups::inhabited(cgroup_parent).unwrap_or_default().into_iter().find(|uid| !is_ours(uid))
 }
 
 /// Stops and removes sandboxes, gracefully first; returns how many there were, and why some are left.
@@ -92,7 +111,10 @@ pub(super) async fn kill(cgroup_parent: &str, uids: &BTreeSet<String>) -> Result
 
 /// Removes the pods' cgroups, with systemd where it made them. The kernel keeps one busy for a moment after its last process ended.
 pub(super) async fn remove_cgroups(parent: &str) -> Result<()> {
-    Slices::default().stop(parent).await.with_context(|| format!("cannot stop the slice {parent}"))?;
+    // Nobody need ask systemd for a slice that it never made.
+    if cgroups::exists(parent).context("cannot look at the machine's cgroups")? {
+        Slices::default().stop(parent).await.with_context(|| format!("cannot stop the slice {parent}"))?;
+    }
     let deadline = Instant::now() + Duration::from_secs(10);
     while let Err(error) = cgroups::remove_all(parent) {
         if Instant::now() > deadline {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, bail};
-use troupe_actors::kubelet::cgroups;
+use troupe_actors::kubelet::cgroups::{self, driver::CgroupDriver};
 
 use super::{
     CONTROL_PLANE, Daemon, NODE, Record, UP,
@@ -12,7 +12,10 @@ use super::{
     kernel::NetworkNamespace,
     marks, register,
 };
-use crate::config::{Config, Part, Settings, flag, takes};
+use crate::{
+    config::{Config, Part, Settings, flag, takes},
+    containerd,
+};
 
 /// Settings that name things on the machine: as long as pods live they cannot change.
 const KEPT: [&str; 8] = ["runDir", "kubeletDir", "podLogsDir", "cniConfDir", "cni", "bridge", "cgroupParent", "containerRuntimeEndpoint"];
@@ -127,7 +130,7 @@ impl Claimant<'_> {
 
     /// Pods in the cgroup that nobody here knows.
     fn foreign_pods(&self) -> Option<Obstacle> {
-        let parents = cgroups::slices::parents(&self.config.cgroup_parent);
+        let parents = pods_cgroups(self.config);
         let strangers = parents.iter().flat_map(|parent| cgroups::inhabited(parent).unwrap_or_default());
         let strangers: Vec<String> = strangers.filter(|uid| !self.config.kubelet_dir.join("pods").join(uid).exists()).collect();
         let first = strangers.first()?;
@@ -185,10 +188,17 @@ impl Claimant<'_> {
             made.pod_logs_dirs.insert(config.pod_logs_dir.clone());
             made.cni_conf_dirs.insert(config.cni_conf_dir.clone());
             made.bridges.insert(config.bridge.clone());
-            made.cgroup_parents.extend(cgroups::slices::parents(&config.cgroup_parent));
+            made.cgroup_parents.extend(pods_cgroups(config));
         }
         Ok(())
     }
+}
+
+/// Where the cgroups of pods may come to lie. A containerd of our own has none made by systemd.
+fn pods_cgroups(config: &Config) -> Vec<String> {
+    let is_own = config.container_runtime_endpoint.is_none() && !containerd::answers(Path::new(containerd::SYSTEM_SOCKET));
+    let asks = CgroupDriver::parse(config.kubelet.text("cgroupDriver")) == Some(CgroupDriver::Systemd);
+    if is_own && !asks { vec![config.cgroup_parent.clone()] } else { cgroups::slices::parents(&config.cgroup_parent) }
 }
 
 /// Notes one more thing that was made.

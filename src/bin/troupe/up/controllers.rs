@@ -104,66 +104,86 @@ pub fn start(
     system: &System,
 ) -> Stop {
     let run = Run { service, system, caches, said: &config.controllers };
-    let (cluster, compares) = (cluster_identity(config), features.is_on(TOLERATION_COMPARISONS));
-    run.controller(("deployment-controller", "deployment-controller"), DeploymentController::new);
-    run.controller(("disruption-controller", "disruption-controller"), DisruptionController::new);
-    run.controller(("disruption-controller", "disruption-controller"), StaleDisruptionController::new);
-    run.controller(("disruption-controller", "disruption-controller"), SeveralBudgetsController::new);
+    let compares = features.is_on(TOLERATION_COMPARISONS);
+    workloads(&run, features);
+    network(&run, config);
+    storage(&run);
+    devices(&run, features);
+    identities(&run, config, features, authority);
     run.controller(("resourcequota-controller", "resourcequota-controller"), |caches| quotas(caches, &config.controllers));
-    run.controller(("daemonset-controller", "daemon-set-controller"), |caches| DaemonSetController::new(caches).comparing_tolerations(compares));
-    run.controller(("statefulset-controller", "statefulset-controller"), StatefulSetController::new);
-    run.controller(("replicationcontroller-controller", "replication-controller"), ReplicationControllerController::new);
-    run.controller(("job-controller", "job-controller"), |caches| jobs(caches, features));
-    run.controller(("job-controller", "job-controller"), JobOrphanController::new);
-    run.controller(("cronjob-controller", "cronjob-controller"), CronJobController::new);
-    run.controller(("ttl-after-finished-controller", "ttl-after-finished-controller"), TtlAfterFinishedController::new);
     run.controller(("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"), ClusterRoleAggregationController::new);
-    run.controller(("replicaset-controller", "replicaset-controller"), ReplicaSetController::new);
-    run.controller(("endpointslice-controller", "endpointslice-controller"), EndpointSliceController::new);
-    run.controller(("endpointslice-mirroring-controller", "endpointslicemirroring-controller"), EndpointSliceMirroringController::new);
-    run.controller(("networkpolicy-controller", "networkpolicy-controller"), NetworkPolicyController::new);
-    run.controller(("clusternetworkpolicy-status-controller", "networkpolicy-controller"), ClusterPolicyStatusController::new);
-    run.controller(("endpoints-controller", "endpoint-controller"), EndpointsController::new);
     run.controller(("namespace-controller", "namespace-controller"), NamespaceController::new);
-    run.controller(("serviceaccount-controller", "service-account-controller"), ServiceAccountController::new);
-    run.controller(("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"), |caches| {
-        RootCaPublisher::new(caches, authority.ca_pem.as_str())
-    });
     run.controller(("node-ipam-controller", "node-controller"), |caches| NodeIpamController::new(caches, config.node_ranges.clone()));
     run.controller(("node-lifecycle-controller", "node-controller"), |caches| {
         let nodes = NodeLifecycleController::new(caches, config.node_monitor_grace_period);
         nodes.with(lifecycle(&config.controllers)).comparing_tolerations(compares)
     });
     run.controller(("ttl-controller", "ttl-controller"), NodeTtlController::new);
+    run.controller(("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"), PolicyStatusController::new);
+    if features.is_on(STORAGE_VERSION_MIGRATOR) {
+        run.controller(("storage-version-migrator-controller", "storage-version-migrator-controller"), StorageVersionMigrator::new);
+    }
+    let collecting = "garbage-collector-controller";
+    if run.runs(collecting) {
+        let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
+        match config.controllers.concurrency(collecting) {
+            Some(concurrency) => garbage_collector::start_with(system, &collector, concurrency),
+            None => garbage_collector::start(system, &collector),
+        };
+    }
+    stop(system, "controllers")
+}
+
+/// What makes and counts pods.
+fn workloads(run: &Run<'_>, features: &FeatureGates) {
+    run.controller(("deployment-controller", "deployment-controller"), DeploymentController::new);
+    run.controller(("disruption-controller", "disruption-controller"), DisruptionController::new);
+    run.controller(("disruption-controller", "disruption-controller"), StaleDisruptionController::new);
+    run.controller(("disruption-controller", "disruption-controller"), SeveralBudgetsController::new);
+    run.controller(("daemonset-controller", "daemon-set-controller"), |caches| {
+        DaemonSetController::new(caches).comparing_tolerations(features.is_on(TOLERATION_COMPARISONS))
+    });
+    run.controller(("statefulset-controller", "statefulset-controller"), StatefulSetController::new);
+    run.controller(("replicationcontroller-controller", "replication-controller"), ReplicationControllerController::new);
+    run.controller(("job-controller", "job-controller"), |caches| jobs(caches, features));
+    run.controller(("cronjob-controller", "cronjob-controller"), CronJobController::new);
+    run.controller(("job-controller", "job-controller"), JobOrphanController::new);
+    run.controller(("ttl-after-finished-controller", "ttl-after-finished-controller"), TtlAfterFinishedController::new);
+    run.controller(("replicaset-controller", "replicaset-controller"), ReplicaSetController::new);
+    run.controller(("pod-garbage-collector-controller", "pod-garbage-collector"), |caches| {
+        PodGcController::new(caches).keeping(finished_pods(run.said))
+    });
+    run.controller(("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler"), |caches| {
+        HorizontalController::new(caches).with(autoscalers(run.said, features))
+    });
+    if features.is_on(GENERIC_WORKLOAD) {
+        run.controller(("podgroup-protection-controller", "podgroup-protection-controller"), PodGroupProtectionController::new);
+    }
+}
+
+/// Endpoints, policies and addresses of Services.
+fn network(run: &Run<'_>, config: &Config) {
+    run.controller(("endpointslice-controller", "endpointslice-controller"), EndpointSliceController::new);
+    run.controller(("endpointslice-mirroring-controller", "endpointslicemirroring-controller"), EndpointSliceMirroringController::new);
+    run.controller(("networkpolicy-controller", "networkpolicy-controller"), NetworkPolicyController::new);
+    run.controller(("clusternetworkpolicy-status-controller", "networkpolicy-controller"), ClusterPolicyStatusController::new);
+    run.controller(("endpoints-controller", "endpoint-controller"), EndpointsController::new);
     run.controller(("service-cidr-controller", "service-cidrs-controller"), ServiceCidrController::new);
     run.controller(("service-lb-controller", "service-controller"), |caches| {
         ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone())
     });
-    run.controller(("pod-garbage-collector-controller", "pod-garbage-collector"), |caches| {
-        PodGcController::new(caches).keeping(finished_pods(&config.controllers))
-    });
-    run.controller(("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler"), |caches| {
-        HorizontalController::new(caches).with(autoscalers(&config.controllers, features))
-    });
-    run.controller(("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"), PolicyStatusController::new);
+}
+
+/// Claims and volumes.
+fn storage(run: &Run<'_>) {
     run.controller(("persistentvolume-binder-controller", "persistent-volume-binder"), ClaimBinder::new);
     run.controller(("persistentvolume-binder-controller", "persistent-volume-binder"), VolumeBinder::new);
     run.controller(("ephemeral-volume-controller", "ephemeral-volume-controller"), EphemeralVolumeController::new);
-    run.controller(("resourceclaim-controller", "resource-claim-controller"), ResourceClaimController::new);
-    run.controller(("resourceclaim-controller", "resource-claim-controller"), ClaimReservationController::new);
-    let tainting = ("device-taint-eviction-controller", "device-taint-eviction-controller");
-    if features.is_on(DEVICE_TAINT_RULES) && run.runs(tainting.0) {
-        let (evicting, rules) = device_taint_eviction::with_rules(caches);
-        run.controller(tainting, |_| evicting);
-        run.controller(tainting, |_| rules);
-    } else {
-        run.controller(tainting, DeviceTaintEvictionController::new);
-    }
     run.controller(("local-path-provisioner-controller", "local-path-provisioner"), LocalPathProvisioner::new);
     run.controller(("local-path-provisioner-controller", "local-path-provisioner"), LocalPathCleaner::new);
     let attaching = ("persistentvolume-attach-detach-controller", "attachdetach-controller");
     if run.runs(attaching.0) {
-        let (attacher, attached) = attach_detach::controllers(caches);
+        let (attacher, attached) = attach_detach::controllers(run.caches);
         run.controller(attaching, |_| attacher);
         run.controller(attaching, |_| attached);
     }
@@ -171,10 +191,36 @@ pub fn start(
     run.controller(("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller"), VolumeAttributesProtection::new);
     run.controller(("persistentvolumeclaim-protection-controller", "pvc-protection-controller"), PvcProtectionController::new);
     run.controller(("persistentvolume-protection-controller", "pv-protection-controller"), PvProtectionController::new);
+}
+
+/// Claims of devices.
+fn devices(run: &Run<'_>, features: &FeatureGates) {
+    run.controller(("resourceclaim-controller", "resource-claim-controller"), ResourceClaimController::new);
+    run.controller(("resourceclaim-controller", "resource-claim-controller"), ClaimReservationController::new);
+    let tainting = ("device-taint-eviction-controller", "device-taint-eviction-controller");
+    if features.is_on(DEVICE_TAINT_RULES) && run.runs(tainting.0) {
+        let (evicting, rules) = device_taint_eviction::with_rules(run.caches);
+        run.controller(tainting, |_| evicting);
+        run.controller(tainting, |_| rules);
+    } else {
+        run.controller(tainting, DeviceTaintEvictionController::new);
+    }
+    if features.is_on(RESOURCE_POOL_STATUS) {
+        run.controller(("resourcepoolstatusrequest-controller", "resourcepoolstatusrequest-controller"), ResourcePoolStatusController::new);
+    }
+}
+
+/// Accounts, tokens and certificates.
+fn identities(run: &Run<'_>, config: &Config, features: &FeatureGates, authority: &Authority) {
+    let cluster = cluster_identity(config);
+    run.controller(("serviceaccount-controller", "service-account-controller"), ServiceAccountController::new);
+    run.controller(("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"), |caches| {
+        RootCaPublisher::new(caches, authority.ca_pem.as_str())
+    });
     let tokens = "serviceaccount-token-controller";
     if let Some(issuer) = authority.issuer.as_ref().filter(|_| run.runs(tokens)) {
-        let secrets = TokenSecretController::new(caches, issuer.clone(), authority.ca_pem.as_str());
-        run.start(tokens, manager_client(service.clone()), secrets);
+        let secrets = TokenSecretController::new(run.caches, issuer.clone(), authority.ca_pem.as_str());
+        run.start(tokens, manager_client(run.service.clone()), secrets);
     }
     run.controller(("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"), |caches| {
         LegacyTokenCleaner::new(caches, unused_tokens(&config.controllers))
@@ -190,33 +236,15 @@ pub fn start(
     run.controller(("kubelet-serving-approver-controller", "kubelet-serving-approver"), |caches| KubeletServingApprover::new(caches, cluster));
     run.controller(("bootstrap-signer-controller", "bootstrap-signer"), BootstrapSigner::new);
     run.controller(("token-cleaner-controller", "token-cleaner"), TokenCleaner::new);
-    if features.is_on(GENERIC_WORKLOAD) {
-        run.controller(("podgroup-protection-controller", "podgroup-protection-controller"), PodGroupProtectionController::new);
-    }
-    if features.is_on(POD_CERTIFICATE_REQUEST) {
-        run.controller(("podcertificaterequest-cleaner-controller", "podcertificaterequestcleaner"), PodCertificateRequestCleaner::new);
-    }
-    if features.is_on(RESOURCE_POOL_STATUS) {
-        run.controller(("resourcepoolstatusrequest-controller", "resourcepoolstatusrequest-controller"), ResourcePoolStatusController::new);
-    }
-    if features.is_on(STORAGE_VERSION_MIGRATOR) {
-        run.controller(("storage-version-migrator-controller", "storage-version-migrator-controller"), StorageVersionMigrator::new);
-    }
-    let collecting = "garbage-collector-controller";
-    if run.runs(collecting) {
-        let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
-        match config.controllers.concurrency(collecting) {
-            Some(concurrency) => garbage_collector::start_with(system, &collector, concurrency),
-            None => garbage_collector::start(system, &collector),
-        };
-    }
     if features.is_on(CLUSTER_TRUST_BUNDLE) {
         let publisher = "kube-apiserver-serving-clustertrustbundle-publisher";
         run.controller(("kube-apiserver-serving-clustertrustbundle-publisher-controller", publisher), |caches| {
             TrustBundlePublisher::new(caches, authority.ca_pem.as_str())
         });
     }
-    stop(system, "controllers")
+    if features.is_on(POD_CERTIFICATE_REQUEST) {
+        run.controller(("podcertificaterequest-cleaner-controller", "podcertificaterequestcleaner"), PodCertificateRequestCleaner::new);
+    }
 }
 
 /// The controller of jobs, which makes workloads of them where the feature for that is on.

@@ -20,7 +20,7 @@ use troupe_actors::{
         cgroups::driver::CgroupDriver,
         server::{self, KubeletServerOptions, checkpoint},
     },
-    load_balancer::{Announcer, AnnouncerOptions},
+    load_balancer::{Announcer, AnnouncerOptions, TOLD_AFTER},
     network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
     proxy::{
         Proxy, ProxyOptions,
@@ -50,6 +50,7 @@ use troupe_net::{
     announce::HostLinkAddresses,
     cni::{self, links::PodLinks},
     conntrack::HostConntrack,
+    dns::domain_names,
     iptables::{Family, HostIptables, Iptables},
     overlay::TUNNELS,
 };
@@ -259,6 +260,7 @@ pub fn start_announcer(config: &Config, (client, caches): &(Client, Caches), sys
         links: Arc::new(links),
         client: client.clone(),
         events: EventRecorder::on_host(system, client, "load-balancer", &config.node_name),
+        told_after: TOLD_AFTER,
     };
     Ok(Announcer::start(options, system))
 }
@@ -286,7 +288,12 @@ pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
         ipv6: config.families().contains(&Family::V6),
     };
     for object in dns::manifests(&options) {
-        ensure(&client, object).await.context("cannot set up the cluster's DNS")?;
+        // Names are answered without: somebody may just have deleted this namespace.
+        let is_dispensable = object.namespace() == domain_names::NAMESPACE;
+        match ensure(&client, object).await {
+            Err(error) if is_dispensable => tracing::warn!(%error, "the cluster's DNS cannot tell domain names of policies until the next start"),
+            made => made.context("cannot set up the cluster's DNS")?,
+        }
     }
     confine_dns(&client).await.context("cannot take root from the cluster's DNS")
 }
