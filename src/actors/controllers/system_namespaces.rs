@@ -1,7 +1,7 @@
 //! The namespaces that every cluster has: one that somebody deleted is made anew, or nodes could not keep their leases.
 
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use troupe_api::meta::ObjectKey;
+use troupe_api::meta::{Cause, ObjectKey};
 
 use crate::runtime::{
     cache::{Cache, Caches},
@@ -27,6 +27,10 @@ impl Controller for SystemNamespacesController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<Namespace>(|change| change.is_removal() && NAMES.contains(&&*change.key.name));
+        // One may have gone while nobody looked.
+        for name in NAMES {
+            watches.waker().wake(ObjectKey::cluster(name), Cause::default());
+        }
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {

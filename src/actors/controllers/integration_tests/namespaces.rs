@@ -74,16 +74,16 @@ async fn pods_of_a_deleted_namespace_end_before_anything_else_goes() {
 async fn a_namespace_that_every_cluster_has_is_made_anew_and_no_other() {
     let world = World::new().await;
     world.start(SystemNamespacesController::new(&world.caches));
-    let mut made = Vec::new();
-    for name in ["kube-node-lease", "team"] {
-        made.push(world.api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await);
-    }
+    // What lacks at the start is made then.
+    eventually_async("the node's leases have a place", async || world.api.get("namespaces", "", "kube-node-lease").await.is_ok()).await;
+    let made = world.api.get("namespaces", "", "kube-node-lease").await.expect("is there");
+    world.api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})).await;
     for name in ["team", "kube-node-lease"] {
         world.api.delete("namespaces", "", name, DeleteOptions::default()).await.expect("accepted");
     }
     eventually_async("the node's leases have a place again", async || {
         let namespace = world.api.get("namespaces", "", "kube-node-lease").await;
-        namespace.is_ok_and(|namespace| namespace.uid() != made[0].uid())
+        namespace.is_ok_and(|namespace| namespace.uid() != made.uid())
     })
     .await;
     eventually_async("the other one is gone", async || world.api.get("namespaces", "", "team").await.is_err()).await;
