@@ -17,6 +17,7 @@ LAYERS = {
         "meta metrics",
         "certificates formats status stored wire",
         "device_selectors document encodings expressions load_balancing local_path schema",
+        "spans",
         "patch protobuf",
         "resources",
         "features quota service",

@@ -294,7 +294,7 @@ mod tests {
     fn a_trace_is_joined_through_processes_that_have_traces_of_their_own() {
         let recorder = Recorder::new(64, 64);
         let commit = |trace, cause: Option<Arc<ObjectVersion>>, produced: Arc<ObjectVersion>| {
-            let cause = Cause { trace, span: trace as u64, object: cause };
+            let cause = Cause { trace, span: trace as u64, object: cause, sampled: false };
             recorder.changed(Name::OUTSIDE, recorder.intern("apiserver"), recorder.intern("Commit"), cause, produced, Duration::ZERO);
         };
         let (web, set, pod) = (version("deployments.apps", "web", 2), version("replicasets.apps", "web-1", 3), version("pods", "web-1-x", 4));
@@ -326,7 +326,7 @@ mod tests {
 
     /// A pod from the write that made it to the status that its kubelet wrote.
     fn tell_of_a_pod(recorder: &Recorder) {
-        let because = |span, object: Option<Arc<ObjectVersion>>| Cause { trace: 1, span, object };
+        let because = |span, object: Option<Arc<ObjectVersion>>| Cause { trace: 1, span, object, sampled: false };
         let commit = |span, object: Option<Arc<ObjectVersion>>, revision| {
             let (to, produced) = (recorder.intern("apiserver/pods"), version("pods", "web", revision));
             recorder.changed(Name::OUTSIDE, to, recorder.intern("Commit"), because(span, object), produced.clone(), Duration::ZERO);
@@ -349,7 +349,7 @@ mod tests {
     fn the_chain_of_a_pod_is_whole_after_fifty_thousand_messages_on_some_threads() {
         let recorder = Recorder::new(8192, 16_384);
         let noise = |number: usize| {
-            let cause = Cause { trace: 7, span: 1000 + number as u64, object: None };
+            let cause = Cause { trace: 7, span: 1000 + number as u64, ..Cause::default() };
             recorder.hop(step(&recorder, "noise", "Tick", &cause, 0));
         };
         // Somebody who says little keeps what he said for long.
