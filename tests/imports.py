@@ -24,7 +24,7 @@ LAYERS = {
         "auth",
     ],
     "src/api/server": [
-        "backends informational openapi reloading render underway",
+        "backends informational openapi otlp reloading render underway",
         "audit encryption flow store webhook_client",
         "authentication authorization",
         "admission aggregation conversion",
