@@ -115,3 +115,6 @@ async fn exported<T, E: ToString>(mut span: Active, call: impl Future<Output = R
     }
     result
 }
+
+#[cfg(test)]
+mod tests;

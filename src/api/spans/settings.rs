@@ -105,7 +105,7 @@ fn host_and_port(name: &str) -> Option<String> {
     }
     match authority.port_u16() {
         Some(_) => Some(name.to_owned()),
-        None => (authority.port().is_none() && !name.ends_with(':')).then(|| format!("{name}:{USUAL_PORT}")),
+        None => (authority.host().len() == name.len()).then(|| format!("{name}:{USUAL_PORT}")),
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), wanted, "{text}");
         }
-        for text in ["", ":4317", "collector:", "a b:1", "unix:", "dns:///"] {
+        for text in ["", ":4317", "collector:", "collector:99999", "a b:1", "unix:", "dns:///"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
