@@ -46,8 +46,8 @@ fn is_foreign(user: &UserInfo) -> bool {
 
 impl ApiService for FrontDoor {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
-        // The span that a component's own step has, where the request is a part of it.
-        let step = if is_foreign(&call.user) { Some(0) } else { spans::current().map(|scope| scope.parent()).filter(|parent| *parent != 0) };
+        // The span that a component's own step has, where the request is sampled.
+        let step = if is_foreign(&call.user) { Some(0) } else { spans::current().map(|scope| scope.caller()).filter(|step| *step != 0) };
         let Some(step) = step.filter(|_| is_told_write(&call)) else { return self.inner.call(call) };
         let (system, user, cause) = (self.system.clone(), call.user.clone(), call.cause.clone());
         let (verb, renews) = (call.operation.verb().rbac(), call.target.resource.has(Feature::Renewals));

@@ -226,7 +226,9 @@ impl Active {
 
     /// The scope of what is a part of it.
     pub fn scope(&self) -> Scope {
-        Scope { tracer: self.tracer.clone(), trace: self.span.trace, span: self.span.span, parent: self.span.parent }
+        let linked = self.span.link.map_or(0, |(_, span)| span);
+        let caller = if self.span.parent == 0 { linked } else { self.span.parent };
+        Scope { tracer: self.tracer.clone(), trace: self.span.trace, span: self.span.span, caller }
     }
 }
 
@@ -244,13 +246,13 @@ pub struct Scope {
     tracer: Tracer,
     trace: u128,
     span: u64,
-    parent: u64,
+    caller: u64,
 }
 
 impl Scope {
     /// The scope of what is done because of a cause whose span somebody else records.
     pub fn of(tracer: &Tracer, cause: &Cause) -> Self {
-        Scope { tracer: tracer.clone(), trace: cause.trace, span: cause.span, parent: 0 }
+        Scope { tracer: tracer.clone(), trace: cause.trace, span: cause.span, caller: 0 }
     }
 
     /// The cause of what is done within it.
@@ -258,9 +260,9 @@ impl Scope {
         Cause { trace: self.trace, span: self.span, sampled: true, object: None }
     }
 
-    /// The span that this one is a part of; 0 where it is the first of its trace, or not known here.
-    pub fn parent(&self) -> u64 {
-        self.parent
+    /// The span of who asked for it, whether it is a part of that or not; 0 where none is known here.
+    pub fn caller(&self) -> u64 {
+        self.caller
     }
 }
 
@@ -330,7 +332,7 @@ mod tests {
         let mut request = tracer.begin("POST", SpanKind::Server, Place { trace: 5, parent: 6, link: None });
         request.set("http.response.status_code", 201);
         within(request.scope(), async {
-            assert_eq!(current().map(|scope| scope.parent()), Some(6));
+            assert_eq!(current().map(|scope| scope.caller()), Some(6));
             let mut call = begin("HTTP POST", SpanKind::Client).expect("it is sampled");
             call.fail("refused");
             assert_eq!(traceparent(), request.cause().traceparent());
