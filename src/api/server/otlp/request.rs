@@ -94,7 +94,7 @@ mod tests {
         let components: Vec<_> = made.resource_spans.iter().map(|spans| spans.resource.clone().unwrap_or_default().attributes).collect();
         let names: Vec<_> = components.iter().map(|attributes| (text(attributes, "service.name"), text(attributes, "host.name"))).collect();
         let one = Some("one".to_owned());
-        assert_eq!(names, [(Some("apiserver".into()), one.clone()), (Some("kube-scheduler".into()), one)]);
+        assert_eq!(names, [(Some("apiserver".to_owned()), one.clone()), (Some("kube-scheduler".to_owned()), one)]);
         let [failed, plain] = &made.resource_spans[0].scope_spans[0].spans[..] else { panic!("two of the API server") };
         assert_eq!((failed.kind, failed.parent_span_id.as_slice()), (3, &[0, 0, 0, 0, 0, 0, 0, 5][..]));
         assert_eq!((failed.trace_id.len(), &failed.trace_id[14..], failed.span_id.as_slice()), (16, &[1, 2][..], &[0, 0, 0, 0, 0, 0, 3, 4][..]));
