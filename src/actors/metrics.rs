@@ -12,6 +12,7 @@ use troupe_api::{
     auth::tokens,
     features,
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
+    spans,
     stored::StoredObject,
     version::VersionInfo,
 };
@@ -96,6 +97,7 @@ impl Sources {
         collectors.extend(tokens::COLLECTORS);
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
+        collectors.extend(spans::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
         collectors.extend(size::COLLECTORS);
         collectors.extend(queue::COLLECTORS);

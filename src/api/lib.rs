@@ -33,6 +33,7 @@ pub mod resources;
 pub mod schema;
 pub mod service;
 pub mod shared;
+pub mod spans;
 pub mod status;
 pub mod stored;
 pub mod version;

@@ -13,6 +13,7 @@ use tonic::{
     Code, Request, Status,
     client::Grpc,
     codegen::http::uri::PathAndQuery,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
 };
 use tonic_prost::ProstCodec;
@@ -44,14 +45,35 @@ fn whole_seconds(time: Duration) -> i64 {
 pub struct GrpcRuntime {
     socket: PathBuf,
     /// For calls whose messages are newer than those of the clients.
-    channel: Channel,
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    channel: Traced,
+    runtime: RuntimeServiceClient<Traced>,
+    images: ImageServiceClient<Traced>,
+}
+
+/// A connection on which the runtime is told of which trace each call is a part.
+type Traced = InterceptedService<Channel, TraceParent>;
+
+/// Gives the W3C header `traceparent` of what is being done, if there is one.
+#[derive(Clone, Copy)]
+struct TraceParent(fn() -> Option<String>);
+
+impl Interceptor for TraceParent {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = (self.0)().and_then(|text| text.parse().ok()) {
+            request.metadata_mut().insert("traceparent", value);
+        }
+        Ok(request)
+    }
 }
 
 impl GrpcRuntime {
     /// A client of the runtime at `socket`, a path with or without `unix://`. Must be called within a tokio runtime.
     pub fn new(socket: impl AsRef<Path>) -> Self {
+        GrpcRuntime::tracing(socket, || None)
+    }
+
+    /// The same that tells the runtime with each call of which span that is a part, as `traceparent` says where the call is made (a W3C header).
+    pub fn tracing(socket: impl AsRef<Path>, traceparent: fn() -> Option<String>) -> Self {
         let path = socket.as_ref();
         let socket = path.to_str().and_then(|text| text.strip_prefix("unix://")).map_or_else(|| path.to_owned(), PathBuf::from);
         let target = socket.clone();
@@ -60,7 +82,7 @@ impl GrpcRuntime {
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(target).await?)) }
         });
         let endpoint = Endpoint::from_static("http://localhost").http2_adaptive_window(true);
-        let channel = endpoint.connect_with_connector_lazy(connector);
+        let channel = InterceptedService::new(endpoint.connect_with_connector_lazy(connector), TraceParent(traceparent));
         GrpcRuntime {
             socket,
             channel: channel.clone(),

@@ -31,6 +31,11 @@ impl Service {
         Service { channel, patience }
     }
 
+    /// A service that is reached by other means than a socket of this machine.
+    pub fn over(channel: Channel, patience: Duration) -> Self {
+        Service { channel, patience }
+    }
+
     /// Makes one call.
     ///
     /// # Errors

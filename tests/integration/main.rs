@@ -10,6 +10,8 @@ mod churn;
 mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
+#[path = "../support/collector.rs"]
+mod collector;
 mod custom_resources;
 mod daemons;
 mod database;
@@ -49,6 +51,7 @@ mod several_nodes;
 mod small_disk;
 mod stores;
 mod survival;
+mod traces;
 mod trust_bundles;
 mod two_nodes;
 mod units;

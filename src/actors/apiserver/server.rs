@@ -17,6 +17,7 @@ use troupe_api::{
         Announced, ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target,
         UserInfo, WatchOptions, WatchStream,
     },
+    spans::{self, Scope},
     status::Status,
     stored::StoredObject,
 };
@@ -230,7 +231,13 @@ impl ApiService for ApiServer {
             return Box::pin(async move { parts.elsewhere(call).await });
         }
         let (work, parts) = (self.parts.work(&call), self.parts.clone());
-        Box::pin(aside::run(work, async move { parts.dispatch(call).await }))
+        let sampled = if call.cause.sampled { parts.system.recorder().tracer().map(|tracer| Scope::of(tracer, &call.cause)) } else { None };
+        let answer = async move { parts.dispatch(call).await };
+        match sampled {
+            // Wherever it runs.
+            Some(scope) => Box::pin(aside::run(work, spans::within(scope, answer))),
+            None => Box::pin(aside::run(work, answer)),
+        }
     }
 
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, _cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {

@@ -8,9 +8,11 @@
 //! one per thread in practice, so that a record is an uncontended lock and a copy; the others are for all threads, as only few write
 //! and then all of their room is for these. A hop takes 128 bytes at most, and the object versions that it names a few hundred more:
 //! in rings of 8192 messages and 16,384 hops that changed something that is 3.1 MiB for hops, and about 10 MiB with everything that they name.
-//! `record.rs` is their form for others, [`chain`] makes the story of an object of them, also of those of several processes.
+//! `record.rs` is their form for others, [`chain`] makes the story of an object of them, also of those of several processes. Hops of requests that
+//! are sampled leave as spans, too (`export.rs`).
 
 pub mod chain;
+mod export;
 mod record;
 
 use std::{
@@ -29,6 +31,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use troupe_api::meta::{Cause, ObjectKey, ObjectVersion};
 
+use self::export::Exports;
 pub use self::record::HopRecord;
 
 /// Renewals that are remembered.
@@ -158,6 +161,7 @@ pub struct Recorder {
     changes: Shards,
     renewals: Shards,
     enabled: AtomicBool,
+    exports: Exports,
 }
 
 impl Recorder {
@@ -165,7 +169,8 @@ impl Recorder {
     pub fn new(hops: usize, changes: usize) -> Self {
         let (id, names) = (NEXT_RECORDER.fetch_add(1, Relaxed), RwLock::default());
         let (changes, renewals) = (Shards::new(1, changes), Shards::new(1, RENEWALS));
-        let recorder = Recorder { id, names, hops: Shards::new(4, hops), changes, renewals, enabled: AtomicBool::new(true) };
+        let (hops, enabled) = (Shards::new(4, hops), AtomicBool::new(true));
+        let recorder = Recorder { id, names, hops, changes, renewals, enabled, exports: Exports::default() };
         recorder.intern("outside");
         recorder
     }
@@ -236,6 +241,9 @@ impl Recorder {
         if hop.produced.is_some() {
             return self.keep(hop);
         }
+        if hop.cause.sampled && hop.span != 0 {
+            self.export(&hop);
+        }
         if self.enabled.load(Relaxed) {
             self.hops.push(hop);
         }
@@ -243,6 +251,9 @@ impl Recorder {
 
     /// Records a hop that changed something, be it in the API or outside, or that led to such a change.
     pub fn keep(&self, hop: Hop) {
+        if hop.cause.sampled {
+            self.export(&hop);
+        }
         self.changes.push(hop);
     }
 
@@ -294,7 +305,7 @@ mod tests {
     fn a_trace_is_joined_through_processes_that_have_traces_of_their_own() {
         let recorder = Recorder::new(64, 64);
         let commit = |trace, cause: Option<Arc<ObjectVersion>>, produced: Arc<ObjectVersion>| {
-            let cause = Cause { trace, span: trace as u64, object: cause };
+            let cause = Cause { trace, span: trace as u64, object: cause, sampled: false };
             recorder.changed(Name::OUTSIDE, recorder.intern("apiserver"), recorder.intern("Commit"), cause, produced, Duration::ZERO);
         };
         let (web, set, pod) = (version("deployments.apps", "web", 2), version("replicasets.apps", "web-1", 3), version("pods", "web-1-x", 4));
@@ -326,7 +337,7 @@ mod tests {
 
     /// A pod from the write that made it to the status that its kubelet wrote.
     fn tell_of_a_pod(recorder: &Recorder) {
-        let because = |span, object: Option<Arc<ObjectVersion>>| Cause { trace: 1, span, object };
+        let because = |span, object: Option<Arc<ObjectVersion>>| Cause { trace: 1, span, object, sampled: false };
         let commit = |span, object: Option<Arc<ObjectVersion>>, revision| {
             let (to, produced) = (recorder.intern("apiserver/pods"), version("pods", "web", revision));
             recorder.changed(Name::OUTSIDE, to, recorder.intern("Commit"), because(span, object), produced.clone(), Duration::ZERO);
@@ -349,7 +360,7 @@ mod tests {
     fn the_chain_of_a_pod_is_whole_after_fifty_thousand_messages_on_some_threads() {
         let recorder = Recorder::new(8192, 16_384);
         let noise = |number: usize| {
-            let cause = Cause { trace: 7, span: 1000 + number as u64, object: None };
+            let cause = Cause { trace: 7, span: 1000 + number as u64, ..Cause::default() };
             recorder.hop(step(&recorder, "noise", "Tick", &cause, 0));
         };
         // Somebody who says little keeps what he said for long.

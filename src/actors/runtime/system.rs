@@ -136,7 +136,7 @@ impl System {
     pub fn next_cause(&self, cause: &Cause) -> Cause {
         let mut rng = self.0.rng.lock();
         let trace = if cause.trace == 0 { rng.random() } else { cause.trace };
-        Cause { trace, span: rng.random_range(1..=u64::MAX), object: cause.object.clone() }
+        Cause { trace, span: rng.random_range(1..=u64::MAX), ..cause.clone() }
     }
 
     pub(crate) fn jitter(&self) -> f64 {

@@ -14,6 +14,9 @@ pub const ANONYMOUS: &str = "system:anonymous";
 /// Members may do everything.
 pub const MASTERS: &str = "system:masters";
 
+/// Members may look at health and metrics.
+pub const MONITORING: &str = "system:monitoring";
+
 /// Whose account something goes to: who may make service accounts has as many as they like, so those of a namespace count as one.
 pub fn holder(user: &UserInfo) -> &str {
     let account = user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));

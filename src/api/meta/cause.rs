@@ -22,12 +22,14 @@ pub struct Cause {
     pub span: u64,
     /// The object version that led to it, where there is one.
     pub object: Option<Arc<ObjectVersion>>,
+    /// Whether what comes of it is exported as spans (`crate::spans`).
+    pub sampled: bool,
 }
 
 impl Cause {
     /// The beginning of a new trace.
     pub fn root() -> Self {
-        Cause { trace: rand::random(), span: rand::random(), object: None }
+        Cause { trace: rand::random(), span: rand::random(), ..Cause::default() }
     }
 
     /// The same trace, caused by `object`.
@@ -37,7 +39,7 @@ impl Cause {
 
     /// The W3C `traceparent` header, or `None` outside a trace.
     pub fn traceparent(&self) -> Option<String> {
-        (self.trace != 0).then(|| format!("00-{:032x}-{:016x}-01", self.trace, self.span))
+        (self.trace != 0).then(|| format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled)))
     }
 
     /// The W3C `tracestate` header, which carries the object version, or `None` without one.
@@ -69,13 +71,14 @@ impl Cause {
     /// Reads a W3C `traceparent` header; anything malformed yields `None`.
     pub fn from_traceparent(header: &str) -> Option<Self> {
         let mut parts = header.split('-');
-        let (_version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next());
         if trace.len() != 32 || span.len() != 16 {
             return None;
         }
         let trace = u128::from_str_radix(trace, 16).ok()?;
         let span = u64::from_str_radix(span, 16).ok()?;
-        (trace != 0).then_some(Cause { trace, span, object: None })
+        let sampled = flags.and_then(|flags| u8::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & 1 == 1);
+        (trace != 0).then_some(Cause { trace, span, sampled, object: None })
     }
 }
 
@@ -104,6 +107,10 @@ mod tests {
         let cause = Cause::root();
         let read = Cause::from_traceparent(&cause.traceparent().expect("a root has a trace")).expect("well formed");
         assert_eq!((read.trace, read.span), (cause.trace, cause.span));
+        let sampled = Cause { sampled: true, ..cause };
+        let header = sampled.traceparent().expect("a root has a trace");
+        assert!(header.ends_with("-01"), "{header}");
+        assert_eq!(Cause::from_traceparent(&header).expect("well formed"), sampled);
         assert_eq!(Cause::from_traceparent("00-zz-01"), None);
     }
 

@@ -19,6 +19,7 @@ pub mod flow;
 pub mod http;
 pub mod informational;
 pub mod openapi;
+pub mod otlp;
 pub mod reloading;
 pub(crate) mod render;
 pub mod store;

@@ -84,7 +84,7 @@ fn noise(world: &World, messages: usize) {
     for _ in 0..messages {
         let (to, message, at) = (recorder.intern("noise"), recorder.intern("Tick"), std::time::Instant::now());
         let (waited, handled) = (Duration::ZERO, Duration::ZERO);
-        let cause = Cause { trace: 7, span: 7, object: None };
+        let cause = Cause { trace: 7, span: 7, ..Cause::default() };
         recorder.hop(Hop { from: to, to, message, waited, handled, outcome: Outcome::Done, cause, span: 0, produced: None, at });
     }
 }

@@ -24,7 +24,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Map, Value, json};
-use troupe_api::expressions::go_duration;
+use troupe_api::{expressions::go_duration, spans::TracingSettings};
 
 use self::fields::FIELDS;
 pub use self::{
@@ -185,6 +185,18 @@ impl KubeletConfiguration {
     pub fn map(&self, path: &str) -> BTreeMap<String, String> {
         let entries = self.value(path).as_object().into_iter().flatten();
         entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
+    /// What is said of tracing, if anything is.
+    pub fn tracing(&self) -> Option<TracingSettings> {
+        let (endpoint, rate) = (self.says("tracing.endpoint"), self.says("tracing.samplingRatePerMillion"));
+        if endpoint.is_none() && rate.is_none() {
+            return None;
+        }
+        Some(TracingSettings {
+            endpoint: endpoint.and_then(Value::as_str).map(str::to_owned),
+            sampling_rate_per_million: rate.and_then(Value::as_i64).and_then(|rate| i32::try_from(rate).ok()),
+        })
     }
 
     /// Whether a feature is on, where something is said of it.

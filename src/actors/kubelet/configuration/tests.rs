@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use serde_json::json;
+use troupe_api::spans::Endpoint;
 
 use super::{
     ConfigurationError, CpuSet, KubeletConfiguration, Machine,
@@ -123,6 +124,10 @@ fn values_are_checked_in_upstreams_words() {
         ("evictionSoft: {memory.available: 1Gi}\n", "grace period must be specified for the soft eviction threshold memory.available"),
         ("containerLogMaxFiles: 1\n", "invalid configuration: containerLogMaxFiles must be greater than 1"),
         ("podLogsDir: /a/../b\n", "invalid configuration: pod logs path \"/a/../b\" must be normalized"),
+        (
+            "tracing: {samplingRatePerMillion: 1000001}\n",
+            "tracing.samplingRatePerMillion: Invalid value: 1000001: sampling rate per million must be less than or equal to one million",
+        ),
         ("runOnce: true\n", "invalid configuration: runOnce (--runOnce) true, Runonce mode has been deprecated and should not be set"),
     ] {
         assert_eq!(refused(text), format!("{begin}{why}"));
@@ -131,6 +136,15 @@ fn values_are_checked_in_upstreams_words() {
     let both = said("failCgroupV1: true\nfailSwapOn: true\n").check(machine).expect_err("refused").to_string();
     assert!(both.contains("not to run on a host using cgroup v1") || both.contains("not run on a host using cgroup v1"), "{both}");
     assert!(both.contains("running with swap on is not supported"), "{both}");
+}
+
+#[test]
+fn tracing_is_on_where_something_is_said_of_it() {
+    assert_eq!(said("tracing: {}\n").tracing(), None);
+    let none = said("tracing: {samplingRatePerMillion: 0}\n").tracing().expect("it is said");
+    assert_eq!((none.per_million(), none.endpoint()), (0, Ok(Endpoint::Tcp("localhost:4317".into()))));
+    let unix = said("tracing: {endpoint: 'unix:///run/otel.sock'}\n").tracing().expect("it is said");
+    assert_eq!(unix.endpoint(), Ok(Endpoint::Unix("/run/otel.sock".into())));
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(super) fn validate(configuration: &KubeletConfiguration, machine: Machine) -
     check.managers();
     check.shutdown();
     check.rest();
+    check.tracing();
     check.enforcement();
     check.choices();
     check.reservations();
@@ -214,6 +215,10 @@ impl Check<'_> {
             let seconds = longest as f64 / SECOND as f64;
             format!("CrashLoopBackOff.MaxContainerRestartPeriod (got: {seconds} seconds) must be set between 1s and 300s")
         });
+    }
+
+    fn tracing(&mut self) {
+        self.errors.extend(self.configuration.tracing().map(|tracing| tracing.errors("tracing")).unwrap_or_default());
     }
 
     fn enforcement(&mut self) {

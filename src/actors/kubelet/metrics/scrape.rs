@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use troupe_api::{
     metrics::{BuildInfo, Collect, Process, Text, render},
+    spans,
     version::VersionInfo,
 };
 use troupe_cri::{
@@ -35,6 +36,7 @@ pub async fn scrape(
     collectors.extend(device_metrics::COLLECTORS);
     collectors.extend(pod_certificates::metrics::COLLECTORS);
     collectors.extend(pod_resources::metrics::COLLECTORS);
+    collectors.extend(spans::COLLECTORS);
     collectors.extend(troupe_api_client::COLLECTORS);
     collectors.extend(caches.iter().map(|caches| caches as &dyn Collect));
     collectors.push(&Process);

@@ -310,6 +310,17 @@ impl PodWorker {
         });
     }
 
+    /// What upstream calls the step that an action is a part of.
+    fn step_name(&self, action: &Action) -> &'static str {
+        if self.machine.pod().is_some_and(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            return "syncPod";
+        }
+        match action {
+            Action::RemoveContainer { .. } | Action::RemoveSandbox { .. } | Action::CleanUp { .. } => "syncTerminatedPod",
+            _ => "syncTerminatingPod",
+        }
+    }
+
     fn take(&mut self, action: Action, cx: &mut UnitContext<'_, Self>) {
         tracing::debug!(pod = %format_args!("{}/{}", self.machine.id.namespace, self.machine.id.name), ?action, "apply");
         self.last = format!("{action:?}");
@@ -317,9 +328,16 @@ impl PodWorker {
             self.build = CancellationToken::new();
         }
         let cause = self.news.cause(cx.system());
-        let step = self.step(CallTrace::of(cx, cause));
+        let (call_trace, mut span) = CallTrace::of_step(cx, cause, self.step_name(&action), &self.machine.id);
+        if let Some(span) = &mut span {
+            span.set("troupe.action", self.last.as_str());
+        }
+        let step = self.step(call_trace);
         let work = async move {
             let outcome = apply::apply(&step, &action).await;
+            if let (Some(mut span), Err(failure)) = (span, &outcome) {
+                span.fail(failure.to_string());
+            }
             (action, outcome)
         };
         cx.spawn_then(work, |worker, (action, outcome), cx| {

@@ -36,6 +36,7 @@ use tokio_util::io::ReaderStream;
 use troupe_api::{
     resources::{Registry, aggregated::DocumentV3},
     service::UserInfo,
+    spans::{self, SpanKind},
     status::Status,
 };
 
@@ -123,7 +124,15 @@ impl Passing<'_> {
         let is_known = words(request.headers(), &header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("websocket"));
         let upgrade = is_known && wants_upgrade(request.headers());
         let outgoing = self.outgoing(upgrade, std::mem::replace(payload, Payload::None)).map_err(BackendError::Unreachable)?;
-        let (outgoing, rest) = outgoing;
+        let (mut outgoing, rest) = outgoing;
+        // It ends with the reply's beginning.
+        let mut span = spans::begin(format!("HTTP {}", request.method()), SpanKind::Client);
+        if let Some(span) = &mut span {
+            span.set("server.address", authority.as_str());
+            if let Some(traceparent) = span.cause().traceparent() {
+                insert(outgoing.headers_mut(), "traceparent", &traceparent);
+            }
+        }
         let sending = backend.send(&authority, self.user, outgoing);
         let reply = tokio::select! {
             biased;

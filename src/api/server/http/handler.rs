@@ -31,6 +31,7 @@ use troupe_api::{
     meta::Cause,
     notices::Notices,
     service::UserInfo,
+    spans,
     status::{Status, StatusDetails},
 };
 
@@ -50,6 +51,7 @@ use super::{
     outgoing::{self, Outgoing},
     path::RequestInfo,
     query::Query,
+    request_span::{self, AuditId},
     resource::{self, Exchange},
     route::{self, method_not_allowed, request_verb},
     shared::Shared,
@@ -105,6 +107,9 @@ impl MessageBody for Lasting {
 async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, connection: Option<&Connection>) -> HttpResponse {
     let audit_id = audit_id(request);
     let audit = AuditContext::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
+    if shared.options.tracer.is_some() {
+        request.extensions_mut().insert(AuditId(audit_id.clone()));
+    }
     let mut payload = payload.into_inner();
     let monitor = Monitor::begin();
     let notices = Notices::default();
@@ -279,33 +284,56 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
 }
 
 async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpResponse, Status> {
-    let Arrived { shared, request, info, query, monitor, audit, notices, .. } = arrived;
-    let (options, path) = (&shared.options, request.path());
+    let Arrived { shared, request, info, query, monitor, .. } = arrived;
     let verb = request.method().as_str().to_ascii_lowercase();
     let asked = match info.is_resource {
         true => route::attributes(info, request_verb(info, request.method(), query)),
-        false => Attributes { verb: &verb, path: Some(path), ..Attributes::default() },
+        false => Attributes { verb: &verb, path: Some(request.path()), ..Attributes::default() },
     };
     let user = identify(&arrived, &asked).await?;
+    let said = said(request);
+    // A client that is not to be believed has no word on what is sampled.
+    let own = Cause { sampled: false, ..said.clone().unwrap_or_else(Cause::root) };
+    let Some(tracer) = &shared.options.tracer else { return perform(arrived, payload, (user, &asked), own).await };
+    let place = (said.as_ref(), if said.is_some() { rand::random() } else { own.trace });
+    let Some(mut span) = request_span::begin(tracer, request, info, &user, place) else {
+        return perform(arrived, payload, (user, &asked), own).await;
+    };
+    span.began_before(monitor.elapsed());
+    let cause = Cause { object: own.object, ..span.cause() };
+    // Few are sampled: the future of all others is not to have the room for that.
+    let outcome = Box::pin(spans::within(span.scope(), perform(arrived, payload, (user, &asked), cause))).await;
+    request_span::answered(&mut span, &outcome);
+    outcome
+}
+
+/// Does what a known caller asks for, because of `cause`.
+async fn perform(
+    arrived: Arrived<'_>,
+    payload: &mut Payload,
+    (user, asked): (Arc<UserInfo>, &Attributes<'_>),
+    cause: Cause,
+) -> Result<HttpResponse, Status> {
+    let Arrived { shared, request, info, query, monitor, audit, notices, .. } = arrived;
+    let (options, path) = (&shared.options, request.path());
     let connects = info.is_resource && connect::is_connect(&info.subresource);
-    let classified = options.flow.as_ref().filter(|_| !connects).and_then(|flow| flow.classify(&user, &asked));
+    let classified = options.flow.as_ref().filter(|_| !connects).and_then(|flow| flow.classify(&user, asked));
     if let Some(classified) = &classified {
         request.extensions_mut().insert(classified.clone());
     }
     if let Some(service) = aggregation::of_path(options.aggregator.as_deref(), || options.service.registry(), path) {
-        authorize(&*options.authorizer, &user, &asked).await?;
+        authorize(&*options.authorizer, &user, asked).await?;
         return pass_on(&arrived, payload, (user, service), &classified).await;
     }
     // Health and discovery must answer under load too; the others take a seat once their bodies are there.
     if info.is_resource {
-        let cause = cause(request);
         // An administrator's work waits for no user's.
         let is_exempt = classified.as_ref().is_some_and(|classified| classified.is_exempt());
         let behalf = Arc::from(if is_exempt { "" } else { holder(&user) });
         let exchange = Exchange { shared, request, info, query, user, cause, classified, monitor, audit, notices };
         return aside::on_behalf_of(behalf, resource::serve(exchange, payload)).await;
     }
-    authorize(&*options.authorizer, &user, &asked).await?;
+    authorize(&*options.authorizer, &user, asked).await?;
     let route = options.routes.iter().find(|route| route.serves(path));
     let takes = |method: &Method| route.map_or_else(|| matches!(*method, Method::GET | Method::HEAD), |route| route.takes(method));
     if !takes(request.method()) {
@@ -366,13 +394,11 @@ fn is_lasting(info: &RequestInfo<'_>, method: &Method, query: &Query) -> bool {
     info.is_resource && (request_verb(info, method, query) == "watch" || connect::is_connect(&info.subresource))
 }
 
-/// The cause that `traceparent` and `tracestate` name, or a new trace.
-fn cause(request: &HttpRequest) -> Cause {
+/// The cause that `traceparent` and `tracestate` name, if they do.
+fn said(request: &HttpRequest) -> Option<Cause> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    match header("traceparent").and_then(Cause::from_traceparent) {
-        Some(cause) => cause.with_tracestate(header("tracestate").unwrap_or("")),
-        None => Cause::root(),
-    }
+    let cause = header("traceparent").and_then(Cause::from_traceparent)?;
+    Some(cause.with_tracestate(header("tracestate").unwrap_or("")))
 }
 
 /// The documents about the API itself.

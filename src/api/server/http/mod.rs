@@ -42,6 +42,7 @@ pub mod path;
 mod pretty;
 mod query;
 mod reply;
+mod request_span;
 mod resource;
 mod route;
 mod server;

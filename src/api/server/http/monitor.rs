@@ -194,6 +194,11 @@ impl Monitor {
         Monitor { began: Instant::now(), routed: OnceCell::new(), page: Cell::new(None) }
     }
 
+    /// How long ago the request came.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// The request is for this.
     pub fn routed(&self, request: &HttpRequest, query: &Query, route: &Route) {
         let target = &route.target;

@@ -16,6 +16,7 @@ use troupe_api::{
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
     service::{ApiService, UserInfo},
+    spans::Tracer,
     status::Status,
     version::VersionInfo,
 };
@@ -63,6 +64,8 @@ pub struct HttpOptions {
     pub flow: Option<Arc<Classifier>>,
     /// Where requests are recorded, if anywhere.
     pub audit: Option<Arc<AuditLog>>,
+    /// Makes spans of requests, if that is wanted.
+    pub tracer: Option<Tracer>,
     /// Requests at once that flow control does not know, watches and connects not counted; 0 means no limit.
     pub max_in_flight: usize,
     /// Bytes that encodings beside JSON may hold in all.
@@ -116,6 +119,7 @@ impl HttpOptions {
             memory: Arc::new(AmpleMemory),
             flow: None,
             audit: None,
+            tracer: None,
             max_in_flight: 600,
             memo_bytes: 32 << 20,
             request_timeout: Duration::from_secs(60),

@@ -10,7 +10,12 @@ use http_body_util::Full;
 use parking_lot::Mutex;
 use rustls::ClientConfig as TlsConfig;
 use tokio::{runtime::Handle, sync::Semaphore};
-use troupe_api::{auth::tls, resources::webhook_config::ClientConfig, service::Listers};
+use troupe_api::{
+    auth::tls,
+    resources::webhook_config::ClientConfig,
+    service::Listers,
+    spans::{self, SpanKind},
+};
 
 use super::{
     connections::{Answer, Connection, Connections, connect},
@@ -68,18 +73,28 @@ impl Client {
     pub async fn post(&self, config: &ClientConfig, body: Vec<u8>, timeout: Duration, longest: usize) -> Result<Bytes, String> {
         let url = format!("{}?timeout={}s", config.url(), timeout.as_secs());
         let called = |why: String| format!("Post {url:?}: {why}");
-        match tokio::time::timeout(timeout, self.exchange(config, &url, body.into(), longest)).await {
+        let mut span = spans::begin("HTTP POST", SpanKind::Client);
+        let traceparent = span.as_ref().and_then(|span| span.cause().traceparent());
+        let request = request(&url, body.into(), traceparent.as_deref()).map_err(called)?;
+        let answer = match tokio::time::timeout(timeout, self.exchange(config, request, longest)).await {
             Ok(Ok(answer)) if (200..=206).contains(&answer.status.as_u16()) => Ok(answer.body),
             Ok(Ok(answer)) => Err(refused(answer.status, &answer.body)),
             Ok(Err(why)) => Err(called(why)),
             Err(_) => Err(called("context deadline exceeded".into())),
+        };
+        if let Some(span) = &mut span {
+            span.set("url.full", url.as_str());
+            if let Err(why) = &answer {
+                span.fail(why.as_str());
+            }
         }
+        answer
     }
 
-    async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes, longest: usize) -> Result<Answer, String> {
+    async fn exchange(&self, config: &ClientConfig, request: Request<Full<Bytes>>, longest: usize) -> Result<Answer, String> {
         let pool = self.pool(config).await;
         let _question = pool.questions.try_acquire().map_err(|_| format!("{} calls wait for its answer already", self.most_questions))?;
-        pool.connections.exchange(request(url, body)?, longest, || self.dial(config, &pool)).await
+        pool.connections.exchange(request, longest, || self.dial(config, &pool)).await
     }
 
     /// The connections to a webhook.
@@ -122,15 +137,18 @@ async fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
     Ok(tls)
 }
 
-fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
+fn request(url: &str, body: Bytes, traceparent: Option<&str>) -> Result<Request<Full<Bytes>>, String> {
     let url: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let host = url.authority().map_or("", |authority| authority.as_str());
-    let request = Request::post(path)
+    let mut request = Request::post(path)
         .header(header::HOST, host)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, */*")
         .header(header::USER_AGENT, "kube-apiserver-admission");
+    if let Some(traceparent) = traceparent {
+        request = request.header("traceparent", traceparent);
+    }
     request.body(Full::new(body)).map_err(|error| error.to_string())
 }
 

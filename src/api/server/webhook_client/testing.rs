@@ -21,12 +21,20 @@ use troupe_api::auth::{
 type Asked = (String, Value);
 type Reply = (u16, String);
 
+/// What requests brought.
+#[derive(Default)]
+struct Kept {
+    asked: Vec<Asked>,
+    /// Their `traceparent`.
+    traces: Vec<Option<String>>,
+}
+
 /// There until it is dropped.
 pub struct Server {
     pub port: u16,
     pub ca_pem: String,
     pub kubeconfig: PathBuf,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    kept: Arc<Mutex<Kept>>,
     task: AbortHandle,
     _dir: TempDir,
 }
@@ -60,7 +68,7 @@ impl Server {
         let kubeconfig = dir.path().join("webhook.kubeconfig");
         let server = format!("https://127.0.0.1:{port}/here");
         Kubeconfig { server, ca_pem: ca_pem.clone(), identity: leaf("client", false) }.write(&kubeconfig, "webhook").expect("writes");
-        let (answer, asked) = (Arc::new(answer), Arc::<Mutex<Vec<Asked>>>::default());
+        let (answer, asked) = (Arc::new(answer), Arc::<Mutex<Kept>>::default());
         let kept = asked.clone();
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
@@ -72,12 +80,17 @@ impl Server {
                 });
             }
         });
-        Server { port, ca_pem, kubeconfig, asked, task: task.abort_handle(), _dir: dir }
+        Server { port, ca_pem, kubeconfig, kept: asked, task: task.abort_handle(), _dir: dir }
     }
 
     /// What was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().clone()
+        self.kept.lock().asked.clone()
+    }
+
+    /// The `traceparent` of each request so far.
+    pub fn traces(&self) -> Vec<Option<String>> {
+        self.kept.lock().traces.clone()
     }
 }
 
@@ -95,13 +108,17 @@ impl Drop for Server {
 async fn respond(
     request: Request<Incoming>,
     answer: Arc<impl Fn(&str, &Value) -> Reply>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    kept: Arc<Mutex<Kept>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
+    let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = request.into_body().collect().await.expect("a whole body").to_bytes();
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let (code, text) = answer(&path, &body);
-    asked.lock().push((path, body));
+    let mut all = kept.lock();
+    all.asked.push((path, body));
+    all.traces.push(trace);
+    drop(all);
     // What Go's server says of JSON where the webhook says nothing.
     let reply = Response::builder().status(code).header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
     Ok(reply.body(Full::new(text.into())).expect("well formed"))

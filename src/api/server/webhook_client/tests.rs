@@ -2,12 +2,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_api::{
-    meta::{GroupResource, Object, ObjectKey},
+    meta::{Cause, GroupResource, Object, ObjectKey, SystemClock},
     resources::{
         Registry, builtin,
         webhook_config::{Address, ClientConfig},
     },
     service::Listers,
+    spans::{Place, SpanKind, Tracer, within},
     stored::StoredObject,
 };
 
@@ -124,6 +125,25 @@ async fn an_answer_is_taken_whatever_it_says_its_type_is() {
     let config = ClientConfig { address, authorities: server.ca_pem.clone().into() };
     let client = Client::new(Arc::new(Known::default()), tokio::runtime::Handle::current(), true);
     assert_eq!(client.post(&config, b"{}".to_vec(), Duration::from_secs(10), 100).await.as_deref(), Ok(&b"{}"[..]));
+}
+
+#[tokio::test]
+async fn what_is_sampled_is_asked_with_its_trace() {
+    let (tracer, mut spans) = Tracer::new("apiserver", 0, Arc::new(SystemClock));
+    let server = Server::serve(|_, _| (500, "{}".to_owned())).await;
+    let address = Address::Url(format!("https://127.0.0.1:{}/here", server.port));
+    let config = ClientConfig { address, authorities: server.ca_pem.clone().into() };
+    let client = Client::new(Arc::new(Known::default()), tokio::runtime::Handle::current(), true);
+    let ask = || client.post(&config, b"{}".to_vec(), Duration::from_secs(10), 100);
+    let request = tracer.begin("POST", SpanKind::Server, Place { trace: 7, parent: 0, link: None });
+    ask().await.expect_err("it fails");
+    within(request.scope(), ask()).await.expect_err("it fails");
+    let call = spans.try_recv().expect("the call");
+    assert_eq!((&*call.name, call.kind, call.trace, call.parent), ("HTTP POST", SpanKind::Client, 7, request.cause().span));
+    assert!(call.failure.is_some());
+    assert!(spans.try_recv().is_err(), "the other call was not sampled");
+    let sampled = Cause { trace: 7, span: call.span, sampled: true, object: None };
+    assert_eq!(server.traces(), [None, sampled.traceparent()]);
 }
 
 #[tokio::test]

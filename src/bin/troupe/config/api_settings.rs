@@ -87,7 +87,8 @@ given_settings! {
         audit_webhook_batch_throttle_enable: bool,
         audit_webhook_batch_throttle_qps: String,
         audit_webhook_batch_throttle_burst: u32,
-        audit_webhook_config_file: PathBuf
+        audit_webhook_config_file: PathBuf,
+        tracing_config_file: PathBuf
     }
 }
 

@@ -57,7 +57,9 @@ fn takers(setting: &str) -> &'static [Part] {
         "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "tokenAuthFile" | "authenticationConfig" | "authorizationConfig" => {
             &[Part::ApiServer]
         }
-        "authenticationTokenWebhookConfigFile" | "authenticationTokenWebhookCacheTtl" | "auditWebhookConfigFile" => &[Part::ApiServer],
+        "authenticationTokenWebhookConfigFile" | "authenticationTokenWebhookCacheTtl" | "auditWebhookConfigFile" | "tracingConfigFile" => {
+            &[Part::ApiServer]
+        }
         "auditLogPath" | "auditPolicyFile" | "auditLogMaxsize" | "auditLogMaxbackup" | "auditLogMaxage" => &[Part::ApiServer],
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],

@@ -527,6 +527,9 @@ pub struct Settings {
     #[arg(long, value_parser = seconds::<u64>)]
     #[serde(deserialize_with = "super::seconds::read")]
     pub authentication_token_webhook_cache_ttl: Option<u64>,
+    /// An apiserver.config.k8s.io/v1 TracingConfiguration: where spans of requests go, and how many requests are sampled
+    #[arg(long)]
+    pub tracing_config_file: Option<PathBuf>,
     /// A kubeconfig of a webhook that is sent what is recorded
     #[arg(long)]
     pub audit_webhook_config_file: Option<PathBuf>,

@@ -22,7 +22,7 @@ use troupe_actors::{
         cache::Caches,
         host::UnitAddr,
         leader::{self, Candidacy, Candidate, Release, Start, Terms},
-        system::System,
+        system::{System, TaskHandle},
     },
     scheduler::DEFAULT_SCHEDULER,
     serving::LocalGate,
@@ -55,7 +55,7 @@ use crate::{
         identity::{self, Outside},
         node,
         progress::Progress,
-        renewal, zpages,
+        renewal, spans, zpages,
     },
 };
 
@@ -200,6 +200,8 @@ pub struct LocalApi {
     outside: Arc<Outside>,
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
+    /// Sends spans.
+    _spans: Option<TaskHandle>,
     advertised: (IpAddr, u16),
     /// How long it goes on after it said that it will end.
     shutdown_delay: Duration,
@@ -215,6 +217,7 @@ impl LocalApi {
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
+        let spans = spans::of_api_server(config, system)?;
         let (sealed, encryption) = encryption::over(config, store.clone()).await?;
         let api = control_plane::start_api(config, (&certificates, &shown), (&issuer, &outside), sealed, safe, system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
@@ -244,7 +247,7 @@ impl LocalApi {
         renewal::of_control_plane(config, &shown, system);
         let advertised = (config.advertise_address, config.api_port);
         let shutdown_delay = Duration::from_secs(config.api.shutdown_delay_duration.unwrap_or(0));
-        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised, shutdown_delay })
+        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, _spans: spans, advertised, shutdown_delay })
     }
 
     /// Sends no client of the cluster here any more.

@@ -75,7 +75,7 @@ use crate::{
         configuration, control_plane, network, node,
         preflight::{self, report},
         progress::Progress,
-        renewal, sweep,
+        renewal, spans, sweep,
     },
 };
 
@@ -304,6 +304,8 @@ pub struct Node {
     _network: TaskHandle,
     _links: Option<TaskHandle>,
     _sweep: TaskHandle,
+    /// Sends the kubelet's spans.
+    _spans: Option<TaskHandle>,
     _overlay: Vec<UnitAddr<Overlay>>,
     _reachability: Option<UnitAddr<Reachability>>,
     _announcer: Option<UnitAddr<Announcer>>,
@@ -343,6 +345,7 @@ impl Node {
         let pods = Arc::new(HostPodAddresses::new(&config.pod_network(config.pod_cidr.all())));
         let gate = Arc::new(FreshGate::new(neighbours, pods, Arc::new(HostConntrack::new()), then));
         let links = links.map_or_else(|| Arc::new(NoPodLinks) as Arc<dyn PodLinks>, |links| links as Arc<dyn PodLinks>);
+        let spans = spans::of_kubelet(config, system)?;
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, links, system).await?;
         let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let health = node::start_kubelet_health(config)?;
@@ -355,6 +358,7 @@ impl Node {
             _network: network,
             _links: kept_links,
             _sweep: sweep,
+            _spans: spans,
             _overlay: overlay,
             _reachability: reachability,
             _announcer: announcer,

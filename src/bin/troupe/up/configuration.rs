@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use super::{audit, control_plane, controllers, encryption, identity, identity::Outside, kubelet};
+use super::{audit, control_plane, controllers, encryption, identity, identity::Outside, kubelet, spans};
 use crate::config::{Config, Part};
 
 /// Reads what these parts of a cluster will read when they start, and forgets it. Nothing is made, and no other server is asked.
@@ -34,6 +34,7 @@ pub fn check(config: &Config, parts: &BTreeSet<Part>) -> Result<()> {
 
 fn check_api_server(config: &Config) -> Result<()> {
     control_plane::check(config)?;
+    spans::check(config)?;
     if let Some(etcd) = &config.etcd {
         etcd.options().map(drop)?;
     }
@@ -123,7 +124,8 @@ mod tests {
     #[test]
     fn files_must_be_there_and_be_what_they_are_named_as() {
         type With = fn(&Path) -> Settings;
-        let all: [(Part, With); 12] = [
+        let all: [(Part, With); 13] = [
+            (Part::ApiServer, |file| Settings { tracing_config_file: Some(file.into()), ..Settings::default() }),
             (Part::Scheduler, |file| Settings { scheduler_config: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { admission_control_config_file: Some(file.into()), ..Settings::default() }),
             (Part::ApiServer, |file| Settings { encryption_provider_config: Some(file.into()), ..Settings::default() }),
@@ -149,7 +151,7 @@ mod tests {
             assert!(told.contains(&*missing.to_string_lossy()), "{told}");
             check(&config(settings(&missing)), &[Part::Node].into()).expect("it is not read by others");
         }
-        for (part, settings) in all.into_iter().take(10) {
+        for (part, settings) in all.into_iter().take(11) {
             let told = refused(settings(&odd), &[part]);
             assert!(told.contains(&*odd.to_string_lossy()), "{told}");
         }

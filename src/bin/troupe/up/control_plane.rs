@@ -351,6 +351,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.routes = doors.routes;
     options.connect = doors.connect;
     options.audit = doors.audit;
+    options.tracer = system.recorder().tracer().cloned();
     options.memory = api.memory();
     options.max_in_flight = most_in_flight(config);
     if let Some(seconds) = config.api.request_timeout {

@@ -18,6 +18,7 @@ pub mod progress;
 mod ready;
 pub mod renewal;
 mod serving;
+pub mod spans;
 pub mod sweep;
 pub mod zpages;
 

@@ -39,6 +39,7 @@ use troupe_api::{
     features::{FeatureGates, POD_LOGS_QUERY_SPLIT_STREAMS},
     meta::{FieldSelector, Object},
     service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
+    spans,
 };
 use troupe_api_client::Client;
 use troupe_api_server::http::{
@@ -88,7 +89,7 @@ pub async fn start_kubelet(
     links: Arc<dyn PodLinks>,
     system: &System,
 ) -> Result<Kubelet> {
-    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
+    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::tracing(socket, spans::traceparent));
     let mut options = KubeletOptions::new(config.node_name.as_str(), runtime);
     options.caches = api.as_ref().map(|(_, caches)| (*caches).clone());
     options.services = api.as_ref().map(|(_, caches)| caches.cache());

@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 160] = [
+pub const FLAGS: [(&str, Here); 159] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -201,7 +201,6 @@ pub const FLAGS: [(&str, Here); 160] = [
         "tls-curve-preferences",
         Never("what the server takes is X25519, P-256 and P-384; `--tls-cipher-suites` and `--tls-min-version` choose the rest"),
     ),
-    ("tracing-config-file", Never("there is no tracing over OTLP: `troupe trace` tells what led to an object")),
     ("unsupported-kube-api-over-localhost", Always(&["false"], "`--api-servers` names the API server to talk to")),
     ("use-service-account-credentials", Always(&["true"], "each controller has an account of its own")),
     ("v", Always(&["0", "1", "2"], "`TROUPE_LOG` says what is logged, such as `TROUPE_LOG=debug`")),

@@ -43,7 +43,8 @@ pub const VOLUMES_MISSING: &str = "VolumesMissing";
 pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
 
 /// Why a step failed: what the container's status says until the next try.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
 pub struct StepFailure {
     pub reason: String,
     pub message: String,
@@ -82,7 +83,8 @@ pub struct Step {
 impl Step {
     /// Makes a call of the container runtime and records it.
     async fn cri<T>(&self, what: &str, call: impl Future<Output = CriResult<T>>) -> CriResult<T> {
-        self.call_trace.call(&self.context.runtime_name, what, call).await
+        let service = if what == "PullImage" { "ImageService" } else { "RuntimeService" };
+        self.call_trace.cri(&self.context.runtime_name, service, what, call).await
     }
 
     fn spec(&self) -> PodSpec {

@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use troupe_api::{aside, status::Status};
+use troupe_api::{
+    aside,
+    spans::{self, Active, SpanKind},
+    status::Status,
+};
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +21,19 @@ use crate::admission::Attributes;
 
 /// The longest answer: a patch of the largest object in base64, and some words around it.
 const LONGEST_ANSWER: usize = 5 << 20;
+
+/// The span of a question, under upstream's name, if the request is sampled.
+fn call_span(invocation: &Invocation, request: &Attributes<'_>, mutating: bool, uid: &str) -> Option<Active> {
+    let name = if mutating { "Call mutating webhook" } else { "Call validating webhook" };
+    let mut span = spans::begin(name, SpanKind::Internal)?;
+    span.set("configuration", invocation.hook.configuration.as_str());
+    span.set("webhook", invocation.hook.name.as_str());
+    span.set("resource", request.target.group_resource().to_string());
+    span.set("subresource", &*request.target.subresource);
+    span.set("operation", format!("{:?}", request.operation).to_uppercase());
+    span.set("UID", uid);
+    Some(span)
+}
 
 impl Webhooks {
     /// Asks a webhook and passes on what it says beside its verdict.
@@ -34,7 +51,11 @@ impl Webhooks {
         };
         let uid = Uuid::new_v4().to_string();
         let body = review(version, invocation, request, &uid).to_string().into_bytes();
-        let answer = self.client.post(&hook.client, body, hook.timeout, LONGEST_ANSWER).await;
+        let posted = self.client.post(&hook.client, body, hook.timeout, LONGEST_ANSWER);
+        let answer = match call_span(invocation, request, mutating, &uid) {
+            Some(span) => spans::within(span.scope(), posted).await,
+            None => posted.await,
+        };
         let answer = answer.map_err(|why| Failure::calling(format!("failed to call webhook: {why}")))?;
         let read = aside::compute(answer.len(), move || response::read(&answer, version, &uid, mutating)).await;
         let verdict = read.map_err(|why| match why {
