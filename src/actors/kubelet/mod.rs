@@ -385,7 +385,8 @@ fn node_facts(options: &KubeletOptions, version: &VersionResponse, machine: Mach
 fn room(options: &KubeletOptions, node: OwnNode) -> Room {
     let kubelet = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), options.port);
     let listeners = options.listeners.iter().chain([&kubelet]).map(|address| HostPort::listening(*address)).collect();
-    Room { node, most: usize::try_from(options.max_pods).unwrap_or(usize::MAX), listeners }
+    let most = usize::try_from(options.max_pods).unwrap_or(usize::MAX);
+    Room { node, most, listeners, compares_tolerations: options.compares_tolerations }
 }
 
 /// All pods of this node; unknown until the first list is in, and the node known.

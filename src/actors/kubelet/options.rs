@@ -111,6 +111,8 @@ pub struct KubeletOptions {
     pub seccomp_default: bool,
     /// Whether containers are ended by the signals that they ask for (KEP-4960). [default: false]
     pub stop_signals: bool,
+    /// Whether tolerations compare numbers (KEP-5471). [default: false]
+    pub compares_tolerations: bool,
     /// How limits of CPU time bind. [default: in periods of 100 ms]
     pub cpu_time: CpuTime,
     /// Whether burstable pods may swap, by their part of the machine's memory. [default: nobody does]
@@ -169,6 +171,7 @@ impl KubeletOptions {
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
             stop_signals: false,
+            compares_tolerations: false,
             cpu_time: CpuTime::default(),
             limited_swap: false,
             kills_group: true,

@@ -93,6 +93,16 @@ pub struct Room {
     pub most: usize,
     /// Where the daemons of this node listen.
     pub listeners: Vec<HostPort>,
+    /// Whether tolerations compare numbers.
+    pub compares_tolerations: bool,
+}
+
+impl Room {
+    /// Where pods find their place on a node on which these listen.
+    fn place(&self, node: Arc<Node>, listeners: Vec<HostPort>) -> Place {
+        let most_pods = i64::try_from(self.most).unwrap_or(i64::MAX);
+        Place { node, most_pods, listeners, compares_tolerations: self.compares_tolerations }
+    }
 }
 
 /// The unit that keeps the workers.
@@ -175,13 +185,12 @@ impl Pods {
 
     /// Whether there is a place for a pod, and who has to leave it.
     fn fits(&self, pod: &Arc<Pod>, node: Arc<Node>) -> Result<Victims, Rejection> {
-        let most_pods = i64::try_from(self.room.most).unwrap_or(i64::MAX);
         let mut listeners = self.room.listeners.clone();
         if fit::maps_ports(pod) {
             listeners.extend(listening());
             listeners.push(tunnel());
         }
-        let place = Place { node, most_pods, listeners };
+        let place = self.room.place(node, listeners);
         let (guest, others) = (guest(&self.context.allocations.applied_to(pod)), self.others(pod));
         fit::fits(&guest, &others, &place)?;
         let (victims, resource) = preemption::victims(&guest, &others, &place);

@@ -45,15 +45,17 @@ pub fn drop_disabled(new: &mut Object, old: Option<&Object>, path: &[&str], is_o
 
 /// Adds to `errors` what is wrong with the pod at `path` of `new`, unless that of `old` makes use of the same feature.
 pub fn judge_disabled(errors: &mut Vec<FieldError>, new: &Object, old: Option<&Object>, path: &[&str], is_on: &dyn Fn(&str) -> bool) {
-    let tolerations = |object: &Object| object.at(path)?.get("spec")?.get("tolerations").cloned();
-    let is_used = || old.and_then(tolerations).is_some_and(|tolerations| pod::has_comparisons(items(&tolerations, &[])));
-    if is_on(COMPARISONS) || is_used() {
-        return;
-    }
-    if let Some(tolerations) = tolerations(new) {
+    let Some(tolerations) = comparing(new, path).filter(|_| !is_on(COMPARISONS)) else { return };
+    if old.and_then(|old| comparing(old, path)).is_none() {
         let path = [path, &["spec", "tolerations"][..]].concat().join(".");
-        pod::refuse_comparisons(errors, &Field::root(&path, &tolerations));
+        pod::refuse_comparisons(errors, &Field::root(&path, tolerations));
     }
+}
+
+/// The tolerations of the pod at `path`, if some of them compare numbers.
+fn comparing<'a>(object: &'a Object, path: &[&str]) -> Option<&'a Value> {
+    let tolerations = object.at(path)?.get("spec")?.get("tolerations")?;
+    pod::has_comparisons(items(tolerations, &[])).then_some(tolerations)
 }
 
 fn has(spec: &Fields, field: &str) -> bool {

@@ -31,6 +31,10 @@ const BY_JOB: &str = "job";
 const BY_WORKLOAD: &str = "workload";
 /// No name is longer.
 const LONGEST_NAME: usize = 253;
+/// Templates are named by a label.
+const LONGEST_LABEL: usize = 63;
+/// How names of templates end: each workload has one.
+const TEMPLATE_SUFFIX: &str = "-pgt-0";
 const API_VERSION: &str = "scheduling.k8s.io/v1alpha2";
 
 /// The groups of jobs.
@@ -157,7 +161,7 @@ fn new_workload(job: &Job) -> Workload {
     let name = name_of(job);
     let gang = GangSchedulingPolicy { min_count: job.spec.as_ref().and_then(|spec| spec.parallelism).unwrap_or(1) };
     let template = PodGroupTemplate {
-        name: format!("{name}-pgt-0"),
+        name: format!("{}{TEMPLATE_SUFFIX}", cut(name, LONGEST_LABEL - TEMPLATE_SUFFIX.len())),
         scheduling_policy: PodGroupSchedulingPolicy { gang: Some(gang), ..PodGroupSchedulingPolicy::default() },
         ..PodGroupTemplate::default()
     };
@@ -303,6 +307,15 @@ mod tests {
         let named = pod.spec.as_ref().and_then(|spec| spec.scheduling_group.as_ref()?.pod_group_name.as_deref());
         assert_eq!(named, Some(name_of(&group)));
         assert_eq!(joined(Pod::default(), None), Pod::default());
+    }
+
+    #[test]
+    fn the_template_of_a_job_with_a_long_name_is_named_by_a_label() {
+        let mut long = job(json!({}), json!({}));
+        long.metadata.name = Some("j".repeat(61));
+        let workload = new_workload(&long);
+        assert_eq!(workload.spec.pod_group_templates[0].name, format!("{}-pgt-0", "j".repeat(57)));
+        assert!(name_of(&workload).starts_with(&"j".repeat(61)));
     }
 
     #[test]

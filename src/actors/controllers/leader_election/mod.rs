@@ -57,8 +57,9 @@ impl LeaderElectionController {
         for candidate in candidates {
             let name = candidate.metadata.name.as_deref().unwrap_or_default();
             let api = cx.client().namespaced::<LeaseCandidate>(namespace_of(&candidate.metadata));
-            match api.delete(name, DeleteOptions::default()).await {
-                Err(status) if !status.is_not_found() => return Err(status),
+            match api.delete(name, as_seen(&candidate.metadata)).await {
+                // One that has told meanwhile is there after all.
+                Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status),
                 _ => {}
             }
         }
@@ -90,6 +91,12 @@ impl LeaderElectionController {
             }
         }
     }
+}
+
+/// Deletes an object only as it was when it was judged.
+fn as_seen(meta: &ObjectMeta) -> DeleteOptions {
+    let revision = meta.resource_version.as_deref().and_then(|text| text.parse().ok());
+    DeleteOptions { precondition_uid: meta.uid.clone(), precondition_revision: revision, ..DeleteOptions::default() }
 }
 
 fn namespace_of(meta: &ObjectMeta) -> &str {

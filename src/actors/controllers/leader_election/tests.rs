@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::{
@@ -17,16 +18,18 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use troupe_api::{
+    ApiCall, ApiReply, ApiService, Status,
     features::FeatureGates,
     meta::Cause,
-    resources::{builtin, optional},
+    resources::{Registry, builtin, optional},
+    service::{Operation, Target, UserInfo, WatchOptions, WatchStream},
     version::VersionInfo,
 };
 use troupe_api_client::Client;
 use troupe_api_server::store::memory::MemoryStore;
 
 use super::{
-    LeaderElectionController,
+    LeaderElectionController, as_seen,
     plan::{Step, plan},
 };
 use crate::{
@@ -153,7 +156,28 @@ struct Contender {
     _system: System,
 }
 
-fn contender(api: &TestApi, system: &System, name: &'static str, emulated: &str) -> Contender {
+/// An API service that deletes nothing.
+struct Keeping(Arc<dyn ApiService>);
+
+impl ApiService for Keeping {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        if matches!(call.operation, Operation::Delete(_)) {
+            return std::future::ready(Err(Status::unavailable("not now"))).boxed();
+        }
+        self.0.call(call)
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        self.0.watch(user, target, options, cause)
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.0.registry()
+    }
+}
+
+/// A contender that reaches its lease and its candidate by `link`.
+fn contender_by(link: Arc<dyn ApiService>, api: &TestApi, system: &System, name: &'static str, emulated: &str) -> Contender {
     let own = System::new(SystemOptions::local(7, system.clock().clone())).expect("no threads are started");
     let leads = Arc::new(AtomicBool::new(false));
     let seen = leads.clone();
@@ -170,11 +194,31 @@ fn contender(api: &TestApi, system: &System, name: &'static str, emulated: &str)
         identity: name.into(),
         terms: Terms::default(),
         coordinated: Some(LeaseCandidateSpec { emulation_version: Some(emulated.into()), ..said }),
-        client: Client::new(api.server.clone(), api.user.clone(), name),
+        client: Client::new(link, api.user.clone(), name),
         service: api.server.clone(),
         start,
     };
     Contender { unit: leader::run(&own, candidacy), leads, _system: own }
+}
+
+fn contender(api: &TestApi, system: &System, name: &'static str, emulated: &str) -> Contender {
+    contender_by(api.server.clone(), api, system, name, emulated)
+}
+
+/// An API server that has candidates.
+async fn server(system: &System) -> TestApi {
+    let features = FeatureGates::parse(&["CoordinatedLeaderElection=true".into()]).expect("there is such a feature");
+    let resources = builtin().into_iter().chain(optional(|feature| features.is_on(feature))).collect();
+    let (store, clock) = (Arc::new(MemoryStore::new()), system.clock().clone());
+    boot_with(ApiServerOptions { system: system.clone(), clock, resources, features, ..ApiServerOptions::new(store) }).await
+}
+
+/// The same where it chooses leaders, and what it reads by.
+async fn choosing(system: &System) -> (TestApi, Caches) {
+    let api = server(system).await;
+    let caches = Caches::new(system.clone(), api.client.clone());
+    controller::start_below("apiserver", system, &caches, api.client.clone(), LeaderElectionController::new(&caches));
+    (api, caches)
 }
 
 async fn holder(api: &TestApi) -> String {
@@ -197,12 +241,7 @@ async fn wait_for(api: &TestApi, name: &str, one: &Contender, other: Option<&Con
 #[test]
 fn the_lead_goes_to_the_oldest_version_and_back_when_it_ends() {
     simulate(5, |system| async move {
-        let features = FeatureGates::parse(&["CoordinatedLeaderElection=true".into()]).expect("there is such a feature");
-        let resources = builtin().into_iter().chain(optional(|feature| features.is_on(feature))).collect();
-        let (store, clock) = (Arc::new(MemoryStore::new()), system.clock().clone());
-        let api = boot_with(ApiServerOptions { system: system.clone(), clock, resources, features, ..ApiServerOptions::new(store) }).await;
-        let caches = Caches::new(system.clone(), api.client.clone());
-        controller::start_below("apiserver", &system, &caches, api.client.clone(), LeaderElectionController::new(&caches));
+        let (api, _caches) = choosing(&system).await;
         let new = contender(&api, &system, "new", "1.36.0");
         wait_for(&api, "new", &new, None).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -214,5 +253,32 @@ fn the_lead_goes_to_the_oldest_version_and_back_when_it_ends() {
         let left = api.client.namespaced::<LeaseCandidate>(NAMESPACE).get_opt("old").await.expect("the server answers");
         assert_eq!((left, old.leads.load(SeqCst)), (None, false));
         wait_for(&api, "new", &new, Some(&old)).await;
+    });
+}
+
+#[test]
+fn a_lease_is_given_up_although_the_candidate_cannot_be_taken_away() {
+    simulate(6, |system| async move {
+        let (api, _caches) = choosing(&system).await;
+        let one = contender_by(Arc::new(Keeping(api.server.clone())), &api, &system, "one", "1.36.0");
+        wait_for(&api, "one", &one, None).await;
+        // Its answer is too old by now for it to be chosen again at once.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        one.unit.ask(Release, Cause::default()).await.expect("answers");
+        assert_eq!((holder(&api).await.as_str(), one.leads.load(SeqCst)), ("", false));
+    });
+}
+
+#[test]
+fn who_has_told_since_it_was_judged_is_not_taken_away() {
+    simulate(7, |system| async move {
+        let api = server(&system).await;
+        let candidates = api.client.namespaced::<LeaseCandidate>(NAMESPACE);
+        let judged = candidates.create(&candidate("a", "1.36.0", None, 0)).await.expect("made");
+        let spec = LeaseCandidateSpec { renew_time: Some(MicroTime(at(1))), ..judged.spec.clone() };
+        let told = candidates.update(&LeaseCandidate { spec, ..(*judged).clone() }).await.expect("renewed");
+        let refused = candidates.delete("a", as_seen(&judged.metadata)).await.expect_err("it is another one by now");
+        assert!(refused.is_conflict(), "{refused:?}");
+        candidates.delete("a", as_seen(&told.metadata)).await.expect("as it is");
     });
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use serde_json::{Value, json};
 use troupe_api::resources::validation::resource_names::is_extended;
 
@@ -20,7 +20,7 @@ use crate::{
         placed_pod::PlacedPod,
         plugins::{Insufficient, insufficient, ports_are_free},
         resources::specified_requests,
-        tolerations::tolerates,
+        tolerations::{compares, tolerates},
     },
 };
 
@@ -62,6 +62,8 @@ pub struct Place {
     pub most_pods: i64,
     /// Where the daemons of this node listen, and whoever else must not lose his clients.
     pub listeners: Vec<HostPort>,
+    /// Whether tolerations compare numbers (the feature `TaintTolerationComparisonOperators`).
+    pub compares_tolerations: bool,
 }
 
 /// Let in, here or by a process before this one.
@@ -111,7 +113,8 @@ pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Reject
     let taints = place.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let mut hard = taints.iter().filter(|taint| taint.effect == "NoExecute");
-    if !guest.is_static && hard.any(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint))) {
+    let counts = |toleration: &Toleration| place.compares_tolerations || !compares(toleration);
+    if !guest.is_static && hard.any(|taint| !tolerations.iter().any(|toleration| counts(toleration) && tolerates(toleration, taint))) {
         return failed("TaintToleration", "node(s) had taints that the pod doesn't tolerate");
     }
     Ok(())

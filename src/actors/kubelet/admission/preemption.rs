@@ -116,7 +116,7 @@ mod tests {
 
     fn place(most_pods: i64) -> Place {
         let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "110"}}});
-        Place { node: Arc::new(serde_json::from_value(node).expect("a node")), most_pods, listeners: Vec::new() }
+        Place { node: Arc::new(serde_json::from_value(node).expect("a node")), most_pods, listeners: Vec::new(), compares_tolerations: false }
     }
 
     fn names(guest: &Guest, others: &[Guest], most_pods: i64) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What this kubelet makes of what is said: what it does not do is refused, what changes nothing is told.
 
 use serde_json::Value;
-use troupe_api::features::{CONTAINER_STOP_SIGNALS, POD_CERTIFICATE_REQUEST};
+use troupe_api::features::{CONTAINER_STOP_SIGNALS, POD_CERTIFICATE_REQUEST, TOLERATION_COMPARISONS};
 
 use super::{
     DEFAULTS, KubeletConfiguration,
@@ -13,7 +13,7 @@ use crate::kubelet::cgroups::driver::CgroupDriver;
 const ENFORCED: [&str; 2] = ["pods", "none"];
 
 /// Features that a kubelet can be with and without.
-const SWITCHED: [&str; 2] = [CONTAINER_STOP_SIGNALS, POD_CERTIFICATE_REQUEST];
+const SWITCHED: [&str; 3] = [CONTAINER_STOP_SIGNALS, POD_CERTIFICATE_REQUEST, TOLERATION_COMPARISONS];
 
 /// What is said and not done here, each in a sentence.
 pub(super) fn unsupported(configuration: &KubeletConfiguration) -> Vec<String> {

@@ -157,7 +157,7 @@ fn nothing_that_is_said_is_ignored_without_a_word() {
     let cgroup = refused("enforceNodeAllocatable: [pods, kube-reserved]\nkubeReservedCgroup: /k\n");
     assert!(cgroup.contains("enforceNodeAllocatable: \"kube-reserved\" is not supported"), "{cgroup}");
     let configuration = said(
-        "syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false, ContainerStopSignals: true, PodCertificateRequest: true}\ncpuManagerPolicy: none\n",
+        "syncFrequency: 2m\nkubeAPIQPS: 50\nfileCheckFrequency: 20s\nfeatureGates: {MemoryQoS: false, ContainerStopSignals: true, PodCertificateRequest: true, TaintTolerationComparisonOperators: true}\ncpuManagerPolicy: none\n",
     );
     assert_eq!(configuration.check(Machine::default()), Ok(()));
     assert_eq!(

@@ -6,7 +6,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use troupe_api::{
     meta::Object,
-    resources::{Strategy, kinds, validation::metadata},
+    resources::{
+        Strategy, kinds,
+        validation::{Field, metadata, pod},
+    },
     schema::{Format, decode::parse_value},
 };
 
@@ -86,6 +89,8 @@ fn validate(pod: &Pod) -> Result<(), String> {
     rules.default_object(&mut object);
     let mut errors = metadata(&object, true, rules.name_rule());
     errors.extend(rules.validate_create(&object));
+    // A static pod is on its node whatever it tolerates: there is nothing to compare, with the feature or without.
+    pod::refuse_comparisons(&mut errors, &Field::root("spec.tolerations", object.get(&["spec", "tolerations"]).unwrap_or(&Value::Null)));
     match errors.as_slice() {
         [] => self_contained,
         errors => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
@@ -131,6 +136,13 @@ mod tests {
         let error = pod_of_file(bad.as_bytes(), "n1").expect_err("is refused");
         assert!(error.starts_with("metadata.name: Invalid value: \"web/../x-n1\""), "{error}");
         assert!(error.ends_with("spec.containers[0].volumeMounts[0].name: Not found: \"gone\""), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_compares_no_taints() {
+        let comparing = WEB.replace("spec: {", "spec: {tolerations: [{key: sla, operator: Gt, value: \"950\"}], ");
+        let error = pod_of_file(comparing.as_bytes(), "n1").expect_err("is refused");
+        assert_eq!(error, "spec.tolerations[0].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\", \"Lt\", \"Gt\"");
     }
 
     #[test]

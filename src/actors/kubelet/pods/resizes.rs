@@ -12,7 +12,7 @@ use super::Pods;
 use crate::{
     files::blocking,
     kubelet::{
-        admission::fit::{self, Place},
+        admission::fit,
         cgroups::limit::{Limits, class_cgroup, weigh_class},
         context::NodeContext,
         events::Note,
@@ -101,7 +101,7 @@ impl Pods {
             let message = format!("Resize is infeasible for Guaranteed Pods alongside {manager}");
             return self.wait_with(candidate, Pending { reason: INFEASIBLE, message, generation }, cx);
         }
-        let place = Place { node: self.room.node.get(), most_pods: i64::try_from(self.room.most).unwrap_or(i64::MAX), listeners: Vec::new() };
+        let place = self.room.place(self.room.node.get(), Vec::new());
         let Err(rejection) = fit::takes(&super::guest(pod), &self.others(pod), &place) else {
             let allocated = pod.spec.as_ref().map(Allocated::of).unwrap_or_default();
             let note = Note::normal("ResizeStarted", message::started(pod, generation));

@@ -160,9 +160,9 @@ impl On<Release> for Candidate {
         let (api, name, identity, clock) = (self.api(), self.candidacy.lease, self.candidacy.identity.clone(), cx.system().clock().clone());
         let (limit, candidates) = (self.candidacy.terms.renew, self.candidates());
         let release = async move {
-            if stands {
-                // First, so that nobody chooses this process again.
-                lease_candidate::withdraw(&candidates, &identity).await?;
+            // First, so that nobody chooses this process again; one that stays does not answer and runs out.
+            if stands && let Err(status) = lease_candidate::withdraw(&candidates, &identity).await {
+                tracing::warn!(lease = name, error = %status, "the candidate is not withdrawn and runs out by itself");
             }
             if !led {
                 return Ok(());

@@ -28,7 +28,7 @@ use troupe_actors::{
 };
 use troupe_api::{
     auth::tls_policy::TlsPolicy,
-    features::{CONTAINER_STOP_SIGNALS, FeatureGates, POD_CERTIFICATE_REQUEST},
+    features::{CONTAINER_STOP_SIGNALS, FeatureGates, POD_CERTIFICATE_REQUEST, TOLERATION_COMPARISONS},
     meta::Quantity,
 };
 use troupe_cri::resources::CpuTime;
@@ -88,6 +88,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.backoff = BackoffPolicy::at_most(longest);
     options.seccomp_default = kubelet.flag("seccompDefault");
     options.stop_signals = features(config)?.is_on(CONTAINER_STOP_SIGNALS);
+    options.compares_tolerations = features(config)?.is_on(TOLERATION_COMPARISONS);
     options.cpu_time = cpu_time(kubelet);
     options.shutdown.periods = kubelet.shutdown_periods();
     options.limited_swap = kubelet.text("memorySwap.swapBehavior") == "LimitedSwap";

@@ -21,7 +21,8 @@ fn place(most_pods: i64, taints: &Value) -> Place {
     let node = json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}, "spec": {"taints": taints}, "status": {"allocatable":
         {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi", "pods": "110", "hugepages-2Mi": "0", "example.com/disk": "1"}}});
     let listeners = [6443, 10250].map(|port| HostPort { ip: "0.0.0.0".into(), protocol: "TCP".into(), port });
-    Place { node: Arc::new(serde_json::from_value(node).expect("a node")), most_pods, listeners: listeners.into() }
+    let node = Arc::new(serde_json::from_value(node).expect("a node"));
+    Place { node, most_pods, listeners: listeners.into(), compares_tolerations: false }
 }
 
 fn verdict(guest: &Guest, others: &[Guest]) -> Option<(String, String)> {
@@ -124,6 +125,17 @@ fn only_taints_that_end_pods_refuse_them() {
     assert_eq!(on(&fixed(plain), "NoExecute"), Ok(()));
     let tolerant = pod("p", &json!({"tolerations": [{"operator": "Exists"}], "containers": [{"name": "c"}]}));
     assert_eq!(on(&tolerant, "NoExecute"), Ok(()));
+}
+
+#[test]
+fn tolerations_that_compare_count_where_they_may() {
+    let tolerations = json!([{"key": "sla", "operator": "Gt", "value": "950"}]);
+    let guest = pod("p", &json!({"tolerations": tolerations, "containers": [{"name": "c"}]}));
+    let is_let_in = |value: &str, compares_tolerations: bool| {
+        let taints = json!([{"key": "sla", "value": value, "effect": "NoExecute"}]);
+        fits(&guest, &[], &Place { compares_tolerations, ..place(9, &taints) }).is_ok()
+    };
+    assert_eq!((is_let_in("990", true), is_let_in("950", true), is_let_in("990", false)), (true, false, false));
 }
 
 #[test]

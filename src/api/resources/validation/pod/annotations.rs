@@ -39,7 +39,11 @@ fn tolerations(errors: &mut Vec<FieldError>, annotations: &Field<'_>) {
         return;
     }
     match serde_json::from_str::<Vec<Value>>(written) {
-        Ok(list) => super::tolerations(errors, &annotations.child(TOLERATIONS).with(&list.into())),
+        Ok(list) => {
+            let (list, annotation) = (Value::from(list), annotations.child(TOLERATIONS));
+            super::tolerations(errors, &annotation.with(&list));
+            super::refuse_comparisons(errors, &annotation.with(&list));
+        }
         Err(error) => errors.push(annotations.invalid_as(TOLERATIONS, error.to_string())),
     }
 }

@@ -79,6 +79,13 @@ fn what_asks_for_isolation_is_understood_or_refused() {
             json!("+1"),
             &["metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: \"+1\": must be a 32bit integer"],
         ),
+        (
+            "/metadata/annotations/scheduler.alpha.kubernetes.io~1tolerations",
+            json!(r#"[{"key": "a", "operator": "Exists"}, {"key": "k", "operator": "Gt", "value": "1"}]"#),
+            &[
+                "metadata.annotations.scheduler.alpha.kubernetes.io/tolerations[1].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\", \"Lt\", \"Gt\"",
+            ],
+        ),
     ]);
     assert_eq!(
         errors(&[
