@@ -20,7 +20,7 @@ pub struct Places(Box<[u16]>);
 impl Places {
     /// The blocks of a base of at most [`LONGEST`] bytes.
     pub fn of(base: &[u8]) -> Self {
-        let slots = (2 * base.len() / STRIDE).next_power_of_two().max(2);
+        let slots = (base.len() / STRIDE).next_power_of_two().max(2);
         let mut places = vec![NOWHERE; slots].into_boxed_slice();
         for (number, block) in base.windows(BLOCK).step_by(STRIDE).enumerate() {
             let place = &mut places[slot(block, slots)];
@@ -35,11 +35,6 @@ impl Places {
     fn find(&self, base: &[u8], block: &[u8]) -> Option<usize> {
         let place = usize::from(self.0[slot(block, self.0.len())]);
         (base.get(place..place + BLOCK)? == block).then_some(place)
-    }
-
-    /// Bytes that they take in memory.
-    pub fn footprint(&self) -> usize {
-        size_of_val(&*self.0)
     }
 }
 

@@ -129,12 +129,13 @@ impl Packed {
         }
     }
 
-    /// Bytes that it keeps in memory beside itself, roughly. What a delta has in common with its base is counted with the base's own value.
+    /// Bytes that it keeps in memory beside itself, roughly; the same for as long as it lives. What a delta has in common with its base is
+    /// counted with the base's own value.
     pub fn footprint(&self) -> usize {
         const COUNTS: usize = 2 * size_of::<usize>();
         match &self.0 {
             Form::Whole(bytes) => bytes.len(),
-            Form::Base(base) => COUNTS + size_of::<Base>() + base.bytes.len() + base.places.get().map_or(0, Places::footprint),
+            Form::Base(base) => COUNTS + size_of::<Base>() + base.bytes.len(),
             Form::Delta { delta, .. } => delta.len(),
         }
     }
