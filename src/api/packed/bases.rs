@@ -197,7 +197,7 @@ mod tests {
             for skipped in 0..=wanted.len() {
                 let mut out = b"before".to_vec();
                 packed.write_from(skipped, &mut out);
-                assert_eq!(out, [b"before", &wanted[skipped..]].concat());
+                assert_eq!(out, [&b"before"[..], &wanted[skipped..]].concat());
             }
         }
     }
