@@ -1,8 +1,8 @@
 //! Which values are described by which: those of objects of one kind whose names begin alike, by one of them.
 //!
 //! An object that nobody is like stays whole, however often it changes: no value is described by an earlier one of the same object before
-//! another object is. A value becomes the base where there is none, or after several that were not much like the one there is: pods
-//! that run have more to say than pods that wait.
+//! another object is. A value becomes the base where there is none, where it says all that the base does and more, as pods that run do
+//! beside pods that wait, and after several that were not much like the base.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::{
     Base, Form, Packed,
-    delta::{self, between},
+    delta::{self, Places, between},
 };
 
 /// How long values are of which a part of this can be spared.
@@ -87,6 +87,9 @@ fn begin(slot: &Mutex<Slot>, key: u64, name: u64, value: Bytes) -> Packed {
 fn describe(slot: &Mutex<Slot>, base: Arc<Base>, key: u64, name: u64, value: Bytes) -> Packed {
     let delta = delta_of(&base, &value);
     let is_much_like = delta.as_ref().is_some_and(|delta| delta.len() <= value.len() / LITTLE);
+    if !is_much_like && says_more(&value, &base.bytes) {
+        return begin(slot, key, name, value);
+    }
     let unlike = {
         let mut slot = slot.lock();
         // Meanwhile it may have become another one's.
@@ -115,6 +118,11 @@ fn delta_of(base: &Base, value: &Bytes) -> Option<Box<[u8]>> {
         rest = rest.strip_prefix(piece)?;
     }
     rest.is_empty().then_some(delta)
+}
+
+/// Whether the value says nearly all that the base does, and more.
+fn says_more(value: &Bytes, base: &Bytes) -> bool {
+    value.len() > base.len() && between(value, &Places::of(value), base, base.len() / LITTLE).is_some()
 }
 
 /// The beginning of an object in the store's form, up to the first byte of its metadata.
@@ -259,6 +267,19 @@ mod tests {
         assert_eq!(described, held.len() - PATIENCE as usize, "the last of the unlike ones is the new base");
         assert!(held.iter().rev().take(5).all(|packed| packed.footprint() < 200));
         drop(first);
+    }
+
+    #[test]
+    fn a_value_that_says_more_takes_the_place_of_the_base() {
+        let bases = Bases::default();
+        let pack = |name: &str, own: &str| bases.pack(value(name, 100, own), name);
+        let waiting = ["web-a", "web-b"].map(|name| pack(name, "waits"));
+        let running = ["web-a", "web-b", "web-c"].map(|name| pack(name, &unlike(1, 1500)));
+        assert!(is_delta(&waiting[1]) && !is_delta(&running[0]) && is_delta(&running[1]) && is_delta(&running[2]));
+        let new = base(&running[0]).expect("is one");
+        assert!(running.iter().chain([&pack("web-d", "waits")]).all(|packed| base(packed).is_some_and(|base| Arc::ptr_eq(base, new))));
+        assert!(running[1..].iter().all(|packed| packed.footprint() < 100));
+        assert_eq!(waiting[1].to_bytes(), value("web-b", 100, "waits"));
     }
 
     #[test]
