@@ -141,6 +141,15 @@ impl Packed {
     }
 }
 
+/// Two are equal when their values are.
+impl PartialEq for Packed {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Packed {}
+
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Packed").field("length", &self.length()).field("footprint", &self.footprint()).finish()

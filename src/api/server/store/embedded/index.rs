@@ -28,9 +28,9 @@ struct Newest {
 }
 
 impl Newest {
-    fn key_value(&self, key: &Bytes) -> KeyValue {
+    fn of(&self, key: &Bytes) -> Held {
         let &Newest { create_revision, revision, .. } = self;
-        KeyValue { key: key.clone(), value: self.value.to_bytes(), create_revision, mod_revision: revision }
+        Held { key: key.clone(), value: self.value.clone(), create_revision, revision }
     }
 }
 
@@ -41,10 +41,27 @@ struct Entry {
     older: Vec<Version>,
 }
 
+/// A version as it lies in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    key: Bytes,
+    value: Packed,
+    create_revision: Revision,
+    revision: Revision,
+}
+
+impl Held {
+    /// The version with its value in one piece. It is copied for that: of many versions, while nobody waits for the index.
+    pub fn key_value(self) -> KeyValue {
+        let Held { key, value, create_revision, revision } = self;
+        KeyValue { key, value: value.to_bytes(), create_revision, mod_revision: revision }
+    }
+}
+
 /// Where a version's value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    Here(KeyValue),
+    Here(Held),
     InLog { place: Place, revision: Revision },
 }
 
@@ -99,7 +116,7 @@ impl Index {
 
     pub fn newest(&self, key: &[u8]) -> Option<KeyValue> {
         let (key, entry) = self.entries.get_key_value(key)?;
-        Some(entry.newest.as_ref()?.key_value(key))
+        Some(entry.newest.as_ref()?.of(key).key_value())
     }
 
     /// The revision of the newest value.
@@ -266,14 +283,14 @@ impl Index {
     /// All newest values, in key order.
     #[cfg(test)]
     pub fn live(&self) -> impl Iterator<Item = KeyValue> {
-        self.entries.iter().filter_map(|(key, entry)| entry.newest.as_ref().map(|newest| newest.key_value(key)))
+        self.entries.iter().filter_map(|(key, entry)| entry.newest.as_ref().map(|newest| newest.of(key).key_value()))
     }
 }
 
 impl Entry {
     fn at(&self, key: &Bytes, revision: Revision) -> Option<Found> {
         match &self.newest {
-            Some(newest) if newest.revision <= revision => Some(Found::Here(newest.key_value(key))),
+            Some(newest) if newest.revision <= revision => Some(Found::Here(newest.of(key))),
             _ => self.older_at(revision)?.found(),
         }
     }
@@ -291,7 +308,7 @@ impl Entry {
     /// What happened at a revision.
     fn change(&self, key: &Bytes, revision: Revision) -> Option<FoundChange> {
         let value = match &self.newest {
-            Some(newest) if newest.revision == revision => Some(Found::Here(newest.key_value(key))),
+            Some(newest) if newest.revision == revision => Some(Found::Here(newest.of(key))),
             _ => self.older[self.position(revision).ok()?].found(),
         };
         Some(FoundChange { key: key.clone(), revision, value, previous: self.at(key, Revision(revision.0 - 1)) })

@@ -109,7 +109,7 @@ fn event(change: FoundChange) -> Result<StoreEvent, StoreError> {
 
 fn fetch(found: Found) -> Result<KeyValue, StoreError> {
     let (place, revision) = match found {
-        Found::Here(kv) => return Ok(kv),
+        Found::Here(held) => return Ok(held.key_value()),
         Found::InLog { place, revision } => (place, revision),
     };
     let read = place.read(Record::decode).map_err(|error| match error {

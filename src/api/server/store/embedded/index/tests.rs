@@ -88,13 +88,17 @@ fn values_that_are_alike_are_packed_and_come_back_as_they_were() {
     it.index.recall(record, Revision(6), None, it.places.at(6), Revision::ZERO);
     let kept = |at: u64| it.index.entries[&key(at)].newest.as_ref().map_or(0, |newest| newest.value.footprint());
     assert!(kept(1) >= value(1).len() && (2..=6).all(|at| kept(at) < 100), "{:?}", [1, 2, 6].map(kept));
+    let here = |found: Found| match found {
+        Found::Here(held) => Some(held.key_value()),
+        Found::InLog { .. } => None,
+    };
     for at in 1..=6 {
         assert_eq!(it.index.newest(&key(at)), Some(kv(at)));
-        assert_eq!(it.index.at(&key(at), Revision(9)), Some(Found::Here(kv(at))));
+        assert_eq!(it.index.at(&key(at), Revision(9)).and_then(here), Some(kv(at)));
     }
     let request = RangeRequest { start: key(1), end: key(9), limit: 4, at: None };
     let Selection { items, count } = it.index.range(&request, Revision(9));
-    assert_eq!(items, (1..=4).map(|at| Found::Here(kv(at))).collect::<Vec<_>>());
+    assert_eq!(items.into_iter().filter_map(here).collect::<Vec<_>>(), (1..=4).map(kv).collect::<Vec<_>>());
     assert_eq!(count, 6);
 }
 
