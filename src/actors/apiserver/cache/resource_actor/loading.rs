@@ -129,3 +129,30 @@ async fn range_all(store: &dyn Store, resource: &Resource) -> Result<Loaded, Sto
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use troupe_api::{
+        meta::ObjectKey,
+        resources::{Registry, builtin},
+    };
+    use troupe_api_server::store::memory::MemoryStore;
+
+    use super::*;
+
+    #[actix::test]
+    async fn a_resource_of_several_pages_is_loaded_whole() {
+        const MANY: usize = 2 * PAGE + 1;
+        let resource = Registry::new(builtin()).by_kind("", "ConfigMap").expect("a kind");
+        let store = MemoryStore::new();
+        for at in 0..MANY {
+            let name = format!("m{at}");
+            let value = format!("{{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":\"{name}\",\"namespace\":\"n\"}}}}");
+            let key = keys::object(&resource.storage_prefix, &ObjectKey::new("n", name));
+            store.create(key, value.into(), None).await.expect("creates");
+        }
+        let Loaded { snapshot, changed } = range_all(&store, &resource).await.expect("loads");
+        assert_eq!(snapshot.objects.len(), MANY);
+        assert_eq!((snapshot.revision, changed), (store.current_revision().await.expect("says it"), snapshot.revision));
+    }
+}
