@@ -24,6 +24,7 @@ pub mod memory;
 pub mod meta;
 pub mod metrics;
 pub mod notices;
+pub mod packed;
 pub mod patch;
 pub mod pattern;
 pub mod projection;

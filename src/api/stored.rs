@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     fmt,
     sync::{Arc, LazyLock, OnceLock},
 };
@@ -15,6 +16,7 @@ use crate::{
     decoding,
     memo::{Encoded, MemoSlot, Memos},
     meta::{Object, ObjectKey, Revision, Uid, floats},
+    packed::Packed,
     projection::MetaProjection,
 };
 
@@ -40,11 +42,11 @@ impl<K> KubeObject for K where
 /// A committed version of an object.
 ///
 /// `encoded` is the JSON that the store holds. It begins `{"kind":K,"apiVersion":V,"metadata":{` and carries no
-/// `resourceVersion`, which is spliced in at `splice_at` (right behind `"metadata":{`).
+/// `resourceVersion`, which is spliced in at `splice_at` (right behind `"metadata":{`). It lies in one piece, or packed where many are alike.
 pub struct StoredObject {
     pub key: ObjectKey,
     pub revision: Revision,
-    encoded: Bytes,
+    encoded: Packed,
     splice_at: usize,
     meta: Arc<MetaProjection>,
     /// The typed object, as long as it is in use or the budget lasts.
@@ -146,7 +148,7 @@ impl StoredObject {
         Ok(StoredObject {
             key,
             revision,
-            encoded,
+            encoded: encoded.into(),
             splice_at,
             meta: Arc::new(meta),
             typed: MemoSlot::default(),
@@ -178,10 +180,18 @@ impl StoredObject {
         }
     }
 
+    /// The same version, in less memory where there are others like it: for who keeps it long.
+    pub fn packed(mut self) -> Self {
+        if let Some(whole) = self.encoded.in_one_piece() {
+            self.encoded = Packed::new(whole.clone(), &self.key.name);
+        }
+        self
+    }
+
     /// Bytes that it keeps in memory without what is made of it when somebody asks, roughly.
     pub fn footprint(&self) -> usize {
         const COUNTS: usize = 2 * size_of::<usize>();
-        COUNTS + size_of::<Self>() + self.encoded.len() + self.meta.footprint()
+        COUNTS + size_of::<Self>() + self.encoded.footprint() + self.meta.footprint()
     }
 
     /// Whether the selectable fields of its kind have been decoded.
@@ -197,16 +207,26 @@ impl StoredObject {
     /// `apiVersion`, as it was stored.
     pub fn api_version(&self) -> &str {
         const MARK: &[u8] = b"\"apiVersion\":\"";
-        let head = &self.encoded[..self.splice_at];
+        let head = &self.encoded.beginning()[..self.splice_at];
         let Some(at) = head.windows(MARK.len()).position(|window| window == MARK) else { return "" };
         let rest = &head[at + MARK.len()..];
         let length = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
         std::str::from_utf8(&rest[..length]).unwrap_or_default()
     }
 
-    /// The store's bytes, without resourceVersion.
-    pub fn encoded(&self) -> &Bytes {
-        &self.encoded
+    /// The store's bytes, without resourceVersion; made for this where it is packed.
+    pub fn encoded(&self) -> Cow<'_, [u8]> {
+        self.encoded.bytes()
+    }
+
+    /// How many these are.
+    pub fn encoded_length(&self) -> usize {
+        self.encoded.length()
+    }
+
+    /// The same bytes, if they lie in one piece. Those of definitions of custom resources always do.
+    pub fn in_one_piece(&self) -> Option<&Bytes> {
+        self.encoded.in_one_piece()
     }
 
     pub fn meta(&self) -> &MetaProjection {
@@ -224,7 +244,7 @@ impl StoredObject {
 
     /// Appends the whole object with its resourceVersion: the body of a GET.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.encoded[..self.splice_at]);
+        out.extend_from_slice(&self.encoded.beginning()[..self.splice_at]);
         self.write_tail(out);
     }
 
@@ -238,23 +258,22 @@ impl StoredObject {
         out.extend_from_slice(b"\"resourceVersion\":\"");
         out.extend_from_slice(self.revision.to_string().as_bytes());
         out.push(b'"');
-        let rest = &self.encoded[self.splice_at..];
-        if rest.first() != Some(&b'}') {
+        if self.encoded.beginning().get(self.splice_at) != Some(&b'}') {
             out.push(b',');
         }
-        out.extend_from_slice(rest);
+        self.encoded.write_from(self.splice_at, out);
     }
 
     /// The whole object with its resourceVersion.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.encoded.len() + 48);
+        let mut out = Vec::with_capacity(self.encoded.length() + 48);
         self.write_json(&mut out);
         out
     }
 
     /// Decodes the tree, resourceVersion included.
     pub fn to_object(&self) -> Object {
-        let value = serde_json::from_slice(&self.encoded).expect("checked when it was wrapped");
+        let value = serde_json::from_slice(&self.encoded()).expect("checked when it was wrapped");
         let mut object = Object::from_value(value).expect("checked when it was wrapped");
         object.set(&["metadata", "resourceVersion"], self.revision.to_string());
         object
@@ -266,7 +285,7 @@ impl StoredObject {
     /// # Errors
     /// When the stored JSON does not fit the type.
     pub fn typed<K: KubeObject>(self: &Arc<Self>) -> Result<Arc<K>, serde_json::Error> {
-        decoding::note_asked(self.encoded.len());
+        decoding::note_asked(self.encoded.length());
         if let Some(known) = self.known_type::<K>() {
             return Ok(known);
         }
@@ -280,7 +299,7 @@ impl StoredObject {
     /// # Errors
     /// When the stored JSON does not fit the type.
     pub fn typed_once<K: KubeObject>(&self) -> Result<Arc<K>, serde_json::Error> {
-        decoding::note_asked(self.encoded.len());
+        decoding::note_asked(self.encoded.length());
         match self.known_type::<K>() {
             Some(known) => Ok(known),
             None => self.decode::<K>().map(|(object, _)| object),
@@ -293,29 +312,30 @@ impl StoredObject {
 
     /// The typed object, and how many bytes it was made of.
     fn decode<K: KubeObject>(&self) -> Result<(Arc<K>, usize), serde_json::Error> {
-        decoding::note(self.encoded.len());
-        let (before, after) = around_managed_fields(&self.encoded)?;
+        decoding::note(self.encoded.length());
+        let encoded = self.encoded();
+        let (before, after) = around_managed_fields(&encoded)?;
         let mut object: K = if after.is_empty() { serde_json::from_slice(before)? } else { serde_json::from_slice(&[before, after].concat())? };
         object.metadata_mut().resource_version = Some(self.revision.to_string());
         Ok((Arc::new(object), before.len() + after.len()))
     }
 
-    /// The same version without managedFields where nobody else has it: they are nearly half of a small object, and typed objects are
-    /// without them. Who shares a version with others leaves it as it is.
+    /// The same version without managedFields, and packed, where nobody else has it: they are nearly half of a small object, and typed objects
+    /// are without them. Who shares a version with others leaves it as it is.
     pub fn without_managed_fields(self: Arc<Self>) -> Arc<Self> {
         let mut stored = match Arc::try_unwrap(self) {
             Ok(stored) => stored,
             Err(shared) => return shared,
         };
         // They lie behind the place of the resourceVersion, which stays where it is.
-        let shorter = match around_managed_fields(&stored.encoded) {
+        let shorter = match around_managed_fields(&stored.encoded()) {
             Ok((before, after)) if !after.is_empty() => Some([before, after].concat()),
             _ => None,
         };
         if let Some(shorter) = shorter {
-            stored.encoded = shorter.into();
+            stored.encoded = Bytes::from(shorter).into();
         }
-        Arc::new(stored)
+        Arc::new(stored.packed())
     }
 }
 
@@ -371,8 +391,8 @@ mod tests {
             assert_eq!(serde_json::from_slice::<Value>(&short.to_json()).expect("valid JSON"), wanted);
             assert_eq!((&short.key, short.api_version()), (&stored().key, "v1"));
             let shared = stored();
-            let (other, length) = (shared.clone(), shared.encoded().len());
-            assert_eq!(shared.without_managed_fields().encoded().len(), length, "others have it, too");
+            let (other, length) = (shared.clone(), shared.encoded_length());
+            assert_eq!(shared.without_managed_fields().encoded_length(), length, "others have it, too");
             drop(other);
         }
     }
@@ -383,10 +403,67 @@ mod tests {
         let metadata = json!({"name": "web-5d9c-x7k2p", "namespace": "n", "uid": "9f1e", "labels": {"app": "web"}, "ownerReferences": [owner]});
         let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
         let stored = StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed");
-        let beside = stored.footprint() - stored.encoded().len();
+        let beside = stored.footprint() - stored.encoded_length();
         assert!((300..700).contains(&beside), "{beside} bytes");
         assert!(size_of::<StoredObject>() <= 160, "there are as many as objects, and more: {}", size_of::<StoredObject>());
         assert!(size_of::<MetaProjection>() <= 184, "{}", size_of::<MetaProjection>());
+    }
+
+    /// A pod of a template as it runs on a node.
+    fn pod(name: &str, second: u64) -> Object {
+        let time = format!("2026-01-01T00:00:{second:02}Z");
+        let entry =
+            |manager: &str, fields: Value| json!({"manager": manager, "operation": "Update", "apiVersion": "v1", "time": time, "fieldsV1": fields});
+        let container = json!({".": {}, "f:image": {}, "f:name": {}, "f:imagePullPolicy": {}, "f:terminationMessagePath": {}});
+        let of_spec = json!({"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {"f:containers": {"k:{\"name\":\"web\"}": container}}});
+        let of_status = json!({"f:status": {"f:phase": {}, "f:podIP": {}, "f:podIPs": {".": {}, format!("k:{{\"ip\":\"10.0.0.{second}\"}}"): {}}}});
+        let managed = [entry("kube-controller-manager", of_spec), entry("kubelet", of_status)];
+        let metadata = json!({"name": name, "namespace": "n", "uid": format!("uid-of-{name}"), "labels": {"app": "web"}, "managedFields": managed});
+        let spec = json!({"nodeName": "a", "containers": [{"name": "web", "image": "web:1", "terminationMessagePath": "/dev/termination-log"}]});
+        let status = json!({"phase": "Running", "podIP": format!("10.0.0.{second}"), "startTime": time});
+        Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})).expect("an object")
+    }
+
+    #[test]
+    fn a_packed_version_is_read_as_the_same_in_one_piece() {
+        use k8s_openapi::api::core::v1::Pod;
+        let version =
+            |at: u64| StoredObject::new(encode_for_store(&pod(&format!("of-a-template-x{at}"), at)), Revision(100 + at)).expect("well formed");
+        let _first = version(0).packed();
+        for at in 1..20 {
+            let (whole, packed) = (version(at), version(at).packed());
+            assert!(packed.in_one_piece().is_none() && whole.in_one_piece().is_some());
+            assert!(packed.footprint() + 500 < whole.footprint(), "{} of {}", packed.footprint(), whole.footprint());
+            assert_eq!((packed.encoded(), packed.encoded_length()), (whole.encoded(), whole.encoded_length()));
+            let written = |stored: &StoredObject| {
+                let (mut document, mut item) = (b"[".to_vec(), b"[".to_vec());
+                stored.write_json(&mut document);
+                stored.write_list_item(&mut item);
+                (document, item, stored.to_json(), stored.to_object().into_value(), stored.api_version().to_owned())
+            };
+            assert_eq!(written(&packed), written(&whole));
+            let deleted = packed.at_revision(Revision(500));
+            assert_eq!(written(&deleted), written(&whole.at_revision(Revision(500))));
+            let (packed, whole) = (Arc::new(packed), Arc::new(whole));
+            assert_eq!(packed.typed::<Pod>().expect("fits"), whole.typed::<Pod>().expect("fits"));
+            let (packed, whole) = (packed.without_managed_fields(), whole.without_managed_fields());
+            assert_eq!(packed.to_json(), whole.to_json());
+        }
+    }
+
+    #[test]
+    fn versions_that_nobody_shares_are_packed_without_their_managed_fields() {
+        let version = |name: &str| {
+            let entry = json!([{"manager": "m", "operation": "Update", "fieldsV1": {"f:data": {}}}]);
+            let metadata = json!({"name": name, "managedFields": entry});
+            let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b".repeat(600)}, "metadata": metadata});
+            Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+        };
+        let held = ["kept-alone-a", "kept-alone-b"].map(|name| version(name).without_managed_fields());
+        assert!(held[0].in_one_piece().is_some() && held[1].in_one_piece().is_none());
+        let mut wanted = version("kept-alone-b").to_object().into_value();
+        wanted["metadata"].as_object_mut().expect("metadata").remove("managedFields");
+        assert_eq!(held[1].to_object().into_value(), wanted);
     }
 
     #[test]

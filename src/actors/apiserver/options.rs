@@ -126,7 +126,7 @@ impl ApiServerOptions {
             node_ports: 30000..=32767,
             event_ttl: keys::EVENT_TTL,
             listening: Listening::default(),
-            history_bytes: 16 << 20,
+            history_bytes: 8 << 20,
             history_for: Duration::from_secs(300),
             compact_every: Duration::from_secs(300),
         }

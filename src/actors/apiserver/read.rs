@@ -342,7 +342,7 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     }
     let mut cost = 0;
     for object in snapshot.scan(&selection.namespace, after).filter(|object| !object.knows_fields()) {
-        cost += object.encoded().len();
+        cost += object.encoded_length();
         if cost > aside::SMALL {
             return LONG_SCAN;
         }
@@ -370,7 +370,7 @@ fn initial_events(unsent: Unsent<(Arc<Snapshot>, Option<ObjectKey>)>, selection:
             };
             let is_last = objects.len() < AT_ONCE;
             let unknown = objects.iter().filter(|object| !object.knows_fields());
-            let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded().len()).sum() } else { 0 };
+            let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded_length()).sum() } else { 0 };
             let added = aside::compute(bytes, move || objects.iter().filter_map(|object| added(object, &selection)).collect::<Vec<_>>());
             let added = aside::on_behalf_of(behalf, added).await;
             // Others have their turn, also while nothing is found.

@@ -49,7 +49,7 @@ pub(super) async fn selected(changes: Vec<Change>, selection: Arc<Selection>) ->
     let mut cost = changes.len() * selection.cost();
     if selection.reads_documents() && cost <= aside::SMALL {
         let unknown = changes.iter().flat_map(|change| change.previous.iter().chain(&change.current)).filter(|object| !object.knows_fields());
-        cost += unknown.map(|object| object.encoded().len()).sum::<usize>();
+        cost += unknown.map(|object| object.encoded_length()).sum::<usize>();
     }
     aside::compute(cost.min(LONG_SCAN), move || changes.iter().filter_map(|change| selection.deliver(change)).collect()).await
 }

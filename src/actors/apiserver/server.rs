@@ -194,7 +194,7 @@ impl Parts {
     /// How many bytes of documents a call decodes and changes.
     fn documents(&self, call: &ApiCall) -> usize {
         let current = || self.reader.cached(&call.target.resource, &call.target.key()).ok().flatten();
-        let current = || current().map_or(0, |object| object.encoded().len());
+        let current = || current().map_or(0, |object| object.encoded_length());
         match &call.operation {
             Operation::Create { body, .. } => body.encoded_len(),
             Operation::Update { body, .. } => body.encoded_len() + current(),

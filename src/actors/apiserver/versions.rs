@@ -149,7 +149,7 @@ fn item(delivery: Delivery) -> Option<WatchItem> {
 /// Those of the objects that are selected. Selecting by fields decodes.
 async fn selected(selection: &Arc<Selection>, objects: Vec<Arc<StoredObject>>) -> Vec<Arc<StoredObject>> {
     let unknown = objects.iter().filter(|object| !object.knows_fields());
-    let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded().len()).sum() } else { 0 };
+    let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded_length()).sum() } else { 0 };
     let selection = selection.clone();
     aside::compute(bytes, move || objects.into_iter().filter(|object| selection.matches(object)).collect()).await
 }
@@ -195,7 +195,7 @@ impl ConvertedWatch {
         if objects.is_empty() {
             return Ok(chunk.iter().filter_map(|delivery| item(delivery.clone())).collect());
         }
-        let bytes = if self.selection.reads_documents() { objects.iter().map(|object| object.encoded().len()).sum() } else { 0 };
+        let bytes = if self.selection.reads_documents() { objects.iter().map(|object| object.encoded_length()).sum() } else { 0 };
         let mut converted = self.converter.all(&self.target.resource, &self.target.version, objects).await?.into_iter();
         let mut next = |before: &Option<Arc<StoredObject>>| before.as_ref().and_then(|_| converted.next());
         let mut changes = Vec::with_capacity(chunk.len());

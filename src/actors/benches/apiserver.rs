@@ -75,7 +75,7 @@ async fn creates(api: &TestApi) {
     }
     report("create a pod", per_second(PODS, begin.elapsed()), "/s");
     let list = api.list("pods", "default", ListOptions::default()).await.expect("lists");
-    let encoded: usize = list.items.iter().map(|item| item.encoded().len()).sum();
+    let encoded: usize = list.items.iter().map(|item| item.encoded_length()).sum();
     report("size of a stored pod", kib(encoded / PODS), " KiB");
     report("memory of 10,000 pods", kib(resident().saturating_sub(before)) / 1024.0, " MiB");
 }

@@ -262,7 +262,7 @@ impl Resource {
     /// them the next update, which brings them in as defaults, would change a pod or a template that it does not mean to change.
     fn with_divisors(&self, object: &StoredObject) -> Option<Object> {
         let path = self.pod?;
-        if !std::str::from_utf8(object.encoded()).is_ok_and(|text| text.contains(divisors::REFERENCE)) {
+        if !std::str::from_utf8(&object.encoded()).is_ok_and(|text| text.contains(divisors::REFERENCE)) {
             return None;
         }
         let mut read = object.to_object();

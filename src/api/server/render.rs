@@ -76,7 +76,8 @@ pub fn write_partial(object: &StoredObject, api_version: &str, out: &mut Vec<u8>
     out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
     out.extend_from_slice(object.revision.to_string().as_bytes());
     out.push(b'"');
-    let fields = metadata_fields(object.encoded());
+    let encoded = object.encoded();
+    let fields = metadata_fields(&encoded);
     if !fields.is_empty() {
         out.push(b',');
         out.extend_from_slice(fields);

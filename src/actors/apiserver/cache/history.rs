@@ -197,7 +197,7 @@ mod tests {
         let mut history = History::new(Revision(0), 1 << 20, Duration::from_secs(300));
         history.push(Change { previous: Some(version.clone()), current: Some(version.clone()), ..change(1) }, Instant::now());
         assert_eq!(history.bytes, 256 + version.footprint());
-        assert!(history.bytes > 256 + version.encoded().len() + size_of::<StoredObject>());
+        assert!(history.bytes > 256 + version.encoded_length() + size_of::<StoredObject>());
         assert!(size_of::<(Instant, Change)>() <= 128, "{}", size_of::<(Instant, Change)>());
     }
 

@@ -101,7 +101,7 @@ impl Sender {
 
 /// The bytes of the objects that an item keeps.
 fn length(item: &Delivery) -> usize {
-    let of = |object: &Arc<StoredObject>| object.encoded().len();
+    let of = |object: &Arc<StoredObject>| object.encoded_length();
     match item {
         Delivery::Item(WatchItem::Event { object, .. }) => of(object),
         Delivery::Item(_) => 0,

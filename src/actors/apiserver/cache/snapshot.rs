@@ -44,16 +44,16 @@ impl Snapshot {
     /// Puts an object in its place; gives the one that was there. Its key is kept as the object has it.
     pub fn insert(&mut self, key: ObjectKey, object: Arc<StoredObject>) -> Option<Arc<StoredObject>> {
         let key = shared(key, &object);
-        self.bytes += object.encoded().len();
+        self.bytes += object.encoded_length();
         let previous = self.objects.insert(key, object);
-        self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded().len());
+        self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded_length());
         previous
     }
 
     /// Takes an object out.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
         let previous = self.objects.remove(key);
-        self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded().len());
+        self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded_length());
         previous
     }
 

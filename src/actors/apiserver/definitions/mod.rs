@@ -143,7 +143,7 @@ async fn settle(client: &ServerClient, cache: &ResourceCache, names: &mut Accept
     let snapshot = cache.load();
     let stored = snapshot.objects.get(&ObjectKey::cluster(name.clone()))?;
     let decoded = stored.clone();
-    let definition = aside::compute(stored.encoded().len(), move || decoded.to_object()).await;
+    let definition = aside::compute(stored.encoded_length(), move || decoded.to_object()).await;
     let group = group_of(name);
     let taken = names.taken(&snapshot, group, name);
     let served = client.row(group, definition.str(&["spec", "names", "plural"])).is_some_and(|row| row.is_custom());

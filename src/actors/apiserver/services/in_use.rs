@@ -173,7 +173,8 @@ impl InUse {
 
 /// Whether a Service may have addresses beside its cluster address. Nothing is decoded for it: most have none.
 fn may_have_addresses(service: &StoredObject) -> bool {
-    let text = std::str::from_utf8(service.encoded()).unwrap_or_default();
+    let encoded = service.encoded();
+    let text = std::str::from_utf8(&encoded).unwrap_or_default();
     ["\"externalIPs\"", "\"loadBalancerIP\"", "\"ingress\""].into_iter().any(|field| text.contains(field))
 }
 

@@ -122,7 +122,8 @@ mod tests {
         assert!(!rows.follow([&labelled].into_iter()), "labels are no matter of the resource");
         assert!(Arc::ptr_eq(&first, &only(&rows)));
         let SchemaSource::Defined(schema) = &first.storage.schema else { panic!("it is a custom resource") };
-        assert!(labelled.encoded().as_ptr_range().contains(&schema.text().as_ptr()), "the older version of the definition is not kept");
+        let bytes = labelled.in_one_piece().expect("is a definition");
+        assert!(bytes.as_ptr_range().contains(&schema.text().as_ptr()), "the older version of the definition is not kept");
         let going = |object: &mut Value| object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(rows.follow([&definition(4, going)].into_iter()));
         assert!(only(&rows).is_terminating && Arc::ptr_eq(&first.storage, &only(&rows).storage));

@@ -61,3 +61,18 @@ async fn pages_of_a_list_stay_on_the_first_pages_revision() {
     assert_eq!(second.items.iter().map(|object| &*object.key.name).collect::<Vec<_>>(), ["c"]);
     assert_eq!((second.revision, second.continue_token), (first.revision, None));
 }
+
+#[actix::test]
+async fn objects_that_are_alike_are_packed_and_read_as_they_were_made() {
+    let api = boot().await;
+    let mut made = Vec::new();
+    for name in ["alike-a", "alike-b", "alike-c"] {
+        let metadata = json!({"name": name, "namespace": "default"});
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"text": "x".repeat(1000)}});
+        made.push(api.create(map).await.into_value());
+    }
+    let list = api.list("configmaps", "default", ListOptions::default()).await.expect("lists");
+    let read: Vec<_> = list.items.iter().filter(|item| item.key.name.starts_with("alike-")).collect();
+    assert_eq!(read.iter().filter(|item| item.in_one_piece().is_none()).count(), 2, "one is the base of the others");
+    assert_eq!(read.iter().map(|item| item.to_object().into_value()).collect::<Vec<_>>(), made);
+}

@@ -115,7 +115,7 @@ impl Room {
             return Ok(());
         }
         let length = encode_for_store(new).len();
-        let grows = length.saturating_sub(current.encoded().len());
+        let grows = length.saturating_sub(current.encoded_length());
         if length > SMALL && !is_own(writer) && !self.growth.takes_over(length, Instant::now()) {
             return Err(short());
         }

@@ -134,7 +134,7 @@ async fn count(quota: &Object, cx: &ReconcileContext) -> Result<Amounts, Status>
             counted.add(&quota::usage(quota, &evaluator, std::iter::empty::<Object>(), cx.now()));
             for item in &list.items {
                 counted.add(&quota::usage(quota, &evaluator, [item.to_object()], cx.now()));
-                turn.step_bytes(item.encoded().len()).await;
+                turn.step_bytes(item.encoded_length()).await;
             }
         }
     }

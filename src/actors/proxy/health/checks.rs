@@ -54,7 +54,7 @@ impl HealthChecks {
     }
 
     fn look(&mut self, key: &ObjectKey) {
-        let stored = self.options.services.stored(key).filter(|stored| may_have_port(stored.encoded()));
+        let stored = self.options.services.stored(key).filter(|stored| may_have_port(&stored.encoded()));
         let service = stored.and_then(|stored| Lister::<Service>::decode_once(&stored));
         let Some(port) = service.and_then(|service| check_port(&service)) else {
             self.checks.remove(key);

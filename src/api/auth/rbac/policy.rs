@@ -126,7 +126,7 @@ impl Index {
     fn apply_role(&mut self, change: &ListerChange) {
         match (&change.new, &change.old) {
             (Some(new), _) => {
-                let body = serde_json::from_slice::<RoleBody>(new.encoded());
+                let body = serde_json::from_slice::<RoleBody>(&new.encoded());
                 let rules = body.map(|body| body.rules.into_iter().flatten().map(|rule| Arc::new(Rule::from(rule))).collect());
                 self.rules.insert(new.key.clone(), rules.map_err(|error| error.to_string()));
             }
@@ -141,7 +141,7 @@ impl Index {
         }
         let Some(new) = &change.new else { return };
         // A binding that does not decode binds nobody.
-        let Ok(BindingBody { role_ref, subjects }) = serde_json::from_slice(new.encoded()) else { return };
+        let Ok(BindingBody { role_ref, subjects }) = serde_json::from_slice(&new.encoded()) else { return };
         let ObjectKey { namespace, name } = new.key.clone();
         let binding = Arc::new(Binding { name, namespace, role: role_ref, subjects: subjects.unwrap_or_default() });
         self.bindings.insert(new.key.clone(), binding.clone());

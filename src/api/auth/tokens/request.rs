@@ -156,7 +156,7 @@ pub fn work(listers: &dyn Listers, key: &ObjectKey, request: &Object) -> usize {
         return 0;
     }
     let pod = ObjectKey::new(key.namespace.clone(), request.str(&["spec", "boundObjectRef", "name"]));
-    listers.get(&GroupResource::new("", "pods"), &pod).map_or(0, |pod| pod.encoded().len())
+    listers.get(&GroupResource::new("", "pods"), &pod).map_or(0, |pod| pod.encoded_length())
 }
 
 /// Of a pod only what tokens depend on.
@@ -175,7 +175,7 @@ struct PodSpecFacts {
 
 /// A pod's service account and node.
 fn pod_facts(pod: &StoredObject) -> (String, String) {
-    let PodFacts { spec } = serde_json::from_slice(pod.encoded()).unwrap_or_default();
+    let PodFacts { spec } = serde_json::from_slice(&pod.encoded()).unwrap_or_default();
     (spec.service_account_name, spec.node_name)
 }
 

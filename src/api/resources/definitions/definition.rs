@@ -128,7 +128,7 @@ pub struct Definition<'a> {
 impl<'a> Definition<'a> {
     /// `None` for an object that is no definition.
     pub fn read(object: &'a StoredObject) -> Option<Self> {
-        let document = serde_json::from_slice(object.encoded()).ok()?;
+        let document = serde_json::from_slice(object.in_one_piece()?).ok()?;
         Some(Definition { object, document })
     }
 
@@ -289,7 +289,10 @@ impl Maker<'_> {
 /// The schema of a version: a part of the very bytes of the definition. Empty where there is none.
 fn source(definition: &StoredObject, version: &Version<'_>) -> Bytes {
     let source = version.schema.as_ref().and_then(|schema| schema.open_api);
-    source.map_or_else(Bytes::new, |source| definition.encoded().slice_ref(source.get().as_bytes()))
+    match (definition.in_one_piece(), source) {
+        (Some(bytes), Some(source)) => bytes.slice_ref(source.get().as_bytes()),
+        _ => Bytes::new(),
+    }
 }
 
 /// The name that a field is selected by, and where it stands.

@@ -11,7 +11,7 @@ const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 
 /// Whether an account's text says so at all: most do not, and need not be decoded.
 pub fn may_enforce(account: &StoredObject) -> bool {
-    std::str::from_utf8(account.encoded()).is_ok_and(|text| text.contains(ANNOTATION))
+    std::str::from_utf8(&account.encoded()).is_ok_and(|text| text.contains(ANNOTATION))
 }
 
 /// The secrets that an account lists, if its pods are held to them.

@@ -52,7 +52,7 @@ impl MutatingPlugin for ServiceAccount {
         let named = request.object().map_or("", |pod| pod.str(&["spec", "serviceAccountName"]));
         let key = ObjectKey::new(request.target.namespace.clone(), if named.is_empty() { DEFAULT } else { named });
         let account = request.reads.listers().get(&GroupResource::new("", "serviceaccounts"), &key);
-        account.map_or(0, |account| account.encoded().len())
+        account.map_or(0, |account| account.encoded_length())
     }
 
     async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {

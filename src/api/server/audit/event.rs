@@ -65,7 +65,7 @@ impl Content {
             Content::Tree(tree) => fields_held(tree.root()),
             Content::Value(value) => value_held(value),
             // A dry run's is kept by nobody else.
-            Content::Stored(object, _) => object.encoded().len(),
+            Content::Stored(object, _) => object.encoded_length(),
             Content::List { .. } => 0,
         }
     }
@@ -124,7 +124,7 @@ fn opened(object: &Value) -> Vec<u8> {
 }
 
 fn written(object: &StoredObject, form: &FullForm) -> Option<Value> {
-    let mut out = Vec::with_capacity(object.encoded().len() + 64);
+    let mut out = Vec::with_capacity(object.encoded_length() + 64);
     form.write(object, &mut out);
     serde_json::from_slice(&out).ok()
 }

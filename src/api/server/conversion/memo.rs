@@ -24,6 +24,6 @@ pub(super) fn keep(object: &Arc<StoredObject>, converted: Arc<StoredObject>) {
     let known = object.converted.peek(|others| Some(others.clone())).unwrap_or_default();
     let others = known.iter().filter(|other| other.api_version() != converted.api_version()).cloned();
     let all: Converted = others.chain([converted.clone()]).collect();
-    let cost = all.iter().map(|object| object.encoded().len() + BESIDE).sum();
+    let cost = all.iter().map(|object| object.encoded_length() + BESIDE).sum();
     CONVERTED.keep(object, all, cost);
 }

@@ -107,7 +107,7 @@ impl Converter {
                 Some(known) => *object = known,
                 None => {
                     versions.check(object.api_version(), &wanted).map_err(failed)?;
-                    bytes += object.encoded().len();
+                    bytes += object.encoded_length();
                     left.push((at, object.clone()));
                 }
             }
@@ -229,7 +229,7 @@ impl Converter {
     }
 
     async fn convert(&self, resource: Arc<Resource>, wanted: Arc<str>, objects: Vec<Arc<StoredObject>>) -> Result<Arc<[Arc<StoredObject>]>, Status> {
-        let bytes = objects.iter().map(|object| object.encoded().len()).sum();
+        let bytes = objects.iter().map(|object| object.encoded_length()).sum();
         let asked = objects.clone();
         let subjects = aside::compute(bytes, move || asked.iter().map(|object| Subject::of_stored(object)).collect()).await;
         let trees = self.ask(Question { resource, wanted, subjects }).await?;
@@ -257,7 +257,7 @@ fn questions(objects: Vec<(usize, Arc<StoredObject>)>) -> Vec<Vec<(usize, Arc<St
     let mut questions: Vec<Vec<_>> = Vec::new();
     let mut bytes = 0;
     for (place, object) in objects {
-        let length = object.encoded().len();
+        let length = object.encoded_length();
         match questions.last_mut() {
             Some(last) if bytes + length <= QUESTION_BYTES && last.len() < QUESTION_OBJECTS => {
                 bytes += length;

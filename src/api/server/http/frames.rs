@@ -153,7 +153,7 @@ impl Framer {
 
 /// A frame of JSON; with what caused the event where that is asked for.
 fn line(kind: &str, cause: Option<&str>, object: &StoredObject, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut out = Vec::with_capacity(object.encoded().len() + 96 + cause.map_or(0, |cause| cause.len() + 11));
+    let mut out = Vec::with_capacity(object.encoded_length() + 96 + cause.map_or(0, |cause| cause.len() + 11));
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     if let Some(cause) = cause {

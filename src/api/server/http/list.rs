@@ -150,7 +150,7 @@ impl ListBytes {
                 *state = State::Rest;
                 if yaml {
                     out.extend_from_slice(if is_first { b"\n" } else { b"" });
-                    let mut json = Vec::with_capacity(item.encoded().len() + 64);
+                    let mut json = Vec::with_capacity(item.encoded_length() + 64);
                     form.write(&item, &mut json);
                     yaml::list_item(&json, out);
                 } else {
@@ -168,7 +168,7 @@ async fn messages(answering: &Answering<'_>, form: MessageForm, metadata: &str, 
     let (mut size, mut at_once) = (0, 0);
     for item in &list.items {
         size += protobuf::item_size(form.message(item).len());
-        at_once += item.encoded().len();
+        at_once += item.encoded_length();
         if at_once >= SLICE {
             // Others have their turn.
             tokio::task::yield_now().await;
@@ -186,7 +186,7 @@ async fn messages(answering: &Answering<'_>, form: MessageForm, metadata: &str, 
 pub async fn answer(answering: &Answering<'_>, list: ListReply) -> Result<HttpResponse, Status> {
     let outgoing = answering.outgoing;
     let (mut stored, mut largest) = (0, 0);
-    for length in list.items.iter().map(|item| item.encoded().len()) {
+    for length in list.items.iter().map(|item| item.encoded_length()) {
         stored += length + 40;
         largest = largest.max(length);
     }

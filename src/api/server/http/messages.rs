@@ -64,7 +64,7 @@ impl MessageForm {
 
     fn encode(&self, schema: &Schema, object: &StoredObject) -> Vec<u8> {
         let tree = self.full.tree(object.to_object());
-        let mut out = Vec::with_capacity(object.encoded().len());
+        let mut out = Vec::with_capacity(object.encoded_length());
         protobuf::object(schema.root_struct(), tree.root(), &mut out);
         out.shrink_to_fit();
         out

@@ -96,7 +96,7 @@ enum Rendering {
 
 impl Rendering {
     fn document(&self, object: &Arc<StoredObject>, outgoing: Outgoing) -> Document {
-        let mut out = Vec::with_capacity(object.encoded().len() + 64);
+        let mut out = Vec::with_capacity(object.encoded_length() + 64);
         match self {
             Rendering::Message(form) => return outgoing.document(protobuf::MEDIA_TYPE, form.enveloped(object)),
             Rendering::Full(form) => form.write(object, &mut out),
@@ -124,7 +124,7 @@ async fn stored(answering: &Answering<'_>, code: u16, object: Arc<StoredObject>)
     let outgoing = *outgoing;
     // What the store holds is copied, all else is made.
     let is_copied = outgoing.is_plain() && matches!(rendering, Rendering::Full(_));
-    let length = if is_copied { 0 } else { object.encoded().len() };
+    let length = if is_copied { 0 } else { object.encoded_length() };
     let document = aside::compute(length, move || rendering.document(&object, outgoing)).await;
     Ok(document.respond(code))
 }

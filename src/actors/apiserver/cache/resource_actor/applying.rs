@@ -107,7 +107,7 @@ fn is_sealed(event: &StoreEvent) -> bool {
 fn decode(cache: &ResourceCache, value: KeyValue, is_own: bool) -> Option<Arc<StoredObject>> {
     let revision = value.mod_revision;
     match if is_own { StoredObject::new(value.value, revision) } else { cache.resource.read(value.value, revision) } {
-        Ok(object) => Some(Arc::new(object)),
+        Ok(object) => Some(Arc::new(object.packed())),
         Err(error) => {
             tracing::error!(resource = ?cache.resource, %revision, %error, "a stored object does not decode");
             None

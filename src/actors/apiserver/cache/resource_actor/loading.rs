@@ -8,7 +8,7 @@ use std::{
 use troupe_api::{meta::Revision, resources::Resource};
 use troupe_api_server::{
     encryption,
-    store::{RangeRequest, Store, StoreError, keys, prefix_end},
+    store::{KeyValue, RangeRequest, Store, StoreError, keys, prefix_end},
 };
 
 use super::{
@@ -18,6 +18,8 @@ use super::{
 use crate::runtime::{host::UnitContext, turn::Turn};
 
 const RETRY_LOAD: Duration = Duration::from_millis(200);
+/// Objects that are read at one time: those that the store has packed are whole for as long as that takes.
+const PAGE: usize = 2000;
 
 impl ResourceActor {
     /// Loads the resource. Changes wait meanwhile, so that none is applied to a half-loaded cache.
@@ -92,25 +94,65 @@ struct Loaded {
     changed: Revision,
 }
 
-async fn range_all(store: &dyn Store, resource: &Resource) -> Result<Loaded, StoreError> {
-    let prefix = &*resource.storage_prefix;
-    let start = keys::resource(prefix);
-    let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: None };
-    let reply = store.range(request).await?;
-    let mut snapshot = Snapshot { revision: reply.revision, ..Snapshot::default() };
-    let changed = reply.items.iter().map(|kv| kv.mod_revision).max().unwrap_or_default();
-    let mut turn = Turn::default();
-    for kv in reply.items {
-        turn.step_bytes(kv.value.len()).await;
-        let Some(key) = keys::parse(prefix, &kv.key) else { continue };
+impl Loaded {
+    fn take(&mut self, resource: &Resource, kv: KeyValue) {
+        self.changed = self.changed.max(kv.mod_revision);
+        let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { return };
         if encryption::is_sealed(&kv.value) {
-            snapshot.unreadable.insert(key);
-            continue;
+            self.snapshot.unreadable.insert(key);
+            return;
         }
         match resource.read(kv.value, kv.mod_revision) {
-            Ok(object) => drop(snapshot.insert(key, Arc::new(object))),
+            Ok(object) => drop(self.snapshot.insert(key, Arc::new(object.packed()))),
             Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
         }
     }
-    Ok(Loaded { snapshot, changed })
+}
+
+async fn range_all(store: &dyn Store, resource: &Resource) -> Result<Loaded, StoreError> {
+    let mut start = keys::resource(&resource.storage_prefix);
+    let end = prefix_end(&start);
+    let mut loaded = Loaded { snapshot: Snapshot::default(), changed: Revision::default() };
+    let (mut at, mut turn) = (None, Turn::default());
+    loop {
+        let page = store.range(RangeRequest { start, end: end.clone(), limit: PAGE, at }).await?;
+        // All others are of the revision of the first.
+        loaded.snapshot.revision = *at.get_or_insert(page.revision);
+        let last = page.items.last().map(|kv| kv.key.clone());
+        for kv in page.items {
+            turn.step_bytes(kv.value.len()).await;
+            loaded.take(resource, kv);
+        }
+        match last {
+            Some(last) if page.more => start = [&*last, &[0]].concat().into(),
+            _ => return Ok(loaded),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_api::{
+        meta::ObjectKey,
+        resources::{Registry, builtin},
+    };
+    use troupe_api_server::store::memory::MemoryStore;
+
+    use super::*;
+
+    #[actix::test]
+    async fn a_resource_of_several_pages_is_loaded_whole() {
+        const MANY: usize = 2 * PAGE + 1;
+        let resource = Registry::new(builtin()).by_kind("", "ConfigMap").expect("a kind");
+        let store = MemoryStore::new();
+        for at in 0..MANY {
+            let name = format!("m{at}");
+            let value = format!("{{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":\"{name}\",\"namespace\":\"n\"}}}}");
+            let key = keys::object(&resource.storage_prefix, &ObjectKey::new("n", name));
+            store.create(key, value.into(), None).await.expect("creates");
+        }
+        let Loaded { snapshot, changed } = range_all(&store, &resource).await.expect("loads");
+        assert_eq!(snapshot.objects.len(), MANY);
+        assert_eq!((snapshot.revision, changed), (store.current_revision().await.expect("says it"), snapshot.revision));
+    }
 }

@@ -68,7 +68,7 @@ impl Item {
     /// The bytes of the objects that it keeps.
     fn bytes(&self) -> usize {
         match self {
-            Item::Change(change) => change.previous.iter().chain(&change.current).map(|object| object.encoded().len()).sum(),
+            Item::Change(change) => change.previous.iter().chain(&change.current).map(|object| object.encoded_length()).sum(),
             Item::Time(..) => 0,
         }
     }

@@ -97,7 +97,7 @@ impl Index {
         }
         let (policies, bindings) = (listers.list(&self.policies, ""), listers.list(&self.bindings, ""));
         let changed = |object: &&Arc<StoredObject>| before.policies.get(&*object.key.name).is_none_or(|(revision, _)| *revision != object.revision);
-        let work = policies.iter().filter(changed).map(|object| object.encoded().len()).sum::<usize>() * WORK_PER_BYTE;
+        let work = policies.iter().filter(changed).map(|object| object.encoded_length()).sum::<usize>() * WORK_PER_BYTE;
         let compiled = aside::compute(work, move || Arc::new(Compiled::new(versions, &policies, &bindings, &before))).await;
         self.compiled.store(compiled.clone());
         if names.follow(compiled.names()) {

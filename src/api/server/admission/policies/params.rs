@@ -33,7 +33,7 @@ pub async fn collect(request: &Attributes<'_>, policy: &Policy, binding: &Bindin
     if objects.is_empty() && reference.must_exist {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    let length = objects.iter().map(|object| object.encoded().len()).sum();
+    let length = objects.iter().map(|object| object.encoded_length()).sum();
     let decoded: Vec<Object> = aside::compute(length, move || objects.iter().map(|object| object.to_object()).collect()).await;
     let mut params = Vec::with_capacity(decoded.len());
     for object in decoded {

@@ -50,7 +50,7 @@ impl<'a> Commit<'a> {
     pub fn judge(&mut self, op: WriteOp) -> Result<Revision, StoreError> {
         let held = match self.pending.get(&op.key) {
             Some(pending) => pending.clone(),
-            None => self.index.newest(&op.key).cloned(),
+            None => self.index.newest(&op.key),
         };
         let held_revision = held.as_ref().map(|kv| kv.mod_revision);
         match op.action {
@@ -121,7 +121,7 @@ mod tests {
     fn without_space_only_deletions_go_through() {
         let mut index = Index::default();
         let kv = KeyValue { key: "a".into(), value: "v".into(), create_revision: Revision(2), mod_revision: Revision(2) };
-        index.apply(&StoreEvent::Put { kv, previous: None }, Places::default().at(0));
+        index.apply(&StoreEvent::Put { kv, previous: None }, None, Places::default().at(0));
         let mut commit = Commit::new(&index, Revision(2), 0, Space::Low);
         assert!(matches!(commit.judge(put("b", None)), Err(StoreError::NoSpace)));
         assert_eq!(commit.judge(delete("a", 2)).expect("deletes free space"), Revision(3));

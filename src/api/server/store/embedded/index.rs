@@ -1,4 +1,4 @@
-//! Which versions exist: the newest value of each key in memory, older ones by the place of their log record.
+//! Which versions exist: the newest value of each key in memory, packed where many are alike, older ones by the place of their log record.
 
 #[cfg(test)]
 mod tests;
@@ -6,7 +6,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use troupe_api::meta::Revision;
+use troupe_api::{meta::Revision, packed::Packed};
 
 use super::{log::Place, record::Record};
 use crate::store::{KeyValue, RangeRequest, StoreEvent, range_bounds};
@@ -21,8 +21,17 @@ struct Version {
 
 #[derive(Debug)]
 struct Newest {
-    kv: KeyValue,
+    value: Packed,
+    create_revision: Revision,
+    revision: Revision,
     place: Place,
+}
+
+impl Newest {
+    fn of(&self, key: &Bytes) -> Held {
+        let &Newest { create_revision, revision, .. } = self;
+        Held { key: key.clone(), value: self.value.clone(), create_revision, revision }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -32,10 +41,27 @@ struct Entry {
     older: Vec<Version>,
 }
 
+/// A version as it lies in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    key: Bytes,
+    value: Packed,
+    create_revision: Revision,
+    revision: Revision,
+}
+
+impl Held {
+    /// The version with its value in one piece. It is copied for that: of many versions, while nobody waits for the index.
+    pub fn key_value(self) -> KeyValue {
+        let Held { key, value, create_revision, revision } = self;
+        KeyValue { key, value: value.to_bytes(), create_revision, mod_revision: revision }
+    }
+}
+
 /// Where a version's value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    Here(KeyValue),
+    Here(Held),
     InLog { place: Place, revision: Revision },
 }
 
@@ -69,8 +95,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Takes in a committed change, whose record lies at `place`. Changes come in revision order.
-    pub fn apply(&mut self, event: &StoreEvent, place: Place) {
+    /// Takes in a committed change, whose record lies at `place`, with its value as [`packed`] gives it. Changes come in revision order.
+    pub fn apply(&mut self, event: &StoreEvent, value: Option<Packed>, place: Place) {
         self.needed += need(&place);
         let entry = self.entries.entry(event.key().clone());
         // One copy of a key's bytes serves all of its versions.
@@ -80,34 +106,42 @@ impl Index {
         match event {
             StoreEvent::Put { kv, .. } => {
                 self.newest += place.length();
-                entry.newest = Some(Newest { kv: KeyValue { key: key.clone(), ..kv.clone() }, place });
+                let value = value.unwrap_or_else(|| kv.value.clone().into());
+                entry.newest = Some(Newest { value, create_revision: kv.create_revision, revision: kv.mod_revision, place });
             }
             StoreEvent::Delete { revision, .. } => entry.older.push(Version { revision: *revision, create_revision: Revision::ZERO, place }),
         }
         self.changes.push_back((event.revision(), key));
     }
 
-    pub fn newest(&self, key: &[u8]) -> Option<&KeyValue> {
-        self.entries.get(key)?.newest.as_ref().map(|newest| &newest.kv)
+    pub fn newest(&self, key: &[u8]) -> Option<KeyValue> {
+        let (key, entry) = self.entries.get_key_value(key)?;
+        Some(entry.newest.as_ref()?.of(key).key_value())
+    }
+
+    /// The revision of the newest value.
+    pub fn newest_revision(&self, key: &[u8]) -> Option<Revision> {
+        self.entries.get(key)?.newest.as_ref().map(|newest| newest.revision)
     }
 
     /// The version of `key` that `revision` sees.
     pub fn at(&self, key: &[u8], revision: Revision) -> Option<Found> {
-        self.entries.get(key)?.at(revision)
+        let (key, entry) = self.entries.get_key_value(key)?;
+        entry.at(key, revision)
     }
 
     /// The keys of a range that exist at `revision`.
     pub fn range(&self, request: &RangeRequest, revision: Revision) -> Selection {
         let mut selection = Selection::default();
         let Some(bounds) = range_bounds(request) else { return selection };
-        for (_, entry) in self.entries.range::<[u8], _>(bounds) {
-            let full = request.limit > 0 && selection.items.len() == request.limit;
-            match entry.at(revision) {
-                None => continue,
-                Some(_) if full => {}
-                Some(found) => selection.items.push(found),
+        for (key, entry) in self.entries.range::<[u8], _>(bounds) {
+            if !entry.exists_at(revision) {
+                continue;
             }
             selection.count += 1;
+            if request.limit == 0 || selection.items.len() < request.limit {
+                selection.items.extend(entry.at(key, revision));
+            }
         }
         selection
     }
@@ -170,7 +204,7 @@ impl Index {
     /// Whether the record of this revision at `place` is needed, and which revision ended it if it is history.
     pub fn need_of(&self, key: &[u8], revision: Revision, place: &Place) -> Option<Option<Revision>> {
         let entry = self.entries.get(key)?;
-        if let Some(newest) = entry.newest.as_ref().filter(|newest| newest.kv.mod_revision == revision) {
+        if let Some(newest) = entry.newest.as_ref().filter(|newest| newest.revision == revision) {
             return (newest.place == *place).then_some(None);
         }
         let at = entry.position(revision).ok()?;
@@ -181,7 +215,7 @@ impl Index {
     pub fn relocate(&mut self, key: &[u8], revision: Revision, place: Place) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let held = match &mut entry.newest {
-            Some(newest) if newest.kv.mod_revision == revision => {
+            Some(newest) if newest.revision == revision => {
                 self.newest += place.length();
                 self.newest -= newest.place.length();
                 &mut newest.place
@@ -208,15 +242,15 @@ impl Index {
         }
         let entry = self.entries.entry(key.clone()).or_default();
         self.needed += need(&place);
-        let newest = entry.newest.as_ref().map(|newest| newest.kv.mod_revision);
+        let newest = entry.newest.as_ref().map(|newest| newest.revision);
         let last = newest.or(entry.older.last().map(|version| version.revision));
         if last.is_none_or(|last| last < revision) {
             self.newest -= entry.end_newest();
             match record.value {
                 Some(value) => {
                     self.newest += place.length();
-                    let kv = KeyValue { key: key.clone(), value, create_revision: record.create_revision, mod_revision: revision };
-                    entry.newest = Some(Newest { kv, place });
+                    let value = Packed::new(value, name(&key));
+                    entry.newest = Some(Newest { value, create_revision: record.create_revision, revision, place });
                 }
                 None => entry.older.push(Version { revision, create_revision: Revision::ZERO, place }),
             }
@@ -248,29 +282,36 @@ impl Index {
 
     /// All newest values, in key order.
     #[cfg(test)]
-    pub fn live(&self) -> impl Iterator<Item = &KeyValue> {
-        self.entries.values().filter_map(|entry| entry.newest.as_ref().map(|newest| &newest.kv))
+    pub fn live(&self) -> impl Iterator<Item = KeyValue> {
+        self.entries.iter().filter_map(|(key, entry)| entry.newest.as_ref().map(|newest| newest.of(key).key_value()))
     }
 }
 
 impl Entry {
-    fn at(&self, revision: Revision) -> Option<Found> {
-        if let Some(Newest { kv, .. }) = &self.newest
-            && kv.mod_revision <= revision
-        {
-            return Some(Found::Here(kv.clone()));
+    fn at(&self, key: &Bytes, revision: Revision) -> Option<Found> {
+        match &self.newest {
+            Some(newest) if newest.revision <= revision => Some(Found::Here(newest.of(key))),
+            _ => self.older_at(revision)?.found(),
         }
+    }
+
+    fn exists_at(&self, revision: Revision) -> bool {
+        let is_newest = self.newest.as_ref().is_some_and(|newest| newest.revision <= revision);
+        is_newest || self.older_at(revision).is_some_and(|version| !version.is_deletion())
+    }
+
+    fn older_at(&self, revision: Revision) -> Option<&Version> {
         let behind = self.older.partition_point(|version| version.revision <= revision);
-        self.older[..behind].last()?.found()
+        self.older[..behind].last()
     }
 
     /// What happened at a revision.
     fn change(&self, key: &Bytes, revision: Revision) -> Option<FoundChange> {
         let value = match &self.newest {
-            Some(Newest { kv, .. }) if kv.mod_revision == revision => Some(Found::Here(kv.clone())),
+            Some(newest) if newest.revision == revision => Some(Found::Here(newest.of(key))),
             _ => self.older[self.position(revision).ok()?].found(),
         };
-        Some(FoundChange { key: key.clone(), revision, value, previous: self.at(Revision(revision.0 - 1)) })
+        Some(FoundChange { key: key.clone(), revision, value, previous: self.at(key, Revision(revision.0 - 1)) })
     }
 
     fn position(&self, revision: Revision) -> Result<usize, usize> {
@@ -284,7 +325,7 @@ impl Entry {
             return version.revision;
         }
         let following = self.older.get(at + 1).map(|version| version.revision);
-        let newest = self.newest.as_ref().map(|newest| newest.kv.mod_revision);
+        let newest = self.newest.as_ref().map(|newest| newest.revision);
         following.or(newest).unwrap_or(Revision(u64::MAX))
     }
 
@@ -298,9 +339,9 @@ impl Entry {
 
     /// The newest value becomes an older one; gives the bytes of its frame.
     fn end_newest(&mut self) -> u64 {
-        let Some(Newest { kv, place }) = self.newest.take() else { return 0 };
+        let Some(Newest { create_revision, revision, place, .. }) = self.newest.take() else { return 0 };
         let length = place.length();
-        self.older.push(Version { revision: kv.mod_revision, create_revision: kv.create_revision, place });
+        self.older.push(Version { revision, create_revision, place });
         length
     }
 
@@ -323,6 +364,20 @@ impl Version {
     fn found(&self) -> Option<Found> {
         (!self.is_deletion()).then(|| Found::InLog { place: self.place.clone(), revision: self.revision })
     }
+}
+
+/// The value of a change as the index keeps it. It takes some microseconds: no reader should wait for it.
+pub fn packed(event: &StoreEvent) -> Option<Packed> {
+    match event {
+        StoreEvent::Put { kv, .. } => Some(Packed::new(kv.value.clone(), name(&kv.key))),
+        StoreEvent::Delete { .. } => None,
+    }
+}
+
+/// The name of the object that lies under a key.
+fn name(key: &[u8]) -> &str {
+    let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or(key);
+    std::str::from_utf8(name).unwrap_or_default()
 }
 
 /// Notes that a frame is needed; gives its bytes.

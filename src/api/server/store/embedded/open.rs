@@ -182,7 +182,7 @@ impl Recovery {
 
     fn sort_out_expiries(&mut self) {
         let index = &self.index;
-        self.expiries.retain(|(_, revision, key)| index.newest(key).is_some_and(|kv| kv.mod_revision == *revision));
+        self.expiries.retain(|(_, revision, key)| index.newest_revision(key) == Some(*revision));
     }
 
     fn finish(mut self, log: Log, lock: File, history_bytes: usize) -> Opened {

@@ -3,7 +3,7 @@
 use std::{fs::File, sync::Arc};
 
 use parking_lot::RwLock;
-use troupe_api::meta::Revision;
+use troupe_api::{meta::Revision, packed::Packed};
 
 use super::{
     history::History,
@@ -48,10 +48,10 @@ impl State {
         Marks { current: self.current, compacted: self.compacted }
     }
 
-    /// Makes durable events, whose records lie at `places`, visible to readers and watches.
-    pub fn publish(&mut self, events: Vec<StoreEvent>, places: impl Iterator<Item = Place>) {
-        for (event, place) in events.iter().zip(places) {
-            self.index.apply(event, place);
+    /// Makes durable events visible to readers and watches: with their values as the index keeps them, and the places of their records.
+    pub fn publish(&mut self, events: Vec<StoreEvent>, values: Vec<Option<Packed>>, places: impl Iterator<Item = Place>) {
+        for ((event, value), place) in events.iter().zip(values).zip(places) {
+            self.index.apply(event, value, place);
             self.current = event.revision();
         }
         self.watchers.publish(&events);
@@ -109,7 +109,7 @@ fn event(change: FoundChange) -> Result<StoreEvent, StoreError> {
 
 fn fetch(found: Found) -> Result<KeyValue, StoreError> {
     let (place, revision) = match found {
-        Found::Here(kv) => return Ok(kv),
+        Found::Here(held) => return Ok(held.key_value()),
         Found::InLog { place, revision } => (place, revision),
     };
     let read = place.read(Record::decode).map_err(|error| match error {

@@ -20,6 +20,7 @@ use super::{
     EmbeddedOptions,
     cleaning::{self, Cleaning},
     commit::{Action, Commit, WriteOp},
+    index,
     log::{Batch, Entry, Log},
     outage::{self, ExitOnPanic, PAUSE, SHORT_PAUSE, exit_unknown},
     record::Record,
@@ -338,10 +339,11 @@ impl Writer {
                 }
             };
             self.forgotten = None;
+            let values = events.iter().map(index::packed).collect();
             let mut state = self.shared.state.write();
             cleaning::relocate(&mut state.index, carried, &mut places);
             if !events.is_empty() {
-                state.publish(events, places);
+                state.publish(events, values, places);
             }
         }
         match self.cleaning.drop_oldest(&mut self.log) {
@@ -392,7 +394,7 @@ impl Writer {
         let mut over = Vec::new();
         for (entry, key) in self.expiries.range(..=(now, Revision(u64::MAX))) {
             let expected = entry.1;
-            if state.index.newest(key).is_some_and(|kv| kv.mod_revision == expected) {
+            if state.index.newest_revision(key) == Some(expected) {
                 ops.push(WriteOp { key: key.clone(), action: Action::Delete { expected } });
             } else {
                 over.push(*entry);

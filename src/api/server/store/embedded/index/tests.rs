@@ -10,16 +10,21 @@ struct Fixture {
 
 impl Fixture {
     fn put(&mut self, key: &'static str, revision: u64) {
-        let previous = self.index.newest(key.as_bytes()).cloned();
+        let previous = self.index.newest(key.as_bytes());
         let create_revision = previous.as_ref().map_or(Revision(revision), |kv| kv.create_revision);
         let kv = KeyValue { key: key.into(), value: format!("{revision}").into(), create_revision, mod_revision: Revision(revision) };
-        self.index.apply(&StoreEvent::Put { kv, previous }, self.places.at(revision));
+        self.apply(&StoreEvent::Put { kv, previous }, revision);
     }
 
     fn delete(&mut self, key: &'static str, revision: u64) {
-        let previous = self.index.newest(key.as_bytes()).cloned().expect("exists");
+        let previous = self.index.newest(key.as_bytes()).expect("exists");
         let event = StoreEvent::Delete { key: key.into(), revision: Revision(revision), previous };
-        self.index.apply(&event, self.places.at(revision));
+        self.apply(&event, revision);
+    }
+
+    /// As the writer takes changes in.
+    fn apply(&mut self, event: &StoreEvent, place: u64) {
+        self.index.apply(event, packed(event), self.places.at(place));
     }
 
     /// Compacts and says how many records are needed then; each counts as one byte.
@@ -57,13 +62,44 @@ fn all_versions_of_a_key_share_its_bytes() {
     for revision in 2..=4 {
         // As each write brings its own.
         let key = Bytes::copy_from_slice(b"/registry/pods/n/p");
-        let previous = it.index.newest(&key).cloned();
+        let previous = it.index.newest(&key);
         let kv = KeyValue { key, value: "v".into(), create_revision: Revision(2), mod_revision: Revision(revision) };
-        it.index.apply(&StoreEvent::Put { kv, previous }, it.places.at(revision));
+        it.apply(&StoreEvent::Put { kv, previous }, revision);
     }
     let (first, _) = it.index.entries.first_key_value().expect("a key");
     assert_eq!(it.index.newest(first).map(|kv| kv.key.as_ptr()), Some(first.as_ptr()));
     assert!(it.index.changes.iter().all(|(_, key)| key.as_ptr() == first.as_ptr()));
+}
+
+#[test]
+fn values_that_are_alike_are_packed_and_come_back_as_they_were() {
+    let key = |at: u64| Bytes::from(format!("/registry/configmaps/n/of-the-index-x{at}"));
+    let value = |at: u64| {
+        let data: Vec<String> = (0..60).map(|field| format!("\"field{field}\":\"value\"")).collect();
+        let head = format!("\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":\"of-the-index-x{at}\"}}");
+        Bytes::from(format!("{{{head},\"data\":{{{}}}}}", data.join(",")))
+    };
+    let kv = |at: u64| KeyValue { key: key(at), value: value(at), create_revision: Revision(at), mod_revision: Revision(at) };
+    let mut it = Fixture::default();
+    for at in 1..=5 {
+        it.apply(&StoreEvent::Put { kv: kv(at), previous: None }, at);
+    }
+    let record = Record { key: key(6), value: Some(value(6)), create_revision: Revision(6), expiry: None };
+    it.index.recall(record, Revision(6), None, it.places.at(6), Revision::ZERO);
+    let kept = |at: u64| it.index.entries[&key(at)].newest.as_ref().map_or(0, |newest| newest.value.footprint());
+    assert!(kept(1) >= value(1).len() && (2..=6).all(|at| kept(at) < 100), "{:?}", [1, 2, 6].map(kept));
+    let here = |found: Found| match found {
+        Found::Here(held) => Some(held.key_value()),
+        Found::InLog { .. } => None,
+    };
+    for at in 1..=6 {
+        assert_eq!(it.index.newest(&key(at)), Some(kv(at)));
+        assert_eq!(it.index.at(&key(at), Revision(9)).and_then(here), Some(kv(at)));
+    }
+    let request = RangeRequest { start: key(1), end: key(9), limit: 4, at: None };
+    let Selection { items, count } = it.index.range(&request, Revision(9));
+    assert_eq!(items.into_iter().filter_map(here).collect::<Vec<_>>(), (1..=4).map(kv).collect::<Vec<_>>());
+    assert_eq!(count, 6);
 }
 
 #[test]
@@ -150,7 +186,8 @@ fn records_are_recalled_in_any_order_that_carrying_forward_makes() {
     it.recall("e", 4, Some("4"), None, 9, 6);
     it.recall("e", 8, None, None, 10, 6);
     it.index.recalled();
-    assert_eq!(it.index.live().map(|kv| (&*kv.key, &*kv.value)).collect::<Vec<_>>(), [(&b"a"[..], &b"9"[..]), (b"b", b"3")]);
+    let live: Vec<_> = it.index.live().map(|kv| (kv.key, kv.value)).collect();
+    assert_eq!(live, [("a", "9"), ("b", "3")].map(|(key, value)| (Bytes::from(key), Bytes::from(value))));
     assert_eq!((it.in_log("a", 6), it.in_log("a", 8), it.in_log("e", 7), it.in_log("e", 8)), (Some(5), Some(7), Some(4), None));
     assert_eq!(it.index.changes(b"", (Revision(0), Revision(99)), 99).0.len(), 3, "7, 8 and 9");
     assert_eq!(it.compact(6), 6, "three of a, one of b, two of e");
