@@ -41,6 +41,7 @@ async fn world() -> World {
             client: api.client.clone(),
             events: EventRecorder::on_host(api.server.system(), &api.client, "load-balancer", name),
             told_after: SignedDuration::ZERO,
+            asks: true,
         };
         let policy = Policy::default();
         api.server.system().spawn(format!("{}-{name}", Announcer::PATH), policy, move |_| Announcer::new(options.clone()));
