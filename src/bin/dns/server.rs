@@ -151,8 +151,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
                 // Who asks faster than upstream answers waits for nobody else's memory.
                 let free = resolver.asking.claim(client.ip()).zip(resolver.forwards.clone().try_acquire_owned().ok());
                 let Some(place) = free else {
-                    METRICS.rejected();
-                    if let Some(reply) = encode(&pending.query, &servfail(&pending.query), false, Plugin::Forward) {
+                    if let Some(reply) = resolver.at_once(*pending, false) {
                         send(&socket, &came, &reply, client).await;
                     }
                     continue;
@@ -223,10 +222,7 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Reso
             Step::Now(reply) => Some(reply),
             Step::Later(pending) => match resolver.asking.claim(client) {
                 Some(_asking) => resolver.finish(*pending, &query, true).await,
-                None => {
-                    METRICS.rejected();
-                    encode(&pending.query, &servfail(&pending.query), true, Plugin::Forward)
-                }
+                None => resolver.at_once(*pending, true),
             },
         };
         let Some(reply) = reply else { return Ok(()) };
@@ -308,6 +304,29 @@ impl Resolver {
             let _ = resolver.resolve(&query).await;
             drop(place);
         });
+    }
+
+    /// What can be said where nobody may be waited for: what is kept, although nodes may not know of it yet or it has ended.
+    fn at_once(&self, pending: Pending, tcp: bool) -> Option<Reply> {
+        let Pending { query, next } = pending;
+        let (reply, by) = match next {
+            Next::Tell(told) => return encode(&query, &told.0, tcp, Plugin::Cache),
+            Next::Forward => {
+                let stale = self.ended(&query);
+                // Nodes are told, and the reply does not wait for that.
+                drop(stale.as_ref().and_then(|stale| self.domains.learn(&query, stale)));
+                (stale, Plugin::Cache)
+            }
+            Next::Chase(chase) => {
+                let Chase { reply, question } = *chase;
+                (self.ended(&question).map(|found| completed(reply, found)), Plugin::Kubernetes)
+            }
+        };
+        METRICS.rejected();
+        match reply {
+            Some(reply) => encode(&query, &reply, tcp, by),
+            None => encode(&query, &servfail(&query), tcp, Plugin::Forward),
+        }
     }
 
     /// What upstream adds, once nodes know of it.
@@ -443,5 +462,59 @@ fn malformed(bytes: &[u8]) -> Step {
             reply.to_vec().map_or(Step::Ignore, |bytes| Step::Now(Reply::malformed(bytes)))
         }
         _ => Step::Ignore,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::{
+        op::OpCode,
+        rr::{RData, Record, rdata::A},
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::upstream::Upstream;
+
+    const NAME: &str = "www.example.com.";
+
+    fn query(name: &str) -> Message {
+        let mut query = Message::new(77, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
+        query
+    }
+
+    fn reply(query: &Message, seconds: u32) -> Message {
+        let mut reply = Message::response(77, OpCode::Query);
+        reply.add_queries(query.queries.clone());
+        reply.add_answer(Record::from_rdata(query.queries[0].name().clone(), seconds, RData::A(A(Ipv4Addr::new(198, 51, 100, 1)))));
+        reply
+    }
+
+    /// The code of what is said at once, and how many answers that has.
+    fn at_once(resolver: &Arc<Resolver>, query: &Message) -> (ResponseCode, usize) {
+        let Step::Later(pending) = resolver.begin(&query.to_vec().expect("encodes"), false) else { panic!("nobody is waited for") };
+        let reply = resolver.at_once(*pending, false).expect("is said");
+        let reply = Message::from_vec(&reply.bytes).expect("a reply");
+        (reply.metadata.response_code, reply.answers.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_said_where_nobody_may_be_waited_for() {
+        let (state, domains) = (Arc::new(State::new("cluster.local").expect("a domain")), Arc::<Domains>::default());
+        // Nobody is asked.
+        let forwarding = Arc::new(Forwarding::new(Upstream::new(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9))])));
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::bind(local, state, forwarding, Arc::default(), domains.clone()).await.expect("binds");
+        let (resolver, query) = (&server.resolver, query(NAME));
+        assert_eq!(at_once(resolver, &query), (ResponseCode::ServFail, 0), "nothing is kept");
+        resolver.keep(&query, reply(&query, 1), 64);
+        let spec = json!({"egress": [{"action": "Accept", "to": [{"domainNames": ["www.example.com"]}]}]});
+        domains.set_policy(serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("a policy"));
+        assert_eq!(at_once(resolver, &query), (ResponseCode::NoError, 1), "nodes are not told yet");
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(at_once(resolver, &query), (ResponseCode::NoError, 1), "it has ended");
     }
 }
