@@ -26,7 +26,8 @@ use troupe_api_server::{
 use crate::{
     apiserver::{self, ApiServer},
     controllers::{
-        cronjob, device_taint_eviction, endpointslice, job, managed, node_lifecycle, podautoscaler, resourceclaim, trust_bundle_publisher,
+        cronjob, device_taint_eviction, endpointslice, job, managed, node_lifecycle, persistent_volume, podautoscaler, resourceclaim,
+        trust_bundle_publisher,
     },
     kubelet, proxy,
     runtime::{
@@ -37,6 +38,7 @@ use crate::{
         system::System,
     },
     scheduler,
+    storage::operations,
 };
 
 /// Gives all pods.
@@ -109,6 +111,7 @@ impl Sources {
         collectors.extend(managed::COLLECTORS);
         collectors.extend(cronjob::metrics::COLLECTORS);
         collectors.extend(node_lifecycle::metrics::COLLECTORS);
+        collectors.extend(persistent_volume::metrics::COLLECTORS);
         collectors.extend(podautoscaler::metrics::COLLECTORS);
         collectors.extend(endpointslice::metrics::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
@@ -116,6 +119,7 @@ impl Sources {
         collectors.extend(kubelet::pod_certificates::metrics::COLLECTORS);
         collectors.extend(kubelet::pod_resources::metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
+        collectors.extend(operations::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
         collectors.extend(proxy::health::COLLECTORS);
         collectors.extend(troupe_api_client::COLLECTORS);

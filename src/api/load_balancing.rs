@@ -12,6 +12,20 @@ pub const ANNOUNCED: &str = "troupe.dev/announced-on-link";
 /// On Nodes: the addresses of the pool that somebody else on a link of the node answers for, with commas between.
 pub const ANSWERED_BY_OTHERS: &str = "troupe.dev/answered-by-others";
 
+/// Upstream's: a node with it gets no traffic of load balancers.
+pub const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The cluster autoscaler's, before it removes a node.
+pub const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// Whether a node may announce addresses, and its word about them counts: it is Ready, stays, and nobody excluded it.
+pub fn may_announce(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
+    ready && !excluded && node.metadata.deletion_timestamp.is_none() && !taints.into_iter().any(|taint| taint.key == TO_BE_DELETED)
+}
+
 /// The addresses of [`ANSWERED_BY_OTHERS`].
 pub fn answered_by_others(node: &Node) -> BTreeSet<IpAddr> {
     let text = node.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANSWERED_BY_OTHERS));

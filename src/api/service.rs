@@ -76,6 +76,8 @@ pub struct ListOptions {
     /// `None` asks for the newest; `Some(0)` for any.
     pub resource_version: Option<Revision>,
     pub version_match: Option<VersionMatch>,
+    /// `metricLabelSelector`: which series of a metric are meant. Servers of `custom.metrics.k8s.io` alone know it.
+    pub metric_labels: LabelSelector,
 }
 
 /// Options of a watch.

@@ -23,6 +23,7 @@ use crate::netlink::NetlinkError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {
     pub index: u32,
+    pub name: String,
     /// Its own addresses, with their networks.
     pub own: Vec<IpNetwork>,
     /// Those announced there.
@@ -127,7 +128,12 @@ mod tests {
     }
 
     fn link(index: u32, own: &[&str], announced: &[&str]) -> LinkView {
-        LinkView { index, own: own.iter().map(|own| own.parse().expect("a network")).collect(), announced: ips(announced) }
+        LinkView {
+            index,
+            name: format!("eth{index}"),
+            own: own.iter().map(|own| own.parse().expect("a network")).collect(),
+            announced: ips(announced),
+        }
     }
 
     #[test]

@@ -37,10 +37,10 @@ impl Authorizer for AllowAll {
 
 impl AuthResources {
     fn token(&self, request: VirtualRequest) -> BoxFuture<'static, Result<Object, Status>> {
-        let VirtualRequest { target, body, listers, .. } = request;
+        let VirtualRequest { target, body, listers, notices, .. } = request;
         let (issuer, now) = (self.issuer.clone(), self.clock.now());
         let work = tokens::work(&*listers, &target.key(), &body);
-        aside::compute(work, move || tokens::token_request(&issuer, &*listers, &target.key(), &body, now)).boxed()
+        aside::compute(work, move || tokens::token_request(&issuer, &*listers, &target.key(), &body, now, &notices)).boxed()
     }
 
     fn review(&self, request: VirtualRequest) -> BoxFuture<'static, Result<Object, Status>> {

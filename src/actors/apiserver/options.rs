@@ -9,6 +9,7 @@ use troupe_api::{
     features::FeatureGates,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
+    notices::Notices,
     resources::Resource,
     service::{Listers, Target, UserInfo},
     status::Status,
@@ -49,6 +50,8 @@ pub struct VirtualRequest {
     pub parent: Option<Arc<StoredObject>>,
     pub listers: Arc<dyn Listers>,
     pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// Annotates the audit event.
+    pub notices: Notices,
 }
 
 /// Where the machine of an API server is reached, whatever of it is advertised.

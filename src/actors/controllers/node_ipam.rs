@@ -1,13 +1,13 @@
 //! Node IPAM: gives every node a range of pod addresses of each family (`spec.podCIDRs`) out of the cluster's.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
-use serde_json::json;
-use troupe_api::{meta::ObjectKey, service::PatchType};
+use serde_json::{Value, json};
+use troupe_api::{Status, meta::ObjectKey, service::PatchType};
 
-use super::managed::Managed;
+use super::{managed::Managed, writes::is_gone};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -18,6 +18,8 @@ const NODE_PREFIX: u8 = 24;
 const NODE_PREFIX_IPV6: u8 = 64;
 /// A cluster has so many ranges for nodes at most (two to this), as upstream: each is looked at.
 pub const MOST_BITS: u8 = 16;
+/// Attempts to write a node's ranges before an event tells that they failed.
+const TRIES: usize = 3;
 
 /// A range of pods' addresses, and how large the parts for nodes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,23 @@ impl NodeIpamController {
     }
 }
 
+/// Writes a node's ranges, in as many attempts as upstream.
+async fn write(node: &str, patch: &Value, cx: &ReconcileContext) -> Result<Arc<Node>, Status> {
+    let api = cx.client().all::<Node>();
+    for _ in 1..TRIES {
+        match api.patch(node, "", PatchType::StrategicMerge, patch).await {
+            Err(status) if !is_gone(&status) => tracing::debug!(node, %status, "cannot give a node its ranges, will try again at once"),
+            done => return done,
+        }
+    }
+    api.patch(node, "", PatchType::StrategicMerge, patch).await
+}
+
+fn tell(node: &Node, reason: &str, cx: &ReconcileContext) {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    cx.tell(node, false, reason, format!("Node {name} status is now: {reason}"));
+}
+
 impl Controller for NodeIpamController {
     const NAME: &'static str = "node-ipam";
     const EVENT_SOURCE: Option<&'static str> = Some("cidrAllocator");
@@ -112,27 +131,26 @@ impl Controller for NodeIpamController {
         let mut ranges = Vec::new();
         for cluster in &self.cluster {
             let Some(range) = cluster.next_free(&taken) else {
-                cx.events().normal(
-                    &ReconcileContext::reference(&*node.object),
-                    "CIDRNotAvailable",
-                    format!("Node {key} status is now: CIDRNotAvailable"),
-                );
+                tell(&node.object, "CIDRNotAvailable", cx);
                 return Err(ReconcileError::Other(format!("{} has no free range for another node", cluster.network)));
             };
             ranges.push(range.to_string());
         }
         let patch = json!({"metadata": {"uid": node.object.metadata.uid}, "spec": {"podCIDR": ranges.first(), "podCIDRs": ranges}});
-        let written = cx.client().all::<Node>().patch(&key.name, "", PatchType::StrategicMerge, &patch).await?;
-        cx.wrote(&self.nodes, &*written);
+        match write(&key.name, &patch, cx).await {
+            Ok(written) => cx.wrote(&self.nodes, &*written),
+            Err(status) if is_gone(&status) => {}
+            Err(status) => {
+                tell(&node.object, "CIDRAssignmentFailed", cx);
+                return Err(status.into());
+            }
+        }
         Ok(Outcome::Done)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use serde_json::Value;
     use troupe_api::{
         decoding::decoded_here,
         meta::{Object, Revision},

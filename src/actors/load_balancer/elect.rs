@@ -7,14 +7,12 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use sha2::{Digest, Sha256};
-use troupe_api::projection::MetaProjection;
+use troupe_api::{
+    load_balancing::{answered_by_others, may_announce},
+    projection::MetaProjection,
+};
 
 use crate::runtime::cache;
-
-/// Upstream's: a node with it gets no traffic of load balancers.
-const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-/// The cluster autoscaler's, before it removes a node.
-const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// What is asked about each node, of which there may be thousands.
 #[derive(Debug)]
@@ -23,22 +21,19 @@ pub struct Announcing {
     pub is_allowed: bool,
     /// Its addresses.
     pub ips: Box<[IpAddr]>,
+    /// Those that it says others answer for.
+    pub answered: BTreeSet<IpAddr>,
 }
 
 impl cache::Digest<Node> for Announcing {
     fn of(_: &Arc<MetaProjection>, node: &Node) -> Self {
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        Announcing { is_allowed: may_announce(node), ips: addresses.filter_map(|address| address.address.parse().ok()).collect() }
+        Announcing {
+            is_allowed: may_announce(node),
+            ips: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+            answered: answered_by_others(node),
+        }
     }
-}
-
-/// Whether a node may announce addresses: it is Ready, stays, and nobody excluded it.
-pub fn may_announce(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
-    ready && !excluded && node.metadata.deletion_timestamp.is_none() && !taints.into_iter().any(|taint| taint.key == TO_BE_DELETED)
 }
 
 /// The nodes among `ready` that may announce a Service: under the Local policy those with endpoints of it.
@@ -51,6 +46,12 @@ pub fn candidates<'a>(service: &Service, slices: &[Arc<EndpointSlice>], ready: &
     let usable = endpoints.filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
     let nodes: BTreeSet<&str> = usable.filter_map(|endpoint| endpoint.node_name.as_deref()).collect();
     ready.iter().map(String::as_str).filter(|node| nodes.contains(node)).collect()
+}
+
+/// Those of the candidates that do not say themselves that others answer for the address; all of them where there is no such one.
+pub fn willing<'a>(candidates: &[&'a str], says: impl Fn(&str) -> bool) -> Vec<&'a str> {
+    let willing: Vec<&str> = candidates.iter().copied().filter(|node| !says(node)).collect();
+    if willing.is_empty() { candidates.to_vec() } else { willing }
 }
 
 /// The one of them that announces an address: by the highest hash of both, so that little moves when a node comes or goes.
@@ -66,6 +67,7 @@ pub fn elect<'a>(address: IpAddr, candidates: &[&'a str]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use troupe_api::load_balancing::{EXCLUDED, TO_BE_DELETED};
 
     use super::*;
 
@@ -101,6 +103,13 @@ mod tests {
         let ready = names(&["a", "b"]);
         assert_eq!(candidates(&service("Local"), std::slice::from_ref(&slice), &ready), ["a"]);
         assert_eq!(candidates(&service("Cluster"), &[slice], &ready), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_says_that_others_answer_is_passed_over_unless_all_say_so() {
+        assert_eq!(willing(&["a", "b", "c"], |node| node == "b"), ["a", "c"]);
+        assert_eq!(willing(&["a", "b"], |_| true), ["a", "b"]);
+        assert_eq!(willing(&[], |_| false), Vec::<&str>::new());
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //!
 //! Before an address is announced its link is asked who has it. One that a stranger answers for, who is no node of the cluster, is left to that:
 //! an event of the Service says so, and this Node object, by which the controller knows that the address is nobody's to give. It is asked for
-//! again now and then, until nobody answers.
+//! again now and then, until nobody answers. What one node says of an address the others look at, too: it is passed over where another one could
+//! announce it, and no address is kept from Services for long by one node's word ([`crate::controllers::service_lb`]).
 
 mod elect;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 use troupe_api::{
-    load_balancing::{ANSWERED_BY_OTHERS, FINALIZER, answered_by_others, assigned_here},
+    load_balancing::{ANSWERED_BY_OTHERS, FINALIZER, answered_by_others, assigned_here, may_announce},
     meta::{Clock, ObjectKey},
     projection::MetaProjection,
     service::PatchType,
@@ -65,6 +66,8 @@ pub const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
 /// Addresses about which links are asked at the same time.
 const AT_ONCE: usize = 32;
+/// Of those that other nodes name.
+const CHECKED_AT_ONCE: usize = 8;
 
 /// What the unit works with.
 #[derive(Clone)]
@@ -81,6 +84,8 @@ pub struct AnnouncerOptions {
     pub events: EventRecorder,
     /// For how long somebody else has to answer for an address before the Node tells so, see [`TOLD_AFTER`].
     pub told_after: SignedDuration,
+    /// Whether it is asked who has an address before that is announced.
+    pub asks: bool,
 }
 
 /// Whether a Service may have an address that is announced: it is kept until that is given back. Nothing is decoded for it.
@@ -115,6 +120,8 @@ struct Wanted {
     addresses: BTreeMap<IpAddr, Arc<Service>>,
     /// The addresses of the other nodes.
     ours: Vec<IpAddr>,
+    /// Those of Services that other nodes say strangers answer for.
+    named: BTreeSet<IpAddr>,
     /// Others could announce them.
     others: bool,
 }
@@ -123,7 +130,7 @@ struct Wanted {
 struct Looked {
     announced: Vec<IpAddr>,
     strangers: Strangers,
-    /// More addresses are to be announced than were.
+    /// More addresses are to be announced than were looked at, and some of these need no other look.
     more: bool,
 }
 
@@ -156,8 +163,13 @@ impl Announcer {
         let nodes = self.options.nodes.select_stored("", |_| true);
         let known: Vec<_> = nodes.iter().filter_map(|node| Some((node, self.announcing.of(node)?))).collect();
         let ready: BTreeSet<String> = known.iter().filter(|(_, digest)| digest.is_allowed).map(|(node, _)| node.key.name.to_string()).collect();
-        let others = known.iter().filter(|(node, _)| *node.key.name != *self.options.node_name);
-        let ours = others.flat_map(|(_, digest)| digest.ips.iter().copied()).collect();
+        let says: BTreeMap<&str, &BTreeSet<IpAddr>> = known.iter().map(|(node, digest)| (&*node.key.name, &digest.answered)).collect();
+        let others: Vec<_> = known.iter().filter(|(node, _)| *node.key.name != *self.options.node_name).collect();
+        let ours = others.iter().flat_map(|(_, digest)| digest.ips.iter().copied()).collect();
+        let mut named: BTreeSet<IpAddr> = BTreeSet::new();
+        if ready.contains(&self.options.node_name) {
+            named.extend(others.iter().filter(|(_, digest)| digest.is_allowed).flat_map(|(_, digest)| digest.answered.iter()));
+        }
         let balanced = self.options.services.select("", is_held);
         let mut wanted = BTreeMap::new();
         for service in &balanced {
@@ -168,10 +180,16 @@ impl Announcer {
             let key = ObjectKey::new(service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
             let slices = self.index.as_ref().map_or_else(Vec::new, |index| index.of(&key));
             let candidates = elect::candidates(service, &slices, &ready);
-            let own = addresses.into_iter().filter(|address| elect::elect(*address, &candidates) == Some(self.options.node_name.as_str()));
+            let elected = |address: IpAddr| {
+                let says = |node: &str| says.get(node).is_some_and(|answered| answered.contains(&address));
+                elect::elect(address, &elect::willing(&candidates, says))
+            };
+            let own = addresses.into_iter().filter(|address| elected(*address) == Some(self.options.node_name.as_str()));
             wanted.extend(own.map(|address| (address, service.clone())));
         }
-        Wanted { addresses: wanted, ours, others: nodes.len() > 1 }
+        // About those it is asked anyway, or nobody else can answer for them.
+        named.retain(|address| !wanted.contains_key(address) && !self.announced.contains(address));
+        Wanted { addresses: wanted, ours, named, others: nodes.len() > 1 }
     }
 
     /// What is known of strangers, at first from an earlier daemon.
@@ -234,21 +252,29 @@ async fn look(options: AnnouncerOptions, wanted: Wanted, mut strangers: Stranger
     let more = new.iter().filter(|change| !strangers.has(change.address())).count() > AT_ONCE;
     let mut missing: BTreeSet<IpAddr> = new.iter().map(|change| change.address()).collect();
     new.truncate(AT_ONCE);
-    let asked = new.iter().map(|change| links.stranger(change.link(), change.address(), &wanted.ours));
+    let asked = new.iter().map(|change| stranger(&options, change.link(), change.address(), &wanted.ours));
+    let mut settled = false;
     for (change, stranger) in new.iter().zip(join_all(asked).await) {
         let address = change.address();
         match stranger {
             None => {
                 links.apply(*change, lifetime).await?;
-                strangers.silent(address);
+                strangers.silent(address, clock.now());
                 missing.remove(&address);
+                settled = true;
                 tracing::info!(%address, "announcing the address of a Service");
             }
-            Some(hardware) if strangers.heard(address, clock.now()) => tell_stranger(&options, &wanted, address, &hardware),
+            Some(hardware) if strangers.heard(address, (change.link(), hardware.clone()), clock.now()) => {
+                tell_stranger(&options, &wanted, address, &hardware);
+                settled = true;
+            }
             Some(_) => {}
         }
     }
     ask_again(&options, &wanted, &views, &mut strangers, &*clock).await;
+    for ((link, hardware), count) in strangers.answering_for_many() {
+        tell_link(&options, &views, link, &hardware, count);
+    }
     if let Some(lasting) = strangers.untold(options.told_after) {
         let text = (!lasting.is_empty()).then(|| strangers::text(&lasting));
         let patch = json!({"metadata": {"annotations": {ANSWERED_BY_OTHERS: text}}});
@@ -258,7 +284,25 @@ async fn look(options: AnnouncerOptions, wanted: Wanted, mut strangers: Stranger
         }
     }
     let announced = addresses.into_iter().filter(|address| !missing.contains(address)).collect();
-    Ok(Looked { announced, strangers, more })
+    Ok(Looked { announced, strangers, more: more && settled })
+}
+
+/// Who else answers for an address, where that is asked.
+async fn stranger(options: &AnnouncerOptions, link: u32, address: IpAddr, ours: &[IpAddr]) -> Option<String> {
+    if options.asks { options.links.stranger(link, address, ours).await } else { None }
+}
+
+/// Says that a machine answers for whatever is asked for on a link, as routers with proxy ARP do.
+fn tell_link(options: &AnnouncerOptions, views: &[LinkView], link: u32, hardware: &str, count: usize) {
+    let link = views.iter().find(|view| view.index == link).map_or_else(|| link.to_string(), |view| view.name.clone());
+    let message = format!(
+        "On the link {link} one machine ({hardware}) answers for {count} addresses of Services, which are not announced there. If it is a router \
+         with proxy ARP, start the nodes with --load-balancer-conflict-detection=false: they announce without asking then"
+    );
+    tracing::warn!(link, hardware, count, "{message}");
+    if let Some(node) = options.nodes.get(&ObjectKey::cluster(options.node_name.as_str())) {
+        options.events.warning(&ReconcileContext::reference(&*node.object), "LoadBalancerLinkAnswersForAll", message);
+    }
 }
 
 /// Says that an address is somebody else's.
@@ -270,25 +314,21 @@ fn tell_stranger(options: &AnnouncerOptions, wanted: &Wanted, address: IpAddr, h
     }
 }
 
-/// Looks whether strangers still answer, of those that were heard long ago.
+/// Looks whether strangers still answer, of those that were heard long ago, and whether they do whom other nodes heard.
 async fn ask_again(options: &AnnouncerOptions, wanted: &Wanted, views: &[LinkView], strangers: &mut Strangers, clock: &dyn Clock) {
-    let due: Vec<IpAddr> = strangers.due(clock.now()).into_iter().take(AT_ONCE).collect();
-    let (links, ours) = (&options.links, &wanted.ours);
+    let again = strangers.due(clock.now()).into_iter().take(AT_ONCE);
+    let due: Vec<IpAddr> = again.chain(strangers.unchecked(&wanted.named, clock.now()).into_iter().take(CHECKED_AT_ONCE)).collect();
     let asked = due.iter().map(|address| {
         let link = place(views, &options.node_ips, *address);
-        async move {
-            match link {
-                Some(link) => links.stranger(link, *address, ours).await.is_some(),
-                None => false,
-            }
-        }
+        async move { Some((link?, stranger(options, link?, *address, &wanted.ours).await?)) }
     });
     let answers = join_all(asked).await;
-    for (address, answers) in due.into_iter().zip(answers) {
-        if answers {
-            strangers.heard(address, clock.now());
-        } else {
-            strangers.silent(address);
+    for (address, answer) in due.into_iter().zip(answers) {
+        match answer {
+            Some(machine) => {
+                strangers.heard(address, machine, clock.now());
+            }
+            None => strangers.silent(address, clock.now()),
         }
     }
 }
@@ -309,7 +349,7 @@ impl Unit for Announcer {
             }
         });
         let nodes = self.options.nodes.subscribe(move |change| {
-            let may = |node: Option<&Arc<Node>>| node.is_some_and(|node| elect::may_announce(node));
+            let may = |node: Option<&Arc<Node>>| node.is_some_and(|node| may_announce(node));
             if may(change.before()) != may(change.after()) {
                 of_nodes.wake(Look, change.cause.clone());
             }

@@ -23,6 +23,11 @@ struct World {
 
 /// The controller with a pool of two, and announcers of two nodes.
 async fn world() -> World {
+    world_that(true).await
+}
+
+/// The same, where links are asked who has an address or not.
+async fn world_that(asks: bool) -> World {
     let api = boot().await;
     let caches = Caches::new(api.server.system().clone(), api.client.clone());
     let pool = Some("192.0.2.10-192.0.2.11".parse().expect("a pool"));
@@ -41,6 +46,7 @@ async fn world() -> World {
             client: api.client.clone(),
             events: EventRecorder::on_host(api.server.system(), &api.client, "load-balancer", name),
             told_after: SignedDuration::ZERO,
+            asks,
         };
         let policy = Policy::default();
         api.server.system().spawn(format!("{}-{name}", Announcer::PATH), policy, move |_| Announcer::new(options.clone()));
@@ -149,4 +155,53 @@ async fn an_address_that_a_stranger_answers_for_is_left_to_it() {
     }
     assert_eq!(told().await, [true, true], "the one of the conflict, and that b waits");
     assert_eq!(world.address("b"), None);
+}
+
+#[actix::test]
+async fn addresses_are_announced_whoever_answers_where_nobody_is_to_be_asked() {
+    let world = world_that(false).await;
+    world.links.iter().for_each(|(_, links)| links.set_stranger([192, 0, 2, 10].into(), true));
+    service(&world.api, "a", json!({})).await;
+    eventually("a gets the first address", || world.address("a").as_deref() == Some("192.0.2.10")).await;
+    eventually("one node announces it", || world.announcers("192.0.2.10").len() == 1).await;
+}
+
+#[actix::test]
+async fn a_machine_that_answers_for_all_is_told_of_with_its_link() {
+    let api = boot().await;
+    let caches = Caches::new(api.server.system().clone(), api.client.clone());
+    let pool = Some("192.0.2.10-192.0.2.30".parse().expect("a pool"));
+    controller::start(api.server.system(), &caches, api.client.clone(), ServiceLoadBalancerController::new(&caches, pool));
+    node(&api, "one").await;
+    let fake = Arc::new(FakeLinkAddresses::new(vec!["192.0.2.1/24".parse().expect("a network")]));
+    (10..=30_u8).for_each(|last| fake.set_stranger([192, 0, 2, last].into(), true));
+    let options = AnnouncerOptions {
+        node_name: "one".into(),
+        node_ips: vec![[192, 0, 2, 1].into()],
+        services: caches.cache(),
+        slices: caches.cache(),
+        nodes: caches.cache(),
+        links: fake,
+        client: api.client.clone(),
+        events: EventRecorder::on_host(api.server.system(), &api.client, "load-balancer", "one"),
+        told_after: SignedDuration::ZERO,
+        asks: true,
+    };
+    Announcer::start(options, api.server.system());
+    service(&api, "a", json!({})).await;
+    let told = async || {
+        let events = api.list("events", "default", ListOptions::default()).await.expect("listed").items;
+        let event = events.iter().map(|event| event.to_object()).find(|event| event.str(&["reason"]) == "LoadBalancerLinkAnswersForAll")?;
+        Some((event.str(&["involvedObject", "name"]).to_owned(), event.str(&["message"]).to_owned()))
+    };
+    for _ in 0..4000 {
+        if told().await.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (node, message) = told().await.expect("it is told");
+    assert_eq!(node, "one");
+    assert!(message.starts_with("On the link eth0 one machine (02:00:00:00:00:99) answers for 8 addresses"), "{message}");
+    assert!(message.contains("--load-balancer-conflict-detection=false"), "{message}");
 }

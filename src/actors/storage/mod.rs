@@ -5,6 +5,7 @@
 pub mod binding;
 pub mod csi;
 pub mod matching;
+pub mod operations;
 #[cfg(test)]
 mod tests;
 pub mod users;

@@ -206,7 +206,20 @@ pub fn spawn_all(api: &Api, followers: &Followers) {
     tokio::spawn(follow::<Service>(api.clone(), followers.clone()));
     tokio::spawn(follow::<Slice>(api.clone(), followers.clone()));
     tokio::spawn(follow::<NamingPolicy>(api.clone(), followers.clone()));
-    tokio::spawn(follow::<AddressSlice>(api.clone(), followers.clone()));
+    tokio::spawn(follow_addresses(api.clone(), followers.clone()));
+}
+
+/// Follows what domain names lead to while policies have any: in most clusters none does, and nobody watches anything for it.
+async fn follow_addresses(api: Api, followers: Followers) {
+    loop {
+        followers.domains.naming_is(true).await;
+        tokio::select! {
+            biased;
+            () = followers.domains.naming_is(false) => {}
+            () = follow::<AddressSlice>(api.clone(), followers.clone()) => {}
+        }
+        followers.domains.replace_slices(Vec::new());
+    }
 }
 
 async fn follow<K: Watched>(api: Api, followers: Followers) {

@@ -33,6 +33,9 @@ use crate::{
     state::State,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// How long an idle TCP client may stay.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 const MAX_TCP_CLIENTS: usize = 512;
@@ -151,8 +154,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
                 // Who asks faster than upstream answers waits for nobody else's memory.
                 let free = resolver.asking.claim(client.ip()).zip(resolver.forwards.clone().try_acquire_owned().ok());
                 let Some(place) = free else {
-                    METRICS.rejected();
-                    if let Some(reply) = encode(&pending.query, &servfail(&pending.query), false, Plugin::Forward) {
+                    if let Some(reply) = resolver.at_once(*pending, false) {
                         send(&socket, &came, &reply, client).await;
                     }
                     continue;
@@ -223,10 +225,7 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Reso
             Step::Now(reply) => Some(reply),
             Step::Later(pending) => match resolver.asking.claim(client) {
                 Some(_asking) => resolver.finish(*pending, &query, true).await,
-                None => {
-                    METRICS.rejected();
-                    encode(&pending.query, &servfail(&pending.query), true, Plugin::Forward)
-                }
+                None => resolver.at_once(*pending, true),
             },
         };
         let Some(reply) = reply else { return Ok(()) };
@@ -308,6 +307,29 @@ impl Resolver {
             let _ = resolver.resolve(&query).await;
             drop(place);
         });
+    }
+
+    /// What can be said where nobody may be waited for: what is kept, although nodes may not know of it yet or it has ended.
+    fn at_once(&self, pending: Pending, tcp: bool) -> Option<Reply> {
+        let Pending { query, next } = pending;
+        let (reply, by) = match next {
+            Next::Tell(told) => return encode(&query, &told.0, tcp, Plugin::Cache),
+            Next::Forward => {
+                let stale = self.ended(&query);
+                // Nodes are told, and the reply does not wait for that.
+                drop(stale.as_ref().and_then(|stale| self.domains.learn(&query, stale)));
+                (stale, Plugin::Cache)
+            }
+            Next::Chase(chase) => {
+                let Chase { reply, question } = *chase;
+                (self.ended(&question).map(|found| completed(reply, found)), Plugin::Kubernetes)
+            }
+        };
+        METRICS.rejected();
+        match reply {
+            Some(reply) => encode(&query, &reply, tcp, by),
+            None => encode(&query, &servfail(&query), tcp, Plugin::Forward),
+        }
     }
 
     /// What upstream adds, once nodes know of it.

@@ -37,7 +37,11 @@ struct FakeApi {
     port: u16,
     events: watch::Sender<String>,
     written: Written,
+    asked: Asked,
 }
+
+/// The first lines of all requests.
+type Asked = Arc<parking_lot::Mutex<Vec<String>>>;
 
 /// The bodies of what was written.
 type Written = Arc<parking_lot::Mutex<Vec<serde_json::Value>>>;
@@ -54,24 +58,30 @@ impl FakeApi {
         let listener = TcpListener::bind(LOCAL).await.expect("binds");
         let port = listener.local_addr().expect("is bound").port();
         let (events, receiver) = watch::channel(String::new());
-        let written = Written::default();
-        let kept = written.clone();
+        let (written, asked) = (Written::default(), Asked::default());
+        let (kept, heard) = (written.clone(), asked.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, receiver, kept) = (acceptor.clone(), receiver.clone(), kept.clone());
+                let (acceptor, receiver, kept, heard) = (acceptor.clone(), receiver.clone(), kept.clone(), heard.clone());
                 tokio::spawn(async move {
                     // Clients leave as they like.
-                    let _ = FakeApi::answer(acceptor, stream, receiver, &kept).await;
+                    let _ = FakeApi::answer(acceptor, stream, receiver, (&kept, &heard)).await;
                 });
             }
         });
-        FakeApi { account, port, events, written }
+        FakeApi { account, port, events, written, asked }
     }
 
-    async fn answer(acceptor: TlsAcceptor, stream: TcpStream, mut events: watch::Receiver<String>, written: &Written) -> std::io::Result<()> {
+    async fn answer(
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+        mut events: watch::Receiver<String>,
+        (written, asked): (&Written, &Asked),
+    ) -> std::io::Result<()> {
         let mut stream = BufReader::new(acceptor.accept(stream).await?);
         let (mut first, mut line, mut known, mut length) = (String::new(), String::new(), false, 0);
         stream.read_line(&mut first).await?;
+        asked.lock().push(first.clone());
         while stream.read_line(&mut line).await? > 2 {
             known |= line.to_lowercase().trim() == "authorization: bearer secret";
             if let Some(text) = line.to_lowercase().strip_prefix("content-length:") {
@@ -269,6 +279,26 @@ async fn replies_of_upstream_are_kept_and_outlive_it() {
     let stale = ask(address, "example.com.").await;
     assert_eq!((addresses(&stale), stale.answers[0].ttl), (vec!["198.51.100.2".to_owned()], 30), "upstream is gone");
     assert_eq!(ask(address, "other.example.com.").await.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_domain_names_lead_to_is_followed_while_policies_have_some() {
+    let fake = FakeApi::start().await;
+    let followers = Followers { state: Arc::new(State::new("cluster.local").expect("a domain")), domains: Arc::default() };
+    reflector::spawn_all(&Api::new("127.0.0.1", fake.port, fake.account.path()), &followers);
+    let asked = |part: &str| fake.asked.lock().iter().filter(|line| line.contains(part)).count();
+    // A list without policies is taken in before the watch begins.
+    until("the policies are followed", async || asked("/clusternetworkpolicies?") > 0).await;
+    until("the slices of Services are", async || asked("/v1/endpointslices?") > 0).await;
+    assert_eq!(asked("troupe-domain-names"), 0);
+    let spec = serde_json::json!({"egress": [{"action": "Accept", "to": [{"domainNames": ["example.com"]}]}]});
+    let policy = || serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "spec": spec})).expect("a policy");
+    followers.domains.set_policy(policy());
+    until("those of names are", async || asked("troupe-domain-names/endpointslices?") == 1).await;
+    followers.domains.remove_policy("p");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    followers.domains.set_policy(policy());
+    until("they are again", async || asked("troupe-domain-names/endpointslices?") == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

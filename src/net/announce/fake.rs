@@ -20,7 +20,7 @@ impl FakeLinkAddresses {
     /// One link with these addresses.
     pub fn new(own: Vec<IpNetwork>) -> Self {
         FakeLinkAddresses {
-            links: Mutex::new(vec![LinkView { index: 2, own, announced: Vec::new() }]),
+            links: Mutex::new(vec![LinkView { index: 2, name: "eth0".into(), own, announced: Vec::new() }]),
             lifetime: Mutex::default(),
             strangers: Mutex::default(),
         }

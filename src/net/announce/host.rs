@@ -108,7 +108,8 @@ impl LinkAddresses for HostLinkAddresses {
             let found: Vec<AddressMessage> = found.try_collect().await.map_err(request("listing addresses"))?;
             let (announced, own): (Vec<_>, Vec<_>) = found.iter().filter_map(read).partition(|(_, announced)| *announced);
             let own = own.into_iter().map(|(network, _)| network).collect();
-            views.push(LinkView { index: link.index, own, announced: announced.into_iter().map(|(network, _)| network.ip()).collect() });
+            let announced = announced.into_iter().map(|(network, _)| network.ip()).collect();
+            views.push(LinkView { index: link.index, name: link.name, own, announced });
         }
         Ok(views)
     }

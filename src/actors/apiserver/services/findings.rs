@@ -1,4 +1,10 @@
-//! What repair finds wrong with addresses of Services, as events in upstream's words. Pure.
+//! What repair finds wrong with addresses and node ports of Services, as events in upstream's words. Pure.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,8 +14,9 @@ use troupe_api::{
 };
 use uuid::Uuid;
 
-/// Who tells, by upstream's name.
-const COMPONENT: &str = "ipallocator-repair-controller";
+/// Who tells of addresses and of ports, by upstream's names.
+const OF_ADDRESSES: &str = "ipallocator-repair-controller";
+const OF_PORTS: &str = "portallocator-repair-controller";
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,7 @@ pub struct Finding {
     uid: String,
     reason: &'static str,
     pub message: String,
+    component: &'static str,
 }
 
 impl Finding {
@@ -57,7 +65,34 @@ impl Finding {
             }
             _ => ("ClusterIPNotAllocated", format!("Cluster IP [{family}]: {ip} is not allocated; repairing")),
         };
-        Finding { kind: "Service", api_version: "v1", key: service.key.clone(), uid: service.meta().uid.to_string(), reason, message }
+        Finding::about_service(service, reason, message, OF_ADDRESSES)
+    }
+
+    fn about_service(service: &StoredObject, reason: &'static str, message: String, component: &'static str) -> Self {
+        let (key, uid) = (service.key.clone(), service.meta().uid.to_string());
+        Finding { kind: "Service", api_version: "v1", key, uid, reason, message, component }
+    }
+
+    /// Flaws of the node ports that Services name (each with its Service's, see [`super::needs::named_ports`]). Of a port that several have
+    /// the first in this order has it rightly. `unmarked` are those that were not taken in the bitmap.
+    pub fn of_ports(holders: &[(Arc<StoredObject>, Vec<u16>)], range: &RangeInclusive<u16>, unmarked: &BTreeSet<u16>) -> Vec<Self> {
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        for (service, ports) in holders {
+            for port in ports {
+                let (reason, message) = if !range.contains(port) {
+                    let (first, last) = (range.start(), range.end());
+                    ("PortOutOfRange", format!("Port {port} is not within the port range {first}-{last}; please recreate service"))
+                } else if !seen.insert(*port) {
+                    ("PortAlreadyAllocated", format!("Port {port} was assigned to multiple services; please recreate service"))
+                } else if unmarked.contains(port) {
+                    ("PortNotAllocated", format!("Port {port} is not allocated; repairing"))
+                } else {
+                    continue;
+                };
+                found.push(Finding::about_service(service, reason, message, OF_PORTS));
+            }
+        }
+        found
     }
 
     /// A flaw of an address that is taken.
@@ -70,7 +105,7 @@ impl Finding {
             _ => ("IPAddressNotAllocated", format!("IPAddress {ip} appears to have been modified, not referencing a Service: cleaning up")),
         };
         let (key, uid) = (address.key.clone(), address.meta().uid.to_string());
-        Finding { kind: "IPAddress", api_version: "networking.k8s.io/v1", key, uid, reason, message }
+        Finding { kind: "IPAddress", api_version: "networking.k8s.io/v1", key, uid, reason, message, component: OF_ADDRESSES }
     }
 
     /// The event that tells it.
@@ -85,7 +120,7 @@ impl Finding {
                 "apiVersion": self.api_version, "kind": self.kind, "name": &*self.key.name, "namespace": &*self.key.namespace, "uid": self.uid,
             },
             "type": "Warning", "reason": self.reason, "message": self.message, "count": 1,
-            "firstTimestamp": time, "lastTimestamp": time, "source": {"component": COMPONENT}, "reportingComponent": COMPONENT,
+            "firstTimestamp": time, "lastTimestamp": time, "source": {"component": self.component}, "reportingComponent": self.component,
         })
     }
 }
@@ -127,5 +162,23 @@ mod tests {
         assert_eq!((&event["metadata"]["namespace"], &event["involvedObject"]["name"]), (&json!("default"), &json!("fd00::1")));
         assert!(!event["metadata"]["name"].as_str().expect("a name").contains(':'));
         assert_eq!(parent(&address(json!({"group": "x", "resource": "services", "name": "web"})).to_object()), None);
+    }
+    #[test]
+    fn node_ports_are_told_of_as_upstream_tells_them() {
+        let service =
+            |name: &str| Arc::new(stored(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "n", "uid": name}})));
+        let holders = [(service("a"), vec![30001, 30002]), (service("b"), vec![30001, 80]), (service("c"), vec![30003, 30003])];
+        let found = Finding::of_ports(&holders, &(30000..=30009), &BTreeSet::from([30001, 30002]));
+        let told: Vec<_> = found.iter().map(|finding| (&*finding.key.name, finding.reason, &*finding.message)).collect();
+        let expected = [
+            ("a", "PortNotAllocated", "Port 30001 is not allocated; repairing"),
+            ("a", "PortNotAllocated", "Port 30002 is not allocated; repairing"),
+            ("b", "PortAlreadyAllocated", "Port 30001 was assigned to multiple services; please recreate service"),
+            ("b", "PortOutOfRange", "Port 80 is not within the port range 30000-30009; please recreate service"),
+            ("c", "PortAlreadyAllocated", "Port 30003 was assigned to multiple services; please recreate service"),
+        ];
+        assert_eq!(told, expected);
+        let event = found[0].event(Timestamp::UNIX_EPOCH);
+        assert_eq!((&event["source"]["component"], &event["involvedObject"]["kind"]), (&json!(OF_PORTS), &json!("Service")));
     }
 }

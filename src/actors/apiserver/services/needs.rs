@@ -94,6 +94,23 @@ pub fn held(service: &Object) -> Held {
     Held { ips, ports }
 }
 
+/// The node ports that a Service names, one twice that two of its entries of the same protocol name (the health check's is TCP).
+pub fn named_ports(service: &Object) -> Vec<u16> {
+    let mut seen: HashMap<u16, HashSet<&str>> = HashMap::new();
+    let mut ports = Vec::new();
+    for entry in service.list(&["spec", "ports"]) {
+        let Some(port) = port_at(entry, "nodePort") else { continue };
+        let protocols = seen.entry(port).or_default();
+        let is_new = protocols.insert(entry.get("protocol").and_then(Value::as_str).unwrap_or("TCP"));
+        if !is_new || protocols.len() == 1 {
+            ports.push(port);
+        }
+    }
+    let check = service.int(&["spec", "healthCheckNodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    ports.extend(check.filter(|port| seen.get(port).is_none_or(|protocols| protocols.contains("TCP"))));
+    ports
+}
+
 /// What turning `old` into `new` takes and lets go.
 pub fn of(new: &Object, old: Option<&Object>) -> Needs {
     let before = old.map(held).unwrap_or_default();
@@ -186,6 +203,16 @@ mod tests {
 
     fn service(spec: Value) -> Object {
         Object::from_value(json!({"spec": spec})).expect("an object")
+    }
+
+    #[test]
+    fn a_port_of_several_protocols_is_named_once() {
+        let ports = |ports: Value, check: u16| named_ports(&service(json!({"ports": ports, "healthCheckNodePort": check})));
+        let (tcp, udp) = (json!({"nodePort": 30001, "protocol": "TCP"}), json!({"nodePort": 30001, "protocol": "UDP"}));
+        assert_eq!(ports(json!([tcp, udp, {"nodePort": 30002}, {"port": 1}]), 0), [30001, 30002]);
+        assert_eq!(ports(json!([tcp, udp, tcp]), 30001), [30001, 30001, 30001]);
+        assert_eq!(ports(json!([udp]), 30001), [30001]);
+        assert_eq!(ports(json!([]), 30003), [30003]);
     }
 
     #[test]

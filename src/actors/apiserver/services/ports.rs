@@ -1,7 +1,7 @@
 //! Node ports: one bitmap in the store, in upstream's form and place (`RangeAllocation`).
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ops::RangeInclusive,
     sync::Arc,
 };
@@ -93,6 +93,12 @@ impl PortMap {
         let data = BASE64_STANDARD.encode(bytes);
         let object = json!({"kind": "RangeAllocation", "apiVersion": "v1", "metadata": {}, "range": self.span(), "data": data});
         object.to_string().into()
+    }
+
+    /// Whether a stored form is one of this range.
+    fn is_of(value: &[u8], range: &RangeInclusive<u16>) -> bool {
+        let span = format!("{}-{}", range.start(), range.end());
+        serde_json::from_slice::<Value>(value).is_ok_and(|object| object["range"] == span.as_str())
     }
 
     /// Reads the stored form; one of another range, or damaged, counts as empty (repair marks what is in use).
@@ -210,31 +216,38 @@ impl PortAllocator {
         Ok(self.store.get(&range_key(), None).await?.0)
     }
 
-    /// Marks the ports `in_use` and clears those that `suspects` has seen unused for long enough; returns the new suspects.
+    /// Marks the ports `in_use` and clears those that `suspects` has seen unused for long enough.
     /// `seen` is the bitmap from before `in_use` was listed: where it has changed since, nothing is cleared.
-    pub async fn mend(&self, seen: Option<KeyValue>, in_use: &HashSet<u16>, suspects: &Suspects) -> Result<Suspects, PortError> {
+    pub async fn mend(&self, seen: Option<KeyValue>, in_use: &HashSet<u16>, suspects: &Suspects) -> Result<Mended, PortError> {
         let map = self.port_map(seen.as_ref());
         let (next, leaked) = suspects.look(&map, in_use);
-        self.change(false, |map| {
-            for port in in_use {
-                // One that is marked already is fine.
-                let _ = map.take(*port);
-            }
-            Ok(())
-        })
-        .await?;
+        // One that is marked already is fine.
+        let marked: BTreeSet<u16> = self.change(false, |map| Ok(in_use.iter().copied().filter(|port| map.take(*port)).collect())).await?;
+        // A Service that came meanwhile has marked its own, one of before the bitmap was that of another range.
+        let before: HashSet<u16> = map.taken().collect();
+        let is_ours = seen.as_ref().is_none_or(|held| PortMap::is_of(&held.value, &self.range));
+        let unmarked = marked.into_iter().filter(|port| is_ours && !before.contains(port)).collect();
         if leaked.is_empty() {
-            return Ok(next);
+            return Ok(Mended { suspects: next, unmarked });
         }
         let mut mended = map.clone();
         leaked.iter().for_each(|port| mended.release(*port));
         match self.write(&mended, seen.as_ref()).await {
             Ok(_) => tracing::info!(ports = ?leaked, "released node ports that no service holds"),
-            Err(StoreError::Conflict { .. }) => return Ok(suspects.clone()),
+            Err(StoreError::Conflict { .. }) => return Ok(Mended { suspects: suspects.clone(), unmarked }),
             Err(error) => return Err(error.into()),
         }
-        Ok(next)
+        Ok(Mended { suspects: next, unmarked })
     }
+}
+
+/// What a round of repair did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mended {
+    /// For the next round.
+    pub suspects: Suspects,
+    /// Ports in use that were not marked, and are now.
+    pub unmarked: BTreeSet<u16>,
 }
 
 /// Ports that are marked and that no Service holds, and in how many rounds of repair. One round may see a create in flight.
@@ -256,6 +269,8 @@ impl Suspects {
 
 #[cfg(test)]
 mod tests {
+    use troupe_api_server::store::memory::MemoryStore;
+
     use super::*;
 
     #[test]
@@ -280,6 +295,27 @@ mod tests {
         assert_eq!(twice.look(&map, &in_use), (Suspects::default(), vec![30002, 30003]));
         let (reset, _) = twice.look(&map, &HashSet::from([30001, 30002, 30003]));
         assert_eq!(reset, Suspects::default());
+    }
+
+    #[tokio::test]
+    async fn ports_in_use_that_were_not_marked_are_marked_and_named_unless_the_range_is_another() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let allocator = PortAllocator::new(30000..=30009, store.clone());
+        let in_use = HashSet::from([30001, 30002, 80]);
+        let nothing = Suspects::default();
+        let mended = allocator.mend(allocator.now().await.expect("the store answers"), &in_use, &nothing).await.expect("mended");
+        assert_eq!(mended, Mended { suspects: nothing.clone(), unmarked: BTreeSet::from([30001, 30002]) });
+        let again = allocator.mend(allocator.now().await.expect("the store answers"), &in_use, &nothing).await.expect("mended");
+        assert_eq!(again, Mended::default());
+        // A Service that came after the bitmap was read has marked its own port.
+        let seen = allocator.now().await.expect("the store answers");
+        allocator.change(false, |map| Ok(map.take(30003))).await.expect("marked");
+        let raced = allocator.mend(seen, &HashSet::from([30001, 30002, 30003]), &nothing).await.expect("mended");
+        assert_eq!(raced, Mended::default());
+        let wider = PortAllocator::new(30000..=30019, store);
+        let moved = wider.mend(wider.now().await.expect("the store answers"), &in_use, &nothing).await.expect("mended");
+        assert_eq!(moved, Mended::default());
+        assert_eq!(wider.port_map(wider.now().await.expect("the store answers").as_ref()).taken().collect::<Vec<_>>(), [30001, 30002]);
     }
 
     #[test]

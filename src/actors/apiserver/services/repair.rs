@@ -62,11 +62,16 @@ impl Repair {
         let marked = self.allocator.ports.now().await.map_err(store_status)?;
         self.reader.linearize(&cache).await?;
         let mut in_use = HashSet::new();
-        let mut ports = HashSet::new();
+        let (mut ports, mut holders) = (HashSet::new(), Vec::new());
         let mut found = Vec::new();
         let ranges = self.allocator.addresses.all_ranges();
         for service in cache.load().scan("", None) {
-            let held = needs::held(&service.to_object());
+            let object = service.to_object();
+            let named = needs::named_ports(&object);
+            if !named.is_empty() {
+                holders.push((service.clone(), named));
+            }
+            let held = needs::held(&object);
             for ip in held.ips {
                 self.ensure_address(&ip, service, &ranges, &mut found).await?;
                 in_use.insert(ip);
@@ -74,8 +79,11 @@ impl Repair {
             ports.extend(held.ports);
         }
         self.drop_orphans(&in_use, &mut found).await?;
+        let mended = self.allocator.ports.mend(marked, &ports, suspects).await.map_err(Status::internal);
+        let unmarked = mended.as_ref().map(|mended| mended.unmarked.clone()).unwrap_or_default();
+        found.extend(Finding::of_ports(&holders, self.allocator.ports.range(), &unmarked));
         self.tell(found).await;
-        self.allocator.ports.mend(marked, &ports, suspects).await.map_err(Status::internal)
+        Ok(mended?.suspects)
     }
 
     /// Marks an address that a Service has, if it is of one of these ranges, and tells what was wrong with it.
@@ -156,7 +164,7 @@ impl Repair {
         };
         for finding in new {
             if let Err(status) = (self.write_event)(finding.event(self.clock.now())).await {
-                tracing::warn!(%status, finding = %finding.message, "cannot tell of a cluster IP");
+                tracing::warn!(%status, finding = %finding.message, "cannot tell what is wrong with a Service");
             }
         }
     }

@@ -29,6 +29,7 @@ pub async fn create(parts: &Subresources, writer: &Writer, body: Body) -> Result
             parent: parent.clone(),
             listers: parts.listers.clone(),
             authorizer: parts.authorization.authorizer().cloned(),
+            notices: writer.notices.clone(),
         };
         let told = answers.warnings(&request);
         if let Some(answer) = answers.create(request) {

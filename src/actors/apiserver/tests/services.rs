@@ -1,8 +1,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
-use troupe_api::{meta::Object, service::PatchType};
-use troupe_api_server::store::memory::MemoryStore;
+use troupe_api::{
+    meta::Object,
+    service::{ListOptions, PatchType},
+};
+use troupe_api_server::store::{Store, keys, memory::MemoryStore};
 
 use crate::apiserver::{
     ApiServerOptions, Bootstrap, Listening,
@@ -81,6 +84,26 @@ async fn two_families_need_a_cluster_of_two_families() {
     spec["ipFamilyPolicy"] = json!("RequireDualStack");
     let status = api.try_create(service("a", spec)).await.expect_err("is refused");
     assert!(status.message.contains("this cluster is not configured for dual-stack services"), "{}", status.message);
+}
+
+#[actix::test]
+async fn repair_marks_a_node_port_that_a_service_has_and_nobody_marked_and_tells_of_it() {
+    let store = Arc::new(MemoryStore::new());
+    let api = boot_with(ApiServerOptions::new(store.clone())).await;
+    let mut spec = web("NodePort");
+    spec["ports"][0]["nodePort"] = json!(30100);
+    api.create(service("a", spec.clone())).await;
+    let key = format!("{}ranges/servicenodeports", keys::ROOT);
+    let (bitmap, _) = store.get(key.as_bytes(), None).await.expect("the store answers");
+    store.delete(key.into(), bitmap.expect("there is one").mod_revision).await.expect("deletes");
+    api.server.bootstrap(&Bootstrap::default()).await.expect("repairs");
+    let events = api.list("events", "default", ListOptions::default()).await.expect("listed").items;
+    let events: Vec<Object> = events.iter().map(|event| event.to_object()).collect();
+    let told = events.iter().find(|event| event.str(&["reason"]) == "PortNotAllocated").expect("it is told");
+    assert_eq!((told.str(&["involvedObject", "name"]), told.str(&["message"])), ("a", "Port 30100 is not allocated; repairing"));
+    assert_eq!(told.str(&["source", "component"]), "portallocator-repair-controller");
+    let status = api.try_create(service("b", spec)).await.expect_err("is taken");
+    assert!(status.message.ends_with("provided port is already allocated"), "{}", status.message);
 }
 
 /// A server with ranges of these families.

@@ -12,7 +12,7 @@ pub mod plan;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ use crate::{
     storage::{
         claims_of,
         csi::{attached, attachment_name, is_attached, is_exclusive, source, unique_name},
-        is_for_pod,
+        is_for_pod, operations,
         users::{index_by_claim, users_of},
         volume_name,
     },
@@ -136,8 +136,10 @@ impl World {
 /// Volumes whose attachments are kept. See the module.
 pub struct Attacher {
     world: World,
-    /// Attachments of which it was not told yet that they stand, by volume and node.
-    waiting: Mutex<BTreeSet<(String, String)>>,
+    /// Attachments of which it was not told yet that they stand, by volume and node, with since when.
+    waiting: Mutex<BTreeMap<(String, String), Instant>>,
+    /// Those that were deleted and are there, with their drivers, and since when.
+    leaving: Mutex<BTreeMap<(String, String), (String, Instant)>>,
     /// The errors that were told of, and the nodes that were refused a volume, each once.
     told: Mutex<BTreeMap<(String, String), String>>,
     refused: Mutex<BTreeSet<(String, String)>>,
@@ -146,7 +148,8 @@ pub struct Attacher {
 /// Both controllers.
 pub fn controllers(caches: &Caches) -> (Attacher, AttachedVolumes) {
     let world = World::new(caches);
-    let attacher = Attacher { world: world.clone(), waiting: Mutex::default(), told: Mutex::default(), refused: Mutex::default() };
+    let attacher =
+        Attacher { world: world.clone(), waiting: Mutex::default(), leaving: Mutex::default(), told: Mutex::default(), refused: Mutex::default() };
     (attacher, AttachedVolumes::new(world))
 }
 
@@ -181,7 +184,7 @@ impl Controller for Attacher {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let world = &self.world;
         let attachments = world.attachments.by_index(BY_VOLUME, &key.name);
-        self.forget(&key.name, &attachments);
+        self.forget(&key.name, &attachments, cx.system().instant());
         let Some(volume) = world.volumes.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
         let Some(csi) = source(&volume) else { return Ok(Outcome::Done) };
         let driver = world.drivers.get(&ObjectKey::cluster(csi.driver.as_str())).map(|cached| cached.object);
@@ -204,36 +207,52 @@ impl Controller for Attacher {
     }
 }
 
+/// Counts what an external attacher did, or failed to do.
+fn attempted(driver: &str, operation: &str, is_done: bool, took: Duration) {
+    operations::attempted(&format!("kubernetes.io/csi:{driver}"), operation, is_done, took);
+}
+
 impl Attacher {
     /// Forgets what was noted of attachments that are gone.
-    fn forget(&self, volume: &str, attachments: &[Arc<VolumeAttachment>]) {
+    fn forget(&self, volume: &str, attachments: &[Arc<VolumeAttachment>], now: Instant) {
         let is_there = |key: &(String, String)| key.0 != volume || attachments.iter().any(|attachment| attachment.spec.node_name == key.1);
         self.world.unwanted.lock().retain(|key, _| is_there(key));
         self.told.lock().retain(|key, _| is_there(key));
-        self.waiting.lock().retain(is_there);
+        self.waiting.lock().retain(|key, _| is_there(key));
+        self.leaving.lock().retain(|key, (driver, since)| {
+            let stays = is_there(key);
+            if !stays {
+                attempted(driver, "volume_detach", true, now.saturating_duration_since(*since));
+            }
+            stays
+        });
     }
 
     /// Tells the pods of attachments that stand by now, and of those that an attacher has failed on.
     fn tell(&self, volume: &str, attachments: &[Arc<VolumeAttachment>], users: &BTreeMap<String, Vec<Arc<Pod>>>, cx: &ReconcileContext) {
+        let now = cx.system().instant();
         for attachment in attachments {
             let key = (volume.to_owned(), attachment.spec.node_name.clone());
             let pods = users.get(&attachment.spec.node_name).map(Vec::as_slice).unwrap_or_default();
             let failure = attachment.status.as_ref().and_then(|status| status.attach_error.as_ref());
             if attached(attachment) {
                 self.told.lock().remove(&key);
-                if self.waiting.lock().remove(&key) {
+                if let Some(since) = self.waiting.lock().remove(&key) {
+                    attempted(&attachment.spec.attacher, "volume_attach", true, now.saturating_duration_since(since));
                     let message = format!("AttachVolume.Attach succeeded for volume {volume:?} ");
                     pods.iter().for_each(|pod| cx.tell(&**pod, false, "SuccessfulAttachVolume", message.clone()));
                 }
             } else if let Some(failure) = failure {
                 let why = failure.message.clone().unwrap_or_default();
                 let stamp = format!("{:?} {why}", failure.time);
+                let since = self.waiting.lock().get(&key).copied().unwrap_or(now);
                 if self.told.lock().insert(key, stamp.clone()) != Some(stamp) {
+                    attempted(&attachment.spec.attacher, "volume_attach", false, now.saturating_duration_since(since));
                     let message = format!("AttachVolume.Attach failed for volume {volume:?} : {why}");
                     pods.iter().for_each(|pod| cx.tell(&**pod, true, "FailedAttachVolume", message.clone()));
                 }
             } else if attachment.metadata.deletion_timestamp.is_none() {
-                self.waiting.lock().insert(key);
+                self.waiting.lock().entry(key).or_insert(now);
             }
         }
     }
@@ -276,10 +295,17 @@ impl Attacher {
         }
         for name in plan.detach {
             let key = ObjectKey::cluster(name.as_str());
-            let uid = self.world.attachments.get(&key).and_then(|cached| cached.object.metadata.uid.clone()).unwrap_or_default();
+            let attachment = self.world.attachments.get(&key).map(|cached| cached.object);
+            let uid = attachment.as_ref().and_then(|attachment| attachment.metadata.uid.clone()).unwrap_or_default();
             let options = DeleteOptions { precondition_uid: Some(uid.clone()), ..DeleteOptions::default() };
             match api.delete(&name, options).await {
-                Ok(()) => cx.deleted(&self.world.attachments, key, uid),
+                Ok(()) => {
+                    if let Some(attachment) = attachment {
+                        let place = (volume.metadata.name.clone().unwrap_or_default(), attachment.spec.node_name.clone());
+                        self.leaving.lock().entry(place).or_insert((attachment.spec.attacher.clone(), cx.system().instant()));
+                    }
+                    cx.deleted(&self.world.attachments, key, uid);
+                }
                 Err(status) if status.is_not_found() || status.is_conflict() => {}
                 Err(status) => return Err(status.into()),
             }
@@ -298,7 +324,8 @@ impl Attacher {
             match api.create(&made).await {
                 Ok(written) => {
                     let node = written.spec.node_name.clone();
-                    self.waiting.lock().insert((volume.metadata.name.clone().unwrap_or_default(), node));
+                    let place = (volume.metadata.name.clone().unwrap_or_default(), node);
+                    self.waiting.lock().insert(place, cx.system().instant());
                     cx.wrote(&self.world.attachments, &*written);
                 }
                 // The cache shows it in a moment.

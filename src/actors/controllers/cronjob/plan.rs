@@ -8,10 +8,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 
-use super::timing::{Timing, Unusable};
+use super::timing::{Timing, UNKNOWN_TIME_ZONE, Unusable};
 use crate::controllers::{job::is_finished, owners::controller_reference};
 
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+/// What upstream's warning of zones in schedules names.
+const DOCUMENTATION: &str = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/";
 
 /// One step. Steps are applied in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,10 +134,19 @@ fn look_after(jobs: &[Arc<Job>], status: &mut CronJobStatus, actions: &mut Vec<A
 /// Starts what is due.
 fn run(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp, status: &mut CronJobStatus, plan: &mut Plan) {
     let spec = &cron.spec;
+    let timing = Timing::of(cron);
     if spec.suspend == Some(true) {
+        // Of a zone that nobody knows upstream tells all the same.
+        if let Err(Unusable { reason: UNKNOWN_TIME_ZONE, message }) = timing {
+            plan.actions.push(announce(true, UNKNOWN_TIME_ZONE, message));
+        }
         return;
     }
-    let due = Timing::of(cron).and_then(|timing| Ok((timing.due(cron, now, true)?, timing)));
+    if spec.schedule.contains("TZ") {
+        let message = format!("CRON_TZ or TZ used in schedule {:?} is not officially supported, see {DOCUMENTATION} for more details", spec.schedule);
+        plan.actions.push(announce(true, "UnsupportedSchedule", message));
+    }
+    let due = timing.and_then(|timing| Ok((timing.due(cron, now, true)?, timing)));
     let (due, timing) = match due {
         Ok(due) => due,
         Err(Unusable { reason, message }) => return plan.actions.push(announce(true, reason, message)),

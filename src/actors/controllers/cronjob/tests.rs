@@ -137,6 +137,31 @@ fn the_policy_says_what_becomes_of_jobs_that_still_run() {
 }
 
 #[test]
+fn zones_in_schedules_are_told_of_and_one_that_nobody_knows_is_no_schedule() {
+    let noon = at("2030-01-01T12:00:00Z");
+    let told = |more: Value| -> Vec<(&'static str, String)> {
+        let actions = World::new(more).plan(noon).actions;
+        let told = actions.into_iter().filter_map(|action| match action {
+            Action::Announce { warning: true, reason, message } => Some((reason, message)),
+            _ => None,
+        });
+        told.collect()
+    };
+    let named = told(json!({"schedule": "CRON_TZ=Asia/Tokyo 0 9 * * *", "timeZone": null}));
+    assert_eq!(named.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), ["UnsupportedSchedule"]);
+    assert!(
+        named[0].1.starts_with("CRON_TZ or TZ used in schedule \"CRON_TZ=Asia/Tokyo 0 9 * * *\" is not officially supported, see https://"),
+        "{named:?}"
+    );
+    let unknown = told(json!({"schedule": "TZ=Nowhere/Land 0 9 * * *", "timeZone": null}));
+    assert_eq!(unknown.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), ["UnsupportedSchedule", "UnparseableSchedule"]);
+    assert!(unknown[1].1.ends_with(": provided bad location Nowhere/Land: unknown time zone Nowhere/Land"), "{unknown:?}");
+    let suspended = told(json!({"suspend": true, "timeZone": "Nowhere/Land"}));
+    assert_eq!(suspended, [("UnknownTimeZone", "invalid timeZone: \"Nowhere/Land\": unknown time zone Nowhere/Land".to_owned())]);
+    assert!(told(json!({"suspend": true, "schedule": "TZ=Asia/Tokyo 0 9 * * *", "timeZone": null})).is_empty());
+}
+
+#[test]
 fn a_suspended_cron_job_starts_nothing() {
     let mut world = World::new(json!({"suspend": true}));
     assert_eq!(world.step(at("2030-01-01T13:00:00Z")), None);

@@ -11,6 +11,9 @@ const PADDING: Duration = Duration::from_millis(100);
 /// More missed times than this are worth a warning.
 const MANY: i64 = 100;
 
+/// The reason of events that tell of a `timeZone` that nobody knows.
+pub const UNKNOWN_TIME_ZONE: &str = "UnknownTimeZone";
+
 /// The schedule and the zone it is meant in.
 pub struct Timing {
     schedule: Schedule,
@@ -48,8 +51,11 @@ impl Timing {
         // Older objects may name the zone in the schedule.
         let named = text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ=")).and_then(|rest| rest.split_once(' '));
         let (zone, fields) = match (cron.spec.time_zone.as_deref(), named) {
-            (Some(zone), _) => (zone_named(zone)?, text),
-            (None, Some((zone, fields))) => (zone_named(zone)?, fields.trim()),
+            (Some(zone), _) => (zone_named(zone).ok_or_else(|| unknown(zone))?, text),
+            (None, Some((zone, fields))) => {
+                let bad = || unparseable(format!("provided bad location {zone}: unknown time zone {zone}"));
+                (zone_named(zone).ok_or_else(bad)?, fields.trim())
+            }
             (None, None) => (TimeZone::system(), text),
         };
         Ok(Timing { schedule: cron::parse(fields).map_err(unparseable)?, zone })
@@ -113,7 +119,10 @@ impl Timing {
     }
 }
 
-fn zone_named(zone: &str) -> Result<TimeZone, Unusable> {
-    let unknown = |_| Unusable { reason: "UnknownTimeZone", message: format!("invalid timeZone: {zone:?}: unknown time zone {zone}") };
-    TimeZone::get(zone).map_err(unknown)
+fn zone_named(zone: &str) -> Option<TimeZone> {
+    TimeZone::get(zone).ok()
+}
+
+fn unknown(zone: &str) -> Unusable {
+    Unusable { reason: UNKNOWN_TIME_ZONE, message: format!("invalid timeZone: {zone:?}: unknown time zone {zone}") }
 }

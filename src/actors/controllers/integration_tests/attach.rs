@@ -2,11 +2,12 @@ use k8s_openapi::api::storage::v1::VolumeAttachment;
 use serde_json::{Value, json};
 use troupe_api::{
     meta::Object,
+    metrics::{parse::Samples, render},
     service::{DeleteOptions, ListOptions, PatchType},
 };
 
-use super::{World, eventually_async};
-use crate::controllers::attach_detach;
+use super::{World, eventually, eventually_async};
+use crate::{controllers::attach_detach, storage::operations::COLLECTORS};
 
 const IN_USE: &str = "kubernetes.io/csi/d.example.com^h";
 
@@ -107,6 +108,13 @@ async fn an_exclusive_volume_goes_from_node_to_node_and_is_on_one_at_a_time() {
     let taint = json!({"spec": {"taints": [{"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}]}});
     world.api.patch(world.api.target("nodes", "", "n2"), PatchType::Merge, taint).await.expect("takes it");
     eventually_async("it is taken from it", async || world.attached_to().await.is_empty()).await;
+    let counted = |operation: &str| {
+        let page = render(&COLLECTORS);
+        let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+        let labels = [("volume_plugin", "kubernetes.io/csi:d.example.com"), ("operation_name", operation), ("status", "success")];
+        samples.value("storage_operation_duration_seconds_count", &labels).unwrap_or_default()
+    };
+    eventually("both came and went", || counted("volume_attach") >= 2.0 && counted("volume_detach") >= 2.0).await;
 }
 
 #[actix::test]

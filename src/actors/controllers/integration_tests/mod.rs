@@ -13,6 +13,7 @@ mod migrations;
 mod namespaces;
 mod nodes;
 mod quotas;
+mod refused_writes;
 mod rollouts;
 mod scheduler_setup;
 mod scheduling;

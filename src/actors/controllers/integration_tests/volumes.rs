@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 use troupe_api::{
     local_path::PROVISIONER,
     meta::Object,
+    metrics::{parse::Samples, render},
     service::{DeleteOptions, PatchType},
 };
 
-use super::{World, eventually_async};
-use crate::kubelet::local_volumes::LocalVolumes;
+use super::{World, eventually, eventually_async};
+use crate::{controllers::persistent_volume::metrics::COLLECTORS, kubelet::local_volumes::LocalVolumes};
 
 fn claim(name: &str, more: Value) -> Value {
     let mut spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
@@ -51,6 +52,22 @@ impl World {
         let found = self.api.get("persistentvolumes", "", name).await;
         found.map_or_else(|_| String::new(), |volume| volume.str(&["status", "phase"]).to_owned())
     }
+}
+
+#[actix::test]
+async fn claims_are_counted_while_their_controllers_run() {
+    let world = World::new().await;
+    world.api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "counted"}})).await;
+    let mut waits = claim("waits", json!({"storageClassName": "of-nobody"}));
+    waits["metadata"]["namespace"] = "counted".into();
+    world.api.create(waits).await;
+    let told = || {
+        let page = render(&COLLECTORS);
+        let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+        let labels = [("namespace", "counted"), ("storage_class", "of-nobody"), ("volume_attributes_class", "")];
+        samples.value("pv_collector_unbound_pvc_count", &labels)
+    };
+    eventually("it counts", || told() == Some(1.0)).await;
 }
 
 #[actix::test]

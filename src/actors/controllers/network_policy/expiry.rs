@@ -15,6 +15,9 @@ use crate::controllers::endpointslice::plan::Action;
 /// What ends within so many seconds is looked at together.
 const TOGETHER: i64 = 15;
 
+/// Slices of names that no policy has stay for so many seconds after they were made: who wrote them may know of a policy that is not seen here yet.
+const YOUNG: i64 = 60;
+
 /// What is to be done now, and when to look again.
 #[derive(Debug, PartialEq)]
 pub struct Expiry {
@@ -30,12 +33,14 @@ pub fn plan(names: &BTreeSet<Arc<str>>, slices: &[Arc<EndpointSlice>], now: Time
         let id = slice.metadata.labels.as_ref().and_then(|labels| labels.get(PEERS_LABEL));
         let mut until = until_of(slice);
         until.retain(|_, until| *until > now);
-        if until.is_empty() || !id.is_some_and(|id| names.contains(id.as_str())) {
+        let is_named = id.is_some_and(|id| names.contains(id.as_str()));
+        let old_at = slice.metadata.creation_timestamp.as_ref().map_or(now, |made| made.0.as_second().saturating_add(YOUNG));
+        if until.is_empty() || !is_named && old_at <= now {
             let (name, uid) = (slice.metadata.name.clone().unwrap_or_default(), slice.metadata.uid.clone().unwrap_or_default());
             actions.push(Action::Delete { name, uid });
             continue;
         }
-        first = first.into_iter().chain(until.values().copied()).min();
+        first = first.into_iter().chain(until.values().copied()).chain((!is_named).then_some(old_at)).min();
         let updated = without_others(slice, &until);
         if updated != **slice {
             actions.push(Action::Update(Box::new(updated)));
@@ -91,6 +96,19 @@ mod tests {
         let gone = |name: &str| Action::Delete { name: name.into(), uid: name.into() };
         assert_eq!(expiry.actions, [Action::Update(Box::new(EndpointSlice::clone(&kept))), gone("other"), gone("over")]);
         assert!(plan(&names, &[kept], now).actions.is_empty(), "nothing is left to do");
+    }
+
+    #[test]
+    fn a_slice_that_was_made_just_now_may_be_of_a_policy_that_is_not_seen_yet() {
+        let mut young = EndpointSlice::clone(&slice("one", "A", &[("203.0.113.1", 2000)]));
+        young.metadata.creation_timestamp = serde_json::from_value(json!("1970-01-01T00:16:30Z")).expect("a time");
+        let at = |second: i64, names: &[&str]| {
+            let names = names.iter().map(|name| Arc::from(*name)).collect();
+            plan(&names, &[Arc::new(young.clone())], Timestamp::from_second(second).expect("a time"))
+        };
+        assert_eq!(at(1000, &[]), Expiry { actions: Vec::new(), next: Some(Duration::from_secs(65)) });
+        assert_eq!(at(1000, &["A"]), Expiry { actions: Vec::new(), next: Some(Duration::from_secs(1015)) });
+        assert_eq!(at(1050, &[]).actions, [Action::Delete { name: "one".into(), uid: "one".into() }]);
     }
 
     #[test]

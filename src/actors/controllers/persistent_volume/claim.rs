@@ -31,6 +31,16 @@ pub struct View<'a> {
     pub waiting_pods: &'a [String],
 }
 
+impl<'a> View<'a> {
+    /// The provisioner that was asked for a volume, while there is none.
+    pub fn awaited(&self) -> Option<&'a str> {
+        let provisioner = self.class?.provisioner.as_str();
+        let is_asked = annotation(&self.claim.metadata, STORAGE_PROVISIONER) == Some(provisioner);
+        let has_none = volume_name(self.claim).is_empty() && annotation(&self.claim.metadata, BIND_COMPLETED).is_none();
+        (is_asked && has_none).then_some(provisioner)
+    }
+}
+
 /// Plans the next steps for a claim.
 pub fn plan(view: &View<'_>) -> Vec<Action> {
     match (annotation(&view.claim.metadata, BIND_COMPLETED).is_some(), volume_name(view.claim).is_empty()) {

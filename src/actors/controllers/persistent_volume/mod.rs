@@ -8,6 +8,7 @@
 mod apply;
 pub mod claim;
 mod host_path;
+pub mod metrics;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use k8s_openapi::api::{
 };
 use troupe_api::meta::ObjectKey;
 
+use self::metrics::{Counted, UnderWay};
 pub use self::model::{About, Action};
 use super::pods::{is_active, node_of};
 use crate::{
@@ -31,7 +33,7 @@ use crate::{
     storage::{
         BIND_COMPLETED, annotation,
         binding::claim_uid,
-        claim_of_volume, class_of_claim, class_of_volume, default_class, is_default_class,
+        claim_of_volume, claim_phase, class_of_claim, class_of_volume, default_class, is_default_class, operations, reclaim_policy,
         users::{index_by_claim, users_of},
         volume_name, volume_phase,
     },
@@ -52,24 +54,44 @@ pub struct ClaimBinder {
     volumes: Cache<PersistentVolume>,
     classes: Cache<StorageClass>,
     pods: Cache<Pod>,
+    /// By claim.
+    provisioning: UnderWay,
+    _counted: Arc<Counted>,
 }
 
 /// Keeps the phases of volumes and reclaims them. Keys are volumes.
 pub struct VolumeBinder {
     claims: Cache<PersistentVolumeClaim>,
     volumes: Cache<PersistentVolume>,
+    classes: Cache<StorageClass>,
     pods: Cache<Pod>,
+    /// By volume.
+    deleting: UnderWay,
 }
 
 impl ClaimBinder {
     pub fn new(caches: &Caches) -> Self {
-        ClaimBinder { claims: claims(caches), volumes: volumes(caches), classes: caches.cache(), pods: index_by_claim(caches.cache()) }
+        let (claims, volumes) = (claims(caches), volumes(caches));
+        ClaimBinder {
+            _counted: Counted::begin(&volumes, &claims),
+            claims,
+            volumes,
+            classes: caches.cache(),
+            pods: index_by_claim(caches.cache()),
+            provisioning: UnderWay::new("provision"),
+        }
     }
 }
 
 impl VolumeBinder {
     pub fn new(caches: &Caches) -> Self {
-        VolumeBinder { claims: claims(caches), volumes: volumes(caches), pods: index_by_claim(caches.cache()) }
+        VolumeBinder {
+            claims: claims(caches),
+            volumes: volumes(caches),
+            classes: caches.cache(),
+            pods: index_by_claim(caches.cache()),
+            deleting: UnderWay::new("delete"),
+        }
     }
 }
 
@@ -129,7 +151,10 @@ impl Controller for ClaimBinder {
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(claim) = self.claims.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
+        let Some(claim) = self.claims.get(key).map(|cached| cached.object) else {
+            self.provisioning.forget(key);
+            return Ok(Outcome::Done);
+        };
         let class = class_of_claim(&claim);
         let named = Some(volume_name(&claim)).filter(|name| !name.is_empty()).and_then(|name| self.volumes.get(&ObjectKey::cluster(name)));
         let mut candidates = self.volumes.by_index(BY_CLAIM, &key.to_string());
@@ -144,7 +169,18 @@ impl Controller for ClaimBinder {
             default_class: default_class(&classes).and_then(|class| class.metadata.name.as_deref()),
             waiting_pods: &waiting,
         };
-        apply::apply(claim::plan(&view), &self.claims, &self.volumes, cx).await
+        match view.awaited() {
+            Some(provisioner) => self.provisioning.begin(key, || provisioner.to_owned(), cx.system().instant()),
+            None if claim_phase(&claim) == "Bound" => {
+                self.provisioning.end(key, cx.system().instant());
+            }
+            None => {}
+        }
+        let applied = apply::apply(claim::plan(&view), &self.claims, &self.volumes, cx).await;
+        if applied.is_err() {
+            self.provisioning.failed(key);
+        }
+        applied
     }
 }
 
@@ -161,17 +197,37 @@ impl Controller for VolumeBinder {
             named.chain(volumes.index_keys_where(BY_CLAIM, &key, |filed| filed == key)).collect()
         });
         watches.reads::<Pod>();
+        watches.reads::<StorageClass>();
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(volume) = self.volumes.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
+        let Some(volume) = self.volumes.get(key).map(|cached| cached.object) else {
+            self.deleting.end(key, cx.system().instant());
+            return Ok(Outcome::Done);
+        };
         let claim = self.claim_of(&volume, cx).await?;
         let users = claim_key(&volume).map(|claim| users(&self.pods, &claim, |_| true)).unwrap_or_default();
-        apply::apply(volume::plan(&volume, claim.as_deref(), &users), &self.claims, &self.volumes, cx).await
+        if volume_phase(&volume) == "Released" && reclaim_policy(&volume) == "Delete" {
+            self.deleting.begin(key, || self.deleter_of(&volume), cx.system().instant());
+        }
+        let applied = apply::apply(volume::plan(&volume, claim.as_deref(), &users), &self.claims, &self.volumes, cx).await;
+        if applied.is_err() {
+            self.deleting.failed(key);
+        }
+        applied
     }
 }
 
 impl VolumeBinder {
+    /// Who deletes a volume: the plugin of those whose directory is removed here, of others the provisioner of their class.
+    fn deleter_of(&self, volume: &PersistentVolume) -> String {
+        if volume.spec.as_ref().is_some_and(|spec| spec.host_path.is_some()) {
+            return operations::plugin_of(volume);
+        }
+        let class = self.classes.get(&ObjectKey::cluster(class_of_volume(volume)));
+        class.map_or_else(|| operations::UNKNOWN_PLUGIN.to_owned(), |class| class.object.provisioner.clone())
+    }
+
     /// The claim that a volume is bound to; asks the API before one is taken for gone: the cache may be behind.
     async fn claim_of(&self, volume: &PersistentVolume, cx: &ReconcileContext) -> Result<Option<Arc<PersistentVolumeClaim>>, ReconcileError> {
         let Some(key) = claim_key(volume) else { return Ok(None) };

@@ -146,7 +146,7 @@ impl Measuring<'_> {
     async fn of_pods(&self, metric: &MetricIdentifier, target: &MetricTarget) -> Result<Judged, String> {
         let name = &metric.name;
         let failed = |why: String| format!("unable to get metric {name}: {why}");
-        let metrics = self.foreign().of_pods(name, self.selector).await.map_err(failed)?;
+        let metrics = self.foreign().of_pods(metric, self.selector).await.map_err(failed)?;
         let average = target.average_value.as_ref().and_then(|quantity| milli(&quantity.0)).unwrap_or(0);
         let proposal = by_average(self.measured(metrics), average, "")?;
         Ok(Judged { current: value_of_average(&proposal, false), replicas: proposal.replicas, name: format!("pods metric {name}") })
@@ -154,7 +154,7 @@ impl Measuring<'_> {
 
     async fn of_object(&self, source: &ObjectMetricSource) -> Result<Judged, String> {
         let (name, object) = (&source.metric.name, &source.described_object);
-        let usage = self.foreign().of_object(name, object).await.map_err(|why| {
+        let usage = self.foreign().of_object(&source.metric, object).await.map_err(|why| {
             let namespace = self.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
             format!("unable to get metric {name}: {why} on {} {namespace}/{}", object.kind, object.name)
         })?;

@@ -184,7 +184,11 @@ impl HorizontalController {
             return Ok(());
         }
         let updated = HorizontalPodAutoscaler { status: Some(status), ..autoscaler.clone() };
-        Ok(write_status(&updated, &self.autoscalers, cx).await?)
+        let written = write_status(&updated, &self.autoscalers, cx).await;
+        if let Err(status) = &written {
+            cx.tell(autoscaler, true, "FailedUpdateStatus", status.to_string());
+        }
+        Ok(written?)
     }
 }
 

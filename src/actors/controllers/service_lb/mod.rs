@@ -2,25 +2,32 @@
 //! link ([`crate::load_balancer`]) and proxy what comes.
 //!
 //! In: Services. Out: their `status.loadBalancer`, and upstream's finalizer, which keeps a Service until its address is released.
-//! An address of the pool that a node hears a stranger answer for (it says so on its Node object) is given to nobody, and taken from who has it.
+//! An address of the pool that a node hears a stranger answer for (it says so on its Node object) is given to nobody, and taken from who has it,
+//! as far as what nodes say counts (`words.rs`).
 //! A Service of both families gets an address of each. What the status says is what is assigned; there is no other record. Services with a `loadBalancerClass` are somebody else's.
 
 mod plan;
 pub mod pool;
+mod words;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Service};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use troupe_api::{
-    load_balancing::{ANNOUNCED, FINALIZER, answered_by_others, assigned},
+    load_balancing::{ANNOUNCED, FINALIZER, answered_by_others, assigned, may_announce},
     meta::ObjectKey,
     projection::MetaProjection,
     service::PatchType,
 };
 
-use self::plan::{Plan, View, plan};
 pub use self::pool::Pool;
+use self::{
+    plan::{Plan, View, plan},
+    words::{Verdict, Words},
+};
 use crate::runtime::{
     cache::{Cache, Caches, Digest, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -31,20 +38,34 @@ pub struct ServiceLoadBalancerController {
     services: Cache<Service>,
     nodes: Cache<Node>,
     answered: Digests<Node, Answered>,
+    words: Mutex<Words>,
     pool: Option<Pool>,
 }
 
 impl ServiceLoadBalancerController {
     pub fn new(caches: &Caches, pool: Option<Pool>) -> Self {
         let nodes: Cache<Node> = caches.cache();
-        ServiceLoadBalancerController { services: caches.cache(), answered: nodes.digests(), nodes, pool }
+        ServiceLoadBalancerController { services: caches.cache(), answered: nodes.digests(), nodes, words: Mutex::default(), pool }
+    }
+
+    /// What counts of what nodes say.
+    fn verdict(&self, now: Timestamp) -> Verdict {
+        let (mut said, mut announcers) = (Vec::new(), 0);
+        for node in self.nodes.select_stored("", |_| true) {
+            let digest = self.answered.of(&node);
+            let Some(answered) = digest.as_deref().and_then(|digest| digest.0.as_ref()) else { continue };
+            announcers += 1;
+            if !answered.is_empty() {
+                said.push((node.key.name.clone(), answered.clone()));
+            }
+        }
+        self.words.lock().judge(&said, announcers == 1, now)
     }
 
     /// The addresses of others.
-    fn view(&self, key: &ObjectKey) -> View {
-        let mut view = View::default();
-        let nodes = self.nodes.select_stored("", |_| true);
-        view.answered.extend(nodes.iter().filter_map(|node| self.answered.of(node)).flat_map(|node| node.0.clone()));
+    fn view(&self, key: &ObjectKey, now: Timestamp) -> View {
+        let Verdict { answered, doubted } = self.verdict(now);
+        let mut view = View { answered, doubted, ..View::default() };
         for other in self.services.select("", |meta| meta.finalizers.iter().any(|held| **held == *FINALIZER)) {
             if is_named(&other, key) {
                 continue;
@@ -69,12 +90,18 @@ impl ServiceLoadBalancerController {
     }
 }
 
-/// The addresses that a node heard somebody else answer for.
-struct Answered(BTreeSet<IpAddr>);
+/// The addresses that a node heard somebody else answer for; nothing that it says counts while it may not announce.
+struct Answered(Option<BTreeSet<IpAddr>>);
+
+impl Answered {
+    fn by(node: &Node) -> Self {
+        Answered(may_announce(node).then(|| answered_by_others(node)))
+    }
+}
 
 impl Digest<Node> for Answered {
     fn of(_: &Arc<MetaProjection>, node: &Node) -> Self {
-        Answered(answered_by_others(node))
+        Answered::by(node)
     }
 }
 
@@ -112,7 +139,7 @@ impl Controller for ServiceLoadBalancerController {
         let services = self.services.clone();
         // Whoever has an address that somebody else answers for needs another one, and whoever waits may have one that nobody answers for.
         watches.map::<Node>(move |change| {
-            let answered = |node: Option<&Arc<Node>>| node.map(|node| answered_by_others(node)).unwrap_or_default();
+            let answered = |node: Option<&Arc<Node>>| node.and_then(|node| Answered::by(node).0).unwrap_or_default();
             if answered(change.before()) == answered(change.after()) {
                 return Vec::new();
             }
@@ -127,7 +154,7 @@ impl Controller for ServiceLoadBalancerController {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(cached) = self.services.get(key) else { return Ok(Outcome::Done) };
         let service = &*cached.object;
-        match plan(service, self.pool.as_ref(), || self.view(key)) {
+        match plan(service, self.pool.as_ref(), || self.view(key, cx.now())) {
             Plan::Keep => {}
             Plan::Release => {
                 cx.tell(service, false, "DeletingLoadBalancer", "Deleting load balancer");
@@ -156,6 +183,17 @@ impl Controller for ServiceLoadBalancerController {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_may_not_announce_says_nothing_that_counts() {
+        let node = |ready: &str| -> Node {
+            let annotations = json!({troupe_api::load_balancing::ANSWERED_BY_OTHERS: "192.0.2.1,x"});
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            serde_json::from_value(json!({"metadata": {"annotations": annotations}, "status": {"conditions": conditions}})).expect("a node")
+        };
+        assert_eq!(Answered::by(&node("True")).0, Some(BTreeSet::from([[192, 0, 2, 1].into()])));
+        assert_eq!(Answered::by(&node("Unknown")).0, None);
+    }
 
     #[test]
     fn others_finalizers_stay_when_ours_comes_and_goes() {

@@ -17,6 +17,8 @@ pub struct View {
     pub taken: BTreeMap<IpAddr, (Right, String)>,
     /// Addresses that somebody on a link of a node answers for who is none of the cluster's.
     pub answered: BTreeSet<IpAddr>,
+    /// Those of which one node alone has said so for long: given after all others.
+    pub doubted: BTreeSet<IpAddr>,
 }
 
 /// Who of two has an address: the older one.
@@ -111,7 +113,9 @@ fn address(service: &Service, family: Family, pool: &Pool, view: &View, own: &[I
         Some(Ok(_)) | None => {}
     }
     let kept = own.iter().copied().find(|ip| family.has(*ip) && pool.contains(*ip) && elder(*ip).is_none() && !view.answered.contains(ip));
-    let found = kept.or_else(|| pool.first_free(family, |ip| view.taken.contains_key(&ip) || view.answered.contains(&ip)));
+    let is_taken = |ip: IpAddr| view.taken.contains_key(&ip) || view.answered.contains(&ip);
+    let sure = || pool.first_free(family, |ip| is_taken(ip) || view.doubted.contains(&ip));
+    let found = kept.or_else(sure).or_else(|| pool.first_free(family, is_taken));
     found.ok_or_else(|| match view.answered.iter().filter(|ip| family.has(**ip) && pool.contains(**ip)).count() {
         0 => format!("all {} addresses of the pool {pool} are taken", family.name()),
         others => format!("all {} addresses of the pool {pool} are taken, {others} of them by other machines that answer for them", family.name()),
@@ -181,6 +185,17 @@ mod tests {
         let asks = service("m", json!({"spec": {"loadBalancerIP": "192.0.2.11"}}));
         let waits = Plan::Refuse("another machine answers for the requested address 192.0.2.11".into());
         assert_eq!(planned(&asks, &["192.0.2.11"]), waits);
+    }
+
+    #[test]
+    fn an_address_of_which_one_node_says_so_for_long_is_given_last_and_stays_with_who_has_it() {
+        let doubted = |taken: &[(&str, &str)]| View { doubted: [[192, 0, 2, 10].into()].into(), ..others(taken) };
+        let planned = |service: &Service, taken: &[(&str, &str)]| plan(service, Some(&pool()), || doubted(taken));
+        let new = service("m", json!({}));
+        assert_eq!(planned(&new, &[]), assign(&["192.0.2.11"]));
+        assert_eq!(planned(&new, &[("a", "192.0.2.11")]), assign(&["192.0.2.10"]));
+        assert_eq!(planned(&service("m", given("m", "192.0.2.10")), &[]), Plan::Keep);
+        assert_eq!(planned(&service("m", json!({"spec": {"loadBalancerIP": "192.0.2.10"}})), &[]), assign(&["192.0.2.10"]));
     }
 
     fn assign(ips: &[&str]) -> Plan {

@@ -1,12 +1,14 @@
 //! A volume's way out of a pod: unpublished, and unstaged when its last pod on this node is done. All from what is on disk: the pod, its
 //! claim and its volume may be gone from the API by then.
 
+use std::time::Instant;
+
 use super::{
     Csi,
     proto::{NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, RpcType},
     record::{Record, remove_place},
 };
-use crate::files::blocking;
+use crate::{files::blocking, storage::operations};
 
 impl Csi {
     /// Takes all volumes of a pod from it. What was begun by a process before this one is gone on with.
@@ -20,7 +22,12 @@ impl Csi {
         let records = blocking(move || layout.records(&owner)).await;
         let mut failure = None;
         for record in records {
-            if let Err(why) = self.release_one(uid, &record).await {
+            let begun = Instant::now();
+            let released = self.release_one(uid, &record).await;
+            // The driver was known when the volume was brought.
+            let operation = if record.is_block() { "unmap_volume" } else { "volume_unmount" };
+            operations::attempted(&format!("kubernetes.io/csi:{}", record.driver), operation, released.is_ok(), begun.elapsed());
+            if let Err(why) = released {
                 failure = failure.or(Some(format!("UnmountVolume.TearDown failed for volume {:?} : {why}", record.spec_name)));
             }
         }

@@ -54,10 +54,18 @@ pub struct Health {
 }
 
 impl Health {
-    /// Takes in what a driver says. What it does not speak of any more counts until its time is over.
+    /// An instance of a driver may speak from now on, until it is forgotten; gives its number.
+    fn begin(&self, driver: &str) -> u64 {
+        let instance = self.instances.fetch_add(1, Ordering::Relaxed);
+        self.devices.lock().entry(driver.to_owned()).or_default().insert(instance, DevicesOfDriver::new());
+        instance
+    }
+
+    /// Takes in what a driver says. What it does not speak of any more counts until its time is over. Who listens to an instance that is forgotten
+    /// may still be at work: its word counts no more.
     fn take(&self, (driver, instance): (&str, u64), response: &HealthResponse, now: Instant) {
         let mut devices = self.devices.lock();
-        let known = devices.entry(driver.to_owned()).or_default().entry(instance).or_default();
+        let Some(known) = devices.get_mut(driver).and_then(|instances| instances.get_mut(&instance)) else { return };
         known.retain(|_, told| told.until > now);
         for told in &response.devices {
             let Some(device) = &told.device else { continue };
@@ -73,11 +81,20 @@ impl Health {
         self.changed.notify_one();
     }
 
-    /// The same of one of its instances.
+    /// What an instance said counts no more until it speaks again.
+    fn silence(&self, driver: &str, instance: u64) {
+        let mut devices = self.devices.lock();
+        let Some(known) = devices.get_mut(driver).and_then(|instances| instances.get_mut(&instance)) else { return };
+        if !std::mem::take(known).is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Nor does what it may say from now on.
     fn forget_instance(&self, driver: &str, instance: u64) {
         let mut devices = self.devices.lock();
         let Some(instances) = devices.get_mut(driver) else { return };
-        if instances.remove(&instance).is_some() {
+        if instances.remove(&instance).is_some_and(|known| !known.is_empty()) {
             self.changed.notify_one();
         }
         if instances.is_empty() {
@@ -85,7 +102,7 @@ impl Health {
         }
     }
 
-    /// Whatever a driver said counts no more.
+    /// Whatever a driver said counts no more, nor what instances of it that spoke may say yet.
     pub(super) fn forget(&self, driver: &str) {
         if self.devices.lock().remove(driver).is_some() {
             self.changed.notify_one();
@@ -110,7 +127,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(health: &Arc<Health>, driver: &str, service: &Service) -> Self {
-        let instance = health.instances.fetch_add(1, Ordering::Relaxed);
+        let instance = health.begin(driver);
         let (told, name, service) = (health.clone(), driver.to_owned(), service.clone());
         let task = tokio::spawn(async move { listen(&told, (&name, instance), &service).await }).abort_handle();
         Watch { health: health.clone(), driver: driver.to_owned(), instance, task }
@@ -127,7 +144,7 @@ impl Drop for Watch {
 async fn listen(health: &Health, (driver, instance): (&str, u64), service: &Service) {
     loop {
         let ended = follow(health, (driver, instance), service).await;
-        health.forget_instance(driver, instance);
+        health.silence(driver, instance);
         match ended {
             Err(status) if status.code() == Code::Unimplemented => return,
             Err(status) => tracing::debug!(driver, error = words(&status), "a driver does not tell how its devices are, will retry"),
@@ -223,8 +240,9 @@ mod tests {
         let dra = with_claims(place.path(), vec![known]);
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
-        dra.health.take(("gpu.example", 0), &HealthResponse { devices: vec![told("d2", 1, 10)] }, long_ago);
-        dra.health.take(("gpu.example", 0), &HealthResponse { devices: vec![told("d0", 1, 0), told("d1", 2, 600)] }, now);
+        let instance = dra.health.begin("gpu.example");
+        dra.health.take(("gpu.example", instance), &HealthResponse { devices: vec![told("d2", 1, 10)] }, long_ago);
+        dra.health.take(("gpu.example", instance), &HealthResponse { devices: vec![told("d0", 1, 0), told("d1", 2, 600)] }, now);
         assert_eq!(dra.changed().await, BTreeSet::new(), "no pod uses it");
         let spec = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpus"}],
             "containers": [{"name": "c", "resources": {"claims": [{"name": "gpu"}]}}, {"name": "other"}]});
@@ -246,6 +264,7 @@ mod tests {
         let device = |name: &str| Device { pool_name: "pool".into(), device_name: name.into(), ..Device::default() };
         let say = |instance, devices| health.take(("d", instance), &HealthResponse { devices }, now);
         let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now));
+        assert_eq!([health.begin("d"), health.begin("d")], [0, 1]);
         say(0, vec![told("d0", 1, 60), told("d1", 1, 60)]);
         say(1, vec![told("d0", 2, 60)]);
         assert_eq!(shown(), [UNHEALTHY, HEALTHY], "the newest is asked first");
@@ -253,5 +272,31 @@ mod tests {
         assert_eq!(shown(), [UNHEALTHY, UNKNOWN]);
         health.forget_instance("d", 1);
         assert_eq!((shown(), health.devices.lock().len()), ([UNKNOWN; 2], 0));
+    }
+
+    #[test]
+    fn who_has_ended_says_nothing_any_more_beside_the_one_that_came_after_it() {
+        let (health, now) = (Health::default(), Instant::now());
+        let device = |name: &str| Device { pool_name: "pool".into(), device_name: name.into(), ..Device::default() };
+        let say = |instance, devices| health.take(("d", instance), &HealthResponse { devices }, now);
+        let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now));
+        let older = health.begin("d");
+        say(older, vec![told("d0", 1, 60), told("d1", 1, 60)]);
+        let newer = health.begin("d");
+        say(newer, vec![told("d0", 2, 60)]);
+        health.forget_instance("d", older);
+        say(older, vec![told("d0", 1, 60), told("d1", 1, 60)]);
+        assert_eq!(shown(), [UNHEALTHY, UNKNOWN]);
+        health.silence("d", newer);
+        assert_eq!(shown(), [UNKNOWN; 2]);
+        say(newer, vec![told("d1", 1, 60)]);
+        assert_eq!(shown(), [UNKNOWN, HEALTHY], "it may connect again");
+        // The last one of a driver is gone, and another one comes before nobody listens to it any more.
+        health.forget("d");
+        let next = health.begin("d");
+        say(next, vec![told("d0", 1, 60)]);
+        say(newer, vec![told("d0", 2, 60), told("d1", 2, 60)]);
+        health.forget_instance("d", newer);
+        assert_eq!(shown(), [HEALTHY, UNKNOWN]);
     }
 }

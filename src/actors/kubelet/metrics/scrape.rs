@@ -16,6 +16,7 @@ use troupe_cri::{
 use crate::{
     kubelet::{csi::stats::VolumeUsage, device_metrics, pod_certificates, pod_resources, stats::PodVolumes},
     runtime::{metrics::CacheMetrics, system::System},
+    storage::operations,
 };
 
 /// A whole scrape. `desired` pods are bound to the node; of a `system` its caches are told.
@@ -37,6 +38,7 @@ pub async fn scrape(
     collectors.extend(pod_certificates::metrics::COLLECTORS);
     collectors.extend(pod_resources::metrics::COLLECTORS);
     collectors.extend(spans::COLLECTORS);
+    collectors.extend(operations::COLLECTORS);
     collectors.extend(troupe_api_client::COLLECTORS);
     collectors.extend(caches.iter().map(|caches| caches as &dyn Collect));
     collectors.push(&Process);

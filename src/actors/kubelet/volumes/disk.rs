@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -15,7 +16,9 @@ use troupe_cri::quantity;
 use super::{
     Made, Plugin, PodPaths, VolumeError,
     atomic::{self, Owners},
-    block, claim, fs_group, host_path, hostpath, image, is_read_only,
+    block,
+    claim::{self, Source},
+    fs_group, host_path, hostpath, image, is_read_only,
     medium::{self, Medium},
     nfs::{self, Export},
     ownership::{directory_mode, own_directory, shared_mode},
@@ -31,6 +34,7 @@ use crate::{
         place_and_name, remove_tree, remove_tree_blocking,
     },
     kubelet::{csi::record, resize::PodAmounts},
+    storage::operations,
 };
 
 /// The kubelet's own directories are nobody else's.
@@ -53,7 +57,7 @@ pub fn make_directories(paths: &PodPaths) -> Result<(), VolumeError> {
 /// # Errors
 /// The first failure; volumes after it are set up all the same.
 pub fn set_up(paths: &PodPaths, inputs: &PayloadInputs<'_>, node: &NodeRoom, made: &Made, now: Timestamp) -> Result<(), VolumeError> {
-    set_up_each(paths, inputs, volumes(inputs.pod).iter(), node, made, now)
+    set_up_each(paths, inputs, volumes(inputs.pod).iter(), Beginning::First, (node, made), now)
 }
 
 /// The same with those that are in the kubelet's own directory, for a pod that runs: their content may have changed, or be gone.
@@ -62,15 +66,22 @@ pub fn set_up(paths: &PodPaths, inputs: &PayloadInputs<'_>, node: &NodeRoom, mad
 /// As [`set_up`].
 pub fn refresh(paths: &PodPaths, inputs: &PayloadInputs<'_>, node: &NodeRoom, made: &Made, now: Timestamp) -> Result<(), VolumeError> {
     let own = volumes(inputs.pod).iter().filter(|volume| Plugin::of(volume) != Some(Plugin::HostPath));
-    set_up_each(paths, inputs, own, node, made, now)
+    set_up_each(paths, inputs, own, Beginning::Again, (node, made), now)
+}
+
+/// Whether the pod needs its volumes to start, or runs with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    First,
+    Again,
 }
 
 fn set_up_each<'a>(
     paths: &PodPaths,
     inputs: &PayloadInputs<'_>,
     all: impl Iterator<Item = &'a Volume>,
-    node: &NodeRoom,
-    made: &Made,
+    beginning: Beginning,
+    (node, made): (&NodeRoom, &Made),
     now: Timestamp,
 ) -> Result<(), VolumeError> {
     let count = volumes(inputs.pod).iter().filter(|volume| Plugin::of(volume) != Some(Plugin::HostPath)).count();
@@ -80,7 +91,13 @@ fn set_up_each<'a>(
     let mut failure = None;
     let mut room = Room::new(node, inputs.pod.metadata.uid.as_deref().unwrap_or_default());
     for volume in all {
-        match set_up_one(paths, inputs, volume, &mut room, now) {
+        let begun = Instant::now();
+        let outcome = set_up_one(paths, inputs, volume, &mut room, now);
+        // What a pod runs with and is as it was took no operation.
+        if beginning == Beginning::First || !matches!(outcome, Ok(false)) {
+            mounted(inputs, volume, outcome.is_ok(), begun.elapsed());
+        }
+        match outcome {
             Ok(true) => made.note(&volume.name),
             Ok(false) => {}
             Err(error) => failure = failure.or(Some(error)),
@@ -88,6 +105,31 @@ fn set_up_each<'a>(
     }
     room.settle();
     failure.map_or(Ok(()), Err)
+}
+
+/// Counts a volume that was set up, or was not.
+fn mounted(inputs: &PayloadInputs<'_>, volume: &Volume, is_done: bool, took: Duration) {
+    let Some(plugin) = Plugin::of(volume).and_then(|plugin| mounted_by(plugin, inputs.claims.get(&volume.name))) else { return };
+    let plugin = format!("kubernetes.io/{plugin}");
+    operations::attempted(&plugin, "volume_mount", is_done, took);
+    if is_done {
+        operations::done(&plugin, "overall_volume_mount", took);
+    }
+}
+
+/// The plugin by which a volume is mounted here, as upstream calls it behind `kubernetes.io/`; `None` of what drivers and the runtime do, and of
+/// devices.
+fn mounted_by(plugin: Plugin, claimed: Option<&Source>) -> Option<&'static str> {
+    match plugin {
+        Plugin::Csi | Plugin::Image => None,
+        Plugin::Claim => match claimed? {
+            Source::HostPath(_) => Some(Plugin::HostPath.directory()),
+            Source::Local { .. } | Source::Made { .. } => Some(Plugin::Claim.directory()),
+            Source::Nfs(_) => Some(Plugin::Nfs.directory()),
+            Source::Device(_) | Source::Csi(_) => None,
+        },
+        plugin => Some(plugin.directory()),
+    }
 }
 
 /// The volumes whose directory or content somebody took away. Cheap.

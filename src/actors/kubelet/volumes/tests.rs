@@ -13,6 +13,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, HostPathVolumeSource, Pod, PodSecurityContext, Volume};
 use serde_json::json;
+use troupe_api::metrics::{parse::Samples, render};
 use troupe_cri::resources::MachineSize;
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     files::{Directory, directory::proc_path},
     kubelet::{env::References, pod_certificates::Bundle, trust_bundles},
+    storage::operations::COLLECTORS,
 };
 
 fn files(all: &[(&str, &str)]) -> Payload {
@@ -75,6 +77,28 @@ fn inputs<'a>(pod: &'a Pod, references: &'a References) -> PayloadInputs<'a> {
     const CLAIMS: &Sources = &BTreeMap::new();
     let machine = MachineSize::default();
     PayloadInputs { pod, references, tokens: TOKENS, claims: CLAIMS, pod_ips: &[], node_ips: &[], machine, runtime: "fake 1" }
+}
+
+#[test]
+fn volumes_count_by_plugin_and_by_whether_they_are_set_up() {
+    let place = tempfile::tempdir().expect("a directory");
+    let volumes = json!([{"name": "h", "hostPath": {"path": "/"}}, {"name": "m", "configMap": {"name": "missing"}}]);
+    let spec = json!({"containers": [{"name": "c"}], "volumes": volumes});
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).expect("a pod");
+    let counted = || {
+        let page = render(&COLLECTORS);
+        let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+        [("kubernetes.io/host-path", "success"), ("kubernetes.io/configmap", "fail-unknown")].map(|(plugin, status)| {
+            let labels = [("volume_plugin", plugin), ("operation_name", "volume_mount"), ("status", status)];
+            samples.value("storage_operation_duration_seconds_count", &labels).unwrap_or_default()
+        })
+    };
+    let before = counted();
+    let (paths, references) = (PodPaths::new(place.path(), "u"), References::default());
+    let outcome = disk::set_up(&paths, &inputs(&pod, &references), &NodeRoom::new(0), &Made::default(), Timestamp::now());
+    outcome.expect_err("the config map is not there");
+    let after = counted();
+    assert!(after[0] > before[0] && after[1] > before[1], "{before:?} {after:?}");
 }
 
 #[test]

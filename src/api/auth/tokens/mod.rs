@@ -104,11 +104,11 @@ impl Issuer {
         std::iter::once(&self.issuer).chain(&self.other_names).cloned().collect()
     }
 
-    /// Signs a token for `subject` with a fresh id.
+    /// Signs a token for `subject` with a fresh id; gives both.
     ///
     /// # Errors
     /// When the system has no randomness to give.
-    pub fn issue(&self, subject: Kubernetes, audiences: &[String], now: Timestamp, lifetime_seconds: i64) -> Result<String, KeyError> {
+    pub fn issue(&self, subject: Kubernetes, audiences: &[String], now: Timestamp, lifetime_seconds: i64) -> Result<(String, String), KeyError> {
         let now = now.as_second();
         let claims = Claims {
             aud: audiences.to_vec(),
@@ -120,7 +120,7 @@ impl Issuer {
             sub: claims::user_name(&subject.namespace, &subject.serviceaccount.name),
             kubernetes: subject,
         };
-        self.key.sign(&json!(claims))
+        Ok((self.key.sign(&json!(claims))?, claims.jti))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         GroupResource, GroupVersion, Object, ObjectKey,
         time::{format_time, shifted_by_seconds},
     },
+    notices::Notices,
     service::Listers,
     status::{FieldError, Status},
     stored::StoredObject,
@@ -35,11 +36,22 @@ struct Binding {
     secret: Option<Reference>,
 }
 
-/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in.
+/// Annotates audit events with the credential that was issued, by which those of its use name it (`authentication.kubernetes.io/credential-id`).
+const ISSUED: &str = "authentication.kubernetes.io/issued-credential-id";
+
+/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in. `notices` are told which token
+/// that is.
 ///
 /// # Errors
 /// 404 when the account or the bound object is not there, 409 when a uid is another's, 422 for a bad lifetime.
-pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, request: &Object, now: Timestamp) -> Result<Object, Status> {
+pub fn token_request(
+    issuer: &Issuer,
+    listers: &dyn Listers,
+    key: &ObjectKey,
+    request: &Object,
+    now: Timestamp,
+    notices: &Notices,
+) -> Result<Object, Status> {
     for (field, given, wanted, what) in [
         ("metadata.name", request.name(), &key.name, "must match the service account name if specified"),
         ("metadata.namespace", request.namespace(), &key.namespace, "must match the service account namespace if specified"),
@@ -72,7 +84,8 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
         warnafter: extended.then(|| now.as_second() + seconds),
     };
     let lifetime = if extended { EXTENDED_SECONDS } else { seconds };
-    let token = issuer.issue(subject, &audiences, now, lifetime).map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+    let issued = issuer.issue(subject, &audiences, now, lifetime);
+    let (token, id) = issued.map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
     let mut reply = request.clone();
     reply.set(&["apiVersion"], "authentication.k8s.io/v1");
     reply.set(&["kind"], KIND);
@@ -84,6 +97,7 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
     reply.set_default(&["spec", "boundObjectRef"], serde_json::Value::Null);
     let expiry = format_time(shifted_by_seconds(now, seconds));
     reply.set(&["status"], json!({"token": token, "expirationTimestamp": expiry}));
+    notices.annotate(ISSUED, format!("JTI={id}"));
     Ok(reply)
 }
 

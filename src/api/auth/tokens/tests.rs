@@ -57,7 +57,7 @@ fn cluster() -> FixedListers {
 
 fn request(issuer: &Issuer, spec: Value) -> Result<Object, Status> {
     let body = Object::from_value(json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})).expect("an object");
-    token_request(issuer, &cluster(), &ObjectKey::new("ns", "bot"), &body, At(0).now())
+    token_request(issuer, &cluster(), &ObjectKey::new("ns", "bot"), &body, At(0).now(), &Notices::default())
 }
 
 fn token(issuer: &Issuer, spec: Value) -> String {
@@ -84,6 +84,21 @@ fn a_pod_bound_token_tells_who_and_where() {
     assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
     assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n1"]);
     assert!(user.extra[CREDENTIAL_ID][0].starts_with("JTI="));
+}
+
+#[test]
+fn the_audit_log_tells_which_credential_was_issued_as_it_tells_of_its_use() {
+    let (issuer, notices) = (issuer(), Notices::default());
+    let (key, now) = (ObjectKey::new("ns", "bot"), At(0).now());
+    let reply = token_request(&issuer, &cluster(), &key, &Object::default(), now, &notices).expect("issues");
+    let credentials = Credentials { bearer: Some(reply.str(&["status", "token"])), ..Credentials::default() };
+    let user = verifier(&issuer, cluster(), 10).authenticate(&credentials).expect("holds").expect("is ours");
+    let issued = notices.annotations().remove("authentication.kubernetes.io/issued-credential-id");
+    assert_eq!(issued.as_ref(), user.extra[CREDENTIAL_ID].first());
+    let refused = Notices::default();
+    let short = Object::from_value(json!({"spec": {"expirationSeconds": 1}})).expect("an object");
+    token_request(&issuer, &cluster(), &key, &short, now, &refused).expect_err("too short");
+    assert!(refused.annotations().is_empty());
 }
 
 #[test]
@@ -125,7 +140,8 @@ fn bad_requests_are_refused_as_upstream_refuses_them() {
     assert_eq!(bound("Pod", "p", "other").expect_err("another pod").code, 409);
     assert_eq!(bound("ConfigMap", "c", "").expect_err("no such kind").message, "cannot bind token to object of type /v1, Kind=ConfigMap");
     let empty = FixedListers::default();
-    let status = token_request(&issuer, &empty, &ObjectKey::new("ns", "bot"), &Object::default(), At(0).now()).expect_err("no account");
+    let status =
+        token_request(&issuer, &empty, &ObjectKey::new("ns", "bot"), &Object::default(), At(0).now(), &Notices::default()).expect_err("no account");
     assert_eq!(status.message, "serviceaccounts \"bot\" not found");
 }
 

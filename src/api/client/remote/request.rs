@@ -197,6 +197,9 @@ impl QueryString {
             let exact = version_match == VersionMatch::Exact;
             self.add("resourceVersionMatch", if exact { "Exact" } else { "NotOlderThan" });
         }
+        if !options.metric_labels.is_everything() {
+            self.add("metricLabelSelector", &options.metric_labels.to_string());
+        }
     }
 
     fn add_write(&mut self, options: &WriteOptions) {
@@ -278,10 +281,11 @@ mod tests {
             labels: LabelSelector::parse("a in (b,c)").expect("parses"),
             limit: 5,
             continue_token: Some("x+/=".into()),
+            metric_labels: LabelSelector::parse("verb=GET").expect("parses"),
             ..ListOptions::default()
         };
         let request = Outgoing::of_call(&target("", "pods", "", "", ""), &Operation::List(list)).expect("encodes");
-        assert_eq!(request.path, "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29&limit=5&continue=x%2B%2F%3D");
+        assert_eq!(request.path, "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29&limit=5&continue=x%2B%2F%3D&metricLabelSelector=verb%3DGET");
         assert!(request.is_read());
     }
 

@@ -34,6 +34,8 @@ pub fn list_options(query: &Query, target: &Target) -> Result<ListOptions, Statu
             status
         })?,
         version_match: version_match.map(|text| if text == "Exact" { VersionMatch::Exact } else { VersionMatch::NotOlderThan }),
+        // What is asked of other servers goes there as it came.
+        metric_labels: LabelSelector::default(),
     })
 }
 

@@ -47,6 +47,8 @@ pub struct Domains {
     book: Mutex<Book>,
     /// Policies name any: most have none, and then a query takes no lock.
     is_naming: AtomicBool,
+    /// The same for those who wait for it.
+    naming: watch::Sender<bool>,
     /// There is something to write.
     wake: Notify,
     /// Counts the slices that were seen.
@@ -60,6 +62,7 @@ impl Default for Domains {
         Domains {
             book: Mutex::default(),
             is_naming: AtomicBool::new(false),
+            naming: watch::Sender::new(false),
             wake: Notify::new(),
             seen: watch::Sender::new(0),
             failing: AtomicBool::new(false),
@@ -110,7 +113,16 @@ impl Domains {
     fn change_policies(&self, change: impl FnOnce(&mut Book)) {
         let mut book = self.book.lock();
         change(&mut book);
-        self.is_naming.store(book.is_naming(), Ordering::Relaxed);
+        let is_naming = book.is_naming();
+        self.is_naming.store(is_naming, Ordering::Relaxed);
+        self.naming.send_if_modified(|known| std::mem::replace(known, is_naming) != is_naming);
+    }
+
+    /// Resolves when policies name any domain, or none.
+    pub async fn naming_is(&self, wanted: bool) {
+        let mut changes = self.naming.subscribe();
+        // There is a sender for as long as somebody waits here.
+        let _ = changes.wait_for(|is_naming| *is_naming == wanted).await;
     }
 
     pub fn set_slice(&self, slice: AddressSlice) {

@@ -92,6 +92,7 @@ fn takers(setting: &str) -> &'static [Part] {
         | "nodeHeartbeat"
         | "proxyHealthzBindAddress"
         | "proxyMetricsBindAddress" => &[Part::Node],
+        "loadBalancerConflictDetection" => &[Part::Node],
         "conntrackMaxPerCore" | "conntrackMin" | "conntrackTcpTimeoutEstablished" | "conntrackTcpTimeoutCloseWait" => &[Part::Node],
         "authorizationMode"
         | "authorizationPolicyFile"

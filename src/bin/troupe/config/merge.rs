@@ -111,6 +111,7 @@ impl Settings {
             api_servers,
             component_port,
             load_balancer_pool,
+            load_balancer_conflict_detection,
             kubelet_port,
             proxy_healthz_bind_address,
             proxy_metrics_bind_address,

@@ -84,6 +84,8 @@ pub struct Config {
     pub component_port: Option<u16>,
     /// Addresses of Services of type LoadBalancer.
     pub load_balancer_pool: Option<Pool>,
+    /// Whether it is asked who has them before they are announced.
+    pub load_balancer_conflict_detection: bool,
     pub kubelet_port: u16,
     /// Where the service proxy tells its health, if it does.
     pub proxy_healthz_bind_address: Option<SocketAddr>,

@@ -86,6 +86,7 @@ impl Settings {
             api_port: settings.api_port.unwrap_or(6443),
             api_servers: settings.api_servers.unwrap_or_default(),
             component_port: settings.component_port,
+            load_balancer_conflict_detection: settings.load_balancer_conflict_detection.unwrap_or(true),
             load_balancer_pool: settings.load_balancer_pool.map(|text| text.parse()).transpose().context("--load-balancer-pool")?,
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
             proxy_healthz_bind_address: told_at(
@@ -214,6 +215,7 @@ impl Config {
             api_port: Some(self.api_port),
             api_servers: Some(self.api_servers.clone()).filter(|servers| !servers.is_empty()),
             component_port: self.component_port,
+            load_balancer_conflict_detection: Some(self.load_balancer_conflict_detection),
             load_balancer_pool: self.load_balancer_pool.as_ref().map(ToString::to_string),
             kubelet_port: Some(self.kubelet_port),
             proxy_healthz_bind_address: Some(self.proxy_healthz_bind_address.map_or_else(String::new, |address| address.to_string())),
@@ -349,6 +351,7 @@ mod tests {
             "apiServers" | "certSans" | "allowedUnsafeSysctls" => json!(["https://a:6443"]),
             "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" | "featureGates" => json!(["a=true"]),
             "oidcRequiredClaim" | "oidcSigningAlgs" => json!(["a=b"]),
+            "loadBalancerConflictDetection" => json!(false),
             "encryptionProviderConfigAutomaticReload" | "anonymousAuth" | "serviceAccountExtendTokenExpiration" => json!(true),
             "serviceAccountIssuer" | "apiAudiences" => json!(["https://a"]),
             "serviceAccountKeyFile" => json!(["/p"]),

@@ -89,6 +89,10 @@ pub struct Settings {
     /// 192.0.2.10-192.0.2.20, of both families [default: none; such Services get an address from somebody else, or none]
     #[arg(long)]
     pub load_balancer_pool: Option<String>,
+    /// Whether nodes ask a link who has an address before they announce it there, and leave it to who answers; to be switched off where a router
+    /// with proxy ARP answers for all addresses [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub load_balancer_conflict_detection: Option<bool>,
     /// Port of a control plane that has no API server [default: 10257 with controllers, else 10259; a free one where that is taken]
     #[arg(long)]
     pub component_port: Option<u16>,

@@ -262,6 +262,7 @@ pub fn start_announcer(config: &Config, (client, caches): &(Client, Caches), sys
         client: client.clone(),
         events: EventRecorder::on_host(system, client, "load-balancer", &config.node_name),
         told_after: TOLD_AFTER,
+        asks: config.load_balancer_conflict_detection,
     };
     Ok(Announcer::start(options, system))
 }

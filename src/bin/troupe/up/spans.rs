@@ -79,7 +79,6 @@ fn start(component: &'static str, settings: &TracingSettings, resource: Resource
 mod tests {
     use std::fs;
 
-
     #[test]
     fn a_configuration_is_held_to_upstreams_rules() {
         let place = tempfile::tempdir().expect("a directory");

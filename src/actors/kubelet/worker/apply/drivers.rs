@@ -1,6 +1,9 @@
 //! The pod's volumes of CSI drivers: asked for when the pod starts, and again for as long as it runs where a driver or a claim wants that.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::storage::v1::CSIDriver;
 use serde_json::json;
@@ -19,6 +22,7 @@ use crate::{
             payload::TokenRequest,
         },
     },
+    storage::operations,
 };
 
 /// How long a token is good for where the driver does not say.
@@ -75,8 +79,10 @@ async fn one(step: &Step, volume: &Volume, needed: bool) -> Result<Option<std::p
             again,
             cancel: &step.cancel,
         };
-        let call = step.call_trace.call("csi", "Publish", csi.publish(&request));
-        let published = call.await?;
+        let begun = Instant::now();
+        let call = step.call_trace.call("csi", "Publish", csi.publish(&request)).await;
+        mounted(step, volume, call.is_ok(), begun.elapsed());
+        let published = call?;
         if published.is_given_to_group {
             let (path, pod, read_only) = (published.path.clone(), step.pod.clone(), volume.read_only);
             let given = blocking(move || Directory::open(&path).and_then(|directory| give(&directory, &pod, read_only))).await;
@@ -89,6 +95,17 @@ async fn one(step: &Step, volume: &Volume, needed: bool) -> Result<Option<std::p
     }
     grow(step, volume).await;
     Ok(device)
+}
+
+/// Counts a volume that a driver was asked for.
+fn mounted(step: &Step, volume: &Volume, is_done: bool, took: Duration) {
+    // Pods may name drivers that there are not, and no series is to be made for those.
+    let is_known = step.context.csi.drivers().contains(&volume.driver);
+    let plugin = if is_known { format!("kubernetes.io/csi:{}", volume.driver) } else { "kubernetes.io/csi".to_owned() };
+    operations::attempted(&plugin, if volume.is_block { "map_volume" } else { "volume_mount" }, is_done, took);
+    if is_done && !volume.is_block {
+        operations::done(&plugin, "overall_volume_mount", took);
+    }
 }
 
 /// A volume that does not grow is used as it is; it is told of, and tried again.
