@@ -219,7 +219,7 @@ impl World {
         let (listed, found) = (view.clone(), view.clone());
         let all: AllPods = Arc::new(move || listed.all());
         let source: PodSource = Arc::new(move |id: &PodIdentity| found.get(&id.uid));
-        let room = Room { node: OwnNode::new(node(), None), most: 110, listeners: Vec::new() };
+        let room = Room { node: OwnNode::new(node(), None), most: 110, listeners: Vec::new(), compares_tolerations: false };
         let pods =
             self.system.spawn("kubelet/pods", Policy::default(), move |_| Pods::new(context.clone(), all.clone(), source.clone(), room.clone()));
         let (runtime, told): (Arc<dyn Runtime>, _) = (self.runtime.clone(), pods.clone());
