@@ -1,5 +1,8 @@
 //! Features that are asked for by name.
 
+/// Objects that cannot be read can be deleted (KEP-3926).
+pub const ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION: &str = "AllowUnsafeMalformedObjectDeletion";
+
 /// Bundles of trust anchors, and the controller that publishes that of the API server (KEP-3257).
 pub const CLUSTER_TRUST_BUNDLE: &str = "ClusterTrustBundle";
 

@@ -23,7 +23,7 @@ pub(super) const GATES: &[Gate] = &[
     locked("AllowOverwriteTerminationGracePeriodSeconds", Deprecated, false),
     always("AllowParsingUserUIDFromCertAuth", Beta),
     always("AllowServiceExternalIPs", Stable),
-    never("AllowUnsafeMalformedObjectDeletion", Alpha),
+    switched("AllowUnsafeMalformedObjectDeletion", Alpha, false),
     locked("AnonymousAuthConfigurableEndpoints", Stable, true),
     locked("AnyVolumeDataSource", Stable, true),
     inner("AtomicFIFO", Beta, true),

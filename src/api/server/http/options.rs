@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use troupe_api::{
     auth::{Authenticator, Authorizer, request_header::RequestHeaders},
+    features::FeatureGates,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
     service::{ApiService, UserInfo},
@@ -79,6 +80,8 @@ pub struct HttpOptions {
     pub strict_transport_security: Option<String>,
     /// Whether the server goes on to listen while it stops, and tells new requests to come again, until those in work are done.
     pub retry_after_while_stopping: bool,
+    /// The features that are on.
+    pub features: FeatureGates,
 }
 
 impl HttpOptions {
@@ -123,6 +126,7 @@ impl HttpOptions {
             goaway_chance: 0.0,
             strict_transport_security: None,
             retry_after_while_stopping: false,
+            features: FeatureGates::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, body::MessageBody, dev::Payload};
 use bytes::Bytes;
 use troupe_api::{
     auth::Selection,
+    features::ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION,
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
     protobuf,
@@ -220,7 +221,8 @@ impl Exchange<'_> {
 
     async fn delete_options(&self, body: Bytes) -> Result<troupe_api::service::DeleteOptions, Status> {
         let format = if body.is_empty() { InputFormat::Json } else { body::input_format(self.request)? };
-        delete_options(self.query, format, body).await
+        let takes_unsafe = self.shared.options.features.is_on(ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION);
+        delete_options(self.query, format, body, takes_unsafe).await
     }
 
     fn watch_form(&self, target: &Target, accepted: Accepted) -> Result<WatchForm, Status> {

@@ -324,6 +324,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
     options.tls_by_address = tls_by_address;
     (options.anonymous, options.anonymous_paths) = outside.anonymous();
+    options.features = features(config)?;
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
     options.aggregator = Some(api.aggregator());
