@@ -1,6 +1,6 @@
 //! Service account tokens: issuing bound ones (TokenRequest), verifying them, and the documents by which others can.
 //!
-//! A token is a JWT (ES256 or RS256, as the key is) that names its service account and, where bound, a pod, secret or node, each with its uid.
+//! A token is a JWT (ES256, ES384 or RS256, as the key is) that names its service account and, where bound, a pod, secret or node, each with its uid.
 //! It holds only while those objects exist: the verifier looks at the watch caches on every use, and remembers
 //! nothing but that a signature was good.
 
