@@ -22,5 +22,6 @@ pub mod openapi;
 pub mod reloading;
 pub(crate) mod render;
 pub mod store;
+pub mod token_signer;
 pub mod underway;
 pub mod webhook_client;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Issuer, Kubernetes, Reference};
 use crate::{
@@ -35,11 +35,37 @@ struct Binding {
     secret: Option<Reference>,
 }
 
-/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in.
+/// The answer to a TokenRequest, but for the token.
+pub struct UnsignedToken {
+    /// What is to be signed.
+    pub claims: Value,
+    reply: Object,
+    expiry: String,
+}
+
+impl UnsignedToken {
+    /// The answer with its token.
+    pub fn answer(mut self, token: &str) -> Object {
+        self.reply.set(&["status"], json!({"token": token, "expirationTimestamp": self.expiry}));
+        self.reply
+    }
+}
+
+/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in. The issuer signs itself.
 ///
 /// # Errors
 /// 404 when the account or the bound object is not there, 409 when a uid is another's, 422 for a bad lifetime.
 pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, request: &Object, now: Timestamp) -> Result<Object, Status> {
+    let unsigned = unsigned_token(issuer, listers, key, request, now)?;
+    let token = issuer.sign(&unsigned.claims).map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+    Ok(unsigned.answer(&token))
+}
+
+/// The same without the token.
+///
+/// # Errors
+/// Those of [`token_request`].
+pub fn unsigned_token(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, request: &Object, now: Timestamp) -> Result<UnsignedToken, Status> {
     for (field, given, wanted, what) in [
         ("metadata.name", request.name(), &key.name, "must match the service account name if specified"),
         ("metadata.namespace", request.namespace(), &key.namespace, "must match the service account namespace if specified"),
@@ -71,8 +97,8 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
         secret: bound.secret,
         warnafter: extended.then(|| now.as_second() + seconds),
     };
-    let lifetime = if extended { EXTENDED_SECONDS } else { seconds };
-    let token = issuer.issue(subject, &audiences, now, lifetime).map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+    let extension = issuer.elsewhere.as_ref().map_or(EXTENDED_SECONDS, |elsewhere| EXTENDED_SECONDS.min(elsewhere.longest));
+    let claims = issuer.claims(subject, &audiences, now, if extended { extension } else { seconds });
     let mut reply = request.clone();
     reply.set(&["apiVersion"], "authentication.k8s.io/v1");
     reply.set(&["kind"], KIND);
@@ -81,10 +107,8 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
     }
     reply.set(&["spec", "audiences"], audiences);
     reply.set(&["spec", "expirationSeconds"], seconds);
-    reply.set_default(&["spec", "boundObjectRef"], serde_json::Value::Null);
-    let expiry = format_time(shifted_by_seconds(now, seconds));
-    reply.set(&["status"], json!({"token": token, "expirationTimestamp": expiry}));
-    Ok(reply)
+    reply.set_default(&["spec", "boundObjectRef"], Value::Null);
+    Ok(UnsignedToken { claims, reply, expiry: format_time(shifted_by_seconds(now, seconds)) })
 }
 
 /// What is said about a request whose token lasts less than is asked for.
@@ -106,7 +130,7 @@ fn check_lifetime(seconds: i64) -> Result<(), Status> {
 /// Resolves `spec.boundObjectRef`.
 fn bind(listers: &dyn Listers, account: &ObjectKey, request: &Object) -> Result<Binding, Status> {
     let field = |name: &str| request.str(&["spec", "boundObjectRef", name]);
-    if request.get(&["spec", "boundObjectRef"]).is_none_or(serde_json::Value::is_null) {
+    if request.get(&["spec", "boundObjectRef"]).is_none_or(Value::is_null) {
         return Ok(Binding::default());
     }
     let (kind, name) = (field("kind"), field("name"));

@@ -49,6 +49,7 @@ given_settings! {
         service_account_issuer: Vec<String>,
         api_audiences: Vec<String>,
         service_account_signing_key_file: PathBuf,
+        service_account_signing_endpoint: String,
         service_account_key_file: Vec<PathBuf>,
         service_account_jwks_uri: String,
         service_account_extend_token_expiration: bool,

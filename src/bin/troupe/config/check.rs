@@ -151,6 +151,16 @@ fn chosen(settings: &Settings) -> Result<()> {
         ensure!(!issuer.is_empty(), "service-account-issuer should not be an empty string");
         ensure!(seen.insert(issuer), "service-account-issuer {issuer:?} is already specified");
     }
+    if let Some(endpoint) = &settings.service_account_signing_endpoint {
+        ensure!(
+            settings.service_account_signing_key_file.is_none() && settings.service_account_key_file.is_none(),
+            "can't set `--service-account-signing-key-file` and/or `--service-account-key-file` with `--service-account-signing-endpoint` (They are mutually exclusive)"
+        );
+        ensure!(
+            endpoint.starts_with('/') || endpoint.strip_prefix('@').is_some_and(is_socket_name),
+            "invalid value {endpoint:?} passed for `--service-account-signing-endpoint`: it is no path from the root, and when prefixed with @ must be a valid abstract socket name"
+        );
+    }
     if let Some(uri) = &settings.service_account_jwks_uri {
         ensure!(uri.starts_with("https://"), "service-account-jwks-uri requires https scheme, parsed as: {uri}");
     }
@@ -189,6 +199,11 @@ fn chosen(settings: &Settings) -> Result<()> {
         );
     }
     settings.controllers.as_deref().map_or(Ok(()), controllers::check)
+}
+
+/// Whether it may name a socket that is no file, as upstream has it.
+fn is_socket_name(name: &str) -> bool {
+    name.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')))
 }
 
 /// Refuses times of elections with which nobody would lead for long, or two would, in upstream's words.
@@ -436,6 +451,13 @@ mod tests {
         assert_eq!(refused(issuers(&[""])), "service-account-issuer should not be an empty string");
         let keys = Settings { service_account_jwks_uri: Some("http://a".into()), ..Settings::default() };
         assert!(refused(keys).contains("requires https scheme"));
+        let signed = |endpoint: &str| Settings { service_account_signing_endpoint: Some(endpoint.into()), ..Settings::default() };
+        assert!(combinations(&signed("/run/signer.sock")).is_ok() && combinations(&signed("@signer.example")).is_ok());
+        for odd in ["signer.sock", "@", "@a..b", "@a/b"] {
+            assert!(refused(signed(odd)).contains("must be a valid abstract socket name"), "{odd}");
+        }
+        let both = Settings { service_account_key_file: Some(vec!["/k".into()]), ..signed("/s") };
+        assert!(refused(both).ends_with("(They are mutually exclusive)"));
         let longest = Settings { service_account_max_token_expiration: Some(60), ..Settings::default() };
         assert_eq!(refused(longest), "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
         let chance = |text: &str| Settings { goaway_chance: Some(text.into()), ..Settings::default() };

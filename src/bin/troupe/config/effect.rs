@@ -45,7 +45,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "maxRequestsInflight" | "maxMutatingRequestsInflight" | "requestTimeout" | "minRequestTimeout" => &[Part::ApiServer],
         "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],
         "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
-        "serviceAccountExtendTokenExpiration" => &[Part::ApiServer],
+        "serviceAccountExtendTokenExpiration" | "serviceAccountSigningEndpoint" => &[Part::ApiServer],
         "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => &[Part::ApiServer],
         "terminatedPodGcThreshold" | "legacyServiceAccountTokenCleanUpPeriod" => &[Part::Controllers],
         "horizontalPodAutoscalerSyncPeriod" | "horizontalPodAutoscalerDownscaleStabilization" | "horizontalPodAutoscalerTolerance" => {

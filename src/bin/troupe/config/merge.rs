@@ -173,6 +173,7 @@ impl Settings {
             service_account_issuer,
             api_audiences,
             service_account_signing_key_file,
+            service_account_signing_endpoint,
             service_account_key_file,
             service_account_jwks_uri,
             service_account_extend_token_expiration,

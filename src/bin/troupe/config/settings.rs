@@ -442,9 +442,12 @@ pub struct Settings {
     /// Whom tokens for the API server must be for [default: the names of --service-account-issuer]
     #[arg(long, value_delimiter = ',')]
     pub api_audiences: Option<Vec<String>>,
-    /// The key that signs tokens of service accounts: RSA or P-256, in PEM [default: sa.key in the certificates directory]
+    /// The key that signs tokens of service accounts: RSA, P-256 or P-384, in PEM [default: sa.key in the certificates directory]
     #[arg(long)]
     pub service_account_signing_key_file: Option<PathBuf>,
+    /// The socket of a process that signs tokens of service accounts instead (k8s.io/externaljwt v1): its path, or "@" and its name
+    #[arg(long)]
+    pub service_account_signing_endpoint: Option<String>,
     /// Keys whose tokens of service accounts count beside those of the key that signs: public or private ones, in PEM
     #[arg(long, value_delimiter = ',')]
     pub service_account_key_file: Option<Vec<PathBuf>>,

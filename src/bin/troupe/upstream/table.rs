@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 160] = [
+pub const FLAGS: [(&str, Here); 159] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -190,7 +190,6 @@ pub const FLAGS: [(&str, Here); 160] = [
         "service-account-private-key-file",
         Never("tokens are signed with `sa.key` of `--certificates-dir`, or with `--service-account-signing-key-file` of the API server"),
     ),
-    ("service-account-signing-endpoint", Never("tokens are signed by this process: `--service-account-signing-key-file` names the key")),
     ("service-cluster-ip-range", Named("service-cidr")),
     ("show-hidden-metrics-for-version", Never("no metrics are hidden")),
     ("shutdown-watch-termination-grace-period", Always(&["0s", "0"], "watches end when the server does, and begin again elsewhere")),
