@@ -41,7 +41,7 @@ use super::{
     authorize::authorize,
     body, connect,
     connections::{Connection, Work, connection_of},
-    health, identity,
+    cors, health, identity,
     impersonation::impersonate,
     monitor::Monitor,
     most_in_flight::InWork,
@@ -108,8 +108,15 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
     let mut payload = payload.into_inner();
     let monitor = Monitor::begin();
     let notices = Notices::default();
-    let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &audit, &notices));
-    let outcome = AssertUnwindSafe(bounded).catch_unwind().await;
+    let origin = shared.options.cors.as_ref().and_then(|cors| cors.of(request.headers()));
+    let outcome = match &origin {
+        // A browser asks before it sends anything: nobody's credentials are looked at.
+        Some(_) if *request.method() == Method::OPTIONS => Ok(Ok(HttpResponse::NoContent().finish())),
+        _ => {
+            let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &audit, &notices));
+            AssertUnwindSafe(bounded).catch_unwind().await
+        }
+    };
     let broke = outcome.is_err();
     let classified = request.extensions().get::<Classified>().cloned();
     let outcome = outcome.unwrap_or_else(|panic| Err(panicked(request, &*panic)));
@@ -135,6 +142,9 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
     headers.insert(AUDIT_ID, audit_id);
     if let Some(directives) = shared.options.strict_transport_security.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, directives);
+    }
+    if let Some(origin) = origin {
+        cors::allow(headers, origin);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);

@@ -80,6 +80,7 @@ given_settings! {
         shutdown_delay_duration: u64,
         shutdown_send_retry_after: bool,
         strict_transport_security_directives: Vec<String>,
+        cors_allowed_origins: Vec<String>,
         audit_log_format: String,
         audit_webhook_mode: String,
         audit_webhook_batch_buffer_size: u32,

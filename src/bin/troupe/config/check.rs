@@ -6,11 +6,11 @@ use std::{
     ops::RangeInclusive,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, bail, ensure};
 use ipnetwork::IpNetwork;
 use troupe_actors::controllers::node_ipam::{ClusterRange, MOST_BITS};
 use troupe_api::meta::names;
-use troupe_api_server::admission::node_may_label;
+use troupe_api_server::{admission::node_may_label, http::AllowedOrigins};
 use troupe_net::iptables::Family;
 
 use super::{Cni, OfFamily, PerFamily, Settings, controllers, seconds};
@@ -189,6 +189,9 @@ fn chosen(settings: &Settings) -> Result<()> {
     if let Some(chance) = &settings.goaway_chance {
         let is_allowed = chance.parse::<f64>().is_ok_and(|chance| (0.0..=0.02).contains(&chance));
         ensure!(is_allowed, "--goaway-chance can not be less than 0 or greater than 0.02");
+    }
+    if let Some(origins) = &settings.cors_allowed_origins {
+        AllowedOrigins::new(origins).map_err(Error::msg)?;
     }
     for directive in settings.strict_transport_security_directives.iter().flatten() {
         let is_age = directive.strip_prefix("max-age=").is_some_and(|age| !age.contains('=') && age.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -471,6 +474,8 @@ mod tests {
         };
         assert!(combinations(&https(&["max-age=31536000", "includeSubDomains", "preload"])).is_ok());
         assert!(refused(https(&["max-age=1=2"])).contains("allowed values: max-age=expireTime") && !refused(https(&["always"])).is_empty());
+        let origin = Settings { cors_allowed_origins: Some(vec!["example".into()]), ..Settings::default() };
+        assert!(refused(origin).contains("does not pin to start/end of host"));
         let lead = |lease, renew, retry| Settings {
             leader_elect_lease_duration: lease,
             leader_elect_renew_deadline: renew,

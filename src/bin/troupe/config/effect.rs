@@ -110,7 +110,8 @@ fn takers(setting: &str) -> &'static [Part] {
         webhook if webhook == "auditWebhookMode" || webhook.starts_with("auditWebhookBatch") => &[Part::ApiServer],
         syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
         "leaderElectLeaseDuration" | "leaderElectRenewDeadline" | "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
-        "goawayChance"
+        "corsAllowedOrigins"
+        | "goawayChance"
         | "shutdownDelayDuration"
         | "shutdownSendRetryAfter"
         | "strictTransportSecurityDirectives"

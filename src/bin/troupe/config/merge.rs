@@ -251,6 +251,7 @@ impl Settings {
             shutdown_delay_duration,
             shutdown_send_retry_after,
             strict_transport_security_directives,
+            cors_allowed_origins,
             audit_log_format,
             audit_webhook_mode,
             audit_webhook_batch_buffer_size,

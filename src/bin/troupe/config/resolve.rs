@@ -386,6 +386,7 @@ mod tests {
             "auditWebhookMode" => json!("batch"),
             "auditLogFormat" => json!("legacy"),
             "strictTransportSecurityDirectives" => json!(["max-age=1"]),
+            "corsAllowedOrigins" => json!(["//a(:|$)"]),
             "shutdownSendRetryAfter" => json!(true),
             "shutdownDelayDuration" => json!(7),
             "goawayChance" => json!("0.01"),

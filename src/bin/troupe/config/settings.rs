@@ -425,6 +425,9 @@ pub struct Settings {
     /// What answers say as Strict-Transport-Security, such as max-age=31536000,includeSubDomains [default: nothing]
     #[arg(long, value_delimiter = ',')]
     pub strict_transport_security_directives: Option<Vec<String>>,
+    /// Origins whose pages browsers let use the API server: regular expressions that pin both ends of a host, such as ^https://example\.com$ [default: none]
+    #[arg(long, value_delimiter = ',')]
+    pub cors_allowed_origins: Option<Vec<String>>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
     #[arg(long)]
     pub service_node_port_range: Option<String>,

@@ -32,7 +32,7 @@ use troupe_api_server::{
     admission::{DefaultTolerationSeconds, Pipeline, Selection},
     encryption::EncryptionHealth,
     flow::{Classifier, Sampler},
-    http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
+    http::{self, AllowedOrigins, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     store::Store,
 };
 
@@ -349,6 +349,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.goaway_chance = config.api.goaway_chance.as_ref().and_then(|chance| chance.parse().ok()).unwrap_or(0.0);
     options.retry_after_while_stopping = config.api.shutdown_send_retry_after.unwrap_or(false);
     options.strict_transport_security = config.api.strict_transport_security_directives.as_ref().map(|directives| directives.join("; "));
+    let origins = config.api.cors_allowed_origins.as_deref().map(AllowedOrigins::new).transpose();
+    options.cors = origins.map_err(Error::msg)?.map(Arc::new);
     let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
     options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
     // It ends with the process.

@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 159] = [
+pub const FLAGS: [(&str, Here); 158] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -66,7 +66,6 @@ pub const FLAGS: [(&str, Here); 159] = [
     ("coordinated-leadership-lease-duration", Never("leaders are not coordinated (CoordinatedLeaderElection): each component elects its own")),
     ("coordinated-leadership-renew-deadline", Never("leaders are not coordinated (CoordinatedLeaderElection): each component elects its own")),
     ("coordinated-leadership-retry-period", Never("leaders are not coordinated (CoordinatedLeaderElection): each component elects its own")),
-    ("cors-allowed-origins", Never("answers allow no other origins: put a proxy in front that does")),
     ("debug-socket-path", Never("there is no profiling: `troupe actors` tells what works")),
     ("delete-collection-workers", Never("collections are deleted as fast as priority and fairness lets")),
     ("disable-attach-detach-reconcile-sync", Always(&["false"], "attachments are always looked at")),
