@@ -155,11 +155,13 @@ pub(super) fn sent_line(event: &Event, line: Vec<u8>) -> Vec<u8> {
 }
 
 /// Sends the JSON of one event and waits until the webhook has it. That it does not is counted.
-pub(super) async fn send_one(endpoint: &Endpoint, audit_id: &str, line: Vec<u8>) {
-    if let Err(error) = endpoint.post(list(vec![line.into()]), PATIENCE, LONGEST_ANSWER).await {
+pub(super) async fn send_one(endpoint: &Endpoint, audit_id: &str, line: Vec<u8>) -> bool {
+    let answer = endpoint.post(list(vec![line.into()]), PATIENCE, LONGEST_ANSWER).await;
+    if let Err(error) = &answer {
         ERRORS.with(&["webhook"]).increment();
         tracing::error!(error, audit_id, "cannot send an audit event to the webhook");
     }
+    answer.is_ok()
 }
 
 /// The first event with those that come soon, and what they hold together.

@@ -279,7 +279,7 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     }
     request.extensions_mut().insert(caller.clone());
     let long_running = asked.verb == "watch" || info.is_resource && connect::is_connect(&info.subresource);
-    audit.received(request, &caller, asked, long_running).await;
+    audit.received(request, &caller, asked, long_running).await?;
     if audit.records_requests() {
         notices.record_requests();
     }

@@ -82,6 +82,7 @@ given_settings! {
         strict_transport_security_directives: Vec<String>,
         cors_allowed_origins: Vec<String>,
         audit_log_format: String,
+        audit_log_mode: String,
         audit_webhook_mode: String,
         audit_webhook_batch_buffer_size: u32,
         audit_webhook_batch_max_size: u32,

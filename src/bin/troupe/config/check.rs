@@ -18,6 +18,9 @@ use super::{Cni, OfFamily, PerFamily, Settings, controllers, seconds};
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
 
+/// How requests may wait for their audit events.
+const AUDIT_MODES: [&str; 3] = ["batch", "blocking", "blocking-strict"];
+
 /// Refuses combinations of which one would have no effect.
 pub fn combinations(settings: &Settings) -> Result<()> {
     let has_webhook = settings.audit_webhook_config_file.is_some();
@@ -65,6 +68,10 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         ensure!(settings.audit_log_path.is_some(), "--audit-log-format has no effect without --audit-log-path, the file to write to");
         ensure!(["json", "legacy"].contains(&format.as_str()), "invalid audit log format {format}, allowed formats are \"legacy,json\"");
     }
+    if let Some(mode) = &settings.audit_log_mode {
+        ensure!(settings.audit_log_path.is_some(), "--audit-log-mode has no effect without --audit-log-path, the file to write to");
+        ensure!(AUDIT_MODES.contains(&mode.as_str()), "invalid audit log mode {mode}, allowed modes are \"batch,blocking,blocking-strict\"");
+    }
     let of_batches = [
         (settings.audit_webhook_batch_buffer_size.is_some(), "--audit-webhook-batch-buffer-size"),
         (settings.audit_webhook_batch_max_size.is_some(), "--audit-webhook-batch-max-size"),
@@ -79,10 +86,11 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         return given.map_or(Ok(()), |flag| bail!("{flag} has no effect without --audit-webhook-config-file"));
     }
     match (settings.audit_webhook_mode.as_deref().unwrap_or("batch"), batches) {
-        ("batch", _) | ("blocking", None) => {}
-        ("blocking", Some(flag)) => bail!("{flag} has no effect with --audit-webhook-mode=blocking"),
-        ("blocking-strict", _) => bail!("--audit-webhook-mode=blocking-strict cannot be had: blocking waits for the webhook, but refuses nothing"),
-        (mode, _) => bail!("invalid audit webhook mode {mode}, allowed modes are \"batch,blocking\""),
+        (mode, _) if !AUDIT_MODES.contains(&mode) => {
+            bail!("invalid audit webhook mode {mode}, allowed modes are \"batch,blocking,blocking-strict\"")
+        }
+        ("batch", _) | (_, None) => {}
+        (mode, Some(flag)) => bail!("{flag} has no effect with --audit-webhook-mode={mode}"),
     }
     let counts = [settings.audit_webhook_batch_buffer_size, settings.audit_webhook_batch_max_size, settings.audit_webhook_batch_throttle_burst];
     ensure!(!counts.contains(&Some(0)), "--audit-webhook-batch-buffer-size, -max-size and -throttle-burst cannot be 0");
@@ -429,7 +437,8 @@ mod tests {
         let mode = |mode: &str| Settings { audit_webhook_mode: Some(mode.into()), ..Settings::default() };
         assert!(combinations(&to(mode("blocking"))).is_ok());
         assert_eq!(refused(mode("blocking")), "--audit-webhook-mode has no effect without --audit-webhook-config-file");
-        assert!(refused(to(mode("blocking-strict"))).starts_with("--audit-webhook-mode=blocking-strict cannot be had"));
+        assert!(combinations(&to(mode("blocking-strict"))).is_ok());
+        assert!(refused(to(mode("later"))).starts_with("invalid audit webhook mode later"));
         let size = to(Settings { audit_webhook_batch_max_size: Some(7), ..mode("blocking") });
         assert_eq!(refused(size), "--audit-webhook-batch-max-size has no effect with --audit-webhook-mode=blocking");
         let rate = |rate: &str| to(Settings { audit_webhook_batch_throttle_qps: Some(rate.into()), ..Settings::default() });
@@ -442,6 +451,8 @@ mod tests {
         };
         assert!(combinations(&format("legacy")).is_ok() && refused(format("xml")).starts_with("invalid audit log format xml"));
         assert!(refused(Settings { audit_log_path: None, audit_policy_file: None, ..format("json") }).contains("without --audit-log-path"));
+        let written = |mode: &str| Settings { audit_log_mode: Some(mode.into()), ..format("json") };
+        assert!(combinations(&written("blocking-strict")).is_ok() && refused(written("never")).starts_with("invalid audit log mode never"));
     }
 
     #[test]

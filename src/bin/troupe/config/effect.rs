@@ -116,7 +116,8 @@ fn takers(setting: &str) -> &'static [Part] {
         | "shutdownSendRetryAfter"
         | "strictTransportSecurityDirectives"
         | "serviceAccountMaxTokenExpiration"
-        | "auditLogFormat" => &[Part::ApiServer],
+        | "auditLogFormat"
+        | "auditLogMode" => &[Part::ApiServer],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

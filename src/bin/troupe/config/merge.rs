@@ -253,6 +253,7 @@ impl Settings {
             strict_transport_security_directives,
             cors_allowed_origins,
             audit_log_format,
+            audit_log_mode,
             audit_webhook_mode,
             audit_webhook_batch_buffer_size,
             audit_webhook_batch_max_size,

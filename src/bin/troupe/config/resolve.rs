@@ -385,6 +385,7 @@ mod tests {
             "auditWebhookBatchBufferSize" => json!(7),
             "auditWebhookMode" => json!("batch"),
             "auditLogFormat" => json!("legacy"),
+            "auditLogMode" => json!("blocking"),
             "strictTransportSecurityDirectives" => json!(["max-age=1"]),
             "corsAllowedOrigins" => json!(["//a(:|$)"]),
             "shutdownSendRetryAfter" => json!(true),

@@ -425,7 +425,7 @@ pub struct Settings {
     /// What answers say as Strict-Transport-Security, such as max-age=31536000,includeSubDomains [default: nothing]
     #[arg(long, value_delimiter = ',')]
     pub strict_transport_security_directives: Option<Vec<String>>,
-    /// Origins whose pages browsers let use the API server: regular expressions that pin both ends of a host, such as ^https://example\.com$ [default: none]
+    /// Origins whose pages browsers let use the API server: regular expressions that pin both ends of a host, such as //example\.com(:|$) [default: none]
     #[arg(long, value_delimiter = ',')]
     pub cors_allowed_origins: Option<Vec<String>>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
@@ -536,7 +536,8 @@ pub struct Settings {
     /// A kubeconfig of a webhook that is sent what is recorded
     #[arg(long)]
     pub audit_webhook_config_file: Option<PathBuf>,
-    /// How the audit webhook is sent events: batch, for which no request waits, or blocking, each before its request goes on [default: batch]
+    /// How the audit webhook is sent events: batch, for which no request waits, blocking, each before its request goes on, or blocking-strict,
+    /// which refuses requests that cannot be recorded [default: batch]
     #[arg(long)]
     pub audit_webhook_mode: Option<String>,
     /// Events that may wait for the audit webhook [default: 10000]
@@ -570,6 +571,10 @@ pub struct Settings {
     /// Days that old audit logs are kept [default: for ever]
     #[arg(long)]
     pub audit_log_maxage: Option<u64>,
+    /// How requests wait for the audit log: batch, not at all unless its queue is full, blocking, until their events are written, or
+    /// blocking-strict, which refuses those that cannot be recorded [default: batch]
+    #[arg(long)]
+    pub audit_log_mode: Option<String>,
     /// The format of the audit log: json, or legacy for lines of text [default: json]
     #[arg(long)]
     pub audit_log_format: Option<String>,

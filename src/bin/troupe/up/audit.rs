@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use troupe_api::meta::SystemClock;
 use troupe_api_server::{
-    audit::{AuditLog, AuditWebhook, Backends, BatchOptions, LogFile, LogOptions, Policy, Throttle},
+    audit::{AuditLog, AuditWebhook, Backends, BatchOptions, LogFile, LogOptions, Mode, Modes, Policy, Throttle},
     webhook_client::Endpoint,
 };
 
@@ -22,12 +22,21 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
     let open = |log: &LogOptions| LogFile::open(log.clone()).with_context(|| format!("cannot open the audit log {}", log.path.display()));
     let send = |endpoint| AuditWebhook::start(endpoint, batches(&config.api)).context("cannot start the thread that sends audit events");
     let endpoint = config.api.audit_webhook_config_file.as_deref().map(endpoint).transpose()?;
-    let waits = config.api.audit_webhook_mode.as_deref() == Some("blocking");
-    let (webhook, blocking) = if waits { (None, endpoint) } else { (endpoint.map(send).transpose()?, None) };
+    let modes = Modes { file: mode(config.api.audit_log_mode.as_deref()), webhook: mode(config.api.audit_webhook_mode.as_deref()) };
+    let (webhook, blocking) = if modes.webhook != Mode::Queued { (None, endpoint) } else { (endpoint.map(send).transpose()?, None) };
     let legacy = config.api.audit_log_format.as_deref() == Some("legacy");
-    let backends = Backends { file: audit.log.as_ref().map(open).transpose()?, legacy, webhook, blocking };
+    let backends = Backends { file: audit.log.as_ref().map(open).transpose()?, legacy, webhook, blocking, modes };
     let log = AuditLog::start(policy, backends, Arc::new(SystemClock)).context("cannot start the audit log's thread")?;
     Ok(Some(log))
+}
+
+/// A mode by its name; that there is such a one was looked at before.
+fn mode(name: Option<&str>) -> Mode {
+    match name {
+        Some("blocking") => Mode::Blocking,
+        Some("blocking-strict") => Mode::Strict,
+        _ => Mode::Queued,
+    }
 }
 
 /// How events are sent in batches; what is said was looked at before.

@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 158] = [
+pub const FLAGS: [(&str, Here); 157] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -21,13 +21,6 @@ pub const FLAGS: [(&str, Here); 158] = [
     ("audit-log-batch-throttle-enable", Never("the log is written line by line")),
     ("audit-log-batch-throttle-qps", Never("the log is written line by line")),
     ("audit-log-compress", Always(&["false"], "old audit logs stay as they are: compress them where they are collected")),
-    (
-        "audit-log-mode",
-        Always(
-            &["batch", "blocking"],
-            "events wait in a queue for the thread that writes them: a request waits when it is full, none is lost, and none is refused",
-        ),
-    ),
     ("audit-log-truncate-enabled", Always(&["false"], "events are bounded as they are made")),
     ("audit-log-truncate-max-batch-size", Never("events are bounded as they are made")),
     ("audit-log-truncate-max-event-size", Never("events are bounded as they are made")),
