@@ -3,6 +3,21 @@
 /// Objects that cannot be read can be deleted (KEP-3926).
 pub const ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION: &str = "AllowUnsafeMalformedObjectDeletion";
 
+/// Answers of the API server are compressed for whoever takes that (KEP-156).
+pub const API_RESPONSE_COMPRESSION: &str = "APIResponseCompression";
+
+/// Commands in pods over WebSockets need the right to create them, as those over SPDY.
+pub const AUTHORIZE_POD_WEBSOCKET_UPGRADES: &str = "AuthorizePodWebsocketUpgradeCreatePermission";
+
+/// `/flagz` (KEP-4828).
+pub const COMPONENT_FLAGZ: &str = "ComponentFlagz";
+
+/// `/statusz` (KEP-4827).
+pub const COMPONENT_STATUSZ: &str = "ComponentStatusz";
+
+/// Who may act as others for some things only (KEP-5284).
+pub const CONSTRAINED_IMPERSONATION: &str = "ConstrainedImpersonation";
+
 /// Bundles of trust anchors, and the controller that publishes that of the API server (KEP-3257).
 pub const CLUSTER_TRUST_BUNDLE: &str = "ClusterTrustBundle";
 

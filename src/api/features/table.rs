@@ -13,7 +13,7 @@ use super::names::{
 
 /// By name.
 pub(super) const GATES: &[Gate] = &[
-    always("APIResponseCompression", Beta),
+    switched("APIResponseCompression", Beta, true),
     always("APIServerIdentity", Beta),
     locked("APIServerTracing", Stable, true),
     inner("APIServingWithRoutine", Alpha, false),
@@ -28,7 +28,7 @@ pub(super) const GATES: &[Gate] = &[
     locked("AnyVolumeDataSource", Stable, true),
     inner("AtomicFIFO", Beta, true),
     locked("AuthorizeNodeWithSelectors", Stable, true),
-    always("AuthorizePodWebsocketUpgradeCreatePermission", Beta),
+    switched("AuthorizePodWebsocketUpgradeCreatePermission", Beta, true),
     locked("AuthorizeWithSelectors", Stable, true),
     locked("BtreeWatchCache", Stable, true),
     never("CBORServingAndStorage", Alpha),
@@ -50,11 +50,11 @@ pub(super) const GATES: &[Gate] = &[
     inner("CloudControllerManagerWebhook", Alpha, false),
     switched(CLUSTER_TRUST_BUNDLE, Beta, false).with_plugins(&["ClusterTrustBundleAttest"]),
     switched("ClusterTrustBundleProjection", Beta, false).needing(&[CLUSTER_TRUST_BUNDLE]),
-    always("ComponentFlagz", Beta),
-    always("ComponentStatusz", Beta),
+    switched("ComponentFlagz", Beta, true),
+    switched("ComponentStatusz", Beta, true),
     inner("ConcurrentWatchObjectDecode", Beta, false),
     locked("ConsistentListFromCache", Stable, true),
-    always("ConstrainedImpersonation", Beta),
+    switched("ConstrainedImpersonation", Beta, true),
     always("ContainerCheckpoint", Beta),
     always("ContainerRestartRules", Beta),
     switched(CONTAINER_STOP_SIGNALS, Alpha, false),

@@ -39,7 +39,7 @@ use super::{
     aggregation::{self, Passing},
     audit_context::AuditContext,
     authorize::authorize,
-    body, connect,
+    body, compress, connect,
     connections::{Connection, Work, connection_of},
     cors, health, identity,
     impersonation::impersonate,
@@ -103,6 +103,9 @@ impl MessageBody for Lasting {
 }
 
 async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, connection: Option<&Connection>) -> HttpResponse {
+    if !shared.compresses {
+        request.extensions_mut().insert(compress::Uncompressed);
+    }
     let audit_id = audit_id(request);
     let audit = AuditContext::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
     let mut payload = payload.into_inner();
@@ -283,7 +286,7 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     if audit.records_requests() {
         notices.record_requests();
     }
-    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer).await? else { return Ok(caller) };
+    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer, &options.features).await? else { return Ok(caller) };
     audit.impersonated(&impersonated);
     Ok(impersonated.user)
 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, body::MessageBody, dev::Payload};
 use bytes::Bytes;
 use troupe_api::{
     auth::Selection,
-    features::ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION,
+    features::{ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION, AUTHORIZE_POD_WEBSOCKET_UPGRADES},
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
     protobuf,
@@ -270,7 +270,8 @@ impl Exchange<'_> {
 
     async fn connect(self, target: Target, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
-        for verb in connect_verbs(self.request.method(), &target.subresource) {
+        let upgrades_create = options.features.is_on(AUTHORIZE_POD_WEBSOCKET_UPGRADES);
+        for verb in connect_verbs(self.request.method(), &target.subresource, upgrades_create) {
             authorize(&*options.authorizer, &self.user, &attributes(self.info, verb)).await?;
         }
         let mut admitted = ConnectOptions::default();
