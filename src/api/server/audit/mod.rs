@@ -13,4 +13,4 @@ pub use event::{Content, Event, ObjectReference};
 pub use log::{LogFile, LogOptions};
 pub use policy::{Level, Policy, PolicyError, Stage, Subject, Verdict};
 pub use sink::{AuditLog, Backends, Mode, Modes, Record};
-pub use webhook::{AuditWebhook, BatchOptions, COLLECTORS, Throttle};
+pub use webhook::{BatchOptions, Batches, COLLECTORS, Throttle};

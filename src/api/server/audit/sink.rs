@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use troupe_api::meta::Clock;
 
 use super::{
-    AuditWebhook, Event, LogFile, Policy, Subject, Verdict,
+    Batches, Event, LogFile, Policy, Subject, Verdict,
     webhook::{EVENTS, send_one, sent_line},
 };
 use crate::webhook_client::Endpoint;
@@ -144,7 +144,9 @@ pub struct Backends {
     pub file: Option<LogFile>,
     /// The file's lines are of the format before JSON.
     pub legacy: bool,
-    pub webhook: Option<AuditWebhook>,
+    pub webhook: Option<Batches>,
+    /// A file that has lines in batches, of the same format.
+    pub batched: Option<Batches>,
     /// A webhook that requests wait for.
     pub blocking: Option<Endpoint>,
     pub modes: Modes,
@@ -172,6 +174,9 @@ impl Backends {
         let appended = self.file.as_mut().map_or(Ok(()), |file| file.append(legacy.as_ref().unwrap_or(&line), clock.now()));
         if let Err(error) = &appended {
             tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
+        }
+        if let Some(batched) = &self.batched {
+            batched.take(legacy.as_ref().unwrap_or(&line).clone().into());
         }
         if let Some(webhook) = &self.webhook {
             let line = sent_line(record, line);

@@ -72,6 +72,7 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         ensure!(settings.audit_log_path.is_some(), "--audit-log-mode has no effect without --audit-log-path, the file to write to");
         ensure!(AUDIT_MODES.contains(&mode.as_str()), "invalid audit log mode {mode}, allowed modes are \"batch,blocking,blocking-strict\"");
     }
+    log_batches(settings)?;
     let of_batches = [
         (settings.audit_webhook_batch_buffer_size.is_some(), "--audit-webhook-batch-buffer-size"),
         (settings.audit_webhook_batch_max_size.is_some(), "--audit-webhook-batch-max-size"),
@@ -98,6 +99,32 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         let number = given.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
         ensure!(number.is_some(), "invalid audit batch webhook throttle QPS {given}, must be a positive number");
     }
+    Ok(())
+}
+
+/// How the audit log is written in batches.
+fn log_batches(settings: &Settings) -> Result<()> {
+    let of_batches = [
+        (settings.audit_log_batch_buffer_size.is_some(), "--audit-log-batch-buffer-size"),
+        (settings.audit_log_batch_max_size.is_some(), "--audit-log-batch-max-size"),
+        (settings.audit_log_batch_max_wait.is_some(), "--audit-log-batch-max-wait"),
+        (settings.audit_log_batch_throttle_enable.is_some(), "--audit-log-batch-throttle-enable"),
+        (settings.audit_log_batch_throttle_qps.is_some(), "--audit-log-batch-throttle-qps"),
+        (settings.audit_log_batch_throttle_burst.is_some(), "--audit-log-batch-throttle-burst"),
+    ];
+    let Some((_, flag)) = of_batches.iter().find(|(given, _)| *given) else { return Ok(()) };
+    ensure!(settings.audit_log_path.is_some(), "{flag} has no effect without --audit-log-path, the file to write to");
+    let mode = settings.audit_log_mode.as_deref().unwrap_or("batch");
+    ensure!(mode == "batch", "{flag} has no effect with --audit-log-mode={mode}");
+    let counts = [settings.audit_log_batch_buffer_size, settings.audit_log_batch_max_size, settings.audit_log_batch_throttle_burst];
+    ensure!(!counts.contains(&Some(0)), "--audit-log-batch-buffer-size, -max-size and -throttle-burst cannot be 0");
+    if let Some(given) = &settings.audit_log_batch_throttle_qps {
+        let number = given.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
+        ensure!(number.is_some(), "invalid audit batch log throttle QPS {given}, must be a positive number");
+    }
+    let is_paced = settings.audit_log_batch_throttle_enable == Some(true);
+    let is_told = settings.audit_log_batch_throttle_qps.is_some() || settings.audit_log_batch_throttle_burst.is_some();
+    ensure!(is_paced || !is_told, "--audit-log-batch-throttle-qps and -throttle-burst have no effect without --audit-log-batch-throttle-enable");
     Ok(())
 }
 
@@ -452,6 +479,10 @@ mod tests {
         assert!(combinations(&format("legacy")).is_ok() && refused(format("xml")).starts_with("invalid audit log format xml"));
         assert!(refused(Settings { audit_log_path: None, audit_policy_file: None, ..format("json") }).contains("without --audit-log-path"));
         let written = |mode: &str| Settings { audit_log_mode: Some(mode.into()), ..format("json") };
+        let batched = |mode| Settings { audit_log_batch_max_size: Some(7), ..written(mode) };
+        assert!(combinations(&batched("batch")).is_ok());
+        assert_eq!(refused(batched("blocking")), "--audit-log-batch-max-size has no effect with --audit-log-mode=blocking");
+        assert!(refused(Settings { audit_log_batch_throttle_burst: Some(3), ..written("batch") }).contains("have no effect without"));
         assert!(combinations(&written("blocking-strict")).is_ok() && refused(written("never")).starts_with("invalid audit log mode never"));
     }
 

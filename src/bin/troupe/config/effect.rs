@@ -107,7 +107,7 @@ fn takers(setting: &str) -> &'static [Part] {
         | "secondaryNodeEvictionRate"
         | "largeClusterSizeThreshold"
         | "unhealthyZoneThreshold" => &[Part::Controllers],
-        webhook if webhook == "auditWebhookMode" || webhook.starts_with("auditWebhookBatch") => &[Part::ApiServer],
+        audit if audit == "auditWebhookMode" || audit.starts_with("auditWebhookBatch") || audit.starts_with("auditLogBatch") => &[Part::ApiServer],
         syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
         "leaderElectLeaseDuration" | "leaderElectRenewDeadline" | "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
         "corsAllowedOrigins"

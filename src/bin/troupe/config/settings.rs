@@ -575,6 +575,25 @@ pub struct Settings {
     /// blocking-strict, which refuses those that cannot be recorded [default: batch]
     #[arg(long)]
     pub audit_log_mode: Option<String>,
+    /// With this or another option of batches, events that the audit log is too slow for are dropped: how many may wait [default: 10000]
+    #[arg(long)]
+    pub audit_log_batch_buffer_size: Option<u32>,
+    /// Events that are written to the audit log together [default: 1]
+    #[arg(long)]
+    pub audit_log_batch_max_size: Option<u32>,
+    /// Seconds that the first of them waits for others [default: 0]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub audit_log_batch_max_wait: Option<u64>,
+    /// Whether batches of the audit log are paced [default: false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub audit_log_batch_throttle_enable: Option<bool>,
+    /// Batches of the audit log in a second [default: 10]
+    #[arg(long)]
+    pub audit_log_batch_throttle_qps: Option<String>,
+    /// Batches of the audit log at once after a pause [default: 15]
+    #[arg(long)]
+    pub audit_log_batch_throttle_burst: Option<u32>,
     /// The format of the audit log: json, or legacy for lines of text [default: json]
     #[arg(long)]
     pub audit_log_format: Option<String>,

@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 157] = [
+pub const FLAGS: [(&str, Here); 151] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -14,12 +14,6 @@ pub const FLAGS: [(&str, Here); 157] = [
         "attach-detach-reconcile-sync-period",
         Never("objects are looked at when they or what they need change, and again after a failure; whether a watch lags is looked at every second"),
     ),
-    ("audit-log-batch-buffer-size", Never("the log is written line by line")),
-    ("audit-log-batch-max-size", Never("the log is written line by line")),
-    ("audit-log-batch-max-wait", Never("the log is written line by line")),
-    ("audit-log-batch-throttle-burst", Never("the log is written line by line")),
-    ("audit-log-batch-throttle-enable", Never("the log is written line by line")),
-    ("audit-log-batch-throttle-qps", Never("the log is written line by line")),
     ("audit-log-compress", Always(&["false"], "old audit logs stay as they are: compress them where they are collected")),
     ("audit-log-truncate-enabled", Always(&["false"], "events are bounded as they are made")),
     ("audit-log-truncate-max-batch-size", Never("events are bounded as they are made")),
