@@ -133,7 +133,7 @@ pub struct Batches {
 impl Batches {
     /// # Errors
     /// When there is no thread to be had.
-    pub fn to_webhook(endpoint: Endpoint, options: BatchOptions) -> io::Result<Self> {
+    pub fn for_webhook(endpoint: Endpoint, options: BatchOptions) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let endpoint = endpoint.driven_by(runtime.handle().clone());
         Batches::start(Destination::Webhook(endpoint), runtime, options)
@@ -141,7 +141,7 @@ impl Batches {
 
     /// # Errors
     /// When there is no thread to be had.
-    pub fn to_file(file: LogFile, clock: Arc<dyn Clock>, options: BatchOptions) -> io::Result<Self> {
+    pub fn for_file(file: LogFile, clock: Arc<dyn Clock>, options: BatchOptions) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         Batches::start(Destination::File(file, clock), runtime, options)
     }
@@ -252,7 +252,7 @@ mod tests {
     async fn what_waits_is_sent_before_the_end() {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
-        let webhook = Batches::to_webhook(endpoint, BatchOptions::default()).expect("starts");
+        let webhook = Batches::for_webhook(endpoint, BatchOptions::default()).expect("starts");
         webhook.take(Bytes::from_static(b"{\"auditID\":\"last\"}"));
         tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
         assert_eq!(server.asked()[0].1["items"][0]["auditID"], "last");
@@ -263,7 +263,7 @@ mod tests {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
         let options = BatchOptions { wait: Duration::from_millis(200), ..BatchOptions::default() };
-        let webhook = Batches::to_webhook(endpoint, options).expect("starts");
+        let webhook = Batches::for_webhook(endpoint, options).expect("starts");
         for id in ["a", "b"] {
             webhook.take(format!("{{\"auditID\":\"{id}\"}}\n").into());
         }
@@ -280,7 +280,7 @@ mod tests {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
         let throttle = Some(Throttle { per_second: 1000.0, burst: 1 });
-        let webhook = Batches::to_webhook(endpoint, BatchOptions { size: 2, wait: Duration::ZERO, throttle, ..BatchOptions::default() });
+        let webhook = Batches::for_webhook(endpoint, BatchOptions { size: 2, wait: Duration::ZERO, throttle, ..BatchOptions::default() });
         let webhook = webhook.expect("starts");
         (0..5).for_each(|_| webhook.take(Bytes::from_static(b"{}")));
         tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
@@ -293,7 +293,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("audit.log");
         let file = LogFile::open(crate::audit::LogOptions { path: path.clone(), ..Default::default() }).expect("opens");
-        let batches = Batches::to_file(file, Arc::new(troupe_api::meta::SystemClock), BatchOptions::of_file()).expect("starts");
+        let batches = Batches::for_file(file, Arc::new(troupe_api::meta::SystemClock), BatchOptions::of_file()).expect("starts");
         for line in ["{\"a\":1}\n", "{\"a\":2}\n"] {
             batches.take(Bytes::from_static(line.as_bytes()));
         }

@@ -20,7 +20,7 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
     };
     let policy = read_policy(policy)?;
     let open = |log: &LogOptions| LogFile::open(log.clone()).with_context(|| format!("cannot open the audit log {}", log.path.display()));
-    let send = |endpoint| Batches::to_webhook(endpoint, batches(&config.api)).context("cannot start the thread that sends audit events");
+    let send = |endpoint| Batches::for_webhook(endpoint, batches(&config.api)).context("cannot start the thread that sends audit events");
     let endpoint = config.api.audit_webhook_config_file.as_deref().map(endpoint).transpose()?;
     let modes = Modes { file: mode(config.api.audit_log_mode.as_deref()), webhook: mode(config.api.audit_webhook_mode.as_deref()) };
     let (webhook, blocking) = if modes.webhook != Mode::Queued { (None, endpoint) } else { (endpoint.map(send).transpose()?, None) };
@@ -28,7 +28,7 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
     let opened = audit.log.as_ref().map(open).transpose()?;
     let (file, batched) = match (opened, file_batches(&config.api)) {
         (Some(file), Some(options)) => {
-            (None, Some(Batches::to_file(file, Arc::new(SystemClock), options).context("cannot start the audit log's thread")?))
+            (None, Some(Batches::for_file(file, Arc::new(SystemClock), options).context("cannot start the audit log's thread")?))
         }
         (opened, _) => (opened, None),
     };
