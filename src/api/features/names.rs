@@ -3,6 +3,12 @@
 /// Objects that cannot be read can be deleted (KEP-3926).
 pub const ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION: &str = "AllowUnsafeMalformedObjectDeletion";
 
+/// Uids of users in their certificates (KEP-4633).
+pub const UID_FROM_CERTIFICATE: &str = "AllowParsingUserUIDFromCertAuth";
+
+/// Uids of users in the headers of front proxies.
+pub const REMOTE_REQUEST_HEADER_UID: &str = "RemoteRequestHeaderUID";
+
 /// Answers of the API server are compressed for whoever takes that (KEP-156).
 pub const API_RESPONSE_COMPRESSION: &str = "APIResponseCompression";
 

@@ -23,7 +23,7 @@ use troupe_api::{
         tls_policy::TlsPolicy,
         tokens::Issuer,
     },
-    features::FeatureGates,
+    features::{FeatureGates, REMOTE_REQUEST_HEADER_UID},
     memory::ProcessMemory,
     resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap, optional},
     version::VersionInfo,
@@ -326,7 +326,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     (options.anonymous, options.anonymous_paths) = outside.anonymous();
     options.features = features(config)?;
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
-    options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
+    let request_headers = request_headers.context("the authority of front proxies is unusable")?;
+    options.request_headers = Some(Arc::new(request_headers.taking_uids(options.features.is_on(REMOTE_REQUEST_HEADER_UID))));
     options.aggregator = Some(api.aggregator());
     options.health = api.health_checks();
     options.health.extend(encryption.map(|health| {

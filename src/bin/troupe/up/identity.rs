@@ -16,11 +16,11 @@ use troupe_api::{
         exchange::ExchangedAuthenticators,
         token_file::TokenFile,
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, RefreshingVerifier, SigningKey, Verifier, public_keys},
-        x509::X509Authenticator,
+        x509::{X509Authenticator, X509WithoutUid},
     },
     features::{
         CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST, RESOURCE_POOL_STATUS,
-        STORAGE_VERSION_MIGRATOR,
+        STORAGE_VERSION_MIGRATOR, UID_FROM_CERTIFICATE,
     },
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
@@ -107,6 +107,8 @@ pub struct Outside {
     without_anonymous: bool,
     authorizers: Authorizers,
     token_uses: Arc<NotedUses>,
+    /// Uids that certificates tell are not believed.
+    without_uids: bool,
 }
 
 impl Outside {
@@ -120,6 +122,7 @@ impl Outside {
         let audiences = audiences.as_slice();
         let mut outside = Outside::default();
         let features = control_plane::features(config)?;
+        outside.without_uids = !features.is_on(UID_FROM_CERTIFICATE);
         if let Some(file) = &api.token_auth_file {
             let tokens = TokenFile::open(file, audiences.to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
             outside.authenticators.push(Arc::new(tokens));
@@ -181,6 +184,11 @@ impl Outside {
             Ok(())
         }));
         Ok(())
+    }
+
+    /// What client certificates are authenticated by.
+    fn certificates(&self) -> Arc<dyn Authenticator> {
+        if self.without_uids { Arc::new(X509WithoutUid) } else { Arc::new(X509Authenticator) }
     }
 
     /// Where uses of tokens out of secrets are told.
@@ -274,7 +282,7 @@ pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Lister
         None => Arc::new(verifier),
     };
     let bootstrap = BootstrapTokenAuthenticator::new(listers, Arc::new(SystemClock), audiences);
-    let mut links: Vec<Arc<dyn Authenticator>> = vec![Arc::new(X509Authenticator), Arc::new(legacy), verifier, Arc::new(bootstrap)];
+    let mut links: Vec<Arc<dyn Authenticator>> = vec![outside.certificates(), Arc::new(legacy), verifier, Arc::new(bootstrap)];
     links.extend(outside.authenticators.iter().cloned());
     Arc::new(AuthenticatorChain::new(links, outside.anonymous().0))
 }
