@@ -25,7 +25,7 @@ LAYERS = {
     ],
     "src/api/server": [
         "backends informational openapi otlp reloading render underway",
-        "audit encryption flow store webhook_client",
+        "audit encryption flow store token_signer webhook_client",
         "authentication authorization",
         "admission aggregation conversion",
         "http",

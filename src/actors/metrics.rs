@@ -21,6 +21,7 @@ use troupe_api_server::{
     audit, authentication, authorization, conversion, encryption, flow,
     http::{ExtraRoute, RawReply, monitor, options::RawHandler, streaming},
     store::{metered, size},
+    token_signer,
 };
 
 use crate::{
@@ -97,6 +98,7 @@ impl Sources {
         collectors.extend(authentication::COLLECTORS);
         collectors.extend(authorization::COLLECTORS);
         collectors.extend(tokens::COLLECTORS);
+        collectors.extend(token_signer::COLLECTORS);
         collectors.extend(encryption::COLLECTORS);
         collectors.extend(features::COLLECTORS);
         collectors.extend(spans::COLLECTORS);

@@ -114,6 +114,9 @@ pub struct DeleteOptions {
     pub precondition_uid: Option<String>,
     pub precondition_revision: Option<Revision>,
     pub propagation: Option<Propagation>,
+    /// `ignoreStoreReadErrorWithClusterBreakingPotential` (KEP-3926): the object is one that cannot be read. Nobody asks for it where the
+    /// feature is off.
+    pub ignore_store_read_error: bool,
 }
 
 impl DeleteOptions {

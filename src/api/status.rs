@@ -27,6 +27,8 @@ pub enum Reason {
     RequestEntityTooLarge,
     UnsupportedMediaType,
     InternalError,
+    /// What is stored cannot be read.
+    StorageReadError,
     Expired,
     ServiceUnavailable,
 }

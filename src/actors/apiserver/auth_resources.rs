@@ -40,6 +40,10 @@ impl AuthResources {
         let VirtualRequest { target, body, listers, notices, .. } = request;
         let (issuer, now) = (self.issuer.clone(), self.clock.now());
         let work = tokens::work(&*listers, &target.key(), &body);
+        if let Some(signer) = issuer.signer().cloned() {
+            let unsigned = aside::compute(work, move || tokens::unsigned_token(&issuer, &*listers, &target.key(), &body, now, &notices));
+            return signed_elsewhere(unsigned, signer).boxed();
+        }
         aside::compute(work, move || tokens::token_request(&issuer, &*listers, &target.key(), &body, now, &notices)).boxed()
     }
 
@@ -63,6 +67,17 @@ impl AuthResources {
         let review = matches!(group, "authentication.k8s.io" | "authorization.k8s.io") && !target.resource.verbs.contains(&Verb::Get);
         token || review
     }
+}
+
+/// The answer to a request for a token that another process signs.
+async fn signed_elsewhere(
+    unsigned: impl Future<Output = Result<tokens::UnsignedToken, Status>>,
+    signer: Arc<dyn tokens::TokenSigner>,
+) -> Result<Object, Status> {
+    let unsigned = unsigned.await?;
+    let token = signer.sign(unsigned.claims.clone()).await;
+    let token = token.map_err(|why| Status::internal(format!("failed to generate token: {why}")))?;
+    Ok(unsigned.answer(&token))
 }
 
 /// The same where others are asked: whoever evaluates waits for them, on a thread where that is no harm.

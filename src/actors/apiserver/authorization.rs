@@ -19,6 +19,8 @@ use troupe_api::{
 
 use super::listers::CacheListers;
 
+const UNSAFE_DELETE: &str = "unsafe-delete-ignore-read-errors";
+
 /// The gate that every request passes. Without an authorizer everything is allowed.
 pub struct Authorization {
     authorizer: Option<Arc<dyn Authorizer>>,
@@ -39,22 +41,22 @@ impl Authorization {
     /// 403 unless `user` may do `verb` on `target`.
     pub async fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, selection: Selection<'_>) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
-        // A namespace lies within itself, so that its own roles can allow to read it.
-        let namespace = if target.resource.is_namespace() { &target.name } else { &target.namespace };
-        let attributes = Attributes {
-            verb,
-            resource: &target.resource.plural,
-            subresource: &target.subresource,
-            group: &target.resource.group,
-            version: &target.version,
-            namespace,
-            name,
-            path: None,
-            selection,
-        };
+        let attributes = Attributes { selection, ..attributes(target, verb, name) };
         match decide(&**authorizer, user, &attributes).await {
             Decision::Allow => Ok(()),
             Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(user, &attributes, &why)),
+        }
+    }
+
+    /// 403 unless `user` may delete what cannot be read (KEP-3926), beside the right to delete.
+    pub async fn authorize_unsafe_delete(&self, user: &UserInfo, target: &Target) -> Result<(), Status> {
+        let Some(authorizer) = &self.authorizer else { return Ok(()) };
+        match decide(&**authorizer, user, &attributes(target, UNSAFE_DELETE, &target.name)).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(why) | Decision::NoOpinion(why) => {
+                let why = format!("not permitted to do {UNSAFE_DELETE:?}, reason: {why}");
+                Err(Status::forbidden(&target.group_resource(), &target.name, why))
+            }
         }
     }
 
@@ -89,5 +91,22 @@ impl Authorization {
         };
         let registry = self.listers.registry.load_full();
         policy_parameters::fault(&write, &registry, policy, &**authorizer).await
+    }
+}
+
+/// What is asked about `verb` on `target`, without what it selects by.
+fn attributes<'a>(target: &'a Target, verb: &'a str, name: &'a str) -> Attributes<'a> {
+    // A namespace lies within itself, so that its own roles can allow to read it.
+    let namespace = if target.resource.is_namespace() { &target.name } else { &target.namespace };
+    Attributes {
+        verb,
+        resource: &target.resource.plural,
+        subresource: &target.subresource,
+        group: &target.resource.group,
+        version: &target.version,
+        namespace,
+        name,
+        path: None,
+        selection: Selection::default(),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use troupe_api::{
-    features::FeatureGates,
+    features::{ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION, FeatureGates},
     meta::{Cause, Clock},
     resources::Registry,
 };
@@ -88,8 +88,9 @@ impl Parts {
             loopback: options.webhooks_on_loopback,
             paused: options.extensions_paused,
         };
-        let core =
-            Core::new(options.system, options.clock, (store, options.event_ttl), listers, dispatched, webhook_client.clone(), options.authorizer);
+        let names_unreadable = options.features.is_on(ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION);
+        let storage = Storage { store, event_ttl: options.event_ttl, names_unreadable };
+        let core = Core::new(options.system, options.clock, storage, listers, dispatched, webhook_client.clone(), options.authorizer);
         let admission = core.admission(options.admission, webhook_client);
         let addresses =
             AddressAllocator::new(options.service_cidrs, core.reader.clone(), core.committer.clone(), core.listers.clone(), core.clock.clone());
@@ -178,6 +179,15 @@ async fn follow_definitions(options: &ApiServerOptions, caches: Arc<CacheTable>,
     (listers, table)
 }
 
+/// Where objects lie, and what is told of them.
+struct Storage {
+    store: Arc<dyn Store>,
+    /// How long events are kept.
+    event_ttl: Duration,
+    /// Whether lists that fail name all that cannot be read.
+    names_unreadable: bool,
+}
+
 /// What reads, decides and commits: everything else is made of it.
 struct Core {
     system: System,
@@ -193,7 +203,7 @@ impl Core {
     fn new(
         system: System,
         clock: Arc<dyn Clock>,
-        (store, event_ttl): (Arc<dyn Store>, Duration),
+        Storage { store, event_ttl, names_unreadable }: Storage,
         listers: Arc<CacheListers>,
         dispatched: Arc<Sequence>,
         webhook_client: Arc<Client>,
@@ -201,7 +211,8 @@ impl Core {
     ) -> Self {
         let recorder = HopRecorder::new(system.clone());
         let versions = Arc::new(ObjectVersions::new(Converter::new(webhook_client), listers.clone()));
-        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions));
+        let reader = Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions).naming_unreadable(names_unreadable);
+        let reader = Arc::new(reader);
         let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder, event_ttl));
         let authorization = Arc::new(Authorization::new(authorizer.map(|make| make(listers.clone())), listers.clone()));
         Core { system, clock, store, listers, reader, committer, authorization }

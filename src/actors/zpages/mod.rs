@@ -42,6 +42,8 @@ pub struct Facts {
 pub struct Zpages {
     facts: Facts,
     clock: Arc<dyn Clock>,
+    /// Those of the two that are not there.
+    hidden: Vec<&'static str>,
 }
 
 impl fmt::Debug for Zpages {
@@ -92,7 +94,14 @@ impl Zpages {
     pub fn new(name: &'static str, version: VersionInfo, flags: BTreeMap<String, String>, paths: Vec<String>, clock: Arc<dyn Clock>) -> Self {
         // Fractions of a second are not told.
         let started = Process.started().and_then(|seconds| Timestamp::from_second(seconds as i64).ok()).unwrap_or_else(|| clock.now());
-        Zpages { facts: Facts { name, version, flags, paths, started }, clock }
+        Zpages { facts: Facts { name, version, flags, paths, started }, clock, hidden: Vec::new() }
+    }
+
+    /// The same without some of them.
+    #[must_use]
+    pub fn hiding(mut self, hidden: Vec<&'static str>) -> Self {
+        self.facts.paths.retain(|path| !hidden.contains(&path.as_str()));
+        Zpages { hidden, ..self }
     }
 
     /// The reply to a request; `None` for another path.
@@ -101,7 +110,7 @@ impl Zpages {
     /// 406 when the client takes nothing that there is.
     pub fn answer(&self, asked: &Asked<'_>) -> Option<Result<Page, Status>> {
         match asked.path {
-            STATUSZ | FLAGZ => Some(page(&self.facts, asked, self.clock.now())),
+            STATUSZ | FLAGZ if !self.hidden.contains(&asked.path) => Some(page(&self.facts, asked, self.clock.now())),
             _ => None,
         }
     }
@@ -168,6 +177,14 @@ mod tests {
     fn asked(path: &str, accept: &str) -> Result<Page, Status> {
         let now = "2026-01-02T05:05:08Z".parse().expect("a time");
         page(&facts(), &Asked { path, accept, ..Asked::default() }, now)
+    }
+
+    #[test]
+    fn a_page_that_is_hidden_is_not_there() {
+        let Facts { name, version, flags, paths, .. } = facts();
+        let pages = Zpages::new(name, version, flags, paths, Arc::new(troupe_api::meta::SystemClock)).hiding(vec![FLAGZ]);
+        let answer = |path: &str| pages.answer(&Asked { path, ..Asked::default() });
+        assert!(answer(FLAGZ).is_none() && answer(STATUSZ).is_some_and(|page| page.is_ok()));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct RequestHeaders {
     clients: Arc<dyn ClientCertVerifier>,
     /// Common names of front proxies; any if there are none.
     allowed_names: Vec<String>,
+    /// Whether they are believed about uids.
+    takes_uids: bool,
 }
 
 impl fmt::Debug for RequestHeaders {
@@ -55,7 +57,23 @@ impl RequestHeaders {
     /// # Errors
     /// When an authority is unusable.
     pub fn new(proxy_ca_pem: &str, client_ca_pem: &str, allowed_names: Vec<String>) -> Result<Self, TlsError> {
-        Ok(RequestHeaders { proxies: verifier(tls::roots(proxy_ca_pem)?)?, clients: verifier(tls::roots(client_ca_pem)?)?, allowed_names })
+        Ok(RequestHeaders {
+            proxies: verifier(tls::roots(proxy_ca_pem)?)?,
+            clients: verifier(tls::roots(client_ca_pem)?)?,
+            allowed_names,
+            takes_uids: true,
+        })
+    }
+
+    /// The same where they are believed about uids or not.
+    #[must_use]
+    pub fn taking_uids(self, takes_uids: bool) -> Self {
+        RequestHeaders { takes_uids, ..self }
+    }
+
+    /// The user that headers of a front proxy name, as far as that is believed.
+    pub fn user_of<'a>(&self, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<UserInfo> {
+        user_of(headers.filter(|(name, _)| self.takes_uids || !name.eq_ignore_ascii_case(UID)))
     }
 
     /// Whom a certificate speaks for that the handshake has accepted.
@@ -184,6 +202,18 @@ mod tests {
 
     fn client(name: &str) -> LeafSpec {
         LeafSpec { file: name.into(), common_name: name.into(), client: true, ..LeafSpec::default() }
+    }
+
+    #[test]
+    fn uids_are_believed_unless_that_is_off() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let proxies = Pki::open_front_proxy(dir.path()).expect("a CA");
+        for (takes, uid) in [(true, "7"), (false, "")] {
+            let headers = RequestHeaders::new(proxies.ca_pem(), proxies.ca_pem(), Vec::new()).expect("usable").taking_uids(takes);
+            let told = [("x-remote-user", &b"jane"[..]), ("x-remote-uid", &b"7"[..])];
+            let user = headers.user_of(told.into_iter()).expect("a user");
+            assert_eq!((user.name.as_str(), user.uid.as_str()), ("jane", uid));
+        }
     }
 
     #[test]

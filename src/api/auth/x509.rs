@@ -29,11 +29,25 @@ impl Authenticator for X509Authenticator {
     }
 }
 
+/// The same where nothing is believed of a uid that a certificate tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct X509WithoutUid;
+
+impl Authenticator for X509WithoutUid {
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<UserInfo>, Status> {
+        credentials.client_certificate.map_or(Ok(None), |der| read(der, false))
+    }
+}
+
 /// The user a certificate names; `None` where it has no common name.
 ///
 /// # Errors
 /// 401 when it does not parse, or names several uids.
 pub fn user_of(der: &[u8]) -> Result<Option<UserInfo>, Status> {
+    read(der, true)
+}
+
+fn read(der: &[u8], takes_uid: bool) -> Result<Option<UserInfo>, Status> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Status::unauthorized())?;
     let subject = certificate.subject();
     // Go's parser takes the last common name.
@@ -42,7 +56,7 @@ pub fn user_of(der: &[u8]) -> Result<Option<UserInfo>, Status> {
         return Ok(None);
     }
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
-    let mut uids = subject.iter_attributes().filter(|attribute| attribute.attr_type().to_id_string() == UID_ATTRIBUTE);
+    let mut uids = subject.iter_attributes().filter(|attribute| takes_uid && attribute.attr_type().to_id_string() == UID_ATTRIBUTE);
     let uid = uids.next().and_then(|uid| uid.as_str().ok()).unwrap_or_default().to_owned();
     if uids.next().is_some() {
         return Err(Status::unauthorized());
@@ -124,6 +138,15 @@ mod tests {
         let user = authenticate(Some(&der)).expect("authenticates").expect("a user");
         assert_eq!((user.name.as_str(), user.groups.as_slice()), ("kubernetes-admin", &["system:masters".to_owned()][..]));
         assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
+    }
+
+    #[test]
+    fn a_uid_is_believed_unless_that_is_off() {
+        let attribute = DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57_683, 2]);
+        let der = certificate(&[(DnType::CommonName, "ann"), (attribute, "u1")]);
+        let credentials = Credentials { client_certificate: Some(&der), ..Credentials::default() };
+        let uid = |authenticator: &dyn Authenticator| authenticator.authenticate(&credentials).expect("authenticates").expect("a user").uid;
+        assert_eq!((uid(&X509Authenticator).as_str(), uid(&X509WithoutUid).as_str()), ("u1", ""));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use authority::{CertificateAuthority, Policy, SignError};
 pub use blocks::{PemBlock, pem_blocks};
 pub use draft::{Draft, KeyedRequest};
 pub use encoding::{cleaned_chain, pem};
-pub use keys::{KeyError, ProvenKey};
+pub use keys::{KeyError, ProvenKey, p521};
 pub use request::{RequestError, SigningRequest};
 pub use rules::{Refusal, kubelet_client, kubelet_serving};
 pub use usages::{ALL as ALL_USAGES, UnknownUsage};

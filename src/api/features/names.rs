@@ -1,5 +1,29 @@
 //! Features that are asked for by name.
 
+/// Objects that cannot be read can be deleted (KEP-3926).
+pub const ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION: &str = "AllowUnsafeMalformedObjectDeletion";
+
+/// Uids of users in their certificates (KEP-4633).
+pub const UID_FROM_CERTIFICATE: &str = "AllowParsingUserUIDFromCertAuth";
+
+/// Uids of users in the headers of front proxies.
+pub const REMOTE_REQUEST_HEADER_UID: &str = "RemoteRequestHeaderUID";
+
+/// Answers of the API server are compressed for whoever takes that (KEP-156).
+pub const API_RESPONSE_COMPRESSION: &str = "APIResponseCompression";
+
+/// Commands in pods over WebSockets need the right to create them, as those over SPDY.
+pub const AUTHORIZE_POD_WEBSOCKET_UPGRADES: &str = "AuthorizePodWebsocketUpgradeCreatePermission";
+
+/// `/flagz` (KEP-4828).
+pub const COMPONENT_FLAGZ: &str = "ComponentFlagz";
+
+/// `/statusz` (KEP-4827).
+pub const COMPONENT_STATUSZ: &str = "ComponentStatusz";
+
+/// Who may act as others for some things only (KEP-5284).
+pub const CONSTRAINED_IMPERSONATION: &str = "ConstrainedImpersonation";
+
 /// Bundles of trust anchors, and the controller that publishes that of the API server (KEP-3257).
 pub const CLUSTER_TRUST_BUNDLE: &str = "ClusterTrustBundle";
 

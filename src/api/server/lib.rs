@@ -23,5 +23,6 @@ pub mod otlp;
 pub mod reloading;
 pub(crate) mod render;
 pub mod store;
+pub mod token_signer;
 pub mod underway;
 pub mod webhook_client;

@@ -93,8 +93,13 @@ impl Snapshot {
     }
 
     /// The first of what cannot be read, in one namespace unless it is empty.
-    pub fn first_unreadable(&self, namespace: &str) -> Option<&ObjectKey> {
-        self.unreadable.iter().find(|key| namespace.is_empty() || &*key.namespace == namespace)
+    pub fn first_unreadable<'a>(&'a self, namespace: &'a str) -> Option<&'a ObjectKey> {
+        self.all_unreadable(namespace).next()
+    }
+
+    /// What cannot be read, in one namespace unless it is empty.
+    pub fn all_unreadable<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+        self.unreadable.iter().filter(move |key| namespace.is_empty() || &*key.namespace == namespace)
     }
 
     /// What makes `newer` of this snapshot. What they share is not looked at.

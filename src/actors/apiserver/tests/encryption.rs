@@ -6,9 +6,11 @@ use arc_swap::ArcSwap;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_api::{
+    features::FeatureGates,
     meta::Revision,
     resources::builtin,
-    service::{EventType, WatchItem, WatchOptions},
+    service::{DeleteOptions, EventType, ListOptions, Operation, ReplyBody, WatchItem, WatchOptions},
+    status::Reason,
 };
 use troupe_api_server::{
     encryption::{EncryptedStore, EncryptionConfiguration, EncryptionRules},
@@ -121,6 +123,37 @@ async fn what_no_key_opens_fails_readers_and_comes_back_with_its_key() {
     }
     assert_eq!(found.expect("is read again").str(&["data", "password"]), "aHVudGVyMg==");
     assert_eq!(other.names("secrets", "").await, ["s"]);
+}
+
+#[actix::test]
+async fn what_no_key_opens_can_be_deleted_where_that_is_allowed() {
+    let sealed = boot().await;
+    sealed.api.create(secret()).await;
+    let store = EncryptedStore::new(sealed.raw.clone(), Arc::new(ArcSwap::from_pointee(rules(&["two"]))), &builtin());
+    let features = FeatureGates::parse(&["AllowUnsafeMalformedObjectDeletion=true".to_owned()]).expect("there is such a feature");
+    let other = boot_with(ApiServerOptions { features, ..ApiServerOptions::new(Arc::new(store)) }).await;
+    let listed = other.list("secrets", "default", ListOptions::default()).await.expect_err("no key");
+    assert_eq!((listed.reason, listed.message.as_str()), (Reason::StorageReadError, "failed to read one or more secrets from the storage"));
+    let causes = listed.details.expect("what it is about").causes;
+    assert_eq!(causes.iter().map(|cause| cause.field.as_str()).collect::<Vec<_>>(), ["/registry/secrets/default/s"]);
+    assert_eq!(other.delete("secrets", "default", "s", DeleteOptions::default()).await.expect_err("no key").code, 500);
+    let unsafely = || DeleteOptions { ignore_store_read_error: true, ..DeleteOptions::default() };
+    other.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}})).await;
+    for name in ["c", "missing"] {
+        let refused = other.delete("configmaps", "default", name, unsafely()).await.expect_err("nothing here cannot be read");
+        assert!(refused.code == 422 && refused.message.contains("is exclusively used to delete corrupt object(s)"), "{refused}");
+    }
+    let all = Operation::DeleteCollection { delete: unsafely(), list: ListOptions::default() };
+    assert_eq!(other.call(other.target("secrets", "default", ""), all).await.expect_err("one by one").code, 422);
+    match other.delete("secrets", "default", "s", unsafely()).await.expect("is deleted").body {
+        ReplyBody::Success { details } => assert_eq!(details, json!({"name": "s", "kind": "Secret"})),
+        other => panic!("expected a Status, got {other:?}"),
+    }
+    assert_eq!(sealed.raw.get(KEY, None).await.expect("reads").0, None);
+    assert_eq!(other.names("secrets", "default").await, Vec::<String>::new());
+    // Without the feature it is as if nothing were said.
+    sealed.api.create(secret()).await;
+    sealed.api.delete("secrets", "default", "s", unsafely()).await.expect("is deleted as all else");
 }
 
 #[actix::test]

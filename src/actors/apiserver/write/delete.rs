@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use troupe_api::{
+    features::ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION,
     meta::{
         GroupResource, Object, Revision,
         time::{format_time, parse_time, shifted_by_seconds},
@@ -47,6 +48,9 @@ impl WritePath {
         let strategy = &writer.target.resource.strategy;
         if let Some(why) = strategy.undeletable(&writer.target.name) {
             return Err(Status::forbidden(&writer.target.group_resource(), &writer.target.name, why));
+        }
+        if options.ignore_store_read_error && self.features.is_on(ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION) {
+            return self.delete_unreadable(writer).await;
         }
         let mut reply = self.delete_selected(writer, options).await?;
         reply.warnings.extend(deletion_warning(&writer.target.resource, options));

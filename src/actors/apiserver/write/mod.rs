@@ -27,6 +27,7 @@ mod path;
 mod raw;
 mod room;
 mod stages;
+mod unreadable;
 mod update;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Issuer, KeyError, PublicKey, TokenUses,
+    Issuer, KeyError, KeySet, TokenUses,
     claims::user_name,
     metrics,
     usage::{INVALID_SINCE, LAST_USED, is_noted},
@@ -61,7 +61,7 @@ impl Issuer {
 
 /// Authenticates by tokens out of secrets.
 pub struct LegacyVerifier {
-    keys: Vec<PublicKey>,
+    keys: KeySet,
     /// The API server's own audiences, which these tokens are for.
     audiences: Vec<String>,
     listers: Arc<dyn Listers>,
@@ -90,15 +90,16 @@ struct SecretReference {
 
 impl LegacyVerifier {
     /// Accepts tokens that one of `keys` signed, and tells `uses` of them.
-    pub fn new(keys: Vec<PublicKey>, audiences: Vec<String>, listers: Arc<dyn Listers>, clock: Arc<dyn Clock>, uses: Arc<dyn TokenUses>) -> Self {
-        LegacyVerifier { keys, audiences, listers, clock, uses }
+    pub fn new(keys: impl Into<KeySet>, audiences: Vec<String>, listers: Arc<dyn Listers>, clock: Arc<dyn Clock>, uses: Arc<dyn TokenUses>) -> Self {
+        LegacyVerifier { keys: keys.into(), audiences, listers, clock, uses }
     }
 
     /// Whose token it is, and which of `audiences` it is for; `Ok(None)` for tokens of other issuers, and for what is no JWT at all.
     fn verify(&self, token: &str, audiences: &[String], notices: Option<&Notices>) -> Result<Option<TokenOwner>, String> {
         let Some(claims) = claims_of(token).filter(|claims| claims.iss == ISSUER) else { return Ok(None) };
         let signed = token.rsplit_once('.').and_then(|(message, signature)| Some((message, BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?)));
-        if !signed.is_some_and(|(message, signature)| self.keys.iter().any(|key| key.verifies(message.as_bytes(), &signature))) {
+        let keys = self.keys.load();
+        if !signed.is_some_and(|(message, signature)| keys.iter().any(|trusted| trusted.key.verifies(message.as_bytes(), &signature))) {
             return Err("invalid signature".to_owned());
         }
         metrics::legacy();

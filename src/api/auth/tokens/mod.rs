@@ -1,11 +1,13 @@
 //! Service account tokens: issuing bound ones (TokenRequest), verifying them, and the documents by which others can.
 //!
-//! A token is a JWT (ES256 or RS256, as the key is) that names its service account and, where bound, a pod, secret or node, each with its uid.
+//! A token is a JWT (ES256, ES384 or RS256, as the key is) that names its service account and, where bound, a pod, secret or node, each with its uid.
 //! It holds only while those objects exist: the verifier looks at the watch caches on every use, and remembers
 //! nothing but that a signature was good.
 
 pub mod claims;
+pub mod elsewhere;
 pub mod key;
+pub mod key_set;
 pub mod legacy;
 mod metrics;
 pub mod public_key;
@@ -16,17 +18,19 @@ pub mod verifier;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub use claims::{Claims, Kubernetes, Reference};
+pub use elsewhere::{RefreshingVerifier, TokenSigner};
 pub use key::{KeyError, SigningKey, public_keys};
+pub use key_set::{KeySet, TrustedKey};
 pub use legacy::LegacyVerifier;
 pub use metrics::COLLECTORS;
 pub use public_key::PublicKey;
-pub use request::{shortened, token_request, work};
+pub use request::{UnsignedToken, shortened, token_request, unsigned_token, work};
 pub use usage::TokenUses;
 pub use verifier::Verifier;
 
@@ -46,6 +50,15 @@ pub struct Issuer {
     /// Names under which tokens were issued before, and keys that other servers sign with: such tokens are taken, too.
     other_names: Vec<String>,
     other_keys: Vec<PublicKey>,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Who signs instead of the issuer's own key.
+struct Elsewhere {
+    signer: Arc<dyn TokenSigner>,
+    keys: KeySet,
+    /// Seconds that a token of it lasts at most.
+    longest: i64,
 }
 
 impl Issuer {
@@ -56,7 +69,8 @@ impl Issuer {
 
     /// An issuer under another name; its tokens are for `audiences` unless they ask for others.
     pub fn named(key: SigningKey, issuer: impl Into<String>, audiences: Vec<String>) -> Self {
-        Issuer { key, issuer: issuer.into(), audiences, extend: true, longest: None, other_names: Vec::new(), other_keys: Vec::new() }
+        let (other_names, other_keys) = (Vec::new(), Vec::new());
+        Issuer { key, issuer: issuer.into(), audiences, extend: true, longest: None, other_names, other_keys, elsewhere: None }
     }
 
     /// Tokens of these names and keys count, too.
@@ -76,6 +90,22 @@ impl Issuer {
         Issuer { longest, ..self }
     }
 
+    /// The same where `signer` signs requested tokens, of which none lasts longer than `longest` seconds and only those of its `keys` count.
+    #[must_use]
+    pub fn signed_elsewhere(self, signer: Arc<dyn TokenSigner>, keys: KeySet, longest: i64) -> Self {
+        Issuer { elsewhere: Some(Elsewhere { signer, keys, longest }), ..self }
+    }
+
+    /// Who signs requested tokens, if not this issuer.
+    pub fn signer(&self) -> Option<&Arc<dyn TokenSigner>> {
+        self.elsewhere.as_ref().map(|elsewhere| &elsewhere.signer)
+    }
+
+    /// The keys whose tokens count.
+    pub fn key_set(&self) -> KeySet {
+        self.elsewhere.as_ref().map_or_else(|| self.public_keys().into(), |elsewhere| elsewhere.keys.clone())
+    }
+
     pub fn name(&self) -> &str {
         &self.issuer
     }
@@ -88,7 +118,7 @@ impl Issuer {
         self.key.public()
     }
 
-    /// All keys whose tokens count, its own first, none of them twice.
+    /// All keys that its tokens may be signed with here, its own first, none of them twice.
     pub fn public_keys(&self) -> Vec<PublicKey> {
         let mut keys = vec![self.public_key().clone()];
         for key in &self.other_keys {
@@ -104,13 +134,18 @@ impl Issuer {
         std::iter::once(&self.issuer).chain(&self.other_names).cloned().collect()
     }
 
-    /// Signs a token for `subject` with a fresh id; gives both.
+    /// The token of these claims, signed with its own key.
     ///
     /// # Errors
     /// When the system has no randomness to give.
-    pub fn issue(&self, subject: Kubernetes, audiences: &[String], now: Timestamp, lifetime_seconds: i64) -> Result<(String, String), KeyError> {
+    pub fn sign(&self, claims: &Value) -> Result<String, KeyError> {
+        self.key.sign(claims)
+    }
+
+    /// What a token for `subject` says, with a fresh id.
+    fn claims(&self, subject: Kubernetes, audiences: &[String], now: Timestamp, lifetime_seconds: i64) -> Value {
         let now = now.as_second();
-        let claims = Claims {
+        json!(Claims {
             aud: audiences.to_vec(),
             exp: now + lifetime_seconds,
             iat: now,
@@ -119,8 +154,7 @@ impl Issuer {
             nbf: now,
             sub: claims::user_name(&subject.namespace, &subject.serviceaccount.name),
             kubernetes: subject,
-        };
-        Ok((self.key.sign(&json!(claims))?, claims.jti))
+        })
     }
 }
 

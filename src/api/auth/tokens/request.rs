@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Issuer, Kubernetes, Reference};
 use crate::{
@@ -39,8 +39,24 @@ struct Binding {
 /// Annotates audit events with the credential that was issued, by which those of its use name it (`authentication.kubernetes.io/credential-id`).
 const ISSUED: &str = "authentication.kubernetes.io/issued-credential-id";
 
-/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in. `notices` are told which token
-/// that is.
+/// The answer to a TokenRequest, but for the token.
+pub struct UnsignedToken {
+    /// What is to be signed.
+    pub claims: Value,
+    reply: Object,
+    expiry: String,
+}
+
+impl UnsignedToken {
+    /// The answer with its token.
+    pub fn answer(mut self, token: &str) -> Object {
+        self.reply.set(&["status"], json!({"token": token, "expirationTimestamp": self.expiry}));
+        self.reply
+    }
+}
+
+/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in. The issuer signs itself; `notices`
+/// are told which token that is.
 ///
 /// # Errors
 /// 404 when the account or the bound object is not there, 409 when a uid is another's, 422 for a bad lifetime.
@@ -52,6 +68,23 @@ pub fn token_request(
     now: Timestamp,
     notices: &Notices,
 ) -> Result<Object, Status> {
+    let unsigned = unsigned_token(issuer, listers, key, request, now, notices)?;
+    let token = issuer.sign(&unsigned.claims).map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+    Ok(unsigned.answer(&token))
+}
+
+/// The same without the token.
+///
+/// # Errors
+/// Those of [`token_request`].
+pub fn unsigned_token(
+    issuer: &Issuer,
+    listers: &dyn Listers,
+    key: &ObjectKey,
+    request: &Object,
+    now: Timestamp,
+    notices: &Notices,
+) -> Result<UnsignedToken, Status> {
     for (field, given, wanted, what) in [
         ("metadata.name", request.name(), &key.name, "must match the service account name if specified"),
         ("metadata.namespace", request.namespace(), &key.namespace, "must match the service account namespace if specified"),
@@ -83,9 +116,8 @@ pub fn token_request(
         secret: bound.secret,
         warnafter: extended.then(|| now.as_second() + seconds),
     };
-    let lifetime = if extended { EXTENDED_SECONDS } else { seconds };
-    let issued = issuer.issue(subject, &audiences, now, lifetime);
-    let (token, id) = issued.map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+    let extension = issuer.elsewhere.as_ref().map_or(EXTENDED_SECONDS, |elsewhere| EXTENDED_SECONDS.min(elsewhere.longest));
+    let claims = issuer.claims(subject, &audiences, now, if extended { extension } else { seconds });
     let mut reply = request.clone();
     reply.set(&["apiVersion"], "authentication.k8s.io/v1");
     reply.set(&["kind"], KIND);
@@ -94,11 +126,9 @@ pub fn token_request(
     }
     reply.set(&["spec", "audiences"], audiences);
     reply.set(&["spec", "expirationSeconds"], seconds);
-    reply.set_default(&["spec", "boundObjectRef"], serde_json::Value::Null);
-    let expiry = format_time(shifted_by_seconds(now, seconds));
-    reply.set(&["status"], json!({"token": token, "expirationTimestamp": expiry}));
-    notices.annotate(ISSUED, format!("JTI={id}"));
-    Ok(reply)
+    reply.set_default(&["spec", "boundObjectRef"], Value::Null);
+    notices.annotate(ISSUED, format!("JTI={}", claims["jti"].as_str().unwrap_or_default()));
+    Ok(UnsignedToken { claims, reply, expiry: format_time(shifted_by_seconds(now, seconds)) })
 }
 
 /// What is said about a request whose token lasts less than is asked for.
@@ -120,7 +150,7 @@ fn check_lifetime(seconds: i64) -> Result<(), Status> {
 /// Resolves `spec.boundObjectRef`.
 fn bind(listers: &dyn Listers, account: &ObjectKey, request: &Object) -> Result<Binding, Status> {
     let field = |name: &str| request.str(&["spec", "boundObjectRef", name]);
-    if request.get(&["spec", "boundObjectRef"]).is_none_or(serde_json::Value::is_null) {
+    if request.get(&["spec", "boundObjectRef"]).is_none_or(Value::is_null) {
         return Ok(Binding::default());
     }
     let (kind, name) = (field("kind"), field("name"));

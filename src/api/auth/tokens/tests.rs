@@ -4,6 +4,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::future::BoxFuture;
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     Status,
-    auth::{Authenticator, Credentials, rbac::tests::FixedListers, x509::CREDENTIAL_ID},
+    auth::{Authenticator, Credentials, identify, rbac::tests::FixedListers, x509::CREDENTIAL_ID},
     meta::{Clock, GroupResource, Object, ObjectKey},
     notices::Notices,
 };
@@ -265,4 +266,46 @@ fn a_good_signature_is_checked_once() {
         verifier.verify(&token, &[]).expect("holds");
     }
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+/// Signs with a key, and shows it when it is asked for keys.
+struct OtherProcess {
+    key: SigningKey,
+    keys: KeySet,
+}
+
+impl TokenSigner for OtherProcess {
+    fn sign(&self, claims: Value) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(std::future::ready(self.key.sign(&claims).map_err(|error| error.to_string())))
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, ()> {
+        self.keys.exchange(vec![TrustedKey { key: self.key.public().clone(), is_hidden: false }]);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_asked_for_and_one_that_is_gone_verifies_nothing() {
+    let rsa = SigningKey::from_pem(include_str!("../../certificates/testdata/rsa-pkcs1.key")).expect("reads");
+    let keys = KeySet::from(vec![issuer().public_key().clone()]);
+    let signer = Arc::new(OtherProcess { key: rsa, keys: keys.clone() });
+    let issuer = issuer().signed_elsewhere(signer.clone(), keys.clone(), 7200);
+    let mut spec = pod_bound();
+    spec["expirationSeconds"] = json!(3607);
+    let body = Object::from_value(json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})).expect("an object");
+    let unsigned = unsigned_token(&issuer, &cluster(), &ObjectKey::new("ns", "bot"), &body, At(0).now(), &Notices::default()).expect("may be signed");
+    assert_eq!(unsigned.claims["exp"], json!(START + 7200), "no longer than the signer takes");
+    let token = issuer.signer().expect("another").sign(unsigned.claims.clone()).await.expect("signs");
+    assert_eq!(unsigned.answer(&token).str(&["status", "token"]), token);
+    let names = vec![ISSUER.to_owned()];
+    let verifier = Verifier::new(issuer.key_set(), names.clone(), names, Arc::new(cluster()), Arc::new(At(0)));
+    let asking = RefreshingVerifier::new(verifier, signer);
+    let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
+    assert!(asking.authenticate(&credentials).is_err(), "the key is not known");
+    let user = identify(&asking, &credentials).await.expect("is asked for").expect("a user");
+    assert_eq!(user.name, "system:serviceaccount:ns:bot");
+    assert!(asking.ask(&credentials).is_none(), "it is known by now");
+    keys.exchange(Vec::new());
+    assert!(asking.authenticate(&credentials).is_err());
 }

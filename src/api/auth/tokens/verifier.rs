@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Claims, PublicKey, Reference, claims::user_name, metrics};
+use super::{Claims, KeySet, Reference, TrustedKey, claims::user_name, metrics};
 use crate::{
     auth::{Authenticator, Credentials, TokenOwner, x509::CREDENTIAL_ID},
     meta::{Clock, GroupResource, ObjectKey, time::parse_time},
@@ -27,7 +27,7 @@ const REMEMBERED: usize = 4096;
 
 /// Authenticates by service account token.
 pub struct Verifier {
-    keys: Vec<PublicKey>,
+    keys: KeySet,
     issuers: Vec<String>,
     /// The API server's own audiences.
     audiences: Vec<String>,
@@ -39,6 +39,8 @@ pub struct Verifier {
 /// Claims of tokens with a good signature, by the token's hash; the oldest goes first.
 #[derive(Default)]
 struct Remembered {
+    /// The keys that verified them.
+    keys: Arc<Vec<TrustedKey>>,
     claims: HashMap<[u8; 32], Arc<Claims>>,
     order: VecDeque<[u8; 32]>,
 }
@@ -52,13 +54,14 @@ struct Header {
 
 impl Verifier {
     /// Accepts tokens that one of `keys` signed for one of `issuers`; requests need one of `audiences`.
-    pub fn new(keys: Vec<PublicKey>, issuers: Vec<String>, audiences: Vec<String>, listers: Arc<dyn Listers>, clock: Arc<dyn Clock>) -> Self {
-        Verifier { keys, issuers, audiences, listers, clock, good: Mutex::default() }
+    pub fn new(keys: impl Into<KeySet>, issuers: Vec<String>, audiences: Vec<String>, listers: Arc<dyn Listers>, clock: Arc<dyn Clock>) -> Self {
+        Verifier { keys: keys.into(), issuers, audiences, listers, clock, good: Mutex::default() }
     }
 
-    /// The keys, for the JWKS document.
-    pub fn keys(&self) -> &[PublicKey] {
-        &self.keys
+    /// Whether a token is meant to be one of ours and names a key that is not known here.
+    pub fn lacks_key_of(&self, token: &str) -> bool {
+        let ours = Parts::of(token).filter(|parts| self.issuers.contains(&parts.claims.iss));
+        ours.is_some_and(|parts| !parts.header.kid.is_empty() && !self.keys.has(&parts.header.kid))
     }
 
     /// Checks everything about a token. `Ok(None)` for tokens of other issuers, and for what is no JWT at all.
@@ -83,7 +86,8 @@ impl Verifier {
     /// The claims of a token of ours with a good signature.
     fn claims(&self, token: &str) -> Result<Option<Arc<Claims>>, String> {
         let hash: [u8; 32] = Sha256::digest(token).into();
-        if let Some(claims) = self.good.lock().claims.get(&hash) {
+        let keys = self.keys.load();
+        if let Some(claims) = self.good.lock().under(&keys).claims.get(&hash) {
             return Ok(Some(claims.clone()));
         }
         let Some(parts) = Parts::of(token) else { return Ok(None) };
@@ -91,13 +95,13 @@ impl Verifier {
         if !self.issuers.contains(&parts.claims.iss) {
             return Ok(None);
         }
-        let named = self.keys.iter().filter(|key| parts.header.kid.is_empty() || key.id() == parts.header.kid);
+        let named = keys.iter().map(|trusted| &trusted.key).filter(|key| parts.header.kid.is_empty() || key.id() == parts.header.kid);
         let mut candidates = named.filter(|key| key.algorithm() == parts.header.alg);
         if !candidates.any(|key| key.verifies(parts.message, &parts.signature)) {
             return Err("invalid signature".to_owned());
         }
         let claims = Arc::new(parts.claims);
-        self.good.lock().remember(hash, claims.clone());
+        self.good.lock().under(&keys).remember(hash, claims.clone());
         Ok(Some(claims))
     }
 
@@ -199,6 +203,14 @@ impl<'a> Parts<'a> {
 }
 
 impl Remembered {
+    /// Forgets what other keys have verified.
+    fn under(&mut self, keys: &Arc<Vec<TrustedKey>>) -> &mut Self {
+        if !Arc::ptr_eq(&self.keys, keys) {
+            *self = Remembered { keys: keys.clone(), ..Remembered::default() };
+        }
+        self
+    }
+
     fn remember(&mut self, hash: [u8; 32], claims: Arc<Claims>) {
         if self.claims.insert(hash, claims).is_none() {
             self.order.push_back(hash);

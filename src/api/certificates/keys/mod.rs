@@ -3,7 +3,7 @@
 //! In: the type of a key as a pod's volume names it. Out: the key in PKCS#8, and an empty PKCS#10 request that it signed. ring makes those on
 //! P-256 and P-384 and of Ed25519; what it does not make, [`rsa`] and [`p521`] do.
 
-pub(super) mod p521;
+pub mod p521;
 pub(super) mod rsa;
 
 use rcgen::{KeyPair, PublicKeyData, SigningKey};

@@ -273,24 +273,41 @@ pub fn is_point(octets: &[u8]) -> bool {
 
 /// Whether the owner of the public key (a point that is not compressed) signed the digest.
 pub fn verify(public: &[u8], digest: &[u8], signature: &[u8]) -> bool {
-    verified(public, digest, signature).unwrap_or(false)
+    numbers(signature).and_then(|(r, s)| verified(public, digest, &r, &s)).unwrap_or(false)
 }
 
-fn verified(public: &[u8], digest: &[u8], signature: &[u8]) -> Option<bool> {
-    let order = &CURVE.order;
-    let public = Point::parse(public)?;
+/// The same for a signature as JWS has it (RFC 7518, 3.4): two numbers with as many octets as a coordinate.
+pub fn verify_fixed(public: &[u8], digest: &[u8], signature: &[u8]) -> bool {
+    let Some((r, s)) = signature.split_at_checked(OCTETS).filter(|(_, s)| s.len() == OCTETS) else { return false };
+    verified(public, digest, &BigUint::from_bytes_be(r), &BigUint::from_bytes_be(s)).unwrap_or(false)
+}
+
+/// The two numbers of a signature in DER.
+fn numbers(signature: &[u8]) -> Option<(BigUint, BigUint)> {
     let numbers = yasna::parse_der(signature, |reader| {
         reader.read_sequence(|reader| Ok([reader.next().read_bigint_bytes()?, reader.next().read_bigint_bytes()?]))
     });
     let [r, s] = numbers.ok()?.map(|(bytes, is_positive)| is_positive.then(|| BigUint::from_bytes_be(&bytes)));
-    let (r, s) = (r?, s?);
-    if [&r, &s].into_iter().any(|number| *number == BigUint::ZERO || number >= order) {
+    Some((r?, s?))
+}
+
+/// A signature in DER as JWS has it.
+#[cfg(test)]
+pub fn fixed(signature: &[u8]) -> Vec<u8> {
+    let (r, s) = numbers(signature).expect("a signature");
+    [octets(&r), octets(&s)].concat()
+}
+
+fn verified(public: &[u8], digest: &[u8], r: &BigUint, s: &BigUint) -> Option<bool> {
+    let order = &CURVE.order;
+    let public = Point::parse(public)?;
+    if [r, s].into_iter().any(|number| *number == BigUint::ZERO || number >= order) {
         return None;
     }
     let inverse = s.modinv(order)?;
-    let (of_base, of_key) = (of_digest(digest) * &inverse % order, &r * &inverse % order);
+    let (of_base, of_key) = (of_digest(digest) * &inverse % order, r * &inverse % order);
     let (x, _) = combined(&of_base, &CURVE.base, &of_key, &public).coordinates()?;
-    Some(x % order == r)
+    Some(x % order == *r)
 }
 
 #[cfg(test)]
@@ -332,7 +349,8 @@ mod tests {
         let key = PrivateKey::generate().expect("a key");
         let digest = Sha512::digest(b"a");
         let signature = key.sign(&digest).expect("signs");
-        assert!(verify(&key.public, &digest, &signature));
+        assert!(verify(&key.public, &digest, &signature) && verify_fixed(&key.public, &digest, &fixed(&signature)));
+        assert!(!verify_fixed(&key.public, &digest, &signature) && !verify_fixed(&key.public, &Sha512::digest(b"b"), &fixed(&signature)));
         assert!(!verify(&PrivateKey::generate().expect("a key").public, &digest, &signature));
         assert!(!verify(&key.public, &digest, b"no DER") && !verify(&key.public, &digest, &[0x30, 6, 2, 1, 0, 2, 1, 0]));
     }

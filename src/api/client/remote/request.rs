@@ -156,6 +156,9 @@ fn delete_body(options: &DeleteOptions) -> Bytes {
     if options.dry_run {
         body["dryRun"] = Value::from(vec!["All"]);
     }
+    if options.ignore_store_read_error {
+        body["ignoreStoreReadErrorWithClusterBreakingPotential"] = true.into();
+    }
     body.to_string().into()
 }
 
@@ -312,6 +315,7 @@ mod tests {
             precondition_revision: Some(Revision(7)),
             propagation: Some(Propagation::Foreground),
             dry_run: false,
+            ignore_store_read_error: false,
         };
         let request = Outgoing::of_call(&target("", "pods", "n", "p", ""), &Operation::Delete(options)).expect("encodes");
         let body: Value = serde_json::from_slice(&request.body.expect("a body").1).expect("JSON");

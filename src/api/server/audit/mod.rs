@@ -12,5 +12,5 @@ mod webhook;
 pub use event::{Content, Event, ObjectReference};
 pub use log::{LogFile, LogOptions};
 pub use policy::{Level, Policy, PolicyError, Stage, Subject, Verdict};
-pub use sink::{AuditLog, Backends, Record};
-pub use webhook::{AuditWebhook, BatchOptions, COLLECTORS, Throttle};
+pub use sink::{AuditLog, Backends, Mode, Modes, Record};
+pub use webhook::{BatchOptions, Batches, COLLECTORS, Throttle};

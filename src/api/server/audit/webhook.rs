@@ -1,5 +1,5 @@
 //! Events for a webhook (`audit.k8s.io/v1` EventList): in batches, for which requests never wait, so that what it is too slow for is dropped, and
-//! counted; or each for itself, which its request waits for (mode `blocking`).
+//! counted; or each for itself, which its request waits for (mode `blocking`). The log file may have batches, too.
 
 use std::{io, sync::Arc, thread, time::Duration};
 
@@ -8,9 +8,12 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
-use troupe_api::metrics::{Collect, Counter, Family};
+use troupe_api::{
+    meta::Clock,
+    metrics::{Collect, Counter, Family},
+};
 
-use super::Event;
+use super::{Event, LogFile};
 use crate::webhook_client::Endpoint;
 
 /// Bytes of events that wait or are being sent.
@@ -53,6 +56,13 @@ impl Default for BatchOptions {
     }
 }
 
+impl BatchOptions {
+    /// Those of a log file, which are upstream's too: each event for itself, at once.
+    pub fn of_file() -> Self {
+        BatchOptions { size: 1, wait: Duration::ZERO, throttle: None, ..BatchOptions::default() }
+    }
+}
+
 /// How many batches are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Throttle {
@@ -85,8 +95,34 @@ impl Bucket {
 /// The JSON of an event with its share of what may be held.
 type Queued = (Bytes, OwnedSemaphorePermit);
 
-/// Takes events for a webhook, which a thread of its own sends.
-pub struct AuditWebhook {
+/// Where batches go.
+enum Destination {
+    Webhook(Endpoint),
+    File(LogFile, Arc<dyn Clock>),
+}
+
+impl Destination {
+    /// What it is called where its failures are counted.
+    fn plugin(&self) -> &'static str {
+        match self {
+            Destination::Webhook(_) => "webhook",
+            Destination::File(..) => "log",
+        }
+    }
+
+    async fn take(&mut self, batch: Vec<Bytes>) -> Result<(), String> {
+        match self {
+            Destination::Webhook(endpoint) => endpoint.post(list(batch), PATIENCE, LONGEST_ANSWER).await.map(drop),
+            Destination::File(file, clock) => {
+                let written = batch.iter().try_for_each(|line| file.append(line, clock.now())).and_then(|()| file.flush());
+                written.map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+/// Takes events for a webhook or file, to which a thread of its own brings them.
+pub struct Batches {
     queue: Option<mpsc::Sender<Queued>>,
     /// What may still be held.
     room: Arc<Semaphore>,
@@ -94,19 +130,30 @@ pub struct AuditWebhook {
     sent: std::sync::mpsc::Receiver<()>,
 }
 
-impl AuditWebhook {
+impl Batches {
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(endpoint: Endpoint, options: BatchOptions) -> io::Result<Self> {
-        let (queue, events) = mpsc::channel(options.buffer.max(1));
-        let (sending, sent) = std::sync::mpsc::channel();
+    pub fn for_webhook(endpoint: Endpoint, options: BatchOptions) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let endpoint = endpoint.driven_by(runtime.handle().clone());
-        thread::Builder::new().name("audit-webhook".into()).spawn(move || {
-            runtime.block_on(send_all(endpoint, events, options));
+        Batches::start(Destination::Webhook(endpoint), runtime, options)
+    }
+
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn for_file(file: LogFile, clock: Arc<dyn Clock>, options: BatchOptions) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        Batches::start(Destination::File(file, clock), runtime, options)
+    }
+
+    fn start(destination: Destination, runtime: tokio::runtime::Runtime, options: BatchOptions) -> io::Result<Self> {
+        let (queue, events) = mpsc::channel(options.buffer.max(1));
+        let (sending, sent) = std::sync::mpsc::channel();
+        thread::Builder::new().name("audit-batches".into()).spawn(move || {
+            runtime.block_on(send_all(destination, events, options));
             drop::<std::sync::mpsc::Sender<()>>(sending);
         })?;
-        Ok(AuditWebhook { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent })
+        Ok(Batches { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent })
     }
 
     /// Takes the JSON of an event, unless too many wait or they are too long together.
@@ -117,13 +164,13 @@ impl AuditWebhook {
         let taken = room.is_ok_and(|held| queue.try_send((event, held)).is_ok());
         if !taken {
             ERRORS.with(&["buffered"]).increment();
-            tracing::warn!("audit buffer queue blocked: an event is not sent to the webhook");
+            tracing::warn!("audit buffer queue blocked: an event is dropped");
         }
     }
 }
 
 /// What waits is sent first, if that is soon done.
-impl Drop for AuditWebhook {
+impl Drop for Batches {
     fn drop(&mut self) {
         self.queue = None;
         // Nothing is ever sent through it: this ends with the thread, or after a while.
@@ -131,7 +178,7 @@ impl Drop for AuditWebhook {
     }
 }
 
-async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, options: BatchOptions) {
+async fn send_all(mut destination: Destination, mut events: mpsc::Receiver<Queued>, options: BatchOptions) {
     let mut bucket = options.throttle.map(|throttle| Bucket::new(throttle, Instant::now()));
     while let Some(first) = events.recv().await {
         let (batch, held) = collect(first, &mut events, options).await;
@@ -139,12 +186,13 @@ async fn send_all(endpoint: Endpoint, mut events: mpsc::Receiver<Queued>, option
             tokio::time::sleep(bucket.take(Instant::now())).await;
         }
         let count = batch.len() as u64;
-        let answer = endpoint.post(list(batch), PATIENCE, LONGEST_ANSWER).await;
+        let answer = destination.take(batch).await;
         // What is under way counts, too.
         drop(held);
         if let Err(error) = answer {
-            ERRORS.with(&["webhook"]).add(count);
-            tracing::error!(error, events = count, "cannot send audit events to the webhook");
+            let plugin = destination.plugin();
+            ERRORS.with(&[plugin]).add(count);
+            tracing::error!(error, events = count, plugin, "cannot bring audit events where they go");
         }
     }
 }
@@ -155,11 +203,13 @@ pub(super) fn sent_line(event: &Event, line: Vec<u8>) -> Vec<u8> {
 }
 
 /// Sends the JSON of one event and waits until the webhook has it. That it does not is counted.
-pub(super) async fn send_one(endpoint: &Endpoint, audit_id: &str, line: Vec<u8>) {
-    if let Err(error) = endpoint.post(list(vec![line.into()]), PATIENCE, LONGEST_ANSWER).await {
+pub(super) async fn send_one(endpoint: &Endpoint, audit_id: &str, line: Vec<u8>) -> bool {
+    let answer = endpoint.post(list(vec![line.into()]), PATIENCE, LONGEST_ANSWER).await;
+    if let Err(error) = &answer {
         ERRORS.with(&["webhook"]).increment();
         tracing::error!(error, audit_id, "cannot send an audit event to the webhook");
     }
+    answer.is_ok()
 }
 
 /// The first event with those that come soon, and what they hold together.
@@ -202,7 +252,7 @@ mod tests {
     async fn what_waits_is_sent_before_the_end() {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
-        let webhook = AuditWebhook::start(endpoint, BatchOptions::default()).expect("starts");
+        let webhook = Batches::for_webhook(endpoint, BatchOptions::default()).expect("starts");
         webhook.take(Bytes::from_static(b"{\"auditID\":\"last\"}"));
         tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
         assert_eq!(server.asked()[0].1["items"][0]["auditID"], "last");
@@ -213,7 +263,7 @@ mod tests {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
         let options = BatchOptions { wait: Duration::from_millis(200), ..BatchOptions::default() };
-        let webhook = AuditWebhook::start(endpoint, options).expect("starts");
+        let webhook = Batches::for_webhook(endpoint, options).expect("starts");
         for id in ["a", "b"] {
             webhook.take(format!("{{\"auditID\":\"{id}\"}}\n").into());
         }
@@ -230,12 +280,25 @@ mod tests {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
         let throttle = Some(Throttle { per_second: 1000.0, burst: 1 });
-        let webhook = AuditWebhook::start(endpoint, BatchOptions { size: 2, wait: Duration::ZERO, throttle, ..BatchOptions::default() });
+        let webhook = Batches::for_webhook(endpoint, BatchOptions { size: 2, wait: Duration::ZERO, throttle, ..BatchOptions::default() });
         let webhook = webhook.expect("starts");
         (0..5).for_each(|_| webhook.take(Bytes::from_static(b"{}")));
         tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
         let sizes = server.asked().iter().map(|(_, list)| list["items"].as_array().map_or(0, Vec::len)).collect::<Vec<_>>();
         assert!(sizes.iter().all(|size| (1..=2).contains(size)) && sizes.iter().sum::<usize>() == 5, "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_has_what_was_taken_in_order() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("audit.log");
+        let file = LogFile::open(crate::audit::LogOptions { path: path.clone(), ..Default::default() }).expect("opens");
+        let batches = Batches::for_file(file, Arc::new(troupe_api::meta::SystemClock), BatchOptions::of_file()).expect("starts");
+        for line in ["{\"a\":1}\n", "{\"a\":2}\n"] {
+            batches.take(Bytes::from_static(line.as_bytes()));
+        }
+        tokio::task::spawn_blocking(move || drop(batches)).await.expect("ends");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), "{\"a\":1}\n{\"a\":2}\n");
     }
 
     #[test]
@@ -281,8 +344,8 @@ mod tests {
     }
 
     /// A webhook that nothing is sent to.
-    fn stuck(buffer: usize) -> (AuditWebhook, mpsc::Receiver<Queued>) {
+    fn stuck(buffer: usize) -> (Batches, mpsc::Receiver<Queued>) {
         let (queue, events) = mpsc::channel(buffer);
-        (AuditWebhook { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent: std::sync::mpsc::channel().1 }, events)
+        (Batches { queue: Some(queue), room: Arc::new(Semaphore::new(HELD)), sent: std::sync::mpsc::channel().1 }, events)
     }
 }

@@ -51,18 +51,19 @@ impl AuditContext {
         AuditContext { id: if log.is_some() { id.into() } else { "".into() }, log, received, open: RefCell::default() }
     }
 
-    /// The caller is known: judges the request and records that it came.
-    pub async fn received(&self, request: &HttpRequest, user: &Arc<UserInfo>, attributes: &Attributes<'_>, long_running: bool) {
-        let Some(log) = &self.log else { return };
+    /// The caller is known: judges the request and records that it came. 500 where that must be recorded and cannot be.
+    pub async fn received(&self, request: &HttpRequest, user: &Arc<UserInfo>, attributes: &Attributes<'_>, long_running: bool) -> Result<(), Status> {
+        let Some(log) = &self.log else { return Ok(()) };
         let verdict = log.judge(Subject { user, attributes });
         if verdict.level == Level::None {
-            return;
+            return Ok(());
         }
         let event = self.event(request, user.clone(), attributes, &verdict);
-        if verdict.records(Stage::RequestReceived) {
-            log.record(Box::new(Event { at: log.now(), ..event.clone() })).await;
+        if verdict.records(Stage::RequestReceived) && !log.record(Box::new(Event { at: log.now(), ..event.clone() })).await {
+            return Err(Status::internal("failed to store audit event"));
         }
         *self.open.borrow_mut() = Some(Box::new(Open { verdict, event, long_running }));
+        Ok(())
     }
 
     /// Nobody knows the caller: one event tells that, and what was said about the credentials.

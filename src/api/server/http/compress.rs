@@ -2,14 +2,20 @@
 
 use std::io::{Read, Write};
 
-use actix_web::{HttpRequest, http::header};
+use actix_web::{HttpMessage, HttpRequest, http::header};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
 /// Smaller bodies are sent as they are, as upstream does.
 pub const MIN_GZIP: usize = 128 * 1024;
 
-/// Whether the client takes gzip.
+/// Noted on a request whose answer goes out as it is, whatever its client takes.
+pub struct Uncompressed;
+
+/// Whether the client takes gzip, and gets it.
 pub fn takes_gzip(request: &HttpRequest) -> bool {
+    if request.extensions().contains::<Uncompressed>() {
+        return false;
+    }
     let accepted = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
     // As upstream: with a quality or as `*` it does not count.
     accepted.split(',').any(|coding| coding.trim() == "gzip")

@@ -42,14 +42,27 @@ pub fn is_connect(subresource: &str) -> bool {
 }
 
 /// The verbs that authorizers are asked about, all of which must be allowed: what the method says, and `create`
-/// for a WebSocket upgrade, which arrives as GET yet executes, attaches or forwards ports.
-pub fn connect_verbs(method: &Method, subresource: &str) -> &'static [&'static str] {
+/// for a WebSocket upgrade, which arrives as GET yet executes, attaches or forwards ports, unless upgrades need no such right.
+pub fn connect_verbs(method: &Method, subresource: &str, upgrades_create: bool) -> &'static [&'static str] {
     match (method.as_str(), subresource) {
-        ("GET", "exec" | "attach" | "portforward") => &["get", "create"],
+        ("GET", "exec" | "attach" | "portforward") if upgrades_create => &["get", "create"],
         ("POST", _) => &["create"],
         ("PUT", _) => &["update"],
         ("PATCH", _) => &["patch"],
         ("DELETE", _) => &["delete"],
         _ => &["get"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upgrades_need_the_right_to_create_unless_that_is_off() {
+        assert_eq!(connect_verbs(&Method::GET, "exec", true), ["get", "create"]);
+        assert_eq!(connect_verbs(&Method::GET, "exec", false), ["get"]);
+        assert_eq!(connect_verbs(&Method::GET, "log", true), ["get"]);
+        assert_eq!(connect_verbs(&Method::POST, "exec", false), ["create"]);
     }
 }

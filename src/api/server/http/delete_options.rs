@@ -11,6 +11,8 @@ use troupe_api::{
 
 use super::{body::InputFormat, query::Query, write_options};
 
+const IGNORE_STORE_READ_ERROR: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+
 /// The wire form.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -21,6 +23,8 @@ struct Wire {
     orphan_dependents: Option<bool>,
     propagation_policy: Option<String>,
     dry_run: Option<Vec<String>>,
+    #[serde(rename = "ignoreStoreReadErrorWithClusterBreakingPotential")]
+    ignore_store_read_error: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -30,11 +34,11 @@ struct Preconditions {
     resource_version: Option<String>,
 }
 
-/// Reads the options.
+/// Reads the options. What is said of objects that cannot be read counts only where `takes_unsafe`.
 ///
 /// # Errors
 /// 400 when the body does not decode, 422 when options contradict each other.
-pub async fn delete_options(query: &Query, format: InputFormat, body: Bytes) -> Result<DeleteOptions, Status> {
+pub async fn delete_options(query: &Query, format: InputFormat, body: Bytes, takes_unsafe: bool) -> Result<DeleteOptions, Status> {
     let wire = match body.len() {
         0 => from_query(query)?,
         length => aside::compute(length, move || from_body(format, &body)).await?,
@@ -42,6 +46,10 @@ pub async fn delete_options(query: &Query, format: InputFormat, body: Bytes) -> 
     let mut errors = Vec::new();
     let propagation = propagation(&wire, &mut errors);
     let dry_run = write_options::dry_run(wire.dry_run.iter().flatten().map(String::as_str), &mut errors);
+    let ignore_store_read_error = takes_unsafe && wire.ignore_store_read_error == Some(true);
+    if ignore_store_read_error {
+        errors.extend(beside_unsafe(&wire));
+    }
     if !errors.is_empty() {
         return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors));
     }
@@ -56,7 +64,21 @@ pub async fn delete_options(query: &Query, format: InputFormat, body: Bytes) -> 
         precondition_uid: preconditions.uid.filter(|uid| !uid.is_empty()),
         precondition_revision,
         propagation,
+        ignore_store_read_error,
     })
+}
+
+/// What an object that cannot be read cannot be asked of: nobody knows its finalizers, its grace or who it is.
+fn beside_unsafe(wire: &Wire) -> impl Iterator<Item = FieldError> {
+    let said = [
+        (wire.dry_run.as_ref().is_some_and(|runs| !runs.is_empty()), "dryRun"),
+        (wire.propagation_policy.is_some(), "propagationPolicy"),
+        (wire.orphan_dependents.is_some(), "orphanDependents"),
+        (wire.grace_period_seconds.is_some(), "gracePeriodSeconds"),
+        (wire.preconditions.is_some(), "preconditions"),
+    ];
+    let refused = |field| FieldError::invalid(IGNORE_STORE_READ_ERROR, true, format!("cannot be set together with .{field}"));
+    said.into_iter().filter(|(is_said, _)| *is_said).map(move |(_, field)| refused(field))
 }
 
 fn from_query(query: &Query) -> Result<Wire, Status> {
@@ -65,6 +87,7 @@ fn from_query(query: &Query) -> Result<Wire, Status> {
         orphan_dependents: query.flag("orphanDependents"),
         propagation_policy: query.text("propagationPolicy").map(str::to_owned),
         dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),
+        ignore_store_read_error: query.flag(IGNORE_STORE_READ_ERROR),
         ..Wire::default()
     })
 }
@@ -114,19 +137,40 @@ mod tests {
         let body = Bytes::from(
             r#"{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":3,"propagationPolicy":"Foreground","preconditions":{"uid":"u"}}"#,
         );
-        let options = delete_options(&Query::parse("gracePeriodSeconds=9"), InputFormat::Json, body).await.expect("fine");
+        let options = delete_options(&Query::parse("gracePeriodSeconds=9"), InputFormat::Json, body, false).await.expect("fine");
         assert_eq!((options.grace_period_seconds, options.propagation), (Some(3), Some(Propagation::Foreground)));
         assert_eq!(options.precondition_uid.as_deref(), Some("u"));
         let options =
-            delete_options(&Query::parse("gracePeriodSeconds=9&orphanDependents=true"), InputFormat::Json, Bytes::new()).await.expect("fine");
+            delete_options(&Query::parse("gracePeriodSeconds=9&orphanDependents=true"), InputFormat::Json, Bytes::new(), false).await.expect("fine");
         assert_eq!((options.grace_period_seconds, options.propagation), (Some(9), Some(Propagation::Orphan)));
     }
 
     #[tokio::test]
     async fn contradictions_and_other_kinds_are_refused() {
         let both = Bytes::from(r#"{"propagationPolicy":"Orphan","orphanDependents":true}"#);
-        assert_eq!(delete_options(&Query::default(), InputFormat::Json, both).await.expect_err("both").code, 422);
+        assert_eq!(delete_options(&Query::default(), InputFormat::Json, both, false).await.expect_err("both").code, 422);
         let pod = Bytes::from(r#"{"kind":"Pod"}"#);
-        assert_eq!(delete_options(&Query::default(), InputFormat::Json, pod).await.expect_err("a pod").code, 400);
+        assert_eq!(delete_options(&Query::default(), InputFormat::Json, pod, false).await.expect_err("a pod").code, 400);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_deleted_without_further_wishes() {
+        let body = |more: &str| Bytes::from(format!(r#"{{"{IGNORE_STORE_READ_ERROR}":true{more}}}"#));
+        let read = async |body: Bytes, takes_unsafe| delete_options(&Query::default(), InputFormat::Json, body, takes_unsafe).await;
+        assert!(read(body(""), true).await.expect("fine").ignore_store_read_error);
+        assert!(!read(body(r#","gracePeriodSeconds":0"#), false).await.expect("is as if it were not said").ignore_store_read_error);
+        let asked = Query::parse(&format!("{IGNORE_STORE_READ_ERROR}=true"));
+        assert!(delete_options(&asked, InputFormat::Json, Bytes::new(), true).await.expect("fine").ignore_store_read_error);
+        for (more, field) in [
+            (r#","dryRun":["All"]"#, "dryRun"),
+            (r#","propagationPolicy":"Orphan""#, "propagationPolicy"),
+            (r#","orphanDependents":false"#, "orphanDependents"),
+            (r#","gracePeriodSeconds":0"#, "gracePeriodSeconds"),
+            (r#","preconditions":{}"#, "preconditions"),
+        ] {
+            let refused = read(body(more), true).await.expect_err(field);
+            let wanted = format!("{IGNORE_STORE_READ_ERROR}: Invalid value: true: cannot be set together with .{field}");
+            assert_eq!((refused.code, refused.message), (422, format!("DeleteOptions.meta.k8s.io \"\" is invalid: {wanted}")));
+        }
     }
 }

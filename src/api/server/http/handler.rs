@@ -40,9 +40,9 @@ use super::{
     aggregation::{self, Passing},
     audit_context::AuditContext,
     authorize::authorize,
-    body, connect,
+    body, compress, connect,
     connections::{Connection, Work, connection_of},
-    health, identity,
+    cors, health, identity,
     impersonation::impersonate,
     monitor::Monitor,
     most_in_flight::InWork,
@@ -105,6 +105,9 @@ impl MessageBody for Lasting {
 }
 
 async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, connection: Option<&Connection>) -> HttpResponse {
+    if !shared.compresses {
+        request.extensions_mut().insert(compress::Uncompressed);
+    }
     let audit_id = audit_id(request);
     let audit = AuditContext::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
     if shared.options.tracer.is_some() {
@@ -113,8 +116,15 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
     let mut payload = payload.into_inner();
     let monitor = Monitor::begin();
     let notices = Notices::default();
-    let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &audit, &notices));
-    let outcome = AssertUnwindSafe(bounded).catch_unwind().await;
+    let origin = shared.options.cors.as_ref().and_then(|cors| cors.of(request.headers()));
+    let outcome = match &origin {
+        // A browser asks before it sends anything: nobody's credentials are looked at.
+        Some(_) if *request.method() == Method::OPTIONS => Ok(Ok(HttpResponse::NoContent().finish())),
+        _ => {
+            let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &audit, &notices));
+            AssertUnwindSafe(bounded).catch_unwind().await
+        }
+    };
     let broke = outcome.is_err();
     let classified = request.extensions().get::<Classified>().cloned();
     let outcome = outcome.unwrap_or_else(|panic| Err(panicked(request, &*panic)));
@@ -140,6 +150,9 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
     headers.insert(AUDIT_ID, audit_id);
     if let Some(directives) = shared.options.strict_transport_security.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, directives);
+    }
+    if let Some(origin) = origin {
+        cors::allow(headers, origin);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
@@ -274,11 +287,11 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     }
     request.extensions_mut().insert(caller.clone());
     let long_running = asked.verb == "watch" || info.is_resource && connect::is_connect(&info.subresource);
-    audit.received(request, &caller, asked, long_running).await;
+    audit.received(request, &caller, asked, long_running).await?;
     if audit.records_requests() {
         notices.record_requests();
     }
-    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer).await? else { return Ok(caller) };
+    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer, &options.features).await? else { return Ok(caller) };
     audit.impersonated(&impersonated);
     Ok(impersonated.user)
 }

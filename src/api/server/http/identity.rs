@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use troupe_api::{
     auth::{
         Authenticator, Credentials, identify, peer,
-        request_header::{self, RequestHeaders, Shown},
+        request_header::{RequestHeaders, Shown},
     },
     notices::Notices,
     service::UserInfo,
@@ -70,7 +70,8 @@ pub async fn authenticate(
 ) -> Result<Arc<UserInfo>, Status> {
     let shown = certificate.map_or(Shown::Client, |certificate| certificate.shown(proxies));
     if shown == Shown::FrontProxy
-        && let Some(mut user) = request_header::user_of(request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+        && let Some(proxies) = proxies
+        && let Some(mut user) = proxies.user_of(request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
     {
         in_authenticated(&mut user);
         peer::note(&mut user, request.peer_addr().map(|address| address.ip()));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use troupe_api::{
     auth::{Attributes, Authorizer, forbidden, peer},
+    features::{CONSTRAINED_IMPERSONATION, FeatureGates},
     meta::names,
     service::UserInfo,
     status::Status,
@@ -96,6 +97,7 @@ pub async fn impersonate(
     caller: &UserInfo,
     asked: &Attributes<'_>,
     authorizer: &dyn Authorizer,
+    features: &FeatureGates,
 ) -> Result<Option<Impersonated>, Status> {
     // Names that are empty are as if they were not there.
     let says =
@@ -106,7 +108,8 @@ pub async fn impersonate(
     }
     let headers: Vec<(String, String)> =
         headers.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
-    decide(&wanted(&headers)?, caller, asked, authorizer).await.map(Some)
+    let modes = if features.is_on(CONSTRAINED_IMPERSONATION) { &Mode::ALL[..] } else { &[Mode::Legacy] };
+    decide(modes, &wanted(&headers)?, caller, asked, authorizer).await.map(Some)
 }
 
 /// The identity that the headers spell. Header names are lower case.
@@ -129,10 +132,16 @@ fn wanted(headers: &[(String, String)]) -> Result<UserInfo, Status> {
     Ok(user)
 }
 
-/// The first mode that allows it; if none does, the first refusal.
-async fn decide(wanted: &UserInfo, caller: &UserInfo, asked: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<Impersonated, Status> {
+/// The first of `modes` that allows it; if none does, the first refusal.
+async fn decide(
+    modes: &[Mode],
+    wanted: &UserInfo,
+    caller: &UserInfo,
+    asked: &Attributes<'_>,
+    authorizer: &dyn Authorizer,
+) -> Result<Impersonated, Status> {
     let mut refusal = None;
-    for mode in Mode::ALL.into_iter().filter(|mode| mode.applies(wanted, caller)) {
+    for mode in modes.iter().copied().filter(|mode| mode.applies(wanted, caller)) {
         match (Check { mode, caller, authorizer }).check(wanted, asked).await {
             Ok(user) => {
                 let constraint = if mode == Mode::Legacy { "" } else { mode.verb() };
@@ -300,21 +309,24 @@ mod tests {
             "impersonate authentication.k8s.io/userextras/acme.com/x 1",
             "impersonate authentication.k8s.io/uids u",
         ];
-        let allowed = decide(&wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
+        let allowed = decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
         assert_eq!((allowed.user.uid.as_str(), &allowed.user.groups), ("u", &vec!["g".to_owned(), "system:authenticated".into()]));
-        assert_eq!(decide(&wanted, &ann(), &asked(), &Only(&ALL[..3])).await.expect_err("the uid is missing").code, 403);
+        assert_eq!(decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(&ALL[..3])).await.expect_err("the uid is missing").code, 403);
     }
 
     #[tokio::test]
     async fn impersonating_a_service_account_brings_its_groups() {
         let wanted = headers(&[("impersonate-user", "system:serviceaccount:a:b")]);
-        let user = decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts b"])).await.expect("is allowed");
+        let user = decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts b"])).await.expect("is allowed");
         assert_eq!(user.user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
         for name in
             ["system:serviceaccount:a:b:kube-system:c", "system:serviceaccount:a:", "system:serviceaccount:a:B/../c", "system:serviceaccount:a:b,c"]
         {
             let wanted = headers(&[("impersonate-user", name)]);
-            decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts *"])).await.map(drop).expect_err("is no account's name");
+            decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts *"]))
+                .await
+                .map(drop)
+                .expect_err("is no account's name");
             assert_eq!(account(name), None);
         }
         assert_eq!(user.constraint, "");
@@ -325,12 +337,14 @@ mod tests {
         const IDENTITY: &str = "impersonate:user-info authentication.k8s.io/users bob";
         const ACTION: &str = "impersonate-on:user-info:list /pods";
         let wanted = headers(&[("impersonate-user", "bob")]);
-        let allowed = decide(&wanted, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect("is allowed");
+        let allowed = decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect("is allowed");
         assert_eq!((allowed.constraint, allowed.user.name.as_str()), ("impersonate:user-info", "bob"));
-        let refused = decide(&wanted, &ann(), &asked(), &Only(&[IDENTITY])).await.expect_err("is refused");
+        let plain = decide(&[Mode::Legacy], &wanted, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect_err("the feature is off");
+        assert!(plain.message.contains("User \"ann\" cannot impersonate resource \"users\""), "{plain}");
+        let refused = decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(&[IDENTITY])).await.expect_err("is refused");
         assert!(refused.message.contains("User \"ann\" cannot impersonate-on:user-info:list resource \"pods\""), "{refused}");
         let masters = headers(&[("impersonate-user", "bob"), ("impersonate-group", "system:masters")]);
-        let refused = decide(&masters, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect_err("is refused");
+        let refused = decide(&Mode::ALL, &masters, &ann(), &asked(), &Only(&[IDENTITY, ACTION])).await.expect_err("is refused");
         assert!(refused.message.ends_with("impersonating the system:masters group is not allowed"), "{refused}");
     }
 
@@ -343,9 +357,9 @@ mod tests {
         };
         let wanted = headers(&[("impersonate-user", "system:node:n1")]);
         let only = Only(&["impersonate:associated-node authentication.k8s.io/nodes *", "impersonate-on:associated-node:list /pods"]);
-        let allowed = decide(&wanted, &agent("n1"), &asked(), &only).await.expect("is allowed");
+        let allowed = decide(&Mode::ALL, &wanted, &agent("n1"), &asked(), &only).await.expect("is allowed");
         assert_eq!(allowed.user.groups, ["system:nodes", "system:authenticated"]);
-        assert_eq!(decide(&wanted, &agent("n2"), &asked(), &only).await.expect_err("runs elsewhere").code, 403);
+        assert_eq!(decide(&Mode::ALL, &wanted, &agent("n2"), &asked(), &only).await.expect_err("runs elsewhere").code, 403);
     }
 
     /// Knows of nothing that speaks against anybody, and denies what it is asked.
@@ -364,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_asks_others_is_waited_for() {
         let wanted = headers(&[("impersonate-user", "bob")]);
-        assert_eq!(decide(&wanted, &ann(), &asked(), &Asks).await.expect_err("is denied").code, 403);
+        assert_eq!(decide(&Mode::ALL, &wanted, &ann(), &asked(), &Asks).await.expect_err("is denied").code, 403);
     }
 
     #[tokio::test]
@@ -377,7 +391,7 @@ mod tests {
             "impersonate /groups system:nodes",
             "impersonate authentication.k8s.io/userextras/authentication.troupe.dev/peer-address in-process",
         ];
-        let allowed = decide(&wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
+        let allowed = decide(&Mode::ALL, &wanted, &ann(), &asked(), &Only(ALL)).await.expect("is allowed");
         assert_eq!(peer::Peer::of(Some(&allowed.user.extra)), peer::Peer::Unknown);
     }
 

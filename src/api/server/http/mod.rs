@@ -17,6 +17,7 @@ mod compress;
 pub mod connect;
 mod connect_options;
 pub mod connections;
+mod cors;
 mod delete_options;
 mod deprecation;
 pub mod discovery;
@@ -64,6 +65,7 @@ mod yaml;
 pub(crate) mod tests;
 
 pub use connect::{Connect, ConnectRequest};
+pub use cors::AllowedOrigins;
 pub use list::slices as list_slices;
 pub use options::{ExtraRoute, HealthCheck, HealthGroups, HttpOptions, RawReply};
 pub use server::{HttpServerHandle, ServeError, serve};

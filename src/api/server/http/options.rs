@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use troupe_api::{
     auth::{Authenticator, Authorizer, request_header::RequestHeaders},
+    features::FeatureGates,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
     service::{ApiService, UserInfo},
@@ -21,7 +22,7 @@ use troupe_api::{
     version::VersionInfo,
 };
 
-use super::connect::Connect;
+use super::{connect::Connect, cors::AllowedOrigins};
 use crate::{
     aggregation::Aggregator,
     audit::AuditLog,
@@ -80,8 +81,12 @@ pub struct HttpOptions {
     pub goaway_chance: f64,
     /// What every answer says as `Strict-Transport-Security`, if anything.
     pub strict_transport_security: Option<String>,
+    /// Origins whose pages browsers let use the server; without them none but its own.
+    pub cors: Option<Arc<AllowedOrigins>>,
     /// Whether the server goes on to listen while it stops, and tells new requests to come again, until those in work are done.
     pub retry_after_while_stopping: bool,
+    /// The features that are on.
+    pub features: FeatureGates,
 }
 
 impl HttpOptions {
@@ -126,7 +131,9 @@ impl HttpOptions {
             min_watch_timeout: Duration::from_secs(1800),
             goaway_chance: 0.0,
             strict_transport_security: None,
+            cors: None,
             retry_after_while_stopping: false,
+            features: FeatureGates::default(),
         }
     }
 }

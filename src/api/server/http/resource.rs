@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, body::MessageBody, dev::Payload};
 use bytes::Bytes;
 use troupe_api::{
     auth::Selection,
+    features::{ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION, AUTHORIZE_POD_WEBSOCKET_UPGRADES},
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
     protobuf,
@@ -220,7 +221,8 @@ impl Exchange<'_> {
 
     async fn delete_options(&self, body: Bytes) -> Result<troupe_api::service::DeleteOptions, Status> {
         let format = if body.is_empty() { InputFormat::Json } else { body::input_format(self.request)? };
-        delete_options(self.query, format, body).await
+        let takes_unsafe = self.shared.options.features.is_on(ALLOW_UNSAFE_MALFORMED_OBJECT_DELETION);
+        delete_options(self.query, format, body, takes_unsafe).await
     }
 
     fn watch_form(&self, target: &Target, accepted: Accepted) -> Result<WatchForm, Status> {
@@ -268,7 +270,8 @@ impl Exchange<'_> {
 
     async fn connect(self, target: Target, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
-        for verb in connect_verbs(self.request.method(), &target.subresource) {
+        let upgrades_create = options.features.is_on(AUTHORIZE_POD_WEBSOCKET_UPGRADES);
+        for verb in connect_verbs(self.request.method(), &target.subresource, upgrades_create) {
             authorize(&*options.authorizer, &self.user, &attributes(self.info, verb)).await?;
         }
         let mut admitted = ConnectOptions::default();

@@ -22,7 +22,7 @@ use actix_web::{
 use thiserror::Error;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use troupe_api::encodings::Encodings;
+use troupe_api::{encodings::Encodings, features::API_RESPONSE_COMPRESSION};
 
 use super::{
     connections::{Connection, Connections, Metered},
@@ -129,6 +129,7 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         lists: Underway::default(),
         stopping: stopping.clone(),
         closing: closing.clone(),
+        compresses: options.features.is_on(API_RESPONSE_COMPRESSION),
         options,
     });
     let in_flight = shared.in_flight.clone();

@@ -17,6 +17,8 @@ use crate::underway::Underway;
 /// What every worker shares.
 pub struct Shared {
     pub options: HttpOptions,
+    /// Whether answers are compressed for whoever takes that.
+    pub compresses: bool,
     pub discovery: Discovery,
     pub openapi: Arc<OpenApi>,
     pub in_flight: InFlight,

@@ -6,17 +6,20 @@ use std::{
     ops::RangeInclusive,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, bail, ensure};
 use ipnetwork::IpNetwork;
 use troupe_actors::controllers::node_ipam::{ClusterRange, MOST_BITS};
 use troupe_api::meta::names;
-use troupe_api_server::admission::node_may_label;
+use troupe_api_server::{admission::node_may_label, http::AllowedOrigins};
 use troupe_net::iptables::Family;
 
 use super::{Cni, OfFamily, PerFamily, Settings, controllers, seconds};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
+
+/// How requests may wait for their audit events.
+const AUDIT_MODES: [&str; 3] = ["batch", "blocking", "blocking-strict"];
 
 /// Refuses combinations of which one would have no effect.
 pub fn combinations(settings: &Settings) -> Result<()> {
@@ -65,6 +68,11 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         ensure!(settings.audit_log_path.is_some(), "--audit-log-format has no effect without --audit-log-path, the file to write to");
         ensure!(["json", "legacy"].contains(&format.as_str()), "invalid audit log format {format}, allowed formats are \"legacy,json\"");
     }
+    if let Some(mode) = &settings.audit_log_mode {
+        ensure!(settings.audit_log_path.is_some(), "--audit-log-mode has no effect without --audit-log-path, the file to write to");
+        ensure!(AUDIT_MODES.contains(&mode.as_str()), "invalid audit log mode {mode}, allowed modes are \"batch,blocking,blocking-strict\"");
+    }
+    log_batches(settings)?;
     let of_batches = [
         (settings.audit_webhook_batch_buffer_size.is_some(), "--audit-webhook-batch-buffer-size"),
         (settings.audit_webhook_batch_max_size.is_some(), "--audit-webhook-batch-max-size"),
@@ -79,10 +87,11 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         return given.map_or(Ok(()), |flag| bail!("{flag} has no effect without --audit-webhook-config-file"));
     }
     match (settings.audit_webhook_mode.as_deref().unwrap_or("batch"), batches) {
-        ("batch", _) | ("blocking", None) => {}
-        ("blocking", Some(flag)) => bail!("{flag} has no effect with --audit-webhook-mode=blocking"),
-        ("blocking-strict", _) => bail!("--audit-webhook-mode=blocking-strict cannot be had: blocking waits for the webhook, but refuses nothing"),
-        (mode, _) => bail!("invalid audit webhook mode {mode}, allowed modes are \"batch,blocking\""),
+        (mode, _) if !AUDIT_MODES.contains(&mode) => {
+            bail!("invalid audit webhook mode {mode}, allowed modes are \"batch,blocking,blocking-strict\"")
+        }
+        ("batch", _) | (_, None) => {}
+        (mode, Some(flag)) => bail!("{flag} has no effect with --audit-webhook-mode={mode}"),
     }
     let counts = [settings.audit_webhook_batch_buffer_size, settings.audit_webhook_batch_max_size, settings.audit_webhook_batch_throttle_burst];
     ensure!(!counts.contains(&Some(0)), "--audit-webhook-batch-buffer-size, -max-size and -throttle-burst cannot be 0");
@@ -90,6 +99,32 @@ fn audit_forms(settings: &Settings) -> Result<()> {
         let number = given.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
         ensure!(number.is_some(), "invalid audit batch webhook throttle QPS {given}, must be a positive number");
     }
+    Ok(())
+}
+
+/// How the audit log is written in batches.
+fn log_batches(settings: &Settings) -> Result<()> {
+    let of_batches = [
+        (settings.audit_log_batch_buffer_size.is_some(), "--audit-log-batch-buffer-size"),
+        (settings.audit_log_batch_max_size.is_some(), "--audit-log-batch-max-size"),
+        (settings.audit_log_batch_max_wait.is_some(), "--audit-log-batch-max-wait"),
+        (settings.audit_log_batch_throttle_enable.is_some(), "--audit-log-batch-throttle-enable"),
+        (settings.audit_log_batch_throttle_qps.is_some(), "--audit-log-batch-throttle-qps"),
+        (settings.audit_log_batch_throttle_burst.is_some(), "--audit-log-batch-throttle-burst"),
+    ];
+    let Some((_, flag)) = of_batches.iter().find(|(given, _)| *given) else { return Ok(()) };
+    ensure!(settings.audit_log_path.is_some(), "{flag} has no effect without --audit-log-path, the file to write to");
+    let mode = settings.audit_log_mode.as_deref().unwrap_or("batch");
+    ensure!(mode == "batch", "{flag} has no effect with --audit-log-mode={mode}");
+    let counts = [settings.audit_log_batch_buffer_size, settings.audit_log_batch_max_size, settings.audit_log_batch_throttle_burst];
+    ensure!(!counts.contains(&Some(0)), "--audit-log-batch-buffer-size, -max-size and -throttle-burst cannot be 0");
+    if let Some(given) = &settings.audit_log_batch_throttle_qps {
+        let number = given.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
+        ensure!(number.is_some(), "invalid audit batch log throttle QPS {given}, must be a positive number");
+    }
+    let is_paced = settings.audit_log_batch_throttle_enable == Some(true);
+    let is_told = settings.audit_log_batch_throttle_qps.is_some() || settings.audit_log_batch_throttle_burst.is_some();
+    ensure!(is_paced || !is_told, "--audit-log-batch-throttle-qps and -throttle-burst have no effect without --audit-log-batch-throttle-enable");
     Ok(())
 }
 
@@ -151,6 +186,16 @@ fn chosen(settings: &Settings) -> Result<()> {
         ensure!(!issuer.is_empty(), "service-account-issuer should not be an empty string");
         ensure!(seen.insert(issuer), "service-account-issuer {issuer:?} is already specified");
     }
+    if let Some(endpoint) = &settings.service_account_signing_endpoint {
+        ensure!(
+            settings.service_account_signing_key_file.is_none() && settings.service_account_key_file.is_none(),
+            "can't set `--service-account-signing-key-file` and/or `--service-account-key-file` with `--service-account-signing-endpoint` (They are mutually exclusive)"
+        );
+        ensure!(
+            endpoint.starts_with('/') || endpoint.strip_prefix('@').is_some_and(is_socket_name),
+            "invalid value {endpoint:?} passed for `--service-account-signing-endpoint`: it is no path from the root, and when prefixed with @ must be a valid abstract socket name"
+        );
+    }
     if let Some(uri) = &settings.service_account_jwks_uri {
         ensure!(uri.starts_with("https://"), "service-account-jwks-uri requires https scheme, parsed as: {uri}");
     }
@@ -180,6 +225,9 @@ fn chosen(settings: &Settings) -> Result<()> {
         let is_allowed = chance.parse::<f64>().is_ok_and(|chance| (0.0..=0.02).contains(&chance));
         ensure!(is_allowed, "--goaway-chance can not be less than 0 or greater than 0.02");
     }
+    if let Some(origins) = &settings.cors_allowed_origins {
+        AllowedOrigins::new(origins).map_err(Error::msg)?;
+    }
     for directive in settings.strict_transport_security_directives.iter().flatten() {
         let is_age = directive.strip_prefix("max-age=").is_some_and(|age| !age.contains('=') && age.bytes().all(|byte| byte.is_ascii_graphic()));
         ensure!(
@@ -189,6 +237,11 @@ fn chosen(settings: &Settings) -> Result<()> {
         );
     }
     settings.controllers.as_deref().map_or(Ok(()), controllers::check)
+}
+
+/// Whether it may name a socket that is no file, as upstream has it.
+fn is_socket_name(name: &str) -> bool {
+    name.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')))
 }
 
 /// Refuses times of elections with which nobody would lead for long, or two would, in upstream's words.
@@ -411,7 +464,8 @@ mod tests {
         let mode = |mode: &str| Settings { audit_webhook_mode: Some(mode.into()), ..Settings::default() };
         assert!(combinations(&to(mode("blocking"))).is_ok());
         assert_eq!(refused(mode("blocking")), "--audit-webhook-mode has no effect without --audit-webhook-config-file");
-        assert!(refused(to(mode("blocking-strict"))).starts_with("--audit-webhook-mode=blocking-strict cannot be had"));
+        assert!(combinations(&to(mode("blocking-strict"))).is_ok());
+        assert!(refused(to(mode("later"))).starts_with("invalid audit webhook mode later"));
         let size = to(Settings { audit_webhook_batch_max_size: Some(7), ..mode("blocking") });
         assert_eq!(refused(size), "--audit-webhook-batch-max-size has no effect with --audit-webhook-mode=blocking");
         let rate = |rate: &str| to(Settings { audit_webhook_batch_throttle_qps: Some(rate.into()), ..Settings::default() });
@@ -424,6 +478,12 @@ mod tests {
         };
         assert!(combinations(&format("legacy")).is_ok() && refused(format("xml")).starts_with("invalid audit log format xml"));
         assert!(refused(Settings { audit_log_path: None, audit_policy_file: None, ..format("json") }).contains("without --audit-log-path"));
+        let written = |mode: &str| Settings { audit_log_mode: Some(mode.into()), ..format("json") };
+        let batched = |mode| Settings { audit_log_batch_max_size: Some(7), ..written(mode) };
+        assert!(combinations(&batched("batch")).is_ok());
+        assert_eq!(refused(batched("blocking")), "--audit-log-batch-max-size has no effect with --audit-log-mode=blocking");
+        assert!(refused(Settings { audit_log_batch_throttle_burst: Some(3), ..written("batch") }).contains("have no effect without"));
+        assert!(combinations(&written("blocking-strict")).is_ok() && refused(written("never")).starts_with("invalid audit log mode never"));
     }
 
     #[test]
@@ -436,6 +496,13 @@ mod tests {
         assert_eq!(refused(issuers(&[""])), "service-account-issuer should not be an empty string");
         let keys = Settings { service_account_jwks_uri: Some("http://a".into()), ..Settings::default() };
         assert!(refused(keys).contains("requires https scheme"));
+        let signed = |endpoint: &str| Settings { service_account_signing_endpoint: Some(endpoint.into()), ..Settings::default() };
+        assert!(combinations(&signed("/run/signer.sock")).is_ok() && combinations(&signed("@signer.example")).is_ok());
+        for odd in ["signer.sock", "@", "@a..b", "@a/b"] {
+            assert!(refused(signed(odd)).contains("must be a valid abstract socket name"), "{odd}");
+        }
+        let both = Settings { service_account_key_file: Some(vec!["/k".into()]), ..signed("/s") };
+        assert!(refused(both).ends_with("(They are mutually exclusive)"));
         let longest = Settings { service_account_max_token_expiration: Some(60), ..Settings::default() };
         assert_eq!(refused(longest), "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds");
         let chance = |text: &str| Settings { goaway_chance: Some(text.into()), ..Settings::default() };
@@ -449,6 +516,8 @@ mod tests {
         };
         assert!(combinations(&https(&["max-age=31536000", "includeSubDomains", "preload"])).is_ok());
         assert!(refused(https(&["max-age=1=2"])).contains("allowed values: max-age=expireTime") && !refused(https(&["always"])).is_empty());
+        let origin = Settings { cors_allowed_origins: Some(vec!["example".into()]), ..Settings::default() };
+        assert!(refused(origin).contains("does not pin to start/end of host"));
         let lead = |lease, renew, retry| Settings {
             leader_elect_lease_duration: lease,
             leader_elect_renew_deadline: renew,

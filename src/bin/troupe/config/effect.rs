@@ -45,7 +45,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "maxRequestsInflight" | "maxMutatingRequestsInflight" | "requestTimeout" | "minRequestTimeout" => &[Part::ApiServer],
         "serviceNodePortRange" | "eventTtl" | "anonymousAuth" | "apiAudiences" => &[Part::ApiServer],
         "serviceAccountIssuer" | "serviceAccountSigningKeyFile" | "serviceAccountKeyFile" | "serviceAccountJwksUri" => &[Part::ApiServer],
-        "serviceAccountExtendTokenExpiration" => &[Part::ApiServer],
+        "serviceAccountExtendTokenExpiration" | "serviceAccountSigningEndpoint" => &[Part::ApiServer],
         "defaultNotReadyTolerationSeconds" | "defaultUnreachableTolerationSeconds" => &[Part::ApiServer],
         "terminatedPodGcThreshold" | "legacyServiceAccountTokenCleanUpPeriod" => &[Part::Controllers],
         "horizontalPodAutoscalerSyncPeriod" | "horizontalPodAutoscalerDownscaleStabilization" | "horizontalPodAutoscalerTolerance" => {
@@ -110,15 +110,17 @@ fn takers(setting: &str) -> &'static [Part] {
         | "secondaryNodeEvictionRate"
         | "largeClusterSizeThreshold"
         | "unhealthyZoneThreshold" => &[Part::Controllers],
-        webhook if webhook == "auditWebhookMode" || webhook.starts_with("auditWebhookBatch") => &[Part::ApiServer],
+        audit if audit == "auditWebhookMode" || audit.starts_with("auditWebhookBatch") || audit.starts_with("auditLogBatch") => &[Part::ApiServer],
         syncs if syncs.ends_with("Syncs") => &[Part::Controllers],
         "leaderElectLeaseDuration" | "leaderElectRenewDeadline" | "leaderElectRetryPeriod" => &[Part::Controllers, Part::Scheduler],
-        "goawayChance"
+        "corsAllowedOrigins"
+        | "goawayChance"
         | "shutdownDelayDuration"
         | "shutdownSendRetryAfter"
         | "strictTransportSecurityDirectives"
         | "serviceAccountMaxTokenExpiration"
-        | "auditLogFormat" => &[Part::ApiServer],
+        | "auditLogFormat"
+        | "auditLogMode" => &[Part::ApiServer],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

@@ -388,7 +388,12 @@ mod tests {
             "auditWebhookBatchBufferSize" => json!(7),
             "auditWebhookMode" => json!("batch"),
             "auditLogFormat" => json!("legacy"),
+            "auditLogMode" => json!("batch"),
+            "auditLogBatchThrottleBurst" | "auditLogBatchMaxWait" | "auditLogBatchMaxSize" | "auditLogBatchBufferSize" => json!(7),
+            "auditLogBatchThrottleQps" => json!("7"),
+            "auditLogBatchThrottleEnable" => json!(true),
             "strictTransportSecurityDirectives" => json!(["max-age=1"]),
+            "corsAllowedOrigins" => json!(["//a(:|$)"]),
             "shutdownSendRetryAfter" => json!(true),
             "shutdownDelayDuration" => json!(7),
             "goawayChance" => json!("0.01"),
@@ -433,7 +438,14 @@ mod tests {
             _ => json!("name"),
         };
         // What cannot be given together with others of these.
-        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig", "authorizationConfig", "nonMasqueradeCidrs"];
+        let apart = [
+            "imageDir",
+            "storeHistoryMegabytes",
+            "authenticationConfig",
+            "authorizationConfig",
+            "nonMasqueradeCidrs",
+            "serviceAccountSigningEndpoint",
+        ];
         let names = all.as_object().expect("an object").keys().filter(|name| !apart.contains(&name.as_str()));
         let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
         let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
@@ -448,6 +460,8 @@ mod tests {
         let structured = structured.resolve().expect("resolves").settings();
         assert_eq!((structured.authentication_config, structured.authorization_config), (Some("/p".into()), Some("/q".into())));
         assert_eq!(history.resolve().expect("resolves").settings().store_history_megabytes, Some(7));
+        let signed = Settings { service_account_signing_endpoint: Some("/s".into()), ..Settings::default() };
+        assert_eq!(signed.resolve().expect("resolves").settings().service_account_signing_endpoint.as_deref(), Some("/s"));
     }
 
     #[test]

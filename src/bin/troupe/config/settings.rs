@@ -429,6 +429,9 @@ pub struct Settings {
     /// What answers say as Strict-Transport-Security, such as max-age=31536000,includeSubDomains [default: nothing]
     #[arg(long, value_delimiter = ',')]
     pub strict_transport_security_directives: Option<Vec<String>>,
+    /// Origins whose pages browsers let use the API server: regular expressions that pin both ends of a host, such as //example\.com(:|$) [default: none]
+    #[arg(long, value_delimiter = ',')]
+    pub cors_allowed_origins: Option<Vec<String>>,
     /// Ports of Services that nodes answer on, such as 30000-32767 [default: that]
     #[arg(long)]
     pub service_node_port_range: Option<String>,
@@ -446,9 +449,12 @@ pub struct Settings {
     /// Whom tokens for the API server must be for [default: the names of --service-account-issuer]
     #[arg(long, value_delimiter = ',')]
     pub api_audiences: Option<Vec<String>>,
-    /// The key that signs tokens of service accounts: RSA or P-256, in PEM [default: sa.key in the certificates directory]
+    /// The key that signs tokens of service accounts: RSA, P-256 or P-384, in PEM [default: sa.key in the certificates directory]
     #[arg(long)]
     pub service_account_signing_key_file: Option<PathBuf>,
+    /// The socket of a process that signs tokens of service accounts instead (k8s.io/externaljwt v1): its path, or "@" and its name
+    #[arg(long)]
+    pub service_account_signing_endpoint: Option<String>,
     /// Keys whose tokens of service accounts count beside those of the key that signs: public or private ones, in PEM
     #[arg(long, value_delimiter = ',')]
     pub service_account_key_file: Option<Vec<PathBuf>>,
@@ -537,7 +543,8 @@ pub struct Settings {
     /// A kubeconfig of a webhook that is sent what is recorded
     #[arg(long)]
     pub audit_webhook_config_file: Option<PathBuf>,
-    /// How the audit webhook is sent events: batch, for which no request waits, or blocking, each before its request goes on [default: batch]
+    /// How the audit webhook is sent events: batch, for which no request waits, blocking, each before its request goes on, or blocking-strict,
+    /// which refuses requests that cannot be recorded [default: batch]
     #[arg(long)]
     pub audit_webhook_mode: Option<String>,
     /// Events that may wait for the audit webhook [default: 10000]
@@ -571,6 +578,29 @@ pub struct Settings {
     /// Days that old audit logs are kept [default: for ever]
     #[arg(long)]
     pub audit_log_maxage: Option<u64>,
+    /// How requests wait for the audit log: batch, not at all unless its queue is full, blocking, until their events are written, or
+    /// blocking-strict, which refuses those that cannot be recorded [default: batch]
+    #[arg(long)]
+    pub audit_log_mode: Option<String>,
+    /// With this or another option of batches, events that the audit log is too slow for are dropped: how many may wait [default: 10000]
+    #[arg(long)]
+    pub audit_log_batch_buffer_size: Option<u32>,
+    /// Events that are written to the audit log together [default: 1]
+    #[arg(long)]
+    pub audit_log_batch_max_size: Option<u32>,
+    /// Seconds that the first of them waits for others [default: 0]
+    #[arg(long, value_parser = seconds::<u64>)]
+    #[serde(deserialize_with = "super::seconds::read")]
+    pub audit_log_batch_max_wait: Option<u64>,
+    /// Whether batches of the audit log are paced [default: false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub audit_log_batch_throttle_enable: Option<bool>,
+    /// Batches of the audit log in a second [default: 10]
+    #[arg(long)]
+    pub audit_log_batch_throttle_qps: Option<String>,
+    /// Batches of the audit log at once after a pause [default: 15]
+    #[arg(long)]
+    pub audit_log_batch_throttle_burst: Option<u32>,
     /// The format of the audit log: json, or legacy for lines of text [default: json]
     #[arg(long)]
     pub audit_log_format: Option<String>,

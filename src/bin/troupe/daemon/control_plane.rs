@@ -212,7 +212,7 @@ impl LocalApi {
         reloading::name_server(&lease_name(&config.node_name));
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
-        let (issuer, shown) = (identity::issuer(&config.api, &certificates)?, Shown::of(&certificates)?);
+        let (issuer, shown) = (identity::issuer(&config.api, &certificates).await?, Shown::of(&certificates)?);
         let outside = Arc::new(Outside::read(config)?);
         progress.begin("state");
         let store = state::open(config).await?;

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use troupe_api::meta::SystemClock;
 use troupe_api_server::{
-    audit::{AuditLog, AuditWebhook, Backends, BatchOptions, LogFile, LogOptions, Policy, Throttle},
+    audit::{AuditLog, Backends, BatchOptions, Batches, LogFile, LogOptions, Mode, Modes, Policy, Throttle},
     webhook_client::Endpoint,
 };
 
@@ -20,14 +20,30 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
     };
     let policy = read_policy(policy)?;
     let open = |log: &LogOptions| LogFile::open(log.clone()).with_context(|| format!("cannot open the audit log {}", log.path.display()));
-    let send = |endpoint| AuditWebhook::start(endpoint, batches(&config.api)).context("cannot start the thread that sends audit events");
+    let send = |endpoint| Batches::for_webhook(endpoint, batches(&config.api)).context("cannot start the thread that sends audit events");
     let endpoint = config.api.audit_webhook_config_file.as_deref().map(endpoint).transpose()?;
-    let waits = config.api.audit_webhook_mode.as_deref() == Some("blocking");
-    let (webhook, blocking) = if waits { (None, endpoint) } else { (endpoint.map(send).transpose()?, None) };
+    let modes = Modes { file: mode(config.api.audit_log_mode.as_deref()), webhook: mode(config.api.audit_webhook_mode.as_deref()) };
+    let (webhook, blocking) = if modes.webhook != Mode::Queued { (None, endpoint) } else { (endpoint.map(send).transpose()?, None) };
     let legacy = config.api.audit_log_format.as_deref() == Some("legacy");
-    let backends = Backends { file: audit.log.as_ref().map(open).transpose()?, legacy, webhook, blocking };
+    let opened = audit.log.as_ref().map(open).transpose()?;
+    let (file, batched) = match (opened, file_batches(&config.api)) {
+        (Some(file), Some(options)) => {
+            (None, Some(Batches::for_file(file, Arc::new(SystemClock), options).context("cannot start the audit log's thread")?))
+        }
+        (opened, _) => (opened, None),
+    };
+    let backends = Backends { file, legacy, webhook, batched, blocking, modes };
     let log = AuditLog::start(policy, backends, Arc::new(SystemClock)).context("cannot start the audit log's thread")?;
     Ok(Some(log))
+}
+
+/// A mode by its name; that there is such a one was looked at before.
+fn mode(name: Option<&str>) -> Mode {
+    match name {
+        Some("blocking") => Mode::Blocking,
+        Some("blocking-strict") => Mode::Strict,
+        _ => Mode::Queued,
+    }
 }
 
 /// How events are sent in batches; what is said was looked at before.
@@ -44,6 +60,27 @@ fn batches(said: &ApiSettings) -> BatchOptions {
         wait: said.audit_webhook_batch_max_wait.map_or(usual.wait, Duration::from_secs),
         throttle,
     }
+}
+
+/// How the log file is written in batches; nothing where none of that is said.
+fn file_batches(said: &ApiSettings) -> Option<BatchOptions> {
+    let is_said = said.audit_log_batch_buffer_size.is_some()
+        || said.audit_log_batch_max_size.is_some()
+        || said.audit_log_batch_max_wait.is_some()
+        || said.audit_log_batch_throttle_enable.is_some();
+    let usual = BatchOptions::of_file();
+    let count = |given: Option<u32>, usual| given.and_then(|count| usize::try_from(count).ok()).unwrap_or(usual);
+    let pace = BatchOptions::default().throttle.filter(|_| said.audit_log_batch_throttle_enable == Some(true));
+    let throttle = pace.map(|usual| Throttle {
+        per_second: said.audit_log_batch_throttle_qps.as_ref().and_then(|rate| rate.parse().ok()).unwrap_or(usual.per_second),
+        burst: said.audit_log_batch_throttle_burst.unwrap_or(usual.burst),
+    });
+    is_said.then(|| BatchOptions {
+        buffer: count(said.audit_log_batch_buffer_size, usual.buffer),
+        size: count(said.audit_log_batch_max_size, usual.size),
+        wait: said.audit_log_batch_max_wait.map_or(usual.wait, Duration::from_secs),
+        throttle,
+    })
 }
 
 /// Whether the files can be used that say what is recorded and who is sent it. Must be called within a tokio runtime.
@@ -77,5 +114,9 @@ mod tests {
         assert_eq!(batches(&said), BatchOptions { size: 7, throttle, ..BatchOptions::default() });
         let free = ApiSettings { audit_webhook_batch_throttle_enable: Some(false), ..ApiSettings::default() };
         assert_eq!(batches(&free).throttle, None);
+        assert_eq!(file_batches(&ApiSettings::default()), None);
+        let paced = ApiSettings { audit_log_batch_throttle_enable: Some(true), audit_log_batch_max_wait: Some(2), ..ApiSettings::default() };
+        let throttle = Some(Throttle { per_second: 10.0, burst: 15 });
+        assert_eq!(file_batches(&paced), Some(BatchOptions { wait: Duration::from_secs(2), throttle, ..BatchOptions::of_file() }));
     }
 }

@@ -23,7 +23,7 @@ use troupe_api::{
         tls_policy::TlsPolicy,
         tokens::Issuer,
     },
-    features::{COORDINATED_LEADER_ELECTION, FeatureGates, WORKLOAD_WITH_JOB},
+    features::{COORDINATED_LEADER_ELECTION, FeatureGates, REMOTE_REQUEST_HEADER_UID, WORKLOAD_WITH_JOB},
     memory::ProcessMemory,
     resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap, optional},
     version::VersionInfo,
@@ -32,7 +32,7 @@ use troupe_api_server::{
     admission::{DefaultTolerationSeconds, Pipeline, Selection},
     encryption::EncryptionHealth,
     flow::{Classifier, Sampler},
-    http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
+    http::{self, AllowedOrigins, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     store::Store,
 };
 
@@ -338,8 +338,10 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
     options.tls_by_address = tls_by_address;
     (options.anonymous, options.anonymous_paths) = outside.anonymous();
+    options.features = features(config)?;
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
-    options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
+    let request_headers = request_headers.context("the authority of front proxies is unusable")?;
+    options.request_headers = Some(Arc::new(request_headers.taking_uids(options.features.is_on(REMOTE_REQUEST_HEADER_UID))));
     options.aggregator = Some(api.aggregator());
     options.health = api.health_checks();
     options.health.extend(encryption.map(|health| {
@@ -363,6 +365,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.goaway_chance = config.api.goaway_chance.as_ref().and_then(|chance| chance.parse().ok()).unwrap_or(0.0);
     options.retry_after_while_stopping = config.api.shutdown_send_retry_after.unwrap_or(false);
     options.strict_transport_security = config.api.strict_transport_security_directives.as_ref().map(|directives| directives.join("; "));
+    let origins = config.api.cors_allowed_origins.as_deref().map(AllowedOrigins::new).transpose();
+    options.cors = origins.map_err(Error::msg)?.map(Arc::new);
     let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
     options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
     // It ends with the process.

@@ -218,7 +218,8 @@ fn identities(run: &Run<'_>, config: &Config, features: &FeatureGates, authority
         RootCaPublisher::new(caches, authority.ca_pem.as_str())
     });
     let tokens = "serviceaccount-token-controller";
-    if let Some(issuer) = authority.issuer.as_ref().filter(|_| run.runs(tokens)) {
+    // As upstream: who signs elsewhere signs no tokens for secrets.
+    if let Some(issuer) = authority.issuer.as_ref().filter(|issuer| issuer.signer().is_none() && run.runs(tokens)) {
         let secrets = TokenSecretController::new(run.caches, issuer.clone(), authority.ca_pem.as_str());
         run.start(tokens, manager_client(run.service.clone()), secrets);
     }

@@ -40,14 +40,15 @@ pub const BACKUP: &str = "/debug/troupe/backup";
 
 /// All extra routes.
 pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, insight: &Insight, metrics: Sources) -> Vec<ExtraRoute> {
-    let public = issuer.public_keys();
-    let keys = json_bytes(&tokens::jwks(&public));
+    let keys = issuer.key_set();
     let address = std::net::SocketAddr::new(config.advertise_address, config.api_port);
     let place = config.api.service_account_jwks_uri.clone().unwrap_or_else(|| format!("https://{address}/openid/v1/jwks"));
-    let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &place, &public));
+    let (told, issuer) = (keys.clone(), issuer.clone());
     let mut routes = vec![
-        ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || keys.clone()),
-        ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || discovery.clone()),
+        ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || json_bytes(&tokens::jwks(&keys.told()))),
+        ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || {
+            json_bytes(&tokens::openid_configuration(issuer.name(), &place, &told.told()))
+        }),
         actors(insight.clone()),
         trace(insight.clone()),
         kill(insight.clone()),

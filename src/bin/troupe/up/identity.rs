@@ -15,12 +15,12 @@ use troupe_api::{
         chain::AuthenticatorChain,
         exchange::ExchangedAuthenticators,
         token_file::TokenFile,
-        tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, SigningKey, Verifier, public_keys},
-        x509::X509Authenticator,
+        tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, RefreshingVerifier, SigningKey, Verifier, public_keys},
+        x509::{X509Authenticator, X509WithoutUid},
     },
     features::{
         CLUSTER_TRUST_BUNDLE, COORDINATED_LEADER_ELECTION, DEVICE_TAINT_RULES, FeatureGates, GENERIC_WORKLOAD, POD_CERTIFICATE_REQUEST,
-        RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR, WORKLOAD_WITH_JOB,
+        RESOURCE_POOL_STATUS, STORAGE_VERSION_MIGRATOR, UID_FROM_CERTIFICATE, WORKLOAD_WITH_JOB,
     },
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
@@ -29,6 +29,7 @@ use troupe_api_server::{
     authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
     authorization::AuthorizationFlags,
     reloading::{FollowedFile, LOOK_EVERY},
+    token_signer::{Connected, ExternalSigner, GrpcSigner},
     webhook_client::Endpoint,
 };
 
@@ -41,8 +42,8 @@ use crate::config::{ApiSettings, Config};
 /// The issuer of service-account tokens.
 ///
 /// # Errors
-/// When a key cannot be read.
-pub fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issuer>> {
+/// When a key cannot be read, or another process is to sign and does not say how.
+pub async fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issuer>> {
     let (named, others) = keys(api)?;
     let key = match named {
         Some(key) => key,
@@ -51,8 +52,25 @@ pub fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Arc<Issu
     let (mut names, audiences) = names(api);
     let other_names = names.split_off(1);
     let issuer = Issuer::named(key, names.remove(0), audiences).extending(api.service_account_extend_token_expiration.unwrap_or(true));
-    let issuer = issuer.lasting_at_most(api.service_account_max_token_expiration.and_then(|seconds| i64::try_from(seconds).ok()));
-    Ok(Arc::new(issuer.accepting(other_names, others)))
+    let longest = api.service_account_max_token_expiration.and_then(|seconds| i64::try_from(seconds).ok());
+    let issuer = issuer.lasting_at_most(longest).accepting(other_names, others);
+    let Some(endpoint) = &api.service_account_signing_endpoint else { return Ok(Arc::new(issuer)) };
+    signed_elsewhere(issuer, endpoint, longest).await.map(Arc::new).context("while setting up external-jwt-signer")
+}
+
+/// The issuer whose tokens the process at a socket signs.
+async fn signed_elsewhere(issuer: Issuer, endpoint: &str, longest: Option<i64>) -> Result<Issuer> {
+    let service = Arc::new(GrpcSigner::new(endpoint));
+    let Connected { signer, longest: most, again } = ExternalSigner::connect(service, Arc::new(SystemClock)).await.map_err(Error::msg)?;
+    if let Some(longest) = longest.filter(|longest| *longest > most) {
+        bail!(
+            "service-account-max-token-expiration cannot be set longer than the token expiration supported by service-account-signing-endpoint: {longest}s > {most}s"
+        );
+    }
+    // It ends with the process.
+    tokio::spawn(signer.clone().follow(again));
+    let keys = signer.keys();
+    Ok(issuer.signed_elsewhere(signer, keys, most).lasting_at_most(Some(longest.unwrap_or(most))))
 }
 
 /// The names under which tokens of service accounts count, that of new ones first, and whom tokens for this server are for.
@@ -89,6 +107,8 @@ pub struct Outside {
     without_anonymous: bool,
     authorizers: Authorizers,
     token_uses: Arc<NotedUses>,
+    /// Uids that certificates tell are not believed.
+    without_uids: bool,
 }
 
 impl Outside {
@@ -102,6 +122,7 @@ impl Outside {
         let audiences = audiences.as_slice();
         let mut outside = Outside::default();
         let features = control_plane::features(config)?;
+        outside.without_uids = !features.is_on(UID_FROM_CERTIFICATE);
         if let Some(file) = &api.token_auth_file {
             let tokens = TokenFile::open(file, audiences.to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
             outside.authenticators.push(Arc::new(tokens));
@@ -163,6 +184,11 @@ impl Outside {
             Ok(())
         }));
         Ok(())
+    }
+
+    /// What client certificates are authenticated by.
+    fn certificates(&self) -> Arc<dyn Authenticator> {
+        if self.without_uids { Arc::new(X509WithoutUid) } else { Arc::new(X509Authenticator) }
     }
 
     /// Where uses of tokens out of secrets are told.
@@ -249,12 +275,16 @@ fn additions(features: &FeatureGates) -> Vec<Addition> {
 /// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are
 /// anonymous.
 pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
-    let keys = issuer.public_keys();
+    let keys = issuer.key_set();
     let audiences = issuer.audiences().to_vec();
     let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone(), Arc::new(SystemClock), outside.token_uses());
     let verifier = Verifier::new(keys, issuer.names(), audiences.clone(), listers.clone(), Arc::new(SystemClock));
+    let verifier: Arc<dyn Authenticator> = match issuer.signer() {
+        Some(signer) => Arc::new(RefreshingVerifier::new(verifier, signer.clone())),
+        None => Arc::new(verifier),
+    };
     let bootstrap = BootstrapTokenAuthenticator::new(listers, Arc::new(SystemClock), audiences);
-    let mut links: Vec<Arc<dyn Authenticator>> = vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier), Arc::new(bootstrap)];
+    let mut links: Vec<Arc<dyn Authenticator>> = vec![outside.certificates(), Arc::new(legacy), verifier, Arc::new(bootstrap)];
     links.extend(outside.authenticators.iter().cloned());
     Arc::new(AuthenticatorChain::new(links, outside.anonymous().0))
 }

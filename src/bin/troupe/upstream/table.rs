@@ -3,7 +3,7 @@
 use super::model::Here::{self, Always, Named, Never};
 
 /// Names without their dashes, and what becomes of them.
-pub const FLAGS: [(&str, Here); 159] = [
+pub const FLAGS: [(&str, Here); 150] = [
     ("admission-control", Never("`--enable-admission-plugins` and `--disable-admission-plugins` say which run")),
     ("aggregator-reject-forwarding-redirect", Always(&["true"], "redirects of API services are not followed")),
     ("allocate-node-cidrs", Always(&["true"], "leave it out of `--controllers` (`*,-node-ipam-controller`)")),
@@ -14,20 +14,7 @@ pub const FLAGS: [(&str, Here); 159] = [
         "attach-detach-reconcile-sync-period",
         Never("objects are looked at when they or what they need change, and again after a failure; whether a watch lags is looked at every second"),
     ),
-    ("audit-log-batch-buffer-size", Never("the log is written line by line")),
-    ("audit-log-batch-max-size", Never("the log is written line by line")),
-    ("audit-log-batch-max-wait", Never("the log is written line by line")),
-    ("audit-log-batch-throttle-burst", Never("the log is written line by line")),
-    ("audit-log-batch-throttle-enable", Never("the log is written line by line")),
-    ("audit-log-batch-throttle-qps", Never("the log is written line by line")),
     ("audit-log-compress", Always(&["false"], "old audit logs stay as they are: compress them where they are collected")),
-    (
-        "audit-log-mode",
-        Always(
-            &["batch", "blocking"],
-            "events wait in a queue for the thread that writes them: a request waits when it is full, none is lost, and none is refused",
-        ),
-    ),
     ("audit-log-truncate-enabled", Always(&["false"], "events are bounded as they are made")),
     ("audit-log-truncate-max-batch-size", Never("events are bounded as they are made")),
     ("audit-log-truncate-max-event-size", Never("events are bounded as they are made")),
@@ -66,7 +53,6 @@ pub const FLAGS: [(&str, Here); 159] = [
     ("coordinated-leadership-lease-duration", Never("leaders are not coordinated (CoordinatedLeaderElection): each component elects its own")),
     ("coordinated-leadership-renew-deadline", Never("leaders are not coordinated (CoordinatedLeaderElection): each component elects its own")),
     ("coordinated-leadership-retry-period", Never("leaders are not coordinated (CoordinatedLeaderElection): each component elects its own")),
-    ("cors-allowed-origins", Never("answers allow no other origins: put a proxy in front that does")),
     ("debug-socket-path", Never("there is no profiling: `troupe actors` tells what works")),
     ("delete-collection-workers", Never("collections are deleted as fast as priority and fairness lets")),
     ("disable-attach-detach-reconcile-sync", Always(&["false"], "attachments are always looked at")),
@@ -190,7 +176,6 @@ pub const FLAGS: [(&str, Here); 159] = [
         "service-account-private-key-file",
         Never("tokens are signed with `sa.key` of `--certificates-dir`, or with `--service-account-signing-key-file` of the API server"),
     ),
-    ("service-account-signing-endpoint", Never("tokens are signed by this process: `--service-account-signing-key-file` names the key")),
     ("service-cluster-ip-range", Named("service-cidr")),
     ("show-hidden-metrics-for-version", Never("no metrics are hidden")),
     ("shutdown-watch-termination-grace-period", Always(&["0s", "0"], "watches end when the server does, and begin again elsewhere")),

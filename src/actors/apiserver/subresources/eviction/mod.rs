@@ -72,6 +72,7 @@ fn delete_options(eviction: &Object, dry_run: bool) -> Result<DeleteOptions, Sta
         precondition_uid: text(&["deleteOptions", "preconditions", "uid"]),
         precondition_revision: precondition_revision.map_err(|error| Status::bad_request(error.to_string()))?,
         propagation,
+        ignore_store_read_error: false,
     })
 }
 

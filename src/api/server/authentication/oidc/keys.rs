@@ -3,12 +3,14 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
+use sha2::{Digest, Sha512};
+use troupe_api::certificates::p521;
 
 /// Keys that are kept of one issuer.
 const MOST_KEYS: usize = 256;
 
 /// What upstream takes and this server can verify.
-pub const ALGORITHMS: [&str; 8] = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"];
+pub const ALGORITHMS: [&str; 9] = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
 
 /// A key with its name.
 pub struct Key {
@@ -20,6 +22,7 @@ enum Kind {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
+    P521(Vec<u8>),
 }
 
 #[derive(Deserialize)]
@@ -61,6 +64,7 @@ fn key(entry: Entry) -> Option<Key> {
         ("RSA", _) => Kind::Rsa { modulus: bytes(&entry.n)?, exponent: bytes(&entry.e)? },
         ("EC", "P-256") => Kind::P256(point(32)?),
         ("EC", "P-384") => Kind::P384(point(48)?),
+        ("EC", "P-521") => Kind::P521(point(66)?),
         _ => return None,
     };
     Some(Key { id: entry.kid, kind })
@@ -93,6 +97,7 @@ impl Key {
             Kind::P384(point) => {
                 algorithm == "ES384" && UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point).verify(message, signed).is_ok()
             }
+            Kind::P521(point) => algorithm == "ES512" && p521::verify_fixed(point, &Sha512::digest(message), signed),
         }
     }
 }

@@ -7,7 +7,7 @@ use troupe_api::meta::SystemClock;
 
 use super::{client::Door, fake::FakeService};
 use crate::{
-    audit::{AuditLog, Backends, LogFile, LogOptions, Policy},
+    audit::{AuditLog, Backends, LogFile, LogOptions, Mode, Modes, Policy},
     webhook_client::{Endpoint, testing::Server},
 };
 
@@ -71,6 +71,34 @@ async fn requests_wait_for_a_webhook_where_that_is_wanted() {
     admin.send("GET", &format!("{MAPS}/missing"), &[("audit-id", "mine")], "").await;
     let stages = |asked: Vec<(String, Value)>| asked.iter().map(|(_, list)| list["items"][0]["stage"].clone()).collect::<Vec<_>>();
     assert_eq!(stages(server.asked()), ["RequestReceived", "ResponseComplete"], "the webhook has both when the reply is there");
+    log.close();
+}
+
+#[actix_web::test]
+async fn what_must_be_recorded_and_cannot_be_is_refused() {
+    for (mode, wanted) in [(Mode::Queued, 404_u16), (Mode::Blocking, 404), (Mode::Strict, 500)] {
+        let policy = Policy::parse("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n").expect("a policy");
+        let full = LogFile::open(LogOptions { path: "/dev/full".into(), ..LogOptions::default() }).expect("opens");
+        let modes = Modes { file: mode, ..Modes::default() };
+        let log = AuditLog::start(policy, Backends { modes, ..Backends::from(full) }, Arc::new(SystemClock)).expect("starts");
+        let door = Door::open(FakeService::new(), |options| options.audit = Some(log.clone()));
+        let mut admin = door.connect(true).await;
+        assert_eq!(admin.get(&format!("{MAPS}/missing")).await.status, wanted, "{mode:?}");
+        log.close();
+    }
+}
+
+#[actix_web::test]
+async fn an_event_is_written_when_the_reply_is_there_where_that_is_wanted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = Policy::parse("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n").expect("a policy");
+    let file = LogFile::open(LogOptions { path: dir.path().join("audit.log"), ..LogOptions::default() }).expect("opens");
+    let modes = Modes { file: Mode::Blocking, ..Modes::default() };
+    let log = AuditLog::start(policy, Backends { modes, ..Backends::from(file) }, Arc::new(SystemClock)).expect("starts");
+    let door = Door::open(FakeService::new(), |options| options.audit = Some(log.clone()));
+    let mut admin = door.connect(true).await;
+    admin.get(&format!("{MAPS}/missing")).await;
+    assert_eq!(events(dir.path()).len(), 2);
     log.close();
 }
 

@@ -26,7 +26,7 @@ use troupe_api::{
 
 use super::{client::Door, fake::FakeService};
 use crate::http::{
-    body,
+    AllowedOrigins, body,
     handler::{OPENAPI_AT_ONCE, OPENAPI_READERS},
     limits::Bodies,
 };
@@ -196,6 +196,25 @@ async fn answers_say_that_only_https_is_spoken_where_that_is_wanted() {
     let silent = Door::open(FakeService::new(), |_| {});
     let mut other = silent.connect(true).await;
     assert_eq!(other.get(MAPS).await.header("strict-transport-security"), "");
+}
+
+#[actix_web::test]
+async fn pages_of_allowed_origins_may_use_the_server() {
+    let allowed = AllowedOrigins::new(&[r"//example\.com(:|$)".to_owned()]).expect("reads");
+    let door = Door::open(FakeService::new(), |options| options.cors = Some(Arc::new(allowed)));
+    let (mut admin, mut nobody) = (door.connect(true).await, door.connect(false).await);
+    let origin = [("origin", "https://example.com")];
+    let asked = nobody.send("OPTIONS", MAPS, &origin, "").await;
+    assert_eq!((asked.status.as_u16(), asked.header("access-control-allow-origin")), (204, "https://example.com"));
+    assert!(asked.header("access-control-allow-methods").contains("PATCH"));
+    let shown = admin.send("GET", MAPS, &origin, "").await;
+    assert_eq!((shown.status.as_u16(), shown.header("access-control-allow-origin")), (200, "https://example.com"));
+    assert_eq!(shown.header("access-control-allow-credentials"), "true");
+    for others in [&[("origin", "https://example.com.evil.test")][..], &[]] {
+        let shown = admin.send("GET", MAPS, others, "").await;
+        assert_eq!((shown.status.as_u16(), shown.header("access-control-allow-origin")), (200, ""));
+    }
+    assert_ne!(nobody.send("OPTIONS", MAPS, &[("origin", "https://other.test")], "").await.status, 204);
 }
 
 #[actix_web::test]

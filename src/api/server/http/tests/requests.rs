@@ -3,7 +3,10 @@
 use std::{io::Read, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use troupe_api::service::{EventType, FieldValidation, Operation, PatchType, Propagation};
+use troupe_api::{
+    features::FeatureGates,
+    service::{EventType, FieldValidation, Operation, PatchType, Propagation},
+};
 
 use super::{
     client::Door,
@@ -219,6 +222,15 @@ async fn long_lists_stream_and_compress() {
     let pretty = admin.get(&format!("{MAPS}?pretty=true")).await;
     assert!(pretty.body.starts_with(b"{\n  \"kind\": \"ConfigMapList\""));
     assert_eq!(pretty.json(), plain.json());
+}
+
+#[actix_web::test]
+async fn nothing_is_compressed_where_that_is_off() {
+    let features = FeatureGates::parse(&["APIResponseCompression=false".to_owned()]).expect("it can be off");
+    let door = Door::open(FakeService::new(), |options| options.features = features);
+    fill(&door, 300, 1000);
+    let shown = door.connect(true).await.send("GET", MAPS, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!((shown.header("content-encoding"), shown.json()["items"].as_array().map(Vec::len)), ("", Some(300)));
 }
 
 #[actix_web::test]
