@@ -76,7 +76,7 @@ pub fn delete_options(data: &[u8]) {
     let format = [InputFormat::Json, InputFormat::Yaml, InputFormat::Protobuf][usize::from(first / 4) % 3];
     // What is longer is decoded by another thread, whose memory is not counted here.
     if body.len() < 64 << 10 {
-        let _ = budget::hold(data.len(), || at_once(fuzzing::delete_options(&query, format, body)));
+        let _ = budget::hold(data.len(), || at_once(fuzzing::delete_options(&query, format, body, first % 2 == 0)));
     }
 }
 

@@ -124,7 +124,8 @@ async fn a_signer_that_cannot_be_used_stops_the_server() {
     short.said.lock().longest = 599;
     let refused = connect(&short).await.err().expect("is refused");
     assert_eq!(refused, "max token life supported by external-jwt-signer (599s) is less than acceptable (min 600s)");
-    let changes: [(fn(&mut KeysResponse), &str); 6] = [
+    type Change = fn(&mut KeysResponse);
+    let changes: [(Change, &str); 6] = [
         (|said| said.refresh_hint_seconds = 0, "found invalid refresh hint (0s)"),
         (|said| said.keys.clear(), "found no keys"),
         (|said| said.data_timestamp = None, "invalid data timestamp"),
