@@ -43,6 +43,12 @@ pub fn is_resized(deployment: &Deployment, sets: &Sets) -> bool {
     active.into_iter().any(|set| history::desired_replicas(set).is_some_and(|desired| desired != replicas(deployment)))
 }
 
+/// How many of a set's pods will be available when it has the size it is given: its status may be older than that size, such as
+/// after proportional scaling.
+fn staying(set: &ReplicaSet) -> i32 {
+    available(set).min(wanted(set))
+}
+
 /// Takes pods from old sets: broken ones first, then as many as availability allows.
 fn shrink_old(deployment: &Deployment, sets: &Sets, new: &ReplicaSet, total: i32) -> Vec<(Arc<ReplicaSet>, i32)> {
     let old = sum(&sets.old, wanted);
@@ -50,18 +56,18 @@ fn shrink_old(deployment: &Deployment, sets: &Sets, new: &ReplicaSet, total: i32
         return Vec::new();
     }
     let least_available = replicas(deployment).saturating_sub(max_unavailable(deployment));
-    let new_unavailable = wanted(new).saturating_sub(available(new));
+    let new_unavailable = wanted(new).saturating_sub(staying(new));
     let mut budget = total.saturating_sub(least_available).saturating_sub(new_unavailable);
     if budget <= 0 {
         return Vec::new();
     }
     let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = sets.old.iter().filter(|set| wanted(set) > 0).map(|set| (set.clone(), wanted(set))).collect();
     for (set, size) in &mut sizes {
-        let broken = size.saturating_sub(available(set)).max(0).min(budget);
+        let broken = size.saturating_sub(staying(set)).min(budget);
         *size -= broken;
         budget -= broken;
     }
-    let mut spare = sum(sets.all(), available).saturating_sub(least_available);
+    let mut spare = sum(sets.all(), staying).saturating_sub(least_available);
     for (_, size) in &mut sizes {
         let taken = (*size).min(spare).max(0);
         *size -= taken;

@@ -190,6 +190,30 @@ fn scaling_in_the_middle_of_a_rollout_gives_each_set_its_share() {
     assert_eq!(world.sizes(), [11, 7]);
 }
 
+/// While the status of the old set tells of pods that its new size no longer has.
+#[test]
+fn shrinking_in_a_rollout_that_stands_still_keeps_what_must_be_available() {
+    let mut world = World::new(deployment(30, "a", rolling(json!(3), json!(2))));
+    world.roll_out();
+    world.set_image("b");
+    for _ in 0..5 {
+        let plan = world.plan();
+        world.apply(plan);
+        world.settle_pods(|at, size| if at == 0 { size } else { 0 });
+    }
+    assert_eq!(world.sizes(), [28, 5]);
+    world.deployment.spec.as_mut().expect("set").replicas = Some(7);
+    for status_follows in [false, false, true, false, true, true] {
+        let plan = world.plan();
+        world.apply(plan);
+        assert!(world.sizes()[0] >= 5, "{:?}", world.sizes());
+        if status_follows {
+            world.settle_pods(|at, size| if at == 0 { size } else { 0 });
+        }
+    }
+    assert_eq!(world.sizes()[0], 5);
+}
+
 /// A Deployment that runs 8 pods of `a` and 5 of `b`, all of them of sets that were scaled for 10 and a surge of 3.
 fn in_the_middle(surge: i32) -> World {
     let mut world = World::new(deployment(10, "a", rolling(json!(surge), json!(2))));

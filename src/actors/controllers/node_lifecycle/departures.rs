@@ -47,17 +47,16 @@ pub struct Taints<'a> {
     pub compared: bool,
 }
 
-/// How long pods with these tolerations bear these taints; the shortest time of all tolerations that are used.
+/// How long pods with these tolerations bear these taints: of each taint the first toleration that matches it counts, and of those the shortest
+/// (upstream's `GetMatchingTolerations` and `getMinTolerationTime`).
 fn stay(tolerations: &[Toleration], taints: Taints<'_>) -> Stay {
     let mut shortest: Option<Duration> = None;
     for taint in taints.of_node.iter().filter(|taint| taint.effect == "NoExecute") {
         let counts = |toleration: &&Toleration| (taints.compared || !compares(toleration)) && tolerates(toleration, taint);
-        let mut matching = tolerations.iter().filter(counts).peekable();
-        if matching.peek().is_none() {
+        let Some(toleration) = tolerations.iter().find(counts) else {
             return Stay::For(Duration::ZERO);
-        }
-        let limit = matching.filter_map(|toleration| toleration.toleration_seconds).min();
-        let limit = limit.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        };
+        let limit = toleration.toleration_seconds.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
         shortest = match (shortest, limit) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -165,6 +164,20 @@ mod tests {
         let pods = [pod(json!([bears("a", 300), bears("b", 20)]))];
         assert_eq!(plan(&pods, &taints(&["a", "b"]), &Leaving::new(), start).next, Some(Duration::from_secs(20)));
         assert_eq!(plan(&pods, &taints(&["a", "c"]), &Leaving::new(), start).leave.len(), 1);
+    }
+
+    #[test]
+    fn of_several_tolerations_of_one_taint_the_first_counts() {
+        let start = Instant::now();
+        let all = |seconds: Option<u32>| json!({"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let next = |tolerations: Value| {
+            let plan = plan(&[pod(tolerations)], &taints(&["a"]), &Leaving::new(), start);
+            assert!(plan.leave.is_empty());
+            plan.next.map(|next| next.as_secs())
+        };
+        assert_eq!(next(json!([bears("a", 30), all(Some(2))])), Some(30));
+        assert_eq!(next(json!([all(Some(2)), bears("a", 30)])), Some(2));
+        assert_eq!(next(json!([all(None), bears("a", 5)])), None);
     }
 
     #[test]
