@@ -47,17 +47,14 @@ pub struct Taints<'a> {
     pub compared: bool,
 }
 
-/// How long pods with these tolerations bear these taints; the shortest time of all tolerations that are used.
+/// How long pods with these tolerations bear these taints. Of each taint the first toleration that matches is used, for ever
+/// where it names no time, and the shortest time of those counts.
 fn stay(tolerations: &[Toleration], taints: Taints<'_>) -> Stay {
     let mut shortest: Option<Duration> = None;
     for taint in taints.of_node.iter().filter(|taint| taint.effect == "NoExecute") {
         let counts = |toleration: &&Toleration| (taints.compared || !compares(toleration)) && tolerates(toleration, taint);
-        let mut matching = tolerations.iter().filter(counts).peekable();
-        if matching.peek().is_none() {
-            return Stay::For(Duration::ZERO);
-        }
-        let limit = matching.filter_map(|toleration| toleration.toleration_seconds).min();
-        let limit = limit.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        let Some(used) = tolerations.iter().find(counts) else { return Stay::For(Duration::ZERO) };
+        let limit = used.toleration_seconds.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
         shortest = match (shortest, limit) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -165,6 +162,16 @@ mod tests {
         let pods = [pod(json!([bears("a", 300), bears("b", 20)]))];
         assert_eq!(plan(&pods, &taints(&["a", "b"]), &Leaving::new(), start).next, Some(Duration::from_secs(20)));
         assert_eq!(plan(&pods, &taints(&["a", "c"]), &Leaving::new(), start).leave.len(), 1);
+    }
+
+    #[test]
+    fn of_several_tolerations_of_a_taint_the_first_counts() {
+        let next = |tolerations: Value| plan(&[pod(tolerations)], &taints(&["a"]), &Leaving::new(), Instant::now()).next;
+        let for_ever = json!({"operator": "Exists"});
+        assert_eq!(next(json!([for_ever, bears("a", 20)])), None);
+        assert_eq!(next(json!([bears("a", 20), for_ever])), Some(Duration::from_secs(20)));
+        assert_eq!(next(json!([bears("a", 300), bears("a", 20)])), Some(Duration::from_secs(300)));
+        assert_eq!(next(json!([bears("b", 5), bears("a", 300)])), Some(Duration::from_secs(300)));
     }
 
     #[test]
