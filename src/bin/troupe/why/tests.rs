@@ -67,6 +67,11 @@ fn scheduling_gates_and_unbound_claims_are_named() {
     claiming.resource_claims = vec![PodClaim::Missing { name: "gpu".into() }];
     let wanted = ["its claim data is Pending", "storage class fast", "its claim gone does not exist", "its resource claim gpu does not exist"];
     explains(&pod::explain(&claiming), &wanted);
+    claiming.claims.clear();
+    claiming.nodes = vec![claiming.node.clone()];
+    let report = pod::explain(&claiming);
+    explains(&report, &["its resource claim gpu does not exist"]);
+    assert_eq!(report.reasons.len(), 1, "the scheduler waits for the claim");
 }
 
 fn bound(status: serde_json::Value) -> Facts {
