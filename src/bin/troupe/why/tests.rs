@@ -214,7 +214,7 @@ fn a_pending_pod_is_told_what_would_let_it_on_a_node() {
     let wanted = [
         "node shut: cordoned, has 500m of 2 cpu left, the pod asks for 1",
         "node full: has 500m of 2 cpu left, the pod asks for 1",
-        "→ it would fit on node full if 500m cpu are freed there, or the pod asks for at most 500m",
+        "→ it would fit on node full if 500m cpu are freed there, or the pod asks for at most 500m cpu",
     ];
     explains(&pod::explain(&facts), &wanted);
 }
