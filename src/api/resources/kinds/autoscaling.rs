@@ -21,7 +21,8 @@ use crate::{
 /// Tolerances of an autoscaler's own (KEP-4951).
 static TOLERANCES: [Gated; 1] = [Gated { feature: "HPAConfigurableTolerance", is_used: has_tolerance, drop: drop_tolerances }];
 /// No replicas at the least (KEP-2021).
-static TO_ZERO: [Withheld; 1] = [Withheld { feature: "HPAScaleToZero", is_used: |autoscaler| least(autoscaler) == Some(0), faults: too_few }];
+static TO_ZERO: [Withheld; 1] =
+    [Withheld { feature: "HPAScaleToZero", is_used: |autoscaler| least(autoscaler) == Some(0), faults: too_few, ahead_of: Some("spec.") }];
 const DIRECTIONS: [&str; 2] = ["scaleDown", "scaleUp"];
 
 fn least(autoscaler: &Fields) -> Option<i64> {

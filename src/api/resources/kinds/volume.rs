@@ -22,7 +22,7 @@ const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 pub struct PersistentVolume;
 
 /// Another affinity of a volume that has one (KEP-5381).
-static FIXED_AFFINITY: [Withheld; 1] = [Withheld { feature: "MutablePVNodeAffinity", is_used: |_| false, faults: affinity_faults }];
+static FIXED_AFFINITY: [Withheld; 1] = [Withheld { feature: "MutablePVNodeAffinity", is_used: |_| false, faults: affinity_faults, ahead_of: None }];
 
 fn affinity_faults(new: &Fields, old: Option<&Fields>) -> Vec<FieldError> {
     let affinity = |volume: Option<&Fields>| volume.and_then(|volume| volume.get("spec")?.get("nodeAffinity")).cloned().unwrap_or_default();
