@@ -12,7 +12,7 @@ use crate::{
         Column, Gated, Strategy, Withheld, WriteContext,
         printing::{age, name, string},
         resource::age_of,
-        tree::{Fields, at, child, descend, fill, text},
+        tree::{Fields, at, child, descend, fill, fill_null, text},
         validation::autoscaler,
     },
     status::FieldError,
@@ -62,6 +62,9 @@ impl Strategy for HorizontalPodAutoscaler {
         if let Some(behavior) = child(spec, "behavior") {
             default_rules(behavior, "scaleUp", &[period("Pods", 4), period("Percent", 100)], Some(0));
             default_rules(behavior, "scaleDown", &[period("Percent", 100)], None);
+        }
+        if let Some(status) = child(object.root_mut(), "status") {
+            fill_null(status, &["currentMetrics"]);
         }
     }
 

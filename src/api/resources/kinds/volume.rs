@@ -9,7 +9,7 @@ use crate::{
         Column, Gated, Strategy, Withheld, WriteContext,
         printing::{age, name, non_empty, string, wide},
         resource::age_of,
-        tree::{Fields, at, child, fill, text},
+        tree::{Fields, at, child, each, fill, fill_null, text},
         validation::{volume, volume_claim, warnings},
     },
     status::FieldError,
@@ -140,7 +140,9 @@ impl Strategy for PersistentVolumeClaim {
         let spec = object.map_mut(&["spec"]);
         fill(spec, "volumeMode", "Filesystem");
         fill(spec, "resources", json!({}));
-        fill(object.map_mut(&["status"]), "phase", "Pending");
+        let status = object.map_mut(&["status"]);
+        fill(status, "phase", "Pending");
+        each(status, "conditions", |condition| fill_null(condition, &["lastProbeTime", "lastTransitionTime"]));
     }
 
     fn gated(&self) -> &'static [Gated] {
