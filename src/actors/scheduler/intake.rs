@@ -19,7 +19,11 @@ use super::{
     placed_pod::nominated_node,
     plugins::declared_features,
 };
-use crate::{devices::key_of, pod_phase::is_finished, runtime::cache::Change};
+use crate::{
+    devices::{claims_of, key_of},
+    pod_phase::is_finished,
+    runtime::cache::Change,
+};
 
 /// One change.
 pub enum News {
@@ -27,8 +31,8 @@ pub enum News {
     Pending {
         key: ObjectKey,
         priority: i32,
-        /// It waits for something before it may be looked at. Of a pod of a group that is found out when this is taken in: others decide, too.
-        gated: bool,
+        /// It may have to wait for something before it is looked at. Whether it has to is found out when this is taken in: others decide, too.
+        may_wait: bool,
         group: Option<ObjectKey>,
         nominated: Nominated,
         cause: Cause,
@@ -127,11 +131,11 @@ pub fn pod_news(change: &Change<Pod>, profiles: &Profiles) -> News {
             let before = change.before();
             let only_status = before.is_some_and(|old| is_wanted(old, profiles) && differ_in_status(old, pod));
             let nominated = Nominated::between(before.map(|pod| &**pod), pod);
-            let (priority, gated) = (
-                pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
-                profiles.of(pod).is_some_and(|profile| profile.pre_enqueue(pod).is_err()),
-            );
-            News::Pending { key, priority, gated, group: group_of(pod), nominated, cause: change.cause.clone(), only_status }
+            let (priority, group) = (pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0), group_of(pod));
+            // Its group and its claims may be there by then, or gone.
+            let depends = group.is_some() || !claims_of(pod).is_empty();
+            let may_wait = depends || profiles.of(pod).is_some_and(|profile| profile.pre_enqueue(pod).is_err());
+            News::Pending { key, priority, may_wait, group, nominated, cause: change.cause.clone(), only_status }
         }
         _ => News::Gone { key },
     }

@@ -57,8 +57,10 @@ enum Place {
         rejected_by: Vec<&'static str>,
         woken: bool,
     },
-    /// Not to be looked at until it changes.
-    Gated,
+    /// Not to be looked at until it changes, or what the plugin looks at that does not let it in.
+    Gated {
+        by: Option<&'static str>,
+    },
     /// Popped, and nothing was decided yet.
     InFlight,
     /// It has a node, and is being bound.
@@ -98,7 +100,7 @@ pub struct SchedulingQueue {
     /// How many are unschedulable.
     stuck: usize,
     gated: usize,
-    /// Pods that wait for changes, by the plugins that rejected them: a change is compared with those that it may concern.
+    /// Pods that wait for changes, by the plugins that rejected them or do not let them in: a change is compared with those that it may concern.
     rejected: BTreeMap<&'static str, HashSet<ObjectKey>>,
     in_flight: HashMap<ObjectKey, InFlightEvents>,
 }
@@ -143,32 +145,55 @@ impl SchedulingQueue {
                 entry.priority = priority;
                 self.active.insert((Reverse(priority), entry.arrival, key));
             }
-            Place::Gated => {
-                self.gated -= 1;
+            Place::Gated { .. } => {
                 entry.priority = priority;
-                entry.place = Place::Active;
-                self.active.insert((Reverse(priority), entry.arrival, key));
-                metrics::incoming("active", "UnscheduledPodUpdate");
+                self.let_in(&key, "UnscheduledPodUpdate");
             }
             Place::Active | Place::Backoff(_) | Place::Binding => entry.priority = priority,
         }
     }
 
-    /// A pod that must not be looked at appeared or changed.
-    pub fn gate(&mut self, key: ObjectKey, priority: i32, now: Instant) {
+    /// A pod that must not be looked at appeared or changed. The plugin that does not let it in, if that looks at changes, is asked again after
+    /// each that may help.
+    pub fn gate(&mut self, key: ObjectKey, priority: i32, by: Option<&'static str>, now: Instant) {
         match self.pods.get_mut(&key) {
-            Some(entry) if entry.place == Place::Gated => entry.priority = priority,
+            Some(Entry { priority: known, place: Place::Gated { by: plugin }, .. }) => {
+                *known = priority;
+                if let Some(before) = std::mem::replace(plugin, by) {
+                    self.waits_no_more(&key, &[before]);
+                }
+            }
             _ => {
                 self.remove(&key);
-                self.insert(key, priority, Place::Gated, now);
+                self.insert(key.clone(), priority, Place::Gated { by }, now);
             }
+        }
+        if let Some(plugin) = by {
+            self.rejected.entry(plugin).or_default().insert(key);
+        }
+    }
+
+    /// A gated pod may be looked at.
+    fn let_in(&mut self, key: &ObjectKey, event: &'static str) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let Place::Gated { by } = entry.place else { return };
+        entry.place = Place::Active;
+        self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
+        metrics::incoming("active", event);
+        self.is_gated_no_more(key, by);
+    }
+
+    fn is_gated_no_more(&mut self, key: &ObjectKey, by: Option<&'static str>) {
+        self.gated -= 1;
+        if let Some(plugin) = by {
+            self.waits_no_more(key, &[plugin]);
         }
     }
 
     fn insert(&mut self, key: ObjectKey, priority: i32, place: Place, now: Instant) {
         self.arrivals += 1;
         let arrival = self.arrivals;
-        if place == Place::Gated {
+        if matches!(place, Place::Gated { .. }) {
             self.gated += 1;
             metrics::incoming("gated", "UnscheduledPodAdd");
         } else {
@@ -185,7 +210,7 @@ impl SchedulingQueue {
             Place::Active => drop(self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()))),
             Place::Backoff(until) => drop(self.backoff.remove(&(until, entry.arrival))),
             Place::Unschedulable { rejected_by, .. } | Place::Held { rejected_by, .. } => self.is_stuck_no_more(key, &rejected_by),
-            Place::Gated => self.gated -= 1,
+            Place::Gated { by } => self.is_gated_no_more(key, by),
             Place::InFlight => drop(self.in_flight.remove(key)),
             Place::Binding => {}
         }
@@ -217,7 +242,7 @@ impl SchedulingQueue {
                 let rejected_by = std::mem::take(rejected_by);
                 self.is_stuck_no_more(key, &rejected_by);
             }
-            Place::Held { .. } | Place::Gated | Place::InFlight | Place::Binding => return false,
+            Place::Held { .. } | Place::Gated { .. } | Place::InFlight | Place::Binding => return false,
         }
         let Some(entry) = self.pods.get_mut(key) else { return false };
         entry.attempts += 1;
@@ -324,7 +349,7 @@ impl SchedulingQueue {
         }
     }
 
-    /// The cluster changed: pods that it may help get another attempt.
+    /// The cluster changed: pods that it may help get an attempt.
     pub fn cluster_changed(&mut self, change: ClusterChange, with: &HintContext<'_>, now: Instant) {
         let change = Arc::new(change);
         // A pod that loses the place it just got does not help itself.
@@ -349,6 +374,9 @@ impl SchedulingQueue {
                     // No further change can do more for it: many pods may be held while much changes.
                     let rejected_by = rejected_by.clone();
                     self.waits_no_more(&key, &rejected_by);
+                }
+                Place::Gated { by: Some(by) } if is_woken(&[*by], &change, &key, with) && may_be_looked_at(&key, with) => {
+                    self.let_in(&key, change.event().name());
                 }
                 _ => {}
             }
@@ -426,6 +454,12 @@ fn names(rejected_by: &[&'static str]) -> Vec<&'static str> {
 
 fn is_woken(rejected_by: &[&'static str], change: &ClusterChange, key: &ObjectKey, with: &HintContext<'_>) -> bool {
     rejected_by.is_empty() || rejected_by.contains(&EXTENDER) || with.profiles.may_help(rejected_by, change, || (with.pod)(key))
+}
+
+/// Whether no plugin of its profile keeps a pod from being looked at. One that cannot be seen is tried.
+fn may_be_looked_at(key: &ObjectKey, with: &HintContext<'_>) -> bool {
+    let Some(info) = (with.pod)(key) else { return true };
+    with.profiles.of(&info.pod).is_none_or(|profile| profile.pre_enqueue(&info.pod).is_ok())
 }
 
 #[cfg(test)]

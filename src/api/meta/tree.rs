@@ -28,6 +28,13 @@ pub fn fill_zero(fields: &mut Fields, name: &str, value: i64) {
     }
 }
 
+/// Sets fields that are missing to null, as Go writes lists and times of which nothing is said and that `omitempty` does not leave out.
+pub fn fill_null(fields: &mut Fields, names: &[&str]) {
+    for name in names {
+        fields.entry(*name).or_insert(Value::Null);
+    }
+}
+
 /// The object in a field, where there is one.
 pub fn child<'a>(fields: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
     fields.get_mut(name)?.as_object_mut()

@@ -45,6 +45,12 @@ pub fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
+/// Available pods of a ReplicaSet that stay when it has its size. Its status may be older than that size, and count pods
+/// which are about to go: nobody else may rely on them.
+pub fn lasting(set: &ReplicaSet) -> i32 {
+    available(set).min(wanted(set))
+}
+
 /// `status.replicas` of a ReplicaSet.
 pub fn existing(set: &ReplicaSet) -> i32 {
     set.status.as_ref().map_or(0, |status| status.replicas)

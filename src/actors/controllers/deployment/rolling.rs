@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::{
     history,
-    model::{Sets, available, is_recreated, max_surge, max_unavailable, replicas, sum, wanted},
+    model::{Sets, available, is_recreated, lasting, max_surge, max_unavailable, replicas, sum, wanted},
 };
 
 /// The size that a newly made ReplicaSet begins with.
@@ -43,31 +43,25 @@ pub fn is_resized(deployment: &Deployment, sets: &Sets) -> bool {
     active.into_iter().any(|set| history::desired_replicas(set).is_some_and(|desired| desired != replicas(deployment)))
 }
 
-/// How many of a set's pods will be available when it has the size it is given: its status may be older than that size, such as
-/// after proportional scaling.
-fn staying(set: &ReplicaSet) -> i32 {
-    available(set).min(wanted(set))
-}
-
-/// Takes pods from old sets: broken ones first, then as many as availability allows.
+/// Takes pods from old sets: broken ones first, then as many as availability allows. None while an old set has more available
+/// pods than it should have: which of them will be left is not known before its status shows its size.
 fn shrink_old(deployment: &Deployment, sets: &Sets, new: &ReplicaSet, total: i32) -> Vec<(Arc<ReplicaSet>, i32)> {
-    let old = sum(&sets.old, wanted);
-    if old == 0 {
+    let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = sets.old.iter().filter(|set| wanted(set) > 0).map(|set| (set.clone(), wanted(set))).collect();
+    if sizes.is_empty() || sizes.iter().any(|(set, size)| available(set) > *size) {
         return Vec::new();
     }
     let least_available = replicas(deployment).saturating_sub(max_unavailable(deployment));
-    let new_unavailable = wanted(new).saturating_sub(staying(new));
+    let new_unavailable = wanted(new).saturating_sub(lasting(new));
     let mut budget = total.saturating_sub(least_available).saturating_sub(new_unavailable);
     if budget <= 0 {
         return Vec::new();
     }
-    let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = sets.old.iter().filter(|set| wanted(set) > 0).map(|set| (set.clone(), wanted(set))).collect();
     for (set, size) in &mut sizes {
-        let broken = size.saturating_sub(staying(set)).min(budget);
+        let broken = size.saturating_sub(available(set)).min(budget);
         *size -= broken;
         budget -= broken;
     }
-    let mut spare = sum(sets.all(), staying).saturating_sub(least_available);
+    let mut spare = sum(sets.all(), lasting).saturating_sub(least_available);
     for (_, size) in &mut sizes {
         let taken = (*size).min(spare).max(0);
         *size -= taken;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     history::REVISION,
-    model::{max_surge, max_unavailable},
+    model::{Sets, max_surge, max_unavailable},
     plan::{Action, Plan, Snapshot, plan},
 };
 
@@ -71,6 +71,14 @@ impl World {
             Arc::make_mut(set).status =
                 Some(ReplicaSetStatus { replicas: size, ready_replicas: some(up), available_replicas: some(up), ..ReplicaSetStatus::default() });
         }
+    }
+
+    /// The ReplicaSet controller's work on one set: pods beyond its size go, and its status tells of the rest.
+    fn settle_set(&mut self, at: usize, available: i32) {
+        let set = Arc::make_mut(&mut self.sets[at]);
+        let size = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let up = available.min(size);
+        set.status = Some(ReplicaSetStatus { replicas: size, available_replicas: (up != 0).then_some(up), ..ReplicaSetStatus::default() });
     }
 
     fn total(&self) -> i32 {
@@ -240,6 +248,57 @@ fn shrinking_takes_most_from_the_largest_set_and_all_where_nothing_is_wanted() {
     // Of 13 pods 6 are left: 8 × 6 ÷ 13 is 3.7, and 5 × 6 ÷ 13 is 2.3.
     assert_eq!(resized(3), [4, 2]);
     assert_eq!(resized(0), [0, 0]);
+}
+
+/// A set of this size, of which so many pods are available by its status.
+fn sized(name: &str, size: i32, available: i32) -> Arc<ReplicaSet> {
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": name}]}});
+    let spec = json!({"replicas": size, "selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let object = json!({"metadata": {"name": name, "uid": name}, "spec": spec, "status": {"replicas": available, "availableReplicas": available}});
+    Arc::new(serde_json::from_value(object).expect("a set"))
+}
+
+/// The sizes that a stuck rollout of 7 pods, at most 2 of them unavailable, wants to change.
+fn changed_sizes(new: Arc<ReplicaSet>, old: Vec<Arc<ReplicaSet>>) -> Vec<i32> {
+    let deployment = deployment(7, "new", rolling(json!(3), json!(2)));
+    super::rolling::targets(&deployment, &Sets { new: Some(new), old }).into_iter().map(|(_, size)| size).collect()
+}
+
+#[test]
+fn pods_that_are_about_to_go_are_not_counted_as_available() {
+    // The status is that of the 28 pods which the old set had before it was scaled down to 8.
+    assert_eq!(changed_sizes(sized("new", 2, 0), vec![sized("old", 8, 28)]), [] as [i32; 0]);
+    assert_eq!(changed_sizes(sized("new", 2, 0), vec![sized("old", 8, 8)]), [5]);
+    // Nor those of an old set that has no size any more, or of a new one that was scaled down.
+    assert_eq!(changed_sizes(sized("new", 2, 0), vec![sized("older", 0, 20), sized("old", 8, 8)]), [5]);
+    assert_eq!(changed_sizes(sized("new", 2, 9), vec![sized("old", 8, 8)]), [3]);
+}
+
+#[test]
+fn a_stuck_rollout_that_is_scaled_down_keeps_its_ready_pods() {
+    let mut world = World::new(deployment(30, "a", rolling(json!(3), json!(2))));
+    world.roll_out();
+    world.set_image("b");
+    for _ in 0..4 {
+        let plan = world.plan();
+        world.apply(plan);
+        world.settle_pods(|at, size| if at == 0 { size } else { 0 });
+    }
+    assert_eq!(world.sizes(), [28, 5]);
+    world.deployment.spec.as_mut().expect("set").replicas = Some(7);
+    // Several plans are made and applied before the old set's status follows.
+    let mut ready = 28;
+    for round in 0..12 {
+        let plan = world.plan();
+        world.apply(plan);
+        ready = ready.min(world.sizes()[0]);
+        assert!(ready >= 5, "{:?} leave {ready} pods", world.sizes());
+        if round % 3 == 2 {
+            world.settle_set(0, ready);
+            world.settle_set(1, 0);
+        }
+    }
+    assert_eq!(world.sizes(), [5, 5]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         None => manage::steps(&view, totals.succeeded, &backoff),
     };
     let active = view.active.len() + steps.create.len() - steps.delete.len();
-    if verdict.is_none() && active == 0 && is_complete(&view, totals.succeeded) {
+    if verdict.is_none() && active == 0 && !view.frees_pods() && is_complete(&view, totals.succeeded) {
         verdict = Some(Verdict::completed());
     }
     let mut after = Vec::new();

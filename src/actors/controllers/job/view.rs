@@ -14,6 +14,7 @@ use super::{
     pod::JobPod,
     template::{has_backoff_per_index, is_indexed},
 };
+use crate::controllers::garbage_collector::graph::ORPHAN;
 
 /// See the module.
 pub struct View<'a> {
@@ -128,6 +129,11 @@ impl<'a> View<'a> {
     /// The job is being deleted.
     pub fn is_deleted(&self) -> bool {
         self.job.metadata.deletion_timestamp.is_some()
+    }
+
+    /// It is being deleted, and its pods are freed first: those that it does not have any more have not ended.
+    pub fn frees_pods(&self) -> bool {
+        self.is_deleted() && self.job.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == ORPHAN)
     }
 }
 

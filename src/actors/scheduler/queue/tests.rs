@@ -1,10 +1,22 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use troupe_api::meta::ObjectKey;
 
 use super::*;
-use crate::scheduler::{placed_pod::PlacedPod, plugins::default_profile};
+use crate::scheduler::{
+    framework::{Event, Plugin, Point, Profile},
+    object_lookup::NoObjects,
+    placed_pod::PlacedPod,
+    plugins::default_profile,
+};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("n", name)
@@ -20,7 +32,7 @@ fn node_added() -> ClusterChange {
 }
 
 fn pod_removed() -> ClusterChange {
-    ClusterChange::PodRemoved(Arc::new(PlacedPod::of(&k8s_openapi::api::core::v1::Pod::default())))
+    ClusterChange::PodRemoved(Arc::new(PlacedPod::of(&Pod::default())))
 }
 
 #[test]
@@ -53,7 +65,7 @@ fn pods_of_a_group_are_taken_out_together_wherever_they_wait() {
     for (name, priority) in [("stuck", 0), ("resting", 0), ("active", 1)] {
         queue.upsert(key(name), priority, now);
     }
-    queue.gate(key("gated"), 0, now);
+    queue.gate(key("gated"), 0, None, now);
     let popped: Vec<ObjectKey> = (0..3).filter_map(|_| queue.pop(now)).collect();
     assert_eq!(popped, [key("active"), key("stuck"), key("resting")]);
     queue.unschedulable(&key("stuck"), vec!["NodeName"], false, &hints(&profile), now);
@@ -103,10 +115,52 @@ fn a_pod_that_waited_long_is_tried_again() {
     assert_eq!(queue.depth().active, 1);
 }
 
+/// Lets pods in when it is open, and looks at new nodes.
+struct Gate(Arc<AtomicBool>);
+
+impl Plugin for Gate {
+    fn name(&self) -> &'static str {
+        "Gate"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreEnqueue]
+    }
+
+    fn pre_enqueue(&self, _pod: &Pod) -> Result<(), String> {
+        if self.0.load(Ordering::Relaxed) { Ok(()) } else { Err("the gate is shut".into()) }
+    }
+
+    fn events(&self) -> &'static [Event] {
+        &[Event::NodeAdded]
+    }
+}
+
+#[test]
+fn a_gated_pod_is_let_in_when_what_its_gate_looks_at_has_changed() {
+    let (mut queue, now, open) = (SchedulingQueue::default(), Instant::now(), Arc::new(AtomicBool::new(false)));
+    let gate: Arc<dyn Plugin> = Arc::new(Gate(open.clone()));
+    let profiles = Profiles::from(Profile::of(vec![(gate, 0)]));
+    let pod = |_: &ObjectKey| Some(PodInfo::new(Arc::default(), &NoObjects));
+    let with = HintContext { profiles: &profiles, pod: &pod };
+    queue.gate(key("other"), 0, Some("SchedulingGates"), now);
+    queue.gate(key("a"), 0, Some("SchedulingGates"), now);
+    queue.gate(key("a"), 0, Some("Gate"), now);
+    queue.cluster_changed(node_added(), &with, now);
+    assert_eq!((queue.pop(now), queue.depth().gated), (None, 2), "the gate is shut");
+    open.store(true, Ordering::Relaxed);
+    queue.cluster_changed(pod_removed(), &with, now);
+    assert_eq!((queue.pop(now), queue.depth().gated), (None, 2), "the gate does not look at pods");
+    queue.cluster_changed(node_added(), &with, now);
+    assert_eq!((queue.pop(now), queue.depth().gated), (Some(key("a")), 1));
+    queue.remove(&key("other"));
+    assert_eq!((queue.depth().gated, queue.rejected.len()), (0, 0));
+}
+
 #[test]
 fn a_gated_pod_is_not_popped_until_its_gates_are_gone() {
     let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
-    queue.gate(key("a"), 0, now);
+    queue.gate(key("a"), 0, None, now);
     assert_eq!((queue.pop(now), queue.depth().gated), (None, 1));
     queue.upsert(key("a"), 0, now);
     assert_eq!((queue.pop(now), queue.depth().gated), (Some(key("a")), 0));
@@ -150,7 +204,7 @@ proptest! {
                 },
                 3 => if let Some(pod) = in_flight.pop() { queue.unschedulable(&pod, vec!["NodeName"], false, &hints(&profile), now); },
                 4 => if let Some(pod) = in_flight.pop() { queue.failed(&pod, now); },
-                5 => { queue.gate(pod.clone(), 0, now); in_flight.retain(|key| *key != pod); known.insert(pod); }
+                5 => { queue.gate(pod.clone(), 0, Some("NodeName"), now); in_flight.retain(|key| *key != pod); known.insert(pod); }
                 6 => if let Some(pod) = in_flight.pop() { queue.unschedulable(&pod, Vec::new(), true, &hints(&profile), now); },
                 7 => queue.unhold(&pod, false, now),
                 _ => queue.cluster_changed(node_added(), &hints(&profile), now),

@@ -119,7 +119,7 @@ impl SchedulerUnit {
         let now = cx.system().instant();
         for key in keys {
             if let Some((priority, _)) = self.queue.rank(key) {
-                self.queue.gate(key.clone(), priority.0, now);
+                self.queue.gate(key.clone(), priority.0, None, now);
             }
         }
     }

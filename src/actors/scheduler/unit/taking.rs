@@ -45,7 +45,7 @@ impl SchedulerUnit {
 
     fn take(&mut self, news: News, now: Instant, system: &System) {
         match news {
-            News::Pending { key, priority, gated, group, nominated, cause, only_status } => {
+            News::Pending { key, priority, may_wait, group, nominated, cause, only_status } => {
                 self.nominate(&key, nominated);
                 // Such as the condition that this very unit wrote: it makes no other decision.
                 let is_known = only_status && self.pending.contains_key(&key);
@@ -56,10 +56,10 @@ impl SchedulerUnit {
                 let released = self.is_released(&key);
                 self.pending.insert(key.clone(), cause);
                 let completed = group.as_ref().filter(|group| self.note_member(&key, group, false));
-                let gated = if group.is_some() { self.is_gated(&key) } else { gated };
-                if gated {
-                    self.note_gate(&key);
-                    self.queue.gate(key, priority, now);
+                let gate = if may_wait { self.gate_of(&key) } else { None };
+                if let Some((profile, plugin)) = gate {
+                    self.rejections.set(key.clone(), profile, vec![plugin]);
+                    self.queue.gate(key, priority, Some(plugin), now);
                 } else {
                     self.queue.upsert(key.clone(), priority, now);
                     if released {
@@ -161,17 +161,11 @@ impl SchedulerUnit {
         self.gangs.as_ref().is_some_and(|known| known.gangs.note(key, group, placed))
     }
 
-    /// Whether a pod may not be looked at.
-    fn is_gated(&self, key: &ObjectKey) -> bool {
-        let pod = self.pods.get(key).map(|cached| cached.object);
-        pod.is_some_and(|pod| self.profiles.of(&pod).is_some_and(|profile| profile.pre_enqueue(&pod).is_err()))
-    }
-
-    /// Notes which plugin does not let a pod be looked at.
-    fn note_gate(&mut self, key: &ObjectKey) {
-        let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return };
-        let Some(profile) = self.profiles.of(&pod).cloned() else { return };
-        self.rejections.set(key.clone(), profile.name.clone(), profile.gate_of(&pod).into_iter().collect());
+    /// The plugin that does not let a pod be looked at, with the name of its profile.
+    fn gate_of(&self, key: &ObjectKey) -> Option<(Arc<str>, &'static str)> {
+        let pod = self.pods.get(key)?.object;
+        let profile = self.profiles.of(&pod)?;
+        Some((profile.name.clone(), profile.gate_of(&pod)?))
     }
 
     /// There are enough pods of a group, or its PodGroup is another one: those that waited for that are looked at.
@@ -182,7 +176,7 @@ impl SchedulerUnit {
         }
         for key in known.gangs.members(group, false) {
             let priority = self.queue.rank(&key).map(|(Reverse(priority), _)| priority);
-            if let Some(priority) = priority.filter(|_| !self.is_gated(&key)) {
+            if let Some(priority) = priority.filter(|_| self.gate_of(&key).is_none()) {
                 self.queue.upsert(key, priority, now);
             }
         }

@@ -12,7 +12,7 @@ use crate::{
         Column, Gated, Strategy, Withheld, WriteContext,
         printing::{age, name, string},
         resource::age_of,
-        tree::{Fields, at, child, descend, fill, text},
+        tree::{Fields, at, child, descend, fill, fill_null, text},
         validation::autoscaler,
     },
     status::FieldError,
@@ -21,7 +21,8 @@ use crate::{
 /// Tolerances of an autoscaler's own (KEP-4951).
 static TOLERANCES: [Gated; 1] = [Gated { feature: "HPAConfigurableTolerance", is_used: has_tolerance, drop: drop_tolerances }];
 /// No replicas at the least (KEP-2021).
-static TO_ZERO: [Withheld; 1] = [Withheld { feature: "HPAScaleToZero", is_used: |autoscaler| least(autoscaler) == Some(0), faults: too_few }];
+static TO_ZERO: [Withheld; 1] =
+    [Withheld { feature: "HPAScaleToZero", is_used: |autoscaler| least(autoscaler) == Some(0), faults: too_few, ahead_of: Some("spec.") }];
 const DIRECTIONS: [&str; 2] = ["scaleDown", "scaleUp"];
 
 fn least(autoscaler: &Fields) -> Option<i64> {
@@ -61,6 +62,9 @@ impl Strategy for HorizontalPodAutoscaler {
         if let Some(behavior) = child(spec, "behavior") {
             default_rules(behavior, "scaleUp", &[period("Pods", 4), period("Percent", 100)], Some(0));
             default_rules(behavior, "scaleDown", &[period("Percent", 100)], None);
+        }
+        if let Some(status) = child(object.root_mut(), "status") {
+            fill_null(status, &["currentMetrics"]);
         }
     }
 

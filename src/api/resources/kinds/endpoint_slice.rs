@@ -10,7 +10,7 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, first_three, name, non_empty, string},
         resource::age_of,
-        tree::{at, each, fill, items, text},
+        tree::{at, each, fill, fill_null, items, text},
         validation::{endpoint_slice, warnings},
     },
     status::FieldError,
@@ -28,6 +28,7 @@ impl Strategy for EndpointSlice {
             port.entry("name").or_insert_with(|| "".into());
             fill(port, "protocol", "TCP");
         });
+        fill_null(object.root_mut(), &["endpoints", "ports"]);
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {

@@ -105,6 +105,10 @@ fn values_of_features_that_are_off_are_refused_unless_the_object_has_one() {
     assert_eq!((said(0, None, false), said(0, Some(1), false), said(1, None, false)), (too_few(0), too_few(0), vec![]));
     assert_eq!((said(0, None, true), said(0, Some(0), false)), (vec![], vec![]));
     assert_eq!(said(-1, None, false), too_few(-1), "one fault of a field");
+    let mut errors = vec![FieldError::forbidden("metadata.name", "odd"), FieldError::forbidden("spec.metrics", "too few")];
+    row.judge_disabled(&mut errors, &of(0), None, &|_| false);
+    let fields: Vec<&str> = errors.iter().map(|error| &*error.field).collect();
+    assert_eq!(fields, ["metadata.name", "spec.minReplicas", "spec.metrics"], "in upstream's order");
 }
 
 #[test]

@@ -81,6 +81,24 @@ fn full_template(labels: Value) -> Value {
 }
 
 #[test]
+fn lists_and_times_that_go_writes_although_nothing_is_said_of_them_are_null() {
+    let states = json!({"name": "c", "state": {"terminated": {"exitCode": 137}}, "lastState": {"running": {}}});
+    let condition = || json!({"type": "Ready", "status": "True"});
+    let status = json!({"conditions": [condition()], "containerStatuses": [states]});
+    let pod = defaulted("", "pods", json!({"spec": {"containers": [container()]}, "status": status}));
+    let told = json!({"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null});
+    let terminated = json!({"exitCode": 137, "startedAt": null, "finishedAt": null});
+    let states = json!({"name": "c", "state": {"terminated": terminated}, "lastState": {"running": {"startedAt": null}}});
+    assert_eq!(pod["status"], json!({"conditions": [told], "containerStatuses": [states]}));
+    let claim = defaulted("", "persistentvolumeclaims", json!({"status": {"conditions": [condition()]}}));
+    assert_eq!(claim["status"], json!({"phase": "Pending", "conditions": [told]}));
+    let slice = defaulted("discovery.k8s.io", "endpointslices", json!({"addressType": "IPv4"}));
+    assert_eq!(slice, json!({"addressType": "IPv4", "endpoints": null, "ports": null}));
+    let autoscaler = defaulted("autoscaling", "horizontalpodautoscalers", json!({"status": {"desiredReplicas": 1}}));
+    assert_eq!(autoscaler["status"], json!({"desiredReplicas": 1, "currentMetrics": null}));
+}
+
+#[test]
 fn defaulted_manifests_equal_what_upstream_returns() {
     let template = || json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container()]}});
     let selector = || json!({"matchLabels": {"a": "b"}});

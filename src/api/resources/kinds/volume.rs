@@ -9,7 +9,7 @@ use crate::{
         Column, Gated, Strategy, Withheld, WriteContext,
         printing::{age, name, non_empty, string, wide},
         resource::age_of,
-        tree::{Fields, at, child, fill, text},
+        tree::{Fields, at, child, each, fill, fill_null, text},
         validation::{volume, volume_claim, warnings},
     },
     status::FieldError,
@@ -22,7 +22,7 @@ const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 pub struct PersistentVolume;
 
 /// Another affinity of a volume that has one (KEP-5381).
-static FIXED_AFFINITY: [Withheld; 1] = [Withheld { feature: "MutablePVNodeAffinity", is_used: |_| false, faults: affinity_faults }];
+static FIXED_AFFINITY: [Withheld; 1] = [Withheld { feature: "MutablePVNodeAffinity", is_used: |_| false, faults: affinity_faults, ahead_of: None }];
 
 fn affinity_faults(new: &Fields, old: Option<&Fields>) -> Vec<FieldError> {
     let affinity = |volume: Option<&Fields>| volume.and_then(|volume| volume.get("spec")?.get("nodeAffinity")).cloned().unwrap_or_default();
@@ -140,7 +140,9 @@ impl Strategy for PersistentVolumeClaim {
         let spec = object.map_mut(&["spec"]);
         fill(spec, "volumeMode", "Filesystem");
         fill(spec, "resources", json!({}));
-        fill(object.map_mut(&["status"]), "phase", "Pending");
+        let status = object.map_mut(&["status"]);
+        fill(status, "phase", "Pending");
+        each(status, "conditions", |condition| fill_null(condition, &["lastProbeTime", "lastTransitionTime"]));
     }
 
     fn gated(&self) -> &'static [Gated] {

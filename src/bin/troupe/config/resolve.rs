@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
@@ -44,6 +45,17 @@ impl Settings {
 
     pub fn run_dir(&self) -> PathBuf {
         self.run_dir.clone().unwrap_or_else(|| "/run/troupe".into())
+    }
+
+    /// The same for nodes that are no machine: their addresses are those that stand for none, whatever this machine has.
+    ///
+    /// # Errors
+    /// When the cluster's ranges cannot work.
+    pub fn without_machine(self) -> Result<Self> {
+        let (services, _) = families::ranges(self.service_cidr, self.pod_cidr)?;
+        let none = |range: IpNetwork| if range.is_ipv6() { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+        let addresses: Vec<IpAddr> = services.iter().map(none).collect();
+        Ok(Settings { node_ip: Some(families::PerFamily::new(&addresses)?), ..self })
     }
 
     /// Fills in the defaults.
@@ -325,6 +337,19 @@ mod tests {
     fn a_pods_processes_are_counted_or_not() {
         assert_eq!((pod_max_pids(-1).expect("works"), pod_max_pids(7).expect("works")), (None, Some(7)));
         assert!(pod_max_pids(0).is_err() && pod_max_pids(-2).is_err() && pod_max_pids(1 << 40).is_err());
+    }
+
+    #[test]
+    fn nodes_that_are_no_machine_need_no_address_of_one() {
+        let of_ranges = |ranges: Option<&str>| {
+            let service_cidr = ranges.map(|ranges| ranges.parse().expect("ranges"));
+            let settings = Settings { node_name: Some("hollow".into()), service_cidr, ..Settings::default() };
+            let config = settings.without_machine().and_then(Settings::resolve).expect("resolves");
+            config.node_ips.to_string()
+        };
+        assert_eq!(of_ranges(None), "0.0.0.0");
+        assert_eq!(of_ranges(Some("10.96.0.0/16,fd00:96::/112")), "0.0.0.0,::");
+        assert_eq!(of_ranges(Some("fd00:96::/112")), "::");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn run(count: u32, flags: Settings, file: Option<&Path>) -> Result<()> {
     }
     let name = flags.node_name.clone().unwrap_or_else(|| "hollow".into());
     let flags = Settings { node_name: Some(name.clone()), ..flags };
-    let config = flags.absolute()?.with_file(file)?.resolve()?;
+    let config = flags.absolute()?.with_file(file)?.without_machine()?.resolve()?;
     actix::System::new().block_on(async move {
         let process = format!("hollow@{name}");
         let system = System::new(SystemOptions { process, ..SystemOptions::default() }).context("cannot start the actor system")?;

@@ -126,16 +126,20 @@ fn short(node: &Value, pod: &Value, tenants: &[&Value]) -> Vec<Obstacle> {
             continue;
         }
         let (wanted_text, free_text, all_text) = (shown(&resource, wanted), shown(&resource, free), shown(&resource, all));
-        against.push(if wanted > all {
-            obstacle(
-                format!("has only {all_text} {resource} in all, the pod asks for {wanted_text}"),
-                format!("the pod asks for at most {all_text} {resource}, or a larger node comes"),
-            )
+        // What is left is what it gets, however much the node has.
+        let fits = rounded(&resource, free, f64::floor);
+        let less = if fits > 0.0 {
+            format!("the pod asks for at most {} {resource}", shown(&resource, fits))
         } else {
-            let more = shown(&resource, wanted - free);
+            format!("the pod asks for no {resource}")
+        };
+        against.push(if wanted > all {
+            obstacle(format!("has only {all_text} {resource} in all, the pod asks for {wanted_text}"), format!("{less}, or a larger node comes"))
+        } else {
+            let more = shown(&resource, rounded(&resource, wanted - free, f64::ceil));
             obstacle(
                 format!("has {free_text} of {all_text} {resource} left, the pod asks for {wanted_text}"),
-                format!("{more} {resource} are freed there, or the pod asks for at most {free_text}"),
+                format!("{more} {resource} are freed there, or {less}"),
             )
         });
     }
@@ -171,6 +175,21 @@ fn requests(pod: &Value) -> BTreeMap<String, f64> {
 
 fn quantity(value: &Value) -> Option<f64> {
     Quantity::parse(value.as_str()?).ok().map(|amount| amount.as_f64())
+}
+
+/// An amount in whole units of those in which it is shown: what fits must not be rounded up, nor what lacks down.
+fn rounded(resource: &str, amount: f64, round: fn(f64) -> f64) -> f64 {
+    const MI: f64 = 1024.0 * 1024.0;
+    let per_one = match resource {
+        "cpu" if amount < 10.0 => 1000.0,
+        "memory" | "ephemeral-storage" if amount >= 10.0 * 1024.0 * MI => 10.0 / 1024.0 / MI,
+        "memory" | "ephemeral-storage" => 1.0 / MI,
+        _ => 1.0,
+    };
+    let units = amount * per_one;
+    // Decimal fractions are seldom exact.
+    let whole = if (units - units.round()).abs() < 1e-6 { units.round() } else { round(units) };
+    whole / per_one
 }
 
 /// An amount as people write it.
@@ -244,6 +263,21 @@ mod tests {
         assert_eq!(told(&node, &pod(json!({})), &[&tenant, &tenant]), ["has 2 pods, the most it takes"]);
         let init = json!({"spec": {"containers": [], "initContainers": [{"resources": {"requests": {"cpu": "3"}}}]}});
         assert_eq!(told(&node, &init, &[]), ["has only 2 cpu in all, the pod asks for 3"]);
+    }
+
+    #[test]
+    fn advice_is_what_would_fit_beside_the_pods_that_are_there() {
+        let (node, tenant) = (node(json!({"cpu": "4", "memory": "1000000Ki", "pods": "9"})), pod(json!({"cpu": "3500m", "memory": "600000Ki"})));
+        let advice = |asked: Value, tenants: &[&Value]| -> Vec<String> {
+            obstacles(&node, &pod(asked), tenants).into_iter().map(|obstacle| obstacle.remedy).collect()
+        };
+        let both = ["the pod asks for at most 500m cpu, or a larger node comes", "the pod asks for at most 390Mi memory, or a larger node comes"];
+        assert_eq!(advice(json!({"cpu": "8", "memory": "2Gi"}), &[&tenant]), both);
+        let freed = ["300m cpu are freed there, or the pod asks for at most 500m cpu"];
+        assert_eq!(advice(json!({"cpu": "800m"}), &[&tenant]), freed);
+        let full = pod(json!({"cpu": "4"}));
+        assert_eq!(advice(json!({"cpu": "5"}), &[&full]), ["the pod asks for no cpu, or a larger node comes"]);
+        assert_eq!(advice(json!({"memory": "700000Ki"}), &[&tenant]), ["293Mi memory are freed there, or the pod asks for at most 390Mi memory"]);
     }
 
     #[test]

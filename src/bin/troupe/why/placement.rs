@@ -26,10 +26,11 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
         ];
     }
     let mut reasons = claims(facts);
-    reasons.extend(resource_claim::of_pod(&facts.resource_claims));
-    let waits = facts.gang.as_ref().and_then(pod_group::of_pod);
-    let waits_for_group = waits.is_some();
-    reasons.extend(waits);
+    // Before those are there the scheduler does not look at it.
+    let mut awaited = resource_claim::of_pod(&facts.resource_claims);
+    awaited.extend(facts.gang.as_ref().and_then(pod_group::of_pod));
+    let waits = !awaited.is_empty();
+    reasons.extend(awaited);
     let scheduled = condition(pod, "PodScheduled").filter(|condition| condition["status"] == "False");
     let said = scheduled.map(|condition| text(&condition["message"])).filter(|message| !message.is_empty());
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
@@ -45,7 +46,7 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
             reasons.extend(explanation.as_ref().and_then(scheduling::plugins));
         }
         None if facts.nodes.is_empty() => reasons.push(Reason::new("the cluster has no nodes").hint("troupe up makes this machine one")),
-        None if waits_for_group => {}
+        None if waits => {}
         None => reasons.push(nobody(pod)),
     }
     reasons

@@ -67,6 +67,11 @@ fn scheduling_gates_and_unbound_claims_are_named() {
     claiming.resource_claims = vec![PodClaim::Missing { name: "gpu".into() }];
     let wanted = ["its claim data is Pending", "storage class fast", "its claim gone does not exist", "its resource claim gpu does not exist"];
     explains(&pod::explain(&claiming), &wanted);
+    claiming.claims.clear();
+    claiming.nodes = vec![claiming.node.clone()];
+    let report = pod::explain(&claiming);
+    explains(&report, &["its resource claim gpu does not exist"]);
+    assert_eq!(report.reasons.len(), 1, "the scheduler waits for the claim");
 }
 
 fn bound(status: serde_json::Value) -> Facts {
@@ -209,7 +214,7 @@ fn a_pending_pod_is_told_what_would_let_it_on_a_node() {
     let wanted = [
         "node shut: cordoned, has 500m of 2 cpu left, the pod asks for 1",
         "node full: has 500m of 2 cpu left, the pod asks for 1",
-        "→ it would fit on node full if 500m cpu are freed there, or the pod asks for at most 500m",
+        "→ it would fit on node full if 500m cpu are freed there, or the pod asks for at most 500m cpu",
     ];
     explains(&pod::explain(&facts), &wanted);
 }

@@ -317,6 +317,25 @@ fn a_deleted_job_lets_its_pods_go_and_makes_no_more() {
 }
 
 #[test]
+fn a_job_whose_pods_are_freed_is_not_done() {
+    let spec = json!({"parallelism": 2, "completions": null});
+    let freed = |finalizer: &str| {
+        let mut world = World::new(job(spec.clone()));
+        world.settle();
+        world.end("p1", "Succeeded", 0);
+        world.settle();
+        assert_eq!((world.running(), world.counts()), (vec!["p2"], (1, 1, 0)));
+        world.job.metadata.deletion_timestamp = Some(Time(world.now));
+        world.job.metadata.finalizers = Some(vec![finalizer.into()]);
+        world.pod("p2").metadata.owner_references = None;
+        world.settle();
+        (world.conditions(), world.events)
+    };
+    assert_eq!(freed("orphan"), (Vec::new(), Vec::new()));
+    assert_eq!(freed("example.com/kept").1, ["Completed: Job completed"], "it goes only when somebody lets it, and has no pods");
+}
+
+#[test]
 fn finalizers_that_no_job_takes_off_are_orphaned() {
     let mut world = World::new(job(json!({})));
     world.settle();

@@ -85,7 +85,8 @@ enum Freed {
 }
 
 impl DynamicResources {
-    pub const POINTS: &[Point] = &[Point::PreFilter, Point::Filter, Point::PostFilter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind];
+    pub const POINTS: &[Point] =
+        &[Point::PreEnqueue, Point::PreFilter, Point::Filter, Point::PostFilter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind];
 
     pub fn new(devices: DeviceCaches, timeouts: DeviceTimeouts) -> Self {
         let claims = ClaimAllocator { devices, patience: timeouts.binding };
@@ -177,6 +178,11 @@ impl Plugin for DynamicResources {
 
     fn points(&self) -> &'static [Point] {
         Self::POINTS
+    }
+
+    /// A pod is not looked at before its claims are there.
+    fn pre_enqueue(&self, pod: &Pod) -> Result<(), String> {
+        self.claims.devices.claims_of(pod).map(drop)
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

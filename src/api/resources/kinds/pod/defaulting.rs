@@ -8,7 +8,7 @@ use crate::{
     resources::{
         kinds::pod_spec::default_pod_spec,
         pod_amounts,
-        tree::{Fields, child, each, fill, flag},
+        tree::{Fields, child, descend, each, fill, fill_null, flag},
     },
 };
 
@@ -30,6 +30,25 @@ pub fn default_pod(pod: &mut Object) {
         for list in ["containers", "initContainers"] {
             each(spec, list, host_ports);
         }
+    }
+    if let Some(status) = child(pod.root_mut(), "status") {
+        unset_times(status);
+    }
+}
+
+fn unset_times(status: &mut Fields) {
+    each(status, "conditions", |condition| fill_null(condition, &["lastProbeTime", "lastTransitionTime"]));
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        each(status, list, |container| {
+            for state in ["state", "lastState"] {
+                if let Some(running) = descend(container, &[state, "running"]) {
+                    fill_null(running, &["startedAt"]);
+                }
+                if let Some(terminated) = descend(container, &[state, "terminated"]) {
+                    fill_null(terminated, &["startedAt", "finishedAt"]);
+                }
+            }
+        });
     }
 }
 
