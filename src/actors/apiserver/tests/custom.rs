@@ -120,6 +120,12 @@ async fn objects_are_pruned_defaulted_and_validated() {
         (json!({"size": 1, "cron": "x"}), r"spec.cron in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$'"),
         (json!({"size": 1, "parts": [{"name": "x"}, {"name": "x"}]}), "spec.parts[1]: Duplicate value: {\"name\":\"x\"}"),
         (json!({"size": 1, "port": true}), "spec.port in body must be of type integer,string: \"boolean\""),
+        (
+            json!({"size": 1, "replicas": 9_223_372_036_854_775_808_u64}),
+            "[spec.replicas: Invalid value: \"number\": spec.replicas in body must be of type integer: \"number\", <nil>: Invalid value: \"\": \
+             Checked value must be of type integer (default format) in spec.replicas, .spec.replicas: Invalid value: 0: \
+             .spec.replicas accessor error: 9.223372036854776e+18 is of the type float64, expected int64",
+        ),
         (json!({"size": 1, "replicas": -1}), ".spec.replicas: Invalid value: -1: should be a non-negative integer"),
     ] {
         let message = refused(api.try_create(widget("b", spec.clone())).await);
@@ -249,6 +255,17 @@ async fn a_changed_schema_ends_watches_and_defaults_what_is_stored() {
     let ended = tokio::time::timeout(Duration::from_secs(30), async { while watch.next().await.is_some() {} }).await;
     assert!(ended.is_ok(), "the watch ends");
     eventually("defaults on read", async || api.get(WIDGETS, "default", "a").await.expect("is there").str(&["spec", "shape"]) == "round").await;
+}
+
+#[actix::test]
+async fn numbers_are_kept_as_go_reads_them() {
+    let api = with_widgets().await;
+    let extra = json!({"minus": -0.0, "large": u64::MAX, "most": i64::MAX, "float": 1e30});
+    let made = api.create(widget("a", json!({"size": 2.0, "replicas": -0.0, "extra": extra}))).await;
+    let want = json!({"minus": 0, "large": 1.844_674_407_370_955_2e19, "most": i64::MAX, "float": 1e30});
+    assert_eq!((made.get(&["spec", "extra"]), made.get(&["spec", "replicas"])), (Some(&want), Some(&json!(0))));
+    let message = refused(api.try_create(widget("b", json!({"size": 1, "replicas": 1e18}))).await);
+    assert!(message.contains("spec.replicas in body must be of type integer: \"number\""), "{message}");
 }
 
 #[actix::test]
