@@ -29,6 +29,7 @@ fn version(name: &str, storage: bool) -> Value {
         "replicas": {"type": "integer"},
         "port": {"x-kubernetes-int-or-string": true},
         "extra": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "embedded": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
         "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": {
             "type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "count": {"type": "integer", "default": 1}},
         }},
@@ -218,6 +219,24 @@ async fn configurations_are_applied_by_the_keys_of_lists() {
     assert_eq!(status.code, 409, "{status}");
     let left = apply("two", json!([])).await.expect("applies");
     assert_eq!(left.get(&["spec", "parts"]), Some(&json!([{"name": "x", "count": 2}])));
+}
+
+#[actix::test]
+async fn what_no_property_stands_for_goes_when_it_is_no_longer_applied() {
+    let api = with_widgets().await;
+    let apply = async |embedded: Value| {
+        let body = widget("a", json!({"size": 1, "embedded": embedded})).to_string().into();
+        let options = WriteOptions { field_manager: "one".into(), ..WriteOptions::default() };
+        let operation = Operation::Patch { patch_type: PatchType::Apply, body, options };
+        api.call(api.target(WIDGETS, "default", "a"), operation).await.expect("applies").into_tree().expect("an object")
+    };
+    let bare = json!({"apiVersion": "v1", "kind": "P", "metadata": {"name": "x"}});
+    let mut full = bare.clone();
+    full["spec"] = json!({"a": {"b": 1}});
+    let applied = apply(full).await;
+    let owned = &applied.list(&["metadata", "managedFields"])[0]["fieldsV1"]["f:spec"]["f:embedded"]["f:spec"];
+    assert_eq!(*owned, json!({".": {}, "f:a": {".": {}, "f:b": {}}}));
+    assert_eq!(apply(bare.clone()).await.get(&["spec", "embedded"]), Some(&bare));
 }
 
 #[actix::test]
