@@ -201,6 +201,13 @@ async fn scales_stand_where_the_definition_says() {
     assert_eq!(patched.int(&["spec", "replicas"]), Some(5));
     let object = api.get(WIDGETS, "default", "a").await.expect("is there");
     assert_eq!((object.int(&["spec", "replicas"]), object.int(&["metadata", "generation"])), (Some(5), Some(2)));
+    let message = refused(api.patch(target(), PatchType::Merge, json!({"spec": {"replicas": -3}})).await);
+    assert_eq!(message, "Widget.example.com \"a\" is invalid: .spec.replicas: Invalid value: -3: should be a non-negative integer");
+    api.create(widget("none", json!({"size": 3}))).await;
+    let missing = api.call(api.subresource(WIDGETS, "default", "none", "scale"), Operation::Get { resource_version: None }).await;
+    let status = missing.expect_err("wants no number");
+    let why = "Internal error occurred: the spec replicas field \".spec.replicas\" does not exist";
+    assert_eq!((status.code, &*status.message), (500, why));
 }
 
 #[actix::test]

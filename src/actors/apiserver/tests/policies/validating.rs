@@ -22,6 +22,8 @@ async fn a_policy_refuses_in_upstreams_words_as_soon_as_it_is_bound_and_no_longe
     let refused_too = api.try_create(versioned.clone()).await.expect_err("is refused");
     assert_eq!(refused_too.message, refused.message, "policies have their say before the store has");
     versioned["data"]["a"] = "b".into();
+    let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
+    assert!(told(&api, versioned.clone(), dry).await.reply.is_ok(), "a dry run does not come to the store");
     let unwritten = api.try_create(versioned).await.expect_err("is refused");
     assert_eq!((unwritten.code, &*unwritten.message), (500, "resourceVersion should not be set on objects to be created"));
     let details = refused.details.expect("details");
