@@ -306,8 +306,14 @@ async fn a_definition_goes_after_its_objects() {
     let going = api.get(CRDS, "", WIDGETS).await.expect("waits for its objects");
     assert_eq!((going.is_terminating(), condition(&going, "Terminating")), (true, "True".to_owned()));
     eventually("the free one goes", async || api.names(WIDGETS, "default").await == ["held"]).await;
-    let message = refused(api.try_create(widget("late", json!({"size": 1}))).await);
-    assert_eq!(message, "create not allowed while custom resource definition is terminating");
+    let late = api.try_create(widget("late", json!({"size": 1}))).await.expect_err("is refused");
+    let why = "widgets.example.com \"late\" is forbidden: create not allowed while custom resource definition is terminating";
+    assert_eq!((late.code, &*late.message), (403, why));
+    eventually("a deletion in progress", async || {
+        let going = api.get(CRDS, "", WIDGETS).await.expect("waits for its objects");
+        going.list(&["status", "conditions"]).iter().any(|condition| condition["reason"] == "InstanceDeletionInProgress")
+    })
+    .await;
     let patch = json!({"metadata": {"finalizers": null}});
     api.patch(api.target(WIDGETS, "default", "held"), PatchType::Merge, patch).await.expect("lets go");
     eventually("the definition goes", async || api.get(CRDS, "", WIDGETS).await.is_err()).await;

@@ -24,10 +24,14 @@ impl WritePath {
         self.admission.attributes(writer, options).with_old(old)
     }
 
-    /// Own: who owns the fields of a new object. The status that preparation makes is nobody's.
+    /// Own: who owns the fields of a new object. The status that preparation makes is nobody's; one that is written
+    /// like any other field is its writer's.
     pub(super) async fn own_new(&self, writer: &Writer, new: &mut Object) -> Result<(), Status> {
         let mut owned = new.clone();
-        owned.remove(&["status"]);
+        let target = &writer.target;
+        if !target.resource.is_custom() || target.served().subresource("status").is_some() {
+            owned.remove(&["status"]);
+        }
         self.track(writer, None, &mut owned).await?;
         match owned.remove(&["metadata", "managedFields"]) {
             Some(managed) => new.set(&["metadata", "managedFields"], managed),
