@@ -247,6 +247,24 @@ async fn what_no_property_stands_for_goes_when_it_is_no_longer_applied() {
 }
 
 #[actix::test]
+async fn a_status_that_is_no_subresource_is_owned_by_its_writer() {
+    for with_status in [true, false] {
+        let api = boot().await;
+        let mut plain = definition();
+        let mut only = version("v1", true);
+        only["subresources"] = if with_status { json!({"status": {}}) } else { json!({}) };
+        plain["spec"]["versions"] = json!([only]);
+        api.create(plain).await;
+        established(&api, WIDGETS).await;
+        let mut body = widget("a", json!({"size": 1}));
+        body["status"] = json!({});
+        let made = api.create(body).await;
+        let owned = &made.list(&["metadata", "managedFields"])[0]["fieldsV1"]["f:status"];
+        assert_eq!(*owned, if with_status { json!(null) } else { json!({}) });
+    }
+}
+
+#[actix::test]
 async fn versions_share_objects_and_differ_in_columns_subresources_and_fields() {
     let api = with_widgets().await;
     api.create(widget("a", json!({"size": 3}))).await;
