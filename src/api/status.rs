@@ -75,6 +75,8 @@ pub struct Status {
     pub details: Option<Box<StatusDetails>>,
     /// `metadata.continue`: the token with which an expired paged list may go on, inconsistently.
     pub continue_token: Option<Box<str>>,
+    /// A reason that is none of upstream's, as webhooks give; told where `reason` is unknown.
+    pub own_reason: Option<Box<str>>,
 }
 
 /// No more of a value is quoted where something is wrong with it: it may be as large as an object, and stands in a message and a cause.
@@ -203,13 +205,13 @@ const MAX_ERRORS: usize = 1000;
 
 impl Status {
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Status { code, reason, message: message.into(), details: None, continue_token: None }
+        Status { code, reason, message: message.into(), details: None, continue_token: None, own_reason: None }
     }
 
     fn about(code: u16, reason: Reason, resource: &GroupResource, name: &str, message: String) -> Self {
         let details =
             StatusDetails { name: name.into(), group: resource.group.to_string(), kind: resource.resource.to_string(), ..StatusDetails::default() };
-        Status { code, reason, message, details: Some(Box::new(details)), continue_token: None }
+        Status { code, reason, message, details: Some(Box::new(details)), continue_token: None, own_reason: None }
     }
 
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
@@ -259,6 +261,7 @@ impl Status {
             message: format!("{qualified} \"{name}\" is invalid: {listed}"),
             details: Some(Box::new(details)),
             continue_token: None,
+            own_reason: None,
         }
     }
 
@@ -309,7 +312,14 @@ impl Status {
 
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let details = StatusDetails { retry_after_seconds, ..StatusDetails::default() };
-        Status { code: 429, reason: Reason::TooManyRequests, message: message.into(), details: Some(Box::new(details)), continue_token: None }
+        Status {
+            code: 429,
+            reason: Reason::TooManyRequests,
+            message: message.into(),
+            details: Some(Box::new(details)),
+            continue_token: None,
+            own_reason: None,
+        }
     }
 
     /// A path that no route serves.
@@ -357,7 +367,10 @@ impl Status {
             metadata: DocumentMetadata { resume: self.continue_token.as_deref() },
             status: "Failure",
             message: &self.message,
-            reason: self.reason,
+            reason: match &self.own_reason {
+                Some(own) if self.reason == Reason::Unknown => Told::Own(own),
+                _ => Told::Known(self.reason),
+            },
             details: self.details.as_deref(),
             code: self.code,
         }
@@ -367,7 +380,7 @@ impl Status {
 /// The document of a call that succeeded and has nothing else to show, in the same order. A `code` of 0 is left out.
 pub fn success_text(details: Option<&StatusDetails>, code: u16) -> String {
     let metadata = DocumentMetadata { resume: None };
-    let (reason, message) = (Reason::Unknown, "");
+    let (reason, message) = (Told::Known(Reason::Unknown), "");
     Document { kind: "Status", api_version: "v1", metadata, status: "Success", message, reason, details, code }.to_text()
 }
 
@@ -381,8 +394,8 @@ struct Document<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     message: &'a str,
-    #[serde(skip_serializing_if = "Reason::is_unknown")]
-    reason: Reason,
+    #[serde(skip_serializing_if = "Told::is_unknown")]
+    reason: Told<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<&'a StatusDetails>,
     #[serde(skip_serializing_if = "is_no_code")]
@@ -406,9 +419,17 @@ fn is_no_code(code: &u16) -> bool {
     *code == 0
 }
 
-impl Reason {
+/// A reason as it is written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Known(Reason),
+    Own(&'a str),
+}
+
+impl Told<'_> {
     fn is_unknown(&self) -> bool {
-        *self == Reason::Unknown
+        matches!(self, Told::Known(Reason::Unknown))
     }
 }
 

@@ -164,7 +164,7 @@ impl Parts {
             return self.computed.get(target).await.map(|object| ApiReply::ok(ReplyBody::Object(object)));
         }
         let object = self.reader.get(target, wanted).await?;
-        Ok(subresources::shown(target, object))
+        subresources::shown(target, object)
     }
 
     async fn list(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {

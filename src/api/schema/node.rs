@@ -12,6 +12,8 @@ pub struct Schema {
     pub gvk: GroupVersionKind,
     /// Always a [`Kind::Struct`].
     pub root: Node,
+    /// The status is written like any other field: a custom resource without the subresource.
+    pub plain_status: bool,
     empty: OnceLock<Object>,
 }
 
@@ -235,7 +237,7 @@ impl Node {
 
 impl Schema {
     pub fn new(gvk: GroupVersionKind, root: Arc<Struct>) -> Self {
-        Schema { gvk, root: Node::new(Kind::Struct(StructRef::new(root))), empty: OnceLock::new() }
+        Schema { gvk, root: Node::new(Kind::Struct(StructRef::new(root))), plain_status: false, empty: OnceLock::new() }
     }
 
     /// An object of this kind as Go writes a new one: its nested structs, and nulls for lists and pointers without `omitempty`.

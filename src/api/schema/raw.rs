@@ -60,14 +60,32 @@ impl Raw {
 
     /// The plain JSON value; of duplicate fields the last counts.
     pub fn into_value(self) -> Value {
+        self.value_with(|number| number)
+    }
+
+    /// The same with numbers as Go reads them where no type says what they are: an integer beyond an int64 is a float.
+    pub fn into_untyped(self) -> Value {
+        self.value_with(untyped)
+    }
+
+    fn value_with(self, read: fn(Number) -> Number) -> Value {
         match self {
             Raw::Null => Value::Null,
             Raw::Bool(flag) => Value::Bool(flag),
-            Raw::Number(number) => Value::Number(number),
+            Raw::Number(number) => Value::Number(read(number)),
             Raw::String(text) => Value::String(text),
-            Raw::List(items) => Value::Array(items.into_iter().map(Raw::into_value).collect()),
-            Raw::Object(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, value.into_value())).collect::<Map<_, _>>()),
+            Raw::List(items) => Value::Array(items.into_iter().map(|item| item.value_with(read)).collect()),
+            Raw::Object(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, value.value_with(read))).collect::<Map<_, _>>()),
         }
+    }
+}
+
+/// A number that Go decodes into an `interface{}`. `-0` is the integer 0, and what `-0.0` says is not told from it.
+fn untyped(number: Number) -> Number {
+    match number.as_f64() {
+        Some(float) if float == 0.0 && float.is_sign_negative() => 0.into(),
+        Some(float) if !number.is_i64() => Number::from_f64(float).unwrap_or(number),
+        _ => number,
     }
 }
 

@@ -134,7 +134,7 @@ impl Walk {
     /// A value of a custom resource that no schema describes.
     fn free(&mut self, raw: Raw) -> Value {
         duplicates::find(&mut self.path, &raw, &mut self.problems);
-        raw.into_value()
+        raw.into_untyped()
     }
 
     fn list(&mut self, item: &Node, items: Vec<Raw>, holder: Holder<'_>) -> Result<Value, DecodeError> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use troupe_api::{
-    meta::Cause,
+    meta::{Cause, Object},
     resources::Resource,
     service::{DeleteOptions, Target},
     status::Status,
@@ -56,7 +56,16 @@ async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool,
     let definition = stored.to_object();
     let (group, plural) = (definition.str(&["spec", "group"]), definition.str(&["status", "acceptedNames", "plural"]));
     let waits = match client.row(group, plural).filter(|row| row.is_custom()) {
-        Some(resource) if resource.is_terminating => empty(client, &resource).await? > 0,
+        Some(resource) if resource.is_terminating => {
+            let is_held = empty(client, &resource).await? > 0;
+            if is_held && !is_in_progress(&definition) {
+                let mut new = definition;
+                set_terminating(client, &mut new, "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress");
+                write(client, stored, new).await?;
+                return Ok(false);
+            }
+            is_held
+        }
         // The table still has to learn that the definition goes; until then objects are made.
         Some(_) => true,
         None => is_served_soon(&definition),
@@ -65,16 +74,25 @@ async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool,
         return Ok(false);
     }
     let mut new = definition;
-    let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now: client.clock.now() };
-    conditions.set("Terminating", "False", "InstanceDeletionCompleted", "removed all instances");
-    new.set(&["status", "conditions"], conditions.list);
+    set_terminating(client, &mut new, "False", "InstanceDeletionCompleted", "removed all instances");
     let finalizers: Vec<_> = new.list(&["metadata", "finalizers"]).iter().filter(|finalizer| *finalizer != CLEANUP_FINALIZER).cloned().collect();
     new.set(&["metadata", "finalizers"], finalizers);
     write(client, stored, new).await.map(|_| true)
 }
 
+/// Whether the definition says that its objects are being deleted.
+fn is_in_progress(definition: &Object) -> bool {
+    definition.list(&["status", "conditions"]).iter().any(|condition| condition["reason"] == "InstanceDeletionInProgress")
+}
+
+fn set_terminating(client: &ServerClient, definition: &mut Object, status: &str, reason: &str, message: &str) {
+    let mut conditions = Conditions { list: definition.list(&["status", "conditions"]).to_vec(), now: client.clock.now() };
+    conditions.set("Terminating", status, reason, message);
+    definition.set(&["status", "conditions"], conditions.list);
+}
+
 /// Whether the table still has to learn that there is, and goes, the definition.
-fn is_served_soon(definition: &troupe_api::meta::Object) -> bool {
+fn is_served_soon(definition: &Object) -> bool {
     let conditions = definition.list(&["status", "conditions"]);
     let established = conditions.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True");
     established && definition.list(&["spec", "versions"]).iter().any(|version| version["served"] == true)

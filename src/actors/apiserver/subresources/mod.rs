@@ -108,10 +108,13 @@ impl Subresources {
 }
 
 /// What a GET of `target` shows of the object.
-pub fn shown(target: &Target, object: Arc<StoredObject>) -> ApiReply {
+///
+/// # Errors
+/// Where the object lacks what the subresource shows.
+pub fn shown(target: &Target, object: Arc<StoredObject>) -> Result<ApiReply, Status> {
     match &*target.subresource {
         "scale" => scale::get(target, &object),
-        _ => ApiReply::ok(ReplyBody::Object(object)),
+        _ => Ok(ApiReply::ok(ReplyBody::Object(object))),
     }
 }
 

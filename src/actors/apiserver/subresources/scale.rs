@@ -21,8 +21,17 @@ use crate::apiserver::{
 };
 
 /// The Scale of a workload.
-pub fn get(target: &Target, object: &StoredObject) -> ApiReply {
-    ApiReply::ok(ReplyBody::Tree(to_scale(target.served().strategy.scale_paths(), &object.to_object())))
+///
+/// # Errors
+/// 500 where a custom resource does not say how many it wants.
+pub fn get(target: &Target, object: &StoredObject) -> Result<ApiReply, Status> {
+    let (paths, object) = (target.served().strategy.scale_paths(), object.to_object());
+    if let Some(paths) = paths
+        && paths.spec_replicas.names().is_none_or(|names| object.get(&names).is_none())
+    {
+        return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.spec_text)));
+    }
+    Ok(ApiReply::ok(ReplyBody::Tree(to_scale(paths, &object))))
 }
 
 /// PUT of a Scale.
@@ -31,7 +40,7 @@ pub async fn update(path: &Arc<WritePath>, writer: &Writer, body: Body) -> Resul
     let mut scale = decoded.object;
     check_update(&writer.target, &scale)?;
     scale.set(&["metadata", "namespace"], &*writer.target.namespace);
-    check_scale(&scale)?;
+    check_scale(&writer.target, &scale)?;
     let target = writer.target.clone();
     let transform: Transform = Arc::new(move |workload| {
         check_uid(&target, &scale, workload)?;
@@ -53,7 +62,7 @@ pub async fn patch(path: &Arc<WritePath>, writer: &Writer, patch_type: PatchType
         let scale = troupe_api::patch::apply(patch_type, &patch, &current, &schema)?;
         let scale = objects::decode(&schema, Body::Tree(scale), FieldValidation::Ignore)?.object;
         check_update(&target, &scale)?;
-        check_scale(&scale)?;
+        check_scale(&target, &scale)?;
         check_uid(&target, &scale, workload)?;
         let mut new = workload.clone();
         set_replicas(target.served().strategy.scale_paths(), &mut new, &scale)?;
@@ -69,9 +78,12 @@ async fn finish(path: &Arc<WritePath>, writer: &Writer, transform: Transform, wa
     Ok(ApiReply { body: ReplyBody::Tree(scale), code, warnings })
 }
 
-fn check_scale(scale: &Object) -> Result<(), Status> {
+/// What is wrong with a Scale. Of a custom resource, its own rules say how many it may want.
+fn check_scale(target: &Target, scale: &Object) -> Result<(), Status> {
     let mut errors = validation::metadata(scale, true, names::subdomain);
-    if let Some(replicas) = scale.int(&["spec", "replicas"]).filter(|replicas| *replicas < 0) {
+    if target.served().strategy.scale_paths().is_none()
+        && let Some(replicas) = scale.int(&["spec", "replicas"]).filter(|replicas| *replicas < 0)
+    {
         errors.push(FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0"));
     }
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid("autoscaling", "Scale", scale.name(), errors)) }

@@ -29,6 +29,7 @@ fn version(name: &str, storage: bool) -> Value {
         "replicas": {"type": "integer"},
         "port": {"x-kubernetes-int-or-string": true},
         "extra": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "embedded": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
         "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": {
             "type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "count": {"type": "integer", "default": 1}},
         }},
@@ -120,6 +121,12 @@ async fn objects_are_pruned_defaulted_and_validated() {
         (json!({"size": 1, "cron": "x"}), r"spec.cron in body should match '^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$'"),
         (json!({"size": 1, "parts": [{"name": "x"}, {"name": "x"}]}), "spec.parts[1]: Duplicate value: {\"name\":\"x\"}"),
         (json!({"size": 1, "port": true}), "spec.port in body must be of type integer,string: \"boolean\""),
+        (
+            json!({"size": 1, "replicas": 9_223_372_036_854_775_808_u64}),
+            "[spec.replicas: Invalid value: \"number\": spec.replicas in body must be of type integer: \"number\", <nil>: Invalid value: \"\": \
+             Checked value must be of type integer (default format) in spec.replicas, .spec.replicas: Invalid value: 0: \
+             .spec.replicas accessor error: 9.223372036854776e+18 is of the type float64, expected int64",
+        ),
         (json!({"size": 1, "replicas": -1}), ".spec.replicas: Invalid value: -1: should be a non-negative integer"),
     ] {
         let message = refused(api.try_create(widget("b", spec.clone())).await);
@@ -194,6 +201,13 @@ async fn scales_stand_where_the_definition_says() {
     assert_eq!(patched.int(&["spec", "replicas"]), Some(5));
     let object = api.get(WIDGETS, "default", "a").await.expect("is there");
     assert_eq!((object.int(&["spec", "replicas"]), object.int(&["metadata", "generation"])), (Some(5), Some(2)));
+    let message = refused(api.patch(target(), PatchType::Merge, json!({"spec": {"replicas": -3}})).await);
+    assert_eq!(message, "Widget.example.com \"a\" is invalid: .spec.replicas: Invalid value: -3: should be a non-negative integer");
+    api.create(widget("none", json!({"size": 3}))).await;
+    let missing = api.call(api.subresource(WIDGETS, "default", "none", "scale"), Operation::Get { resource_version: None }).await;
+    let status = missing.expect_err("wants no number");
+    let why = "Internal error occurred: the spec replicas field \".spec.replicas\" does not exist";
+    assert_eq!((status.code, &*status.message), (500, why));
 }
 
 #[actix::test]
@@ -212,6 +226,42 @@ async fn configurations_are_applied_by_the_keys_of_lists() {
     assert_eq!(status.code, 409, "{status}");
     let left = apply("two", json!([])).await.expect("applies");
     assert_eq!(left.get(&["spec", "parts"]), Some(&json!([{"name": "x", "count": 2}])));
+}
+
+#[actix::test]
+async fn what_no_property_stands_for_goes_when_it_is_no_longer_applied() {
+    let api = with_widgets().await;
+    let apply = async |embedded: Value| {
+        let body = widget("a", json!({"size": 1, "embedded": embedded})).to_string().into();
+        let options = WriteOptions { field_manager: "one".into(), ..WriteOptions::default() };
+        let operation = Operation::Patch { patch_type: PatchType::Apply, body, options };
+        api.call(api.target(WIDGETS, "default", "a"), operation).await.expect("applies").into_tree().expect("an object")
+    };
+    let bare = json!({"apiVersion": "v1", "kind": "P", "metadata": {"name": "x"}});
+    let mut full = bare.clone();
+    full["spec"] = json!({"a": {"b": 1}});
+    let applied = apply(full).await;
+    let owned = &applied.list(&["metadata", "managedFields"])[0]["fieldsV1"]["f:spec"]["f:embedded"]["f:spec"];
+    assert_eq!(*owned, json!({".": {}, "f:a": {".": {}, "f:b": {}}}));
+    assert_eq!(apply(bare.clone()).await.get(&["spec", "embedded"]), Some(&bare));
+}
+
+#[actix::test]
+async fn a_status_that_is_no_subresource_is_owned_by_its_writer() {
+    for with_status in [true, false] {
+        let api = boot().await;
+        let mut plain = definition();
+        let mut only = version("v1", true);
+        only["subresources"] = if with_status { json!({"status": {}}) } else { json!({}) };
+        plain["spec"]["versions"] = json!([only]);
+        api.create(plain).await;
+        established(&api, WIDGETS).await;
+        let mut body = widget("a", json!({"size": 1}));
+        body["status"] = json!({});
+        let made = api.create(body).await;
+        let owned = &made.list(&["metadata", "managedFields"])[0]["fieldsV1"]["f:status"];
+        assert_eq!(*owned, if with_status { json!(null) } else { json!({}) });
+    }
 }
 
 #[actix::test]
@@ -252,6 +302,17 @@ async fn a_changed_schema_ends_watches_and_defaults_what_is_stored() {
 }
 
 #[actix::test]
+async fn numbers_are_kept_as_go_reads_them() {
+    let api = with_widgets().await;
+    let extra = json!({"minus": -0.0, "large": u64::MAX, "most": i64::MAX, "float": 1e30});
+    let made = api.create(widget("a", json!({"size": 2.0, "replicas": -0.0, "extra": extra}))).await;
+    let want = json!({"minus": 0, "large": 1.844_674_407_370_955_2e19, "most": i64::MAX, "float": 1e30});
+    assert_eq!((made.get(&["spec", "extra"]), made.get(&["spec", "replicas"])), (Some(&want), Some(&json!(0))));
+    let message = refused(api.try_create(widget("b", json!({"size": 1, "replicas": 1e18}))).await);
+    assert!(message.contains("spec.replicas in body must be of type integer: \"number\""), "{message}");
+}
+
+#[actix::test]
 async fn a_definition_goes_after_its_objects() {
     let api = with_widgets().await;
     let mut held = widget("held", json!({"size": 1}));
@@ -263,8 +324,14 @@ async fn a_definition_goes_after_its_objects() {
     let going = api.get(CRDS, "", WIDGETS).await.expect("waits for its objects");
     assert_eq!((going.is_terminating(), condition(&going, "Terminating")), (true, "True".to_owned()));
     eventually("the free one goes", async || api.names(WIDGETS, "default").await == ["held"]).await;
-    let message = refused(api.try_create(widget("late", json!({"size": 1}))).await);
-    assert_eq!(message, "create not allowed while custom resource definition is terminating");
+    let late = api.try_create(widget("late", json!({"size": 1}))).await.expect_err("is refused");
+    let why = "widgets.example.com \"late\" is forbidden: create not allowed while custom resource definition is terminating";
+    assert_eq!((late.code, &*late.message), (403, why));
+    eventually("a deletion in progress", async || {
+        let going = api.get(CRDS, "", WIDGETS).await.expect("waits for its objects");
+        going.list(&["status", "conditions"]).iter().any(|condition| condition["reason"] == "InstanceDeletionInProgress")
+    })
+    .await;
     let patch = json!({"metadata": {"finalizers": null}});
     api.patch(api.target(WIDGETS, "default", "held"), PatchType::Merge, patch).await.expect("lets go");
     eventually("the definition goes", async || api.get(CRDS, "", WIDGETS).await.is_err()).await;

@@ -42,7 +42,8 @@ impl WritePath {
     /// Creates a decoded object, under a generated name where it wants one.
     pub async fn create_object(&self, writer: &Writer, mut object: Object, warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
         if writer.target.resource.is_terminating {
-            return Err(Status::method_not_allowed("create not allowed while custom resource definition is terminating"));
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::forbidden(&writer.target.group_resource(), object.name(), why));
         }
         self.room.check_create(writer)?;
         names::settle_namespace(&writer.target, &mut object)?;

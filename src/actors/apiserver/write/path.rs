@@ -82,14 +82,17 @@ impl WritePath {
     async fn settle_changed(
         &self,
         writer: &Writer,
-        new: Object,
+        mut new: Object,
         old: &Object,
         current: &Arc<StoredObject>,
         warnings: &mut Vec<String>,
     ) -> Result<Settled, CommitError> {
         let resource = &writer.target.resource;
         self.validate(writer, &new, Some(old), warnings).await.map_err(CommitError::Failed)?;
+        // It replaces the version that was read, whether or not its writer named one.
+        new.set(&["metadata", "resourceVersion"], current.revision.to_string());
         self.admit(writer, &new, Some(old)).await.map_err(CommitError::Failed)?;
+        new.remove(&["metadata", "resourceVersion"]);
         let mut step = Step::of(resource, current, &new, old);
         if step == Step::Keep && !writer.options.dry_run && self.committer.is_stale(resource, &current.key).await? {
             step = Step::Write;

@@ -24,10 +24,14 @@ impl WritePath {
         self.admission.attributes(writer, options).with_old(old)
     }
 
-    /// Own: who owns the fields of a new object. The status that preparation makes is nobody's.
+    /// Own: who owns the fields of a new object. The status that preparation makes is nobody's; one that is written
+    /// like any other field is its writer's.
     pub(super) async fn own_new(&self, writer: &Writer, new: &mut Object) -> Result<(), Status> {
         let mut owned = new.clone();
-        owned.remove(&["status"]);
+        let target = &writer.target;
+        if !target.resource.is_custom() || target.served().subresource("status").is_some() {
+            owned.remove(&["status"]);
+        }
         self.track(writer, None, &mut owned).await?;
         match owned.remove(&["metadata", "managedFields"]) {
             Some(managed) => new.set(&["metadata", "managedFields"], managed),
@@ -110,8 +114,8 @@ impl WritePath {
 
     /// Charge and commit a new object. In a dry run nothing is written: it only must not be there.
     pub(super) async fn commit_new(&self, writer: &Writer, new: &Object) -> Result<ReplyBody, CommitError> {
-        if !new.resource_version().is_empty() {
-            // Upstream's store says so, after all others had their say.
+        if !new.resource_version().is_empty() && !writer.options.dry_run {
+            // Upstream's store says so, after all others had their say; a dry run does not come to it.
             let why = "resourceVersion should not be set on objects to be created";
             return Err(CommitError::Failed(Status::new(500, Reason::Unknown, why)));
         }

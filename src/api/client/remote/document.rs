@@ -190,10 +190,13 @@ pub fn failure(code: u16, body: &[u8]) -> Status {
         let message = if text.is_empty() { format!("the server answered {code}") } else { text.chars().take(512).collect() };
         return Status::new(code, reason_of(code), message);
     }
+    let own_reason: Option<Box<str>> = document.reason.as_str().filter(|reason| !reason.is_empty()).map(Box::from);
+    let reason = serde_json::from_value(document.reason).unwrap_or(Reason::Unknown);
     Status {
         code: if document.code == 0 { code } else { document.code },
-        // A reason that we don't know is none.
-        reason: serde_json::from_value(document.reason).unwrap_or(Reason::Unknown),
+        // One that we don't know is told as it came.
+        own_reason: own_reason.filter(|_| reason == Reason::Unknown),
+        reason,
         message: document.message,
         details: document.details.map(Box::new),
         continue_token: document.metadata.continue_token.map(String::into_boxed_str),

@@ -112,7 +112,7 @@ pub(super) fn advance(
 /// Status belongs to its subresource, the rest to the object itself; neither is owned through the other.
 pub(super) fn without_reset_fields(set: FieldSet, subresource: &str, schema: &Schema) -> FieldSet {
     match subresource {
-        "" if schema.root_struct().field("status").is_some() => set.without(&["f:status"]),
+        "" if !schema.plain_status && schema.root_struct().field("status").is_some() => set.without(&["f:status"]),
         "status" => set.without(&["f:spec"]).without(&["f:metadata", "f:labels"]),
         _ => set,
     }

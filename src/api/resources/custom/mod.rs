@@ -34,6 +34,8 @@ pub struct CustomSchema {
     source: RwLock<Bytes>,
     /// Fields that the schema does not know stay.
     preserve_unknown: bool,
+    /// The status is no subresource but a field like others.
+    plain_status: bool,
     made: OnceLock<Made>,
 }
 
@@ -46,7 +48,12 @@ struct Made {
 
 impl CustomSchema {
     pub fn new(gvk: GroupVersionKind, source: Bytes, preserve_unknown: bool) -> Self {
-        CustomSchema { gvk, source: RwLock::new(source), preserve_unknown, made: OnceLock::new() }
+        CustomSchema { gvk, source: RwLock::new(source), preserve_unknown, plain_status: false, made: OnceLock::new() }
+    }
+
+    /// The same where the status is no subresource, if `plain`.
+    pub fn with_plain_status(self, plain: bool) -> Self {
+        CustomSchema { plain_status: plain, ..self }
     }
 
     /// The schema as it was written.
@@ -104,11 +111,9 @@ impl CustomSchema {
     fn made(&self) -> &Made {
         self.made.get_or_init(|| {
             let source = self.source();
-            Made {
-                schema: Arc::new(structural::schema(self.gvk.clone(), &source, self.preserve_unknown)),
-                rules: Rules::new(&source),
-                validations: Validations::new(&source),
-            }
+            let mut schema = structural::schema(self.gvk.clone(), &source, self.preserve_unknown);
+            schema.plain_status = self.plain_status;
+            Made { schema: Arc::new(schema), rules: Rules::new(&source), validations: Validations::new(&source) }
         })
     }
 }

@@ -245,7 +245,8 @@ impl Maker<'_> {
     }
 
     fn schema(&self, version: &Version<'_>) -> CustomSchema {
-        CustomSchema::new(self.gvk(version), source(self.object, version), self.spec.preserve_unknown_fields)
+        let schema = CustomSchema::new(self.gvk(version), source(self.object, version), self.spec.preserve_unknown_fields);
+        schema.with_plain_status(version.subresources.status.is_none())
     }
 
     /// What is said of a deprecated version whose definition does not say it itself: the best later version instead, if there is one.

@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::cells::{self, Printed};
 use crate::{
-    meta::{Clock, Object, names},
+    meta::{Clock, Object, floats, names},
     resources::{
         Column, Strategy, WriteContext,
         custom::{CustomSchema, Path, Versions},
         resource::keep_all_but_status,
         scale::ScalePaths,
     },
-    status::FieldError,
+    status::{FieldError, quoted},
     stored::StoredObject,
 };
 
@@ -63,13 +63,26 @@ impl CustomResource {
                 }
                 None => {}
                 Some(other) => {
-                    let detail = format!("{field} accessor error: {other} is of the wrong type, expected int64");
+                    let detail = format!("{field} accessor error: {}, expected int64", mistaken(other));
                     errors.push(FieldError::invalid(field, 0, detail));
                 }
             }
         }
         errors
     }
+}
+
+/// A value as Go's accessors show it where they wanted another: `9.2e+18 is of the type float64`.
+fn mistaken(value: &Value) -> String {
+    let (shown, name) = match value {
+        Value::Number(number) => (floats::shortest(number.as_f64().unwrap_or_default()), "float64"),
+        Value::String(text) => (quoted(text).into_owned(), "string"),
+        Value::Bool(flag) => (flag.to_string(), "bool"),
+        Value::Null => ("<nil>".to_owned(), "<nil>"),
+        Value::Array(_) => (quoted(&value.to_string()).into_owned(), "[]interface {}"),
+        Value::Object(_) => (quoted(&value.to_string()).into_owned(), "map[string]interface {}"),
+    };
+    format!("{shown} is of the type {name}")
 }
 
 impl Strategy for CustomResource {

@@ -51,9 +51,9 @@ pub async fn run(config: &Config, arguments: &WhyArgs) -> Result<()> {
     let remote = Remote::open(&config.kubeconfig)?;
     let resource = lookup::find(&remote, kind).await?;
     let listed = actors::all(&remote).await.unwrap_or_default();
-    let asked = Asked { kind: &resource.kind, namespace: if resource.namespaced { &arguments.namespace } else { "" }, name };
+    let asked = Asked { kind: &resource.kind, namespace: if resource.namespaced { &arguments.namespace } else { "" }, name, exists: false };
     let report = match object(&remote, &resource.path(&arguments.namespace, name)).await? {
-        Ok(object) => present(&remote, &resource, asked, object, &listed).await?,
+        Ok(object) => present(&remote, &resource, Asked { exists: true, ..asked }, object, &listed).await?,
         Err(missing) => absent(asked, &listed, missing)?,
     };
     if arguments.json {

@@ -17,6 +17,8 @@ pub struct Asked<'a> {
     pub kind: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// It is there: what once kept it from being created does no more.
+    pub exists: bool,
 }
 
 /// One reason for each webhook that lately refused a write of the object, of what it owns or, of a namespace that ends, of what is in it.
@@ -31,7 +33,8 @@ fn concerns(refusal: &Value, asked: Asked<'_>, ends: bool) -> bool {
     if asked.kind == "Namespace" && ends && text(&refusal["namespace"]) == asked.name {
         return true;
     }
-    is_itself(refusal, asked) || in_namespace && is_owned(&refusal["owner"], asked)
+    let is_creation = refusal["operation"] == "CREATE" && text(&refusal["subresource"]).is_empty();
+    is_itself(refusal, asked) && !(asked.exists && is_creation) || in_namespace && is_owned(&refusal["owner"], asked)
 }
 
 fn is_itself(refusal: &Value, asked: Asked<'_>) -> bool {
@@ -98,7 +101,7 @@ mod tests {
     fn told(refusal: Value, kind: &str, namespace: &str, name: &str, ends: bool) -> Vec<String> {
         let actors = [json!({"path": "apiserver/upkeep"}), json!({"path": "apiserver/webhooks", "status": {"refused": [refusal]}})];
         let now = "2026-01-01T00:00:07Z".parse().expect("a time");
-        reasons(&actors, Asked { kind, namespace, name }, ends, now).into_iter().map(|reason| reason.what).collect()
+        reasons(&actors, Asked { kind, namespace, name, exists: false }, ends, now).into_iter().map(|reason| reason.what).collect()
     }
 
     #[test]
@@ -111,6 +114,17 @@ mod tests {
         let change = refusal(json!({"operation": "UPDATE", "subresource": "status", "count": 3}));
         let third = "webhook a.example.com of ValidatingWebhookConfiguration guard prevented a change (status), 3 times, last 7s ago";
         assert_eq!(told(change, "ConfigMap", "d", "m", false), [third]);
+    }
+
+    #[test]
+    fn nothing_kept_from_being_created_what_is_there() {
+        let told = |refusal: Value| {
+            let actors = [json!({"path": "apiserver/webhooks", "status": {"refused": [refusal]}})];
+            let asked = Asked { kind: "ConfigMap", namespace: "d", name: "m", exists: true };
+            reasons(&actors, asked, false, "2026-01-01T00:00:07Z".parse().expect("a time")).len()
+        };
+        assert_eq!((told(refusal(json!({}))), told(refusal(json!({"operation": "UPDATE"})))), (0, 1));
+        assert_eq!(told(refusal(json!({"subresource": "eviction"}))), 1, "a request to what is there");
     }
 
     #[test]

@@ -71,23 +71,50 @@ async fn documents_keep_the_order_of_upstreams_types() {
     door.close().await;
 }
 
+/// Defines `dogs.example.com` and waits until clients are told of them.
+async fn define_dogs(door: &mut Door, subresources: Value) {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"size": {"type": "integer"}}}});
+    let names = json!({"plural": "dogs", "singular": "dog", "kind": "Dog", "listKind": "DogList"});
+    let definition = json!({"metadata": {"name": "dogs.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced", "names": names,
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema, "subresources": subresources}]}});
+    assert_eq!(door.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.status, 201);
+    // It is told of when it is established, which is after it is served.
+    for _ in 0..500 {
+        if door.get("/apis/example.com/v1").await.status == 200 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[actix::test]
+async fn aggregated_discovery_tells_of_custom_resources_as_upstream() {
+    let mut door = Door::open().await;
+    let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
+    define_dogs(&mut door, json!({"status": {}, "scale": scale})).await;
+    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
+    let told = door.send("GET", "/apis", &accept, "").await.json();
+    let groups = told["items"].as_array().expect("groups");
+    let group = groups.iter().find(|group| group["metadata"]["name"] == "example.com").expect("is told of");
+    let dogs = &group["versions"][0]["resources"][0];
+    let kind = json!({"group": "example.com", "version": "v1", "kind": "Dog"});
+    assert_eq!(dogs["responseKind"], kind);
+    assert_eq!(dogs["verbs"], json!(["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]));
+    let verbs = json!(["get", "patch", "update"]);
+    let scale = json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
+    let subresources = json!([
+        {"subresource": "status", "responseKind": kind, "verbs": verbs}, {"subresource": "scale", "responseKind": scale, "verbs": verbs},
+    ]);
+    assert_eq!(dogs["subresources"], subresources);
+    door.close().await;
+}
+
 /// `kubectl apply` looks up in the document how it may patch a kind.
 #[actix::test]
 async fn documents_offer_those_patches_that_the_server_takes() {
     let mut door = Door::open().await;
-    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"size": {"type": "integer"}}}});
-    let names = json!({"plural": "dogs", "singular": "dog", "kind": "Dog", "listKind": "DogList"});
-    let definition = json!({"metadata": {"name": "dogs.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced", "names": names,
-        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
-    assert_eq!(door.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.status, 201);
+    define_dogs(&mut door, json!({})).await;
     let dogs = "/apis/example.com/v1/namespaces/default/dogs";
-    // It is told of when it is established, which is after it is served.
-    for _ in 0..500 {
-        if door.get("/apis/example.com/v1").await.status == 200 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
     let dog = json!({"apiVersion": "example.com/v1", "kind": "Dog", "metadata": {"name": "rex"}, "size": 1});
     assert_eq!(door.post(dogs, &dog).await.status, 201);
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});

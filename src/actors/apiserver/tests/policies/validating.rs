@@ -1,6 +1,6 @@
 use serde_json::json;
 use troupe_api::{
-    service::{DeleteOptions, WriteOptions},
+    service::{DeleteOptions, Operation, PatchType, WriteOptions},
     status::Reason,
 };
 
@@ -22,6 +22,8 @@ async fn a_policy_refuses_in_upstreams_words_as_soon_as_it_is_bound_and_no_longe
     let refused_too = api.try_create(versioned.clone()).await.expect_err("is refused");
     assert_eq!(refused_too.message, refused.message, "policies have their say before the store has");
     versioned["data"]["a"] = "b".into();
+    let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
+    assert!(told(&api, versioned.clone(), dry).await.reply.is_ok(), "a dry run does not come to the store");
     let unwritten = api.try_create(versioned).await.expect_err("is refused");
     assert_eq!((unwritten.code, &*unwritten.message), (500, "resourceVersion should not be set on objects to be created"));
     let details = refused.details.expect("details");
@@ -125,6 +127,24 @@ async fn what_fails_counts_as_the_policy_says() {
             api.delete(&POLICIES.replace("policies", "policybindings"), "", name, DeleteOptions::default()).await.expect("goes");
         }
     }
+}
+
+#[actix::test]
+async fn updates_show_the_version_that_they_replace() {
+    let api = boot().await;
+    let same = "has(object.metadata.resourceVersion) && object.metadata.resourceVersion == oldObject.metadata.resourceVersion";
+    validating(&api, "p", json!({"validations": [{"expression": format!("request.operation != 'UPDATE' || {same}")}]}), json!({})).await;
+    let made = api.create(map("m", json!({"a": "0"}))).await;
+    api.try_update(map("m", json!({"a": "1"}))).await.expect("is written without a version");
+    api.try_update(made.into_value()).await.expect_err("is written over");
+    let current = api.get("configmaps", "default", "m").await.expect("is there");
+    api.try_update(current.into_value()).await.expect("is written with its version");
+    let target = api.target("configmaps", "default", "m");
+    api.patch(target.clone(), PatchType::Merge, json!({"data": {"a": "2"}})).await.expect("is patched");
+    let options = WriteOptions { field_manager: "m".into(), force: true, ..WriteOptions::default() };
+    let body = map("m", json!({"a": "3"})).to_string().into();
+    let applied = api.call(target, Operation::Patch { patch_type: PatchType::Apply, body, options }).await.expect("is applied");
+    assert_eq!(applied.into_tree().expect("an object").str(&["data", "a"]), "3");
 }
 
 #[actix::test]

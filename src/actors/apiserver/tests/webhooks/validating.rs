@@ -17,9 +17,11 @@ async fn a_refusal_is_told_in_the_words_of_the_webhook() {
         (json!({"code": 200, "status": "Success"}), 400, " without explanation"),
         (json!(null), 400, " without explanation"),
     ] {
+        let reason = status["reason"].clone();
         let (api, hook) = (boot().await, Endpoint::serve(move |_| denied(status.clone())).await);
         api.create(configuration("Validating", "c", vec![hook.webhook("a.example.com", json!({}))])).await;
         let refused = api.try_create(map("m")).await.expect_err("is refused");
+        assert_eq!(refused.to_json()["reason"], reason);
         assert_eq!((refused.code, refused.message), (code, format!("admission webhook \"a.example.com\" denied the request{said}")));
         assert!(api.get("configmaps", "default", "m").await.is_err(), "nothing is stored");
     }

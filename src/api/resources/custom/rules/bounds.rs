@@ -22,8 +22,8 @@ pub(super) struct Bounds {
     shown: Box<str>,
     pub pattern: Option<Pattern>,
     format: Option<(Box<str>, Format)>,
-    /// `int32` says how large an integer may be.
-    is_int32: bool,
+    /// The format of an integer, which says how large it may be; empty of all else.
+    integer_format: Box<str>,
     minimum: Option<(Number, bool)>,
     maximum: Option<(Number, bool)>,
     multiple_of: Option<Number>,
@@ -43,7 +43,7 @@ impl Bounds {
             shown: shown(items(schema, &["enum"])),
             pattern: Some(text(schema, &["pattern"])).filter(|pattern| !pattern.is_empty()).map(|pattern| Pattern::new(pattern, kept)),
             format: formats::format(format).filter(|_| matches!(text(schema, &["type"]), "" | "string")).map(|check| (format.into(), check)),
-            is_int32: format == "int32" && text(schema, &["type"]) == "integer",
+            integer_format: if text(schema, &["type"]) == "integer" { format.into() } else { Box::default() },
             minimum: limit("minimum", "exclusiveMinimum"),
             maximum: limit("maximum", "exclusiveMaximum"),
             multiple_of: at(schema, &["multipleOf"]).as_number().cloned(),
@@ -59,11 +59,16 @@ impl Bounds {
         self.choices.is_empty()
             && self.pattern.is_none()
             && self.format.is_none()
-            && !self.is_int32
+            && self.integer_format.is_empty()
             && self.minimum.is_none()
             && self.maximum.is_none()
             && self.multiple_of.is_none()
             && counts.iter().all(|(least, most)| least.is_none() && most.is_none())
+    }
+
+    /// `int32` of an integer that is one; empty where nothing is said.
+    pub fn integer_format(&self) -> &str {
+        &self.integer_format
     }
 
     /// How much comparing costs, in values looked at.
@@ -109,10 +114,6 @@ impl Bounds {
         {
             fault(format!("a multiple of {step}"));
         }
-        if self.is_int32 && number.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
-            let detail = format!("Checked value must be of type integer with format int32 in {path}");
-            errors.push(FieldError::invalid(path, number.clone(), detail));
-        }
     }
 
     fn text(&self, path: &str, text: &str, errors: &mut Vec<FieldError>) {
@@ -151,6 +152,20 @@ impl Bounds {
             errors.push(FieldError::invalid(path, shown, format!("{path} in body should have at least {least} {what}")));
         }
     }
+}
+
+/// What is wrong with the size of a number that should be an integer, at no field as upstream
+/// (`IsValueValidAgainstRange` of `kube-openapi/pkg/validation/validate`).
+pub(super) fn outside(format: &str, number: &Number, path: &str) -> Option<FieldError> {
+    let text = if number.is_f64() { number.as_f64().unwrap_or_default().to_string() } else { number.to_string() };
+    let fits = match format {
+        "int32" => text.parse::<i32>().is_ok(),
+        "uint32" => text.parse::<u32>().is_ok(),
+        "uint64" => text.parse::<u64>().is_ok(),
+        _ => text.parse::<i64>().is_ok(),
+    };
+    let format = if format.is_empty() { "(default format)".to_owned() } else { format!("with format {format}") };
+    (!fits).then(|| FieldError::invalid("<nil>", "", format!("Checked value must be of type integer {format} in {path}")))
 }
 
 /// `supported values: "a", "b"`

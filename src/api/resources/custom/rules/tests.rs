@@ -12,7 +12,12 @@ fn values_are_judged_in_upstreams_words() {
     for (schema, value, want) in [
         (json!({"type": "string"}), json!(1), "v: Invalid value: \"integer\": v in body must be of type string: \"integer\""),
         (json!({"type": "string"}), json!(null), "v: Invalid value: \"null\": v in body must be of type string: \"null\""),
-        (json!({"type": "integer"}), json!(1.5), "v: Invalid value: \"number\": v in body must be of type integer: \"number\""),
+        (json!({"type": "integer"}), json!(1e18), "v: Invalid value: \"number\": v in body must be of type integer: \"number\""),
+        (
+            json!({"type": "integer", "format": "int32"}),
+            json!(3_000_000_000_i64),
+            "<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in v",
+        ),
         (json!({"type": "string", "minLength": 3}), json!("ä"), "v: Invalid value: \"ä\": v in body should be at least 3 chars long"),
         (
             json!({"type": "string", "minLength": 3, "pattern": "^a"}),
@@ -35,6 +40,21 @@ fn values_are_judged_in_upstreams_words() {
         let told = told(schema, value);
         assert_eq!(told.iter().map(|error| error.trim_end_matches(": ")).collect::<Vec<_>>(), [want.trim_end_matches(": ")]);
     }
+}
+
+#[test]
+fn integers_are_those_that_fit_an_int64() {
+    let wrong = "v: Invalid value: \"number\": v in body must be of type integer: \"number\"";
+    let outside = |format: &str| format!("<nil>: Invalid value: \"\": Checked value must be of type integer {format} in v");
+    for value in [json!(9_223_372_036_854_775_808_u64), json!(-1e19), json!(1e30), json!(1.5)] {
+        assert_eq!(told(json!({"type": "integer"}), value.clone()), [wrong.to_owned(), outside("(default format)")], "{value}");
+        assert_eq!(told(json!({"type": "integer", "format": "int64"}), value.clone()), [wrong.to_owned(), outside("with format int64")], "{value}");
+    }
+    for value in [json!(i64::MAX), json!(i64::MIN), json!(9_007_199_254_740_991.0)] {
+        assert_eq!(told(json!({"type": "integer", "format": "int64"}), value.clone()), Vec::<String>::new(), "{value}");
+    }
+    let even = told(json!({"type": "integer", "multipleOf": 2}), json!(2.5));
+    assert_eq!(even[2..], ["v: Invalid value: 2.5: v in body should be a multiple of 2"]);
 }
 
 #[test]

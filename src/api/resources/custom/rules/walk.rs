@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, type_name};
+use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, bounds, type_name};
 use crate::{
     meta::names,
     resources::custom::lists,
@@ -35,6 +35,9 @@ fn repeats(rules: &Rules, value: &Value, path: String) -> bool {
     walk.value(rules, value, None, &mut Vec::new());
     !walk.repeated.is_empty()
 }
+
+/// Floats from here on are no integers, whole as they are: not all integers have one (2^53).
+const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
 struct Walk {
     path: String,
@@ -83,7 +86,16 @@ impl Walk {
         let is_allowed = if value.is_null() { rules.nullable || rules.types == super::Types::default() } else { self.is_of_type(rules, value) };
         if !is_allowed {
             errors.push(self.wrong_type(&rules.types.text(), value));
-        } else if let Some(bounds) = rules.bounds.as_ref().filter(|_| !value.is_null()) {
+        }
+        let is_integer = rules.types == super::Types::of("integer");
+        if let Value::Number(number) = value
+            && is_integer
+        {
+            errors.extend(bounds::outside(rules.bounds.as_ref().map_or("", |bounds| bounds.integer_format()), number, &self.path));
+        }
+        // Also a number that is no integer is held against the bounds of integers.
+        let is_compared = if is_allowed { !value.is_null() } else { is_integer && value.is_number() };
+        if let Some(bounds) = rules.bounds.as_ref().filter(|_| is_compared) {
             bounds.check(&self.path, value, errors);
         }
         is_allowed && !value.is_null()
@@ -95,7 +107,7 @@ impl Walk {
 
     fn is_of_type(&self, rules: &Rules, value: &Value) -> bool {
         let (types, found) = (rules.types, type_name(value));
-        let is_whole = || value.as_f64().is_some_and(|number| number.fract() == 0.0);
+        let is_whole = || value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() < FIRST_INEXACT);
         types == super::Types::default()
             || types.has(found)
             || found == "integer" && types.has("number")

@@ -119,5 +119,6 @@ pub fn denied(name: &str, said: Option<&Value>) -> Status {
     };
     let reason = field("reason").and_then(|reason| Reason::deserialize(reason).ok()).unwrap_or(Reason::Unknown);
     let details = field("details").and_then(|details| StatusDetails::deserialize(details).ok());
-    Status { details: details.map(Box::new), ..Status::new(code.unwrap_or(400), reason, message) }
+    let own_reason = Some(text("reason")).filter(|own| reason == Reason::Unknown && !own.is_empty()).map(Box::from);
+    Status { details: details.map(Box::new), own_reason, ..Status::new(code.unwrap_or(400), reason, message) }
 }
