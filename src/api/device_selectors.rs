@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute};
 
 use crate::expressions::{
-    Declaration, Environment, Failure, Field, Made, Map, Meter, ObjectType, Program, QUANTITY, Shape, Type, Val, parsed_quantity, parsed_version,
+    Declaration, Environment, Failure, Fault, Field, Made, Map, Meter, ObjectType, Program, QUANTITY, Shape, Type, Val, parsed_quantity,
+    parsed_version,
 };
 
 /// What an evaluation may cost, and what it may be estimated to cost (`CELSelectorExpressionMaxCost`).
@@ -65,12 +66,34 @@ impl DeviceSelector {
     /// # Errors
     /// Why that cannot be said.
     pub fn matches(&self, driver: &str, device: &Device) -> Result<bool, String> {
-        let value = value_of(driver, device)?;
-        match self.0.evaluate(&[Some(value)], &mut Meter::quick(MOST_COST)).map_err(|fault| fault.text().to_owned())? {
-            Val::Bool(selected) => Ok(selected),
-            other => Err(format!("CEL result of type {} could not be converted to bool", other.type_name())),
-        }
+        self.matches_within(driver, device, MOST_COST).verdict.unwrap_or_else(|| Err(Fault::Limit.text().to_owned()))
     }
+
+    /// The same for who has time for no more than `most` units of cost, of which about ten million take a second. An evaluation that reaches
+    /// [`MOST_COST`] is an error however much more there is time for.
+    pub fn matches_within(&self, driver: &str, device: &Device, most: u64) -> Judged {
+        let value = match value_of(driver, device) {
+            Ok(value) => value,
+            Err(why) => return Judged { verdict: Some(Err(why)), cost: 0 },
+        };
+        let mut meter = Meter::quick(most.min(MOST_COST));
+        let verdict = match self.0.evaluate(&[Some(value)], &mut meter) {
+            Ok(Val::Bool(selected)) => Some(Ok(selected)),
+            Ok(other) => Some(Err(format!("CEL result of type {} could not be converted to bool", other.type_name()))),
+            Err(Fault::Limit) if most < MOST_COST && meter.spent() > most => None,
+            Err(fault) => Some(Err(fault.text().to_owned())),
+        };
+        Judged { verdict, cost: meter.spent() }
+    }
+}
+
+/// What came of an evaluation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether the device is selected, or why that cannot be said; `None` if there was no time to find out.
+    pub verdict: Option<Result<bool, String>>,
+    /// What it cost.
+    pub cost: u64,
 }
 
 fn wrong_type(found: &str) -> String {
@@ -188,6 +211,21 @@ mod tests {
         odd.attributes.get_or_insert_default().insert("empty".into(), DeviceAttribute::default());
         let always = DeviceSelector::compile("true").expect("an expression");
         assert_eq!(always.matches("d", &odd), Err("attribute empty: unsupported attribute value".into()));
+    }
+
+    #[test]
+    fn an_evaluation_ends_where_there_is_time_for_no_more() {
+        let numbers = "[0,1,2,3,4,5,6,7,8,9]";
+        let nested = format!("{numbers}.all(a, {numbers}.all(b, {numbers}.all(c, a + b + c >= 0)))");
+        let selector = DeviceSelector::compile(&nested).expect("an expression");
+        let short = selector.matches_within("gpu.example.com", &device(), 500);
+        assert_eq!(short.verdict, None);
+        assert!((501..1_000).contains(&short.cost), "{short:?}");
+        let whole = selector.matches_within("gpu.example.com", &device(), MOST_COST);
+        assert_eq!(whole.verdict, Some(Ok(true)));
+        assert!(whole.cost > 3_000, "{whole:?}");
+        let absent = DeviceSelector::compile("device.attributes['gpu.example.com'].absent == 1").expect("an expression");
+        assert_eq!(absent.matches_within("gpu.example.com", &device(), 500).verdict, Some(Err("no such key: absent".into())));
     }
 
     #[test]

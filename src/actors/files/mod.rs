@@ -12,7 +12,15 @@ pub mod remove;
 mod tests;
 pub mod usage;
 
-use std::{cell::Cell, marker::PhantomData};
+use std::{
+    cell::Cell,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 pub use directory::{Directory, open_directory_of_container, open_file_of_container, place_and_name};
 pub use remove::{remove_tree, remove_tree_below, remove_tree_blocking};
@@ -46,6 +54,35 @@ impl Drop for InPlace {
 /// Whether blocking work of this thread is done on it.
 fn is_in_place() -> bool {
     IN_PLACE.get()
+}
+
+/// How much less than others a thread gets whose work may wait (`nice(7)`).
+const BACKGROUND: i32 = 10;
+
+/// Runs work that keeps a processor busy for long on a thread of its own, which gets less of the machine than all others.
+pub async fn in_background<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if is_in_place() {
+        return work();
+    }
+    let (tell, told) = oneshot::channel();
+    let work = Arc::new(Mutex::new(Some(work)));
+    let taken = work.clone();
+    let run = move || {
+        // SAFETY: the call takes numbers alone, and concerns this thread alone. If it is refused the work is done all the same.
+        unsafe { libc::setpriority(0, 0, BACKGROUND) };
+        let Some(work) = taken.lock().take() else { return };
+        // Nobody may wait for it any more.
+        drop(tell.send(catch_unwind(AssertUnwindSafe(work))));
+    };
+    if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+        tracing::warn!(%error, name, "no thread was started for work in the background");
+        let work = work.lock().take();
+        return blocking(work.expect("what was not started has taken nothing")).await;
+    }
+    match told.await.expect("it says how it ended") {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Runs work that takes long, on files or by itself, off the arbiters.

@@ -10,7 +10,9 @@ use std::{
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
-use super::{Directory, InPlace, blocking, directory::proc_path, open_file_of_container, remove_tree, remove_tree_below, remove_tree_blocking};
+use super::{
+    Directory, InPlace, blocking, directory::proc_path, in_background, open_file_of_container, remove_tree, remove_tree_below, remove_tree_blocking,
+};
 
 fn place() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
@@ -185,4 +187,15 @@ async fn work_is_done_in_place_for_as_long_as_somebody_wants_that() {
     assert_eq!(blocking(|| std::thread::current().id()).await, here);
     drop(place);
     assert_ne!(blocking(|| std::thread::current().id()).await, here);
+}
+
+#[tokio::test]
+async fn work_in_the_background_gets_less_of_the_machine() {
+    // SAFETY: the call takes numbers alone.
+    let priority = || (std::thread::current().name().map(str::to_owned), unsafe { libc::getpriority(0, 0) });
+    let before = priority().1;
+    let (name, there) = in_background("background", priority).await;
+    assert_eq!(name.as_deref(), Some("background"));
+    assert!(there >= 10, "{there}");
+    assert_eq!(priority().1, before, "nobody else gets less");
 }

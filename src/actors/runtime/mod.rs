@@ -24,5 +24,6 @@ pub mod system;
 pub mod token_bucket;
 mod totals;
 pub mod turn;
+pub mod turns;
 pub mod unit;
 pub mod work;

@@ -92,6 +92,8 @@ pub static COLLECTORS: [&dyn Collect; 15] = [
 pub enum Operation {
     Binding,
     PrioritizingExtender,
+    /// Devices are searched for a pod, or that waits for its turn.
+    SearchingDevices,
 }
 
 /// Work of a kind goes on as long as this lives.
@@ -103,6 +105,7 @@ impl Working {
         let label = match operation {
             Operation::Binding => "binding",
             Operation::PrioritizingExtender => "prioritizing_extender",
+            Operation::SearchingDevices => "searching_devices",
         };
         let gauge = GOROUTINES.with(&[label]);
         gauge.add(1.0);

@@ -1,8 +1,9 @@
 //! Claims for devices: from a template through allocation to their end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use troupe_api::{
     features::FeatureGates,
     meta::Object,
@@ -312,4 +313,62 @@ async fn extended_resources_are_devices_where_no_plugin_offers_them() {
     world.remove_pod("p").await;
     eventually_async("it runs", async || world.pod_runs("q").await).await;
     eventually_async("the claim is gone", async || world.device_claim(&name).await.is_none()).await;
+}
+
+/// Many devices of a node, that differ.
+fn many_devices(node: &str) -> Value {
+    let mut slice = slice(node, &[]);
+    let device = |at: i64| json!({"name": format!("gpu-{at}"), "attributes": {"a": {"int": at % 5}, "b": {"int": at * 7 % 11}}});
+    slice["spec"]["devices"] = (0..100).map(device).collect();
+    slice
+}
+
+/// A claim for which a search takes long: its expression does for each device, or the devices that it wants together do not exist.
+fn slow_claim(name: &str, requests: usize, expression: &str) -> Value {
+    let mut claim = claim(name);
+    let selectors = json!([{"cel": {"expression": expression}}]);
+    let request = |at: usize| json!({"name": format!("r{at}"), "exactly": {"deviceClassName": "gpu", "selectors": selectors}});
+    let constraints = json!([{"matchAttribute": "gpu.example.com/a"}, {"matchAttribute": "gpu.example.com/b"}]);
+    claim["spec"]["devices"] = json!({"requests": (0..requests).map(request).collect::<Vec<_>>(), "constraints": constraints});
+    claim
+}
+
+#[actix::test]
+async fn pods_without_claims_do_not_wait_for_searches_of_others() {
+    let world = World::new().await;
+    world.api.create(class()).await;
+    for at in 0..8 {
+        let node = format!("n{at}");
+        world.node(&node, 64).await;
+        world.api.create(many_devices(&node)).await;
+    }
+    let victim = async |name: &str| {
+        let begun = Instant::now();
+        let container = json!({"name": "c", "image": "a:1"});
+        let metadata = json!({"name": name, "namespace": "default"});
+        world.api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})).await;
+        let has_node = async || world.api.get("pods", "default", name).await.is_ok_and(|pod| !pod.str(&["spec", "nodeName"]).is_empty());
+        eventually_async("the other pod has a node", has_node).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "{name} waited {took:?}");
+    };
+    let numbers = format!("[{}]", (0..20).map(|number| number.to_string()).collect::<Vec<_>>().join(","));
+    let nested = format!("{numbers}.all(a, {numbers}.all(b, {numbers}.all(c, a + b + c >= 0))) && device.driver == 'another'");
+    world.api.create(slow_claim("nested", 1, &nested)).await;
+    world.api.create(pod("nested", of_claim("nested"))).await;
+    for name in ["v0", "v1", "v2"] {
+        victim(name).await;
+    }
+    assert!(!world.pod_runs("nested").await);
+    for at in 0..20 {
+        let name = format!("together-{at}");
+        world.api.create(slow_claim(&name, 32, "true")).await;
+        world.api.create(pod(&name, of_claim(&name))).await;
+    }
+    for name in ["v3", "v4", "v5"] {
+        victim(name).await;
+    }
+    // What is gone keeps nobody waiting.
+    world.remove_pod("nested").await;
+    victim("v6").await;
 }

@@ -1,6 +1,12 @@
 //! What the scheduler knows of devices: slices, classes and claims out of caches, as they will be when what was decided is written.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use k8s_openapi::api::{
     core::v1::Pod,
@@ -20,7 +26,7 @@ use super::{
     published::Published,
 };
 use crate::{
-    devices::{DeviceId, claim_name, claims_of, is_for_pod, taken_by},
+    devices::{DeviceId, allocation, claim_name, claims_of, is_for_pod, taken_by},
     runtime::cache::{Cache, Caches, Change},
 };
 
@@ -41,6 +47,8 @@ pub struct DeviceCaches {
     slices: Arc<RwLock<Published>>,
     pub selectors: Arc<Selectors>,
     pub assumed: Arc<Assumed>,
+    /// Changes after which there may be devices for claims for which there were none.
+    changes: Arc<AtomicU64>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -63,6 +71,7 @@ impl DeviceCaches {
             slices: Arc::default(),
             selectors: Arc::default(),
             assumed: Arc::default(),
+            changes: Arc::default(),
             clock: caches.system().clock().clone(),
         }
     }
@@ -74,11 +83,36 @@ impl DeviceCaches {
             Some(slice) => slices.set(&change.key.name, slice.clone()),
             None => slices.remove(&change.key.name),
         }
+        self.selectors.verdicts.forget(&change.key.name);
+        self.note_change();
+    }
+
+    /// A claim has come, changed or gone: one that has devices no more leaves them to others.
+    pub fn take_claim(&self, change: &Change<ResourceClaim>) {
+        let allocated = |claim: Option<&Arc<ResourceClaim>>| claim.and_then(|claim| allocation(claim).cloned());
+        let before = allocated(change.before());
+        if before.is_some() && before != allocated(change.after()) {
+            self.note_change();
+        }
+    }
+
+    /// There may be devices for claims for which there were none.
+    pub fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was noted: what was not found stays so until it is another number.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// A rule that taints devices has come, changed or gone. Whether devices may have other taints since.
     pub fn take_rule(&self, change: &Change<DeviceTaintRule>) -> bool {
-        self.slices.write().set_rule(&change.key.name, change.after().cloned())
+        let matters = self.slices.write().set_rule(&change.key.name, change.after().cloned());
+        if matters {
+            self.note_change();
+        }
+        matters
     }
 
     /// What drivers publish just now.

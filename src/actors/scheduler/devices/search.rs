@@ -3,19 +3,21 @@
 //!
 //! Within a request only combinations are tried, never the same devices in another order. The search is over when its bounds say so.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::Node,
     resource::v1::{Device, ResourceSlice},
 };
+use troupe_api::device_selectors::Judged;
 
 use super::{
-    Allocator, Amounts, Bounds, Failure, MOST_DEVICES, capacity,
+    Allocator, Amounts, Bounds, Failure, MOST_DEVICES, Selected, capacity,
     constraints::Counted,
     counters::Counters,
     outcome::{Chosen, Solution},
     pools::{Pool, PoolState, devices, means},
+    selectors::Selector,
     wanted::{Mode, Wanted},
 };
 use crate::{
@@ -46,6 +48,16 @@ enum Stop {
     /// Its bounds ended the search.
     Over,
     Error(String),
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::TooMany => Failure::Nothing,
+            Stop::Over => Failure::Unfinished,
+            Stop::Error(why) => Failure::Error(why),
+        }
+    }
 }
 
 /// How many devices an alternative gets; which, if all are wanted.
@@ -107,7 +119,7 @@ impl<'s> Search<'s> {
             bounds,
             steps: 0,
         };
-        search.numbers = claims.iter().map(|claim| search.numbers_of(claim)).collect::<Result<_, _>>().map_err(Failure::Error)?;
+        search.numbers = claims.iter().map(|claim| search.numbers_of(claim)).collect::<Result<_, Stop>>()?;
         let depth: usize = search.numbers.iter().flatten().flatten().map(|number| 2 + number.count).sum();
         if depth > MOST_DEPTH {
             return Err(Failure::Error(format!("the pod's claims ask for too many devices: {depth} steps, limit is {MOST_DEPTH}")));
@@ -115,7 +127,7 @@ impl<'s> Search<'s> {
         Ok(search)
     }
 
-    fn numbers_of(&mut self, claim: &'s WantedClaim) -> Result<Vec<Vec<Number>>, String> {
+    fn numbers_of(&mut self, claim: &'s WantedClaim) -> Result<Vec<Vec<Number>>, Stop> {
         let mut numbers = Vec::new();
         let mut least = 0;
         for request in &claim.requests {
@@ -125,12 +137,13 @@ impl<'s> Search<'s> {
         }
         if least > MOST_DEVICES {
             let key = key_of(&claim.claim.metadata);
-            return Err(format!("claim {key}: number of requested devices {least} exceeds the claim limit of {MOST_DEVICES}"));
+            let why = format!("claim {key}: number of requested devices {least} exceeds the claim limit of {MOST_DEVICES}");
+            return Err(Stop::Error(why));
         }
         Ok(numbers)
     }
 
-    fn number_of(&mut self, claim: &WantedClaim, wanted: &Wanted) -> Result<Number, String> {
+    fn number_of(&mut self, claim: &WantedClaim, wanted: &Wanted) -> Result<Number, Stop> {
         if let Mode::Count(count) = wanted.mode {
             return Ok(Number { count, all: None });
         }
@@ -142,12 +155,13 @@ impl<'s> Search<'s> {
         for (number, pool) in self.pools.iter().enumerate() {
             let slices = match &pool.state {
                 PoolState::Usable { slices, .. } => slices,
-                PoolState::Incomplete => return Err(all_of("being updated", pool)),
-                PoolState::Invalid => return Err(all_of("invalid", pool)),
+                PoolState::Incomplete => return Err(Stop::Error(all_of("being updated", pool))),
+                PoolState::Invalid => return Err(Stop::Error(all_of("invalid", pool))),
             };
             for (slice, of) in slices.iter().enumerate() {
                 for place in 0..devices(of).len() {
                     let at = (number, slice, place);
+                    self.step()?;
                     if self.is_selected(at, wanted)? && self.capacity_fits(at, wanted) {
                         all.push(at);
                     }
@@ -163,8 +177,7 @@ impl<'s> Search<'s> {
         let first = Place { claim: 0, request: 0, alternative: 0, device: 0 };
         match self.choose(first, false, (0, 0, 0)) {
             Ok(true) => Ok(Solution { claims: &self.allocator.claims, chosen: self.chosen, alternatives: self.alternatives, node: self.node }),
-            Err(Stop::Error(why)) => Err(Failure::Error(why)),
-            Err(Stop::Over) => Err(Failure::Unfinished),
+            Err(stop @ (Stop::Error(_) | Stop::Over)) => Err(stop.into()),
             Ok(false) | Err(Stop::TooMany) if self.pools.iter().any(|pool| matches!(pool.state, PoolState::Invalid)) => {
                 Err(Failure::Error("invalid resource pools were encountered".to_owned()))
             }
@@ -213,7 +226,11 @@ impl<'s> Search<'s> {
 
     /// One more device or place is looked at.
     fn step(&mut self) -> Result<(), Stop> {
-        self.steps += 1;
+        self.work(1)
+    }
+
+    fn work(&mut self, steps: usize) -> Result<(), Stop> {
+        self.steps += steps;
         if (self.bounds.is_over)(self.steps) { Err(Stop::Over) } else { Ok(()) }
     }
 
@@ -246,7 +263,7 @@ impl<'s> Search<'s> {
                         continue;
                     }
                     self.step()?;
-                    if self.is_barred(place, at, wanted) || !self.is_selected(at, wanted).map_err(Stop::Error)? {
+                    if self.is_barred(place, at, wanted) || !self.is_selected(at, wanted)? {
                         continue;
                     }
                     let Some(taken) = self.take(place, at, wanted, false)? else { continue };
@@ -270,7 +287,7 @@ impl<'s> Search<'s> {
     }
 
     /// The device at a place, in the pool of which driver.
-    fn device(&self, (pool, slice, device): At) -> (&'s Pool, &'s ResourceSlice, &'s Device) {
+    fn device(&self, (pool, slice, device): At) -> (&'s Pool, &'s Arc<ResourceSlice>, &'s Device) {
         let pool = &self.pools[pool];
         match &pool.state {
             PoolState::Usable { slices, .. } => (pool, &slices[slice], &devices(&slices[slice])[device]),
@@ -297,20 +314,50 @@ impl<'s> Search<'s> {
         !choosing.is_empty() || self.others(at).0
     }
 
-    fn is_selected(&self, at: At, wanted: &Wanted) -> Result<bool, String> {
-        let (pool, slice, device) = self.device(at);
-        let key = (std::ptr::from_ref(slice).addr(), at.2, wanted.id);
+    fn is_selected(&mut self, at: At, wanted: &Wanted) -> Result<bool, Stop> {
+        let (_, slice, device) = self.device(at);
+        let key = (Arc::as_ptr(slice).addr(), at.2, wanted.id);
         let known = self.allocator.selected.borrow().get(&key).cloned();
         let selected = match known {
-            Some(known) => known?,
+            Some(known) => known.map_err(Stop::Error)?,
             None => {
-                let found = wanted.selects(&pool.driver, device);
+                let found = self.judged(at, wanted)?;
                 self.allocator.selected.borrow_mut().insert(key, found.clone());
-                found?
+                found.map_err(Stop::Error)?
             }
         };
         let by_device = slice.spec.per_device_node_selection == Some(true);
         Ok(selected && (!by_device || means(self.node, device.node_name.as_deref(), device.all_nodes, device.node_selector.as_ref())))
+    }
+
+    /// What the selectors of class and request say of a device.
+    fn judged(&mut self, at: At, wanted: &Wanted) -> Result<Selected, Stop> {
+        for (named, compiled) in &wanted.selectors {
+            let selector = match compiled {
+                Ok(selector) => selector,
+                Err(why) => return Ok(Err(format!("{named}: CEL compile error: {why}"))),
+            };
+            match self.verdict(at, selector)? {
+                Ok(true) => {}
+                Ok(false) => return Ok(Ok(false)),
+                Err(why) => return Ok(Err(format!("{named}: CEL runtime error: {why}"))),
+            }
+        }
+        Ok(Ok(true))
+    }
+
+    /// What one selector says of a device: it is asked unless somebody else asked it before.
+    fn verdict(&mut self, at: At, selector: &Selector) -> Result<Selected, Stop> {
+        let (pool, slice, device) = self.device(at);
+        let verdicts = &self.allocator.verdicts;
+        if let Some(known) = verdicts.get(slice, at.2, &selector.id) {
+            return Ok(known);
+        }
+        let Judged { verdict, cost } = selector.expression.matches_within(&pool.driver, device, self.bounds.most_cost);
+        let Some(verdict) = verdict else { return Err(Stop::Over) };
+        verdicts.set(slice, at.2, selector.id, &verdict);
+        self.work(usize::try_from(cost).unwrap_or(usize::MAX))?;
+        Ok(verdict)
     }
 
     fn capacity_fits(&mut self, at: At, wanted: &Wanted) -> bool {

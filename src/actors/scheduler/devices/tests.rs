@@ -2,6 +2,7 @@
 //! allocation.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -11,6 +12,7 @@ use k8s_openapi::api::{
     resource::v1::{AllocationResult, DeviceClass, ResourceClaim, ResourceSlice},
 };
 use serde_json::{Value, from_value, json};
+use troupe_api::device_selectors::MOST_COST;
 
 use super::*;
 
@@ -58,7 +60,7 @@ impl Place {
     }
 
     fn allocate(&self, node: &str, claims: &[Value]) -> Result<Vec<AllocationResult>, Failure> {
-        self.allocate_within(node, claims, &Bounds { is_over: &|steps| steps > 100_000, among: None })
+        self.allocate_within(node, claims, &Bounds { is_over: &|steps| steps > 100_000, most_cost: MOST_COST, among: None })
     }
 
     fn allocate_within(&self, node: &str, claims: &[Value], bounds: &Bounds<'_>) -> Result<Vec<AllocationResult>, Failure> {
@@ -345,12 +347,46 @@ fn a_search_among_few_devices_finds_what_a_longer_one_found() {
     let asking = [claim(vec![exactly("r", json!({"count": 2}))])];
     let among = |names: &[&str]| {
         let among = names.iter().map(|name| (*name).to_owned()).collect();
-        let found = place.allocate_within("n1", &asking, &Bounds { is_over: &|steps| steps > 20, among: Some(&among) })?;
+        let found = place.allocate_within("n1", &asking, &Bounds { is_over: &|steps| steps > 100, most_cost: MOST_COST, among: Some(&among) })?;
         let results = found[0].devices.as_ref().and_then(|devices| devices.results.as_deref()).unwrap_or_default();
         Ok::<_, Failure>(results.iter().map(|result| result.device.clone()).collect::<Vec<_>>())
     };
     assert_eq!(among(&["gpu-1", "gpu-3"]), Ok(vec!["gpu-1".to_owned(), "gpu-3".into()]));
     assert_eq!(among(&["gpu-1"]), Err(Failure::Nothing), "something is not free any more");
+}
+
+/// Three loops within each other, for which a device takes some ten thousand units.
+fn slow() -> String {
+    let numbers = format!("[{}]", (0..16).map(|number| number.to_string()).collect::<Vec<_>>().join(","));
+    format!("{numbers}.all(a, {numbers}.all(b, {numbers}.all(c, a + b + c >= 0)))")
+}
+
+#[test]
+fn expressions_are_work_that_is_done_once_for_a_version_of_a_slice() {
+    let devices: Vec<Value> = (0..10).map(|at| gpu(&format!("gpu-{at}"), "A", at)).collect();
+    let slices: Slices = [from_value::<ResourceSlice>(slice("s", json!({"devices": devices}))).expect("a slice")].into_iter().collect();
+    let node: Node = from_value(json!({"metadata": {"name": "n1"}})).expect("a node");
+    let class: Arc<DeviceClass> = Arc::new(from_value(json!({"metadata": {"name": "gpu"}, "spec": {}})).expect("a class"));
+    let selectors = Selectors::default();
+    let steps = Cell::new(0);
+    let search = |mode: &str, most_cost: u64| {
+        let asked = json!({"allocationMode": mode, "selectors": [{"cel": {"expression": slow()}}, {"cel": {"expression": "false"}}]});
+        let claim = Arc::new(from_value(claim(vec![exactly("r", asked)])).expect("a claim"));
+        let known = Box::new(Known::default());
+        let allocator = Allocator::new(&[claim], &|_| Some(class.clone()), &selectors, slices.clone(), known).expect("is understood");
+        let is_over = |so_far: usize| {
+            steps.set(so_far);
+            false
+        };
+        allocator.allocate(&node, &Bounds { is_over: &is_over, most_cost, among: None }, &|_, _| String::new())
+    };
+    for mode in ["ExactCount", "All"] {
+        assert_eq!(search(mode, 10_000), Err(Failure::Unfinished), "one device takes longer than that");
+    }
+    assert_eq!(search("All", MOST_COST), Err(Failure::Nothing));
+    assert!(steps.get() > 100_000, "{}", steps.get());
+    assert_eq!(search("ExactCount", 10_000), Err(Failure::Nothing), "nobody need be asked again");
+    assert!(steps.get() < 100, "{}", steps.get());
 }
 
 #[test]

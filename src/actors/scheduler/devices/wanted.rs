@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::resource::v1::{
-    Device, DeviceClass, DeviceRequest, DeviceSelector, DeviceSubRequest, DeviceToleration, ExactDeviceRequest, ResourceClaim,
+    DeviceClass, DeviceRequest, DeviceSelector, DeviceSubRequest, DeviceToleration, ExactDeviceRequest, ResourceClaim,
 };
 
 use super::{
@@ -41,7 +41,8 @@ pub struct Wanted {
     pub request: String,
     pub alternative: Option<String>,
     pub class: Arc<DeviceClass>,
-    selectors: Vec<(String, Compiled)>,
+    /// Of class and request, with what errors call them: a device is selected by all of them.
+    pub selectors: Vec<(String, Compiled)>,
     pub mode: Mode,
     pub admin_access: Option<bool>,
     pub tolerations: Vec<DeviceToleration>,
@@ -131,20 +132,6 @@ impl Wanted {
 
     pub fn is_administration(&self) -> bool {
         self.admin_access == Some(true)
-    }
-
-    /// Whether class and request select a device.
-    ///
-    /// # Errors
-    /// Why that cannot be said.
-    pub fn selects(&self, driver: &str, device: &Device) -> Result<bool, String> {
-        for (at, compiled) in &self.selectors {
-            let selector = compiled.as_ref().map_err(|why| format!("{at}: CEL compile error: {why}"))?;
-            if !selector.matches(driver, device).map_err(|why| format!("{at}: CEL runtime error: {why}"))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }
 

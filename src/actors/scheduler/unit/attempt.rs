@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -30,6 +30,9 @@ use crate::{
         quarantine::{PAUSE, QuarantineDecision},
     },
 };
+
+/// A decision that takes so long is told: everybody waits for it.
+const LONG: Duration = Duration::from_millis(500);
 
 /// An attempt on a pod.
 #[derive(Clone)]
@@ -100,7 +103,11 @@ impl SchedulerUnit {
             }))
         };
         let decided = work::noting(cx.system().work(), &Attempt { unit: NAME, key: &of.key, version: of.version }, guarded);
-        metrics::decided(begun.elapsed());
+        let took = begun.elapsed();
+        metrics::decided(took);
+        if took >= LONG {
+            tracing::warn!(key = %of.key, ?took, "a decision took long: no other pod was scheduled meanwhile");
+        }
         match decided {
             Ok(decided) => {
                 self.quarantine.forget(&of.key);

@@ -11,7 +11,7 @@ mod unschedulable;
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -233,15 +233,17 @@ impl SchedulerUnit {
                 woken();
             }
         });
-        let (intake, woken) = (self.intake.clone(), wake.clone());
+        let (intake, woken, known) = (self.intake.clone(), wake.clone(), devices.clone());
         let claims = devices.claims.subscribe(move |change| {
+            known.take_claim(change);
             let Some(new) = change.after().cloned() else { return };
             if intake.add(News::Claim { old: change.before().cloned(), new }) {
                 woken();
             }
         });
-        let (intake, woken) = (self.intake.clone(), wake.clone());
+        let (intake, woken, known) = (self.intake.clone(), wake.clone(), devices.clone());
         let classes = devices.classes.subscribe(move |change| {
+            known.note_change();
             if !change.is_removal() && intake.add(News::Devices) {
                 woken();
             }
@@ -394,6 +396,7 @@ impl Unit for SchedulerUnit {
             "nodes": self.snapshot.nodes().len(),
             "assumed": self.assumed.len(),
             "waiting": self.waiting.list(),
+            "searching": self.searching.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
             "bound": self.bound,
             "failedAttempts": self.failed,
             "kind": "Pod",

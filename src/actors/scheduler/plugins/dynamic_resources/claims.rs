@@ -20,8 +20,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use sha2::{Digest, Sha256};
+use troupe_api::device_selectors::MOST_COST;
 
-use super::searches::{Found, name_of};
+use super::searches::{Basis, Found, Round};
 use crate::{
     devices::{allocation, can_be_reserved, claims_of, is_reserved_for, key_of},
     scheduler::{
@@ -32,16 +33,18 @@ use crate::{
             readiness::{Readiness, has_timed_out, readiness},
         },
         framework::Rejection,
+        intake::place_of,
         node_matching::selector_matches,
+        volumes::pod_key,
     },
 };
 
 const NOT_THERE: &str = "resourceclaim not available on the node";
 const NOTHING_LEFT: &str = "cannot allocate all claims";
-/// Between how many steps a search looks whether it is over.
-const BETWEEN_LOOKS: usize = 256;
+/// After how many steps a search looks whether it is over: they take about a tenth of a millisecond.
+const BETWEEN_LOOKS: usize = 1_000;
 /// How long the searches of one round may take together, where each is bounded.
-const LONGEST_ROUND: Duration = Duration::from_secs(120);
+const LONGEST_ROUND: Duration = Duration::from_secs(30);
 
 /// A pod's claims, and what may be had for those that have nothing yet.
 pub(super) struct PodClaims {
@@ -52,8 +55,34 @@ pub(super) struct PodClaims {
     extended: Classes,
     /// By the extended resources that a node does not offer by itself: those have a claim of their own.
     allocators: RefCell<BTreeMap<Vec<String>, Rc<Prepared>>>,
-    /// Steps of all searches so far.
+    /// Steps of all searches so far, and the time that they took.
     pub(super) steps: Cell<usize>,
+    pub(super) took: Cell<Duration>,
+    /// Whether decisions have no time for them.
+    pub(super) goes_aside: Cell<bool>,
+    pub(super) basis: Basis,
+}
+
+impl PodClaims {
+    /// Whether devices have to be searched at all.
+    pub(super) fn lacks_devices(&self) -> bool {
+        !self.lacking.is_empty() || !self.extended.is_empty()
+    }
+}
+
+/// When a search looks at the clock.
+#[derive(Default)]
+pub(super) struct Looks(Cell<usize>);
+
+impl Looks {
+    /// Whether it is time to, after so many steps.
+    pub(super) fn is_due(&self, steps: usize) -> bool {
+        let is_due = steps >= self.0.get();
+        if is_due {
+            self.0.set(steps + BETWEEN_LOOKS);
+        }
+        is_due
+    }
 }
 
 /// What is looked for on nodes that are alike.
@@ -101,7 +130,9 @@ impl ClaimAllocator {
     /// Why no node will do.
     pub(super) fn claims(&self, pod: &Arc<Pod>) -> Result<PodClaims, String> {
         let (mut allocated, mut lacking) = (Vec::new(), Vec::new());
+        let mut basis = Basis { pod: pod.metadata.uid.clone(), claims: Vec::new(), changes: self.devices.changes() };
         for claim in self.devices.claims_of(pod)? {
+            basis.claims.push((claim.metadata.uid.clone(), claim.metadata.resource_version.clone()));
             if allocation(&claim).is_some() {
                 if !can_be_reserved(&claim) && !is_reserved_for(pod, &claim) {
                     return Err("resourceclaim in use".into());
@@ -119,7 +150,17 @@ impl ClaimAllocator {
         if !extended.is_empty() && self.devices.extended_claim(pod).is_some() {
             return Err("cannot schedule extended resource claim".into());
         }
-        Ok(PodClaims { pod: pod.clone(), allocated, lacking, extended, allocators: RefCell::default(), steps: Cell::new(0) })
+        Ok(PodClaims {
+            pod: pod.clone(),
+            allocated,
+            lacking,
+            extended,
+            allocators: RefCell::default(),
+            steps: Cell::default(),
+            took: Cell::default(),
+            goes_aside: Cell::default(),
+            basis,
+        })
     }
 
     /// Whether a pod has anything to do with devices.
@@ -195,32 +236,50 @@ impl ClaimAllocator {
     }
 
     /// Searches on these nodes, one after the other, until a pod gets something on one. A search ends after `timeout`, if that is not zero, and
-    /// all of them when they are to `stop`. May take long: nothing else should wait for this thread.
-    pub(super) fn search(&self, pod: &Arc<Pod>, nodes: &[Arc<Node>], timeout: Duration, stop: &AtomicBool) -> Vec<(String, Found)> {
+    /// all of them when they are to `stop`, or pod or claims are gone or others. May take long: nothing else should wait for this thread.
+    pub(super) fn search(&self, pod: &Arc<Pod>, nodes: Vec<Arc<Node>>, timeout: Duration, stop: &AtomicBool) -> Round {
         // What is wrong with its claims by now is told where it is tried anew.
-        let Ok(claims) = self.claims(pod) else { return Vec::new() };
+        let Ok(claims) = self.claims(pod) else { return Round::default() };
         let clock = &self.devices.clock;
         let end = clock.instant() + LONGEST_ROUND;
-        let mut found = Vec::with_capacity(nodes.len());
+        let mut round = Round { basis: Some(claims.basis.clone()), nodes: Vec::with_capacity(nodes.len()) };
         let mut is_there = false;
         for node in nodes {
             let until = (!timeout.is_zero()).then(|| end.min(clock.instant() + timeout));
-            let is_late = || stop.load(Ordering::Relaxed) || until.is_some_and(|until| clock.instant() >= until);
-            let is_over = |steps: usize| steps.is_multiple_of(BETWEEN_LOOKS) && is_late();
+            let is_late = || stop.load(Ordering::Relaxed) || until.is_some_and(|until| clock.instant() >= until) || !self.is_wanted(&claims);
+            let looks = Looks::default();
+            let is_over = |steps: usize| looks.is_due(steps) && is_late();
             // One node is enough; the others were not found out about.
             let came = if is_there || is_late() {
-                Found::TimedOut
+                Found::Skipped
             } else {
-                match self.allocate(&claims, node, &Bounds { is_over: &is_over, among: None }) {
+                match self.allocate(&claims, &node, &Bounds { is_over: &is_over, most_cost: MOST_COST, among: None }) {
                     Ok(got) => Found::Devices(Arc::new(got.devices().collect())),
                     Err(Lack::Rejected(rejection)) => Found::Rejected(rejection),
+                    // It had not all the time that it may have.
+                    Err(Lack::Unfinished) if until == Some(end) || stop.load(Ordering::Relaxed) => Found::Skipped,
                     Err(Lack::Unfinished) => Found::TimedOut,
                 }
             };
             is_there |= matches!(came, Found::Devices(_));
-            found.push((name_of(node).to_owned(), came));
+            round.nodes.push((node, came));
         }
-        found
+        // Whether allocated claims can be used changes with time, and what was ended is not to be remembered.
+        if is_there || !claims.allocated.is_empty() || !self.is_wanted(&claims) {
+            round.basis = None;
+        }
+        round
+    }
+
+    /// Whether the pod is there without a node, and none of its claims is gone.
+    fn is_wanted(&self, claims: &PodClaims) -> bool {
+        let is_same = |pod: &Pod| pod.metadata.uid == claims.pod.metadata.uid && place_of(pod).is_none();
+        let namespace = claims.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let is_there = |claim: &Arc<ResourceClaim>| {
+            let known = self.devices.claim(namespace, claim.metadata.name.as_deref().unwrap_or_default());
+            known.is_some_and(|known| known.metadata.uid == claim.metadata.uid && known.metadata.deletion_timestamp.is_none())
+        };
+        self.devices.pods.get(&pod_key(&claims.pod)).is_some_and(|cached| is_same(&cached.object)) && claims.lacking.iter().all(is_there)
     }
 }
 

@@ -1,9 +1,11 @@
 //! DynamicResources: a pod runs where its claims' devices are, or where devices can be allocated to them (KEP-4381).
 
+mod budgets;
 mod claims;
 mod searches;
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -19,23 +21,25 @@ use k8s_openapi::api::{
     resource::v1::{AllocationResult, ResourceClaim},
 };
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 
 use self::{
-    claims::{ClaimAllocator, Got, Lack, PodClaims},
+    budgets::Budgets,
+    claims::{ClaimAllocator, Got, Lack, Looks, PodClaims},
     searches::{Found, Next, Searches, name_of},
 };
 use crate::{
     devices::{allocation, key_of, names_of_claims},
-    files::blocking,
-    runtime::panics::panic_text,
+    files::in_background,
+    runtime::{panics::panic_text, turns::Turns},
     scheduler::{
         devices::{Bounds, assumed::Choice, bind, caches::DeviceCaches},
         framework::{
             self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Undecided, Writing, normalize_to_largest,
         },
+        intake::place_of,
+        metrics::{Operation, Working},
         node_info::NodeInfo,
         pod_info::PodInfo,
         snapshot::Snapshot,
@@ -46,10 +50,13 @@ use crate::{
 /// How many alternatives a request may have (`FirstAvailableDeviceRequestMaxSize`).
 const MOST_ALTERNATIVES: usize = 8;
 const NAME: &str = "DynamicResources";
-/// Steps of a search on one node, and of all searches of an attempt, that a decision has time for. They take some milliseconds, and about a
-/// quarter of a second.
-const MOST_STEPS: usize = 100_000;
-const MOST_STEPS_OF_ALL: usize = 2_000_000;
+/// Steps of a search on one node, and of all searches of an attempt, that a decision has time for, and how long they may take by the clock.
+/// Whatever takes longer goes on aside.
+const MOST_STEPS: usize = 20_000;
+const MOST_STEPS_OF_ALL: usize = 100_000;
+const LONGEST: Duration = Duration::from_millis(10);
+/// What a step takes at least, however fast the clock says it was.
+const STEP: Duration = Duration::from_nanos(100);
 /// For how many pods devices are searched aside at once.
 const AT_ONCE: usize = 2;
 
@@ -73,7 +80,8 @@ pub struct DynamicResources {
     claims: ClaimAllocator,
     filter_timeout: Duration,
     searches: Arc<Searches>,
-    at_once: Arc<Semaphore>,
+    turns: Arc<Turns>,
+    budgets: Budgets,
     /// Claims that are to lose what they got, by the pods for which that may help.
     freed: Mutex<HashMap<ObjectKey, Freed>>,
 }
@@ -95,47 +103,74 @@ impl DynamicResources {
             filter_timeout: timeouts.filter,
             freed: Mutex::default(),
             searches: Arc::default(),
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Turns::new(AT_ONCE),
+            budgets: Budgets::default(),
         }
     }
 
     /// What a pod gets on a node. A search that takes too long here is put off, and the node will not do for now.
     fn allocate(&self, claims: &PodClaims, node: &Arc<Node>) -> Result<Got, Rejection> {
-        let pod = pod_key(&claims.pod);
+        let (pod, clock) = (pod_key(&claims.pod), &self.claims.devices.clock);
+        let begun = clock.instant();
+        match self.searches.failed(&pod, &claims.basis, node, begun) {
+            Some(Found::Rejected(rejection)) => return Err(rejection),
+            Some(_) => return Err(Rejection::unresolvable(TIMED_OUT)),
+            None => {}
+        }
         let among = match self.searches.found(&pod, node) {
             Some(Found::Rejected(rejection)) => return Err(rejection),
-            Some(Found::TimedOut) => return Err(timed_out(name_of(node))),
+            Some(Found::TimedOut | Found::Skipped) => return Err(timed_out(name_of(node))),
             Some(Found::Devices(devices)) => Some(devices),
             None => None,
         };
+        if among.is_none() && claims.lacks_devices() && (claims.goes_aside.get() || claims.took.get() >= LONGEST) {
+            self.searches.put_off(&pod, node);
+            return Err(timed_out(name_of(node)));
+        }
+        let (steps_before, looks, here) = (claims.steps.get(), Looks::default(), Cell::new(0));
         let is_over = |steps: usize| {
-            let of_all = claims.steps.get() + 1;
-            claims.steps.set(of_all);
-            steps > MOST_STEPS || of_all > MOST_STEPS_OF_ALL
+            here.set(steps);
+            let is_late = || claims.took.get() + clock.instant().saturating_duration_since(begun) >= LONGEST;
+            steps > MOST_STEPS || steps_before + steps > MOST_STEPS_OF_ALL || looks.is_due(steps) && is_late()
         };
-        match self.claims.allocate(claims, node, &Bounds { is_over: &is_over, among: among.as_deref() }) {
+        let got = self.claims.allocate(claims, node, &Bounds { is_over: &is_over, most_cost: MOST_STEPS as u64, among: among.as_deref() });
+        claims.steps.set(steps_before + here.get());
+        let now = clock.instant();
+        let took = now.saturating_duration_since(begun).max(STEP.saturating_mul(u32::try_from(here.get()).unwrap_or(u32::MAX)));
+        claims.took.set(claims.took.get() + took);
+        self.budgets.take(&pod.namespace, took, now);
+        match got {
             Ok(got) => Ok(got),
             Err(Lack::Rejected(rejection)) if among.is_none() => Err(rejection),
             // It takes longer, or what was found is not free any more.
             Err(_) => {
+                if among.is_none() {
+                    claims.goes_aside.set(true);
+                    self.searches.set_slow(&pod);
+                }
                 self.searches.put_off(&pod, node);
                 Err(timed_out(name_of(node)))
             }
         }
     }
 
-    /// Searches on these nodes on a thread where nobody waits, until it is dropped; what comes of it is kept.
+    /// Searches on these nodes on a thread where nobody waits, until it is dropped; what comes of it is kept. Namespaces have their turns.
     fn look_aside(&self, pod: ObjectKey, nodes: Vec<Arc<Node>>) -> BoxFuture<'static, ()> {
-        let (claims, searches, timeout, at_once) = (self.claims.clone(), self.searches.clone(), self.filter_timeout, self.at_once.clone());
+        let (claims, searches, timeout, turns) = (self.claims.clone(), self.searches.clone(), self.filter_timeout, self.turns.clone());
         Box::pin(async move {
-            // It is never closed.
-            let _permit = at_once.acquire().await;
+            let _working = Working::on(Operation::SearchingDevices);
+            let turn = turns.turn(&pod.namespace).await;
             let Some(object) = claims.devices.pods.get(&pod).map(|cached| cached.object) else { return };
             let stop = StopOnDrop::default();
             let stopped = stop.0.clone();
-            let search = move || catch_unwind(AssertUnwindSafe(|| claims.search(&object, &nodes, timeout, &stopped)));
-            match blocking(search).await {
-                Ok(found) => searches.tell(&pod, found),
+            let clock = claims.devices.clock.clone();
+            let search = move || {
+                // Nobody else has the turn before the thread is at its end, though nobody waits for that any more.
+                let _turn = turn;
+                catch_unwind(AssertUnwindSafe(|| claims.search(&object, nodes, timeout, &stopped)))
+            };
+            match in_background("device-search", search).await {
+                Ok(round) => searches.tell(&pod, round, clock.instant()),
                 Err(panic) => tracing::error!(key = %pod, panic = panic_text(panic.as_ref()), "the search for devices panicked"),
             }
         })
@@ -163,12 +198,15 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// That a search took too long, of many nodes at once.
+const TIMED_OUT: &str = "timed out trying to allocate devices";
+
 fn timed_out(node: &str) -> Rejection {
     Rejection::unresolvable(timeout_message(node))
 }
 
 fn timeout_message(node: &str) -> String {
-    format!("node {node}: timed out trying to allocate devices")
+    format!("node {node}: {TIMED_OUT}")
 }
 
 impl Plugin for DynamicResources {
@@ -191,7 +229,11 @@ impl Plugin for DynamicResources {
         }
         self.searches.begin(pod.key());
         match self.claims.claims(&pod.pod) {
-            Ok(claims) => PreFilter::by_node_alone(move |node| self.allocate(&claims, &node.node).map(drop)),
+            Ok(claims) => {
+                let now = self.claims.devices.clock.instant();
+                claims.goes_aside.set(self.searches.is_slow(pod.key()) || self.budgets.is_spent(&pod.key().namespace, now));
+                PreFilter::by_node_alone(move |node| self.allocate(&claims, &node.node).map(drop))
+            }
             Err(why) => PreFilter::Reject(Rejection::unresolvable(why)),
         }
     }
@@ -265,7 +307,12 @@ impl Plugin for DynamicResources {
     }
 
     fn unreserve(&self, pod: &ObjectKey) {
-        self.claims.devices.assumed.forget(pod);
+        let devices = &self.claims.devices;
+        let is_bound = || devices.pods.get(pod).is_some_and(|cached| place_of(&cached.object).is_some());
+        if devices.assumed.choice(pod).is_some() && !is_bound() {
+            devices.note_change();
+        }
+        devices.assumed.forget(pod);
     }
 
     fn pre_bind(&self, pod: &Arc<Pod>, _node: &Arc<Node>, client: &Client) -> Option<Writing> {

@@ -1,12 +1,14 @@
 //! Searches for devices that take longer than a decision may: they are put off, made aside, and what came of them is taken when their pod is
-//! tried anew.
+//! tried anew. Where they found nothing, that is remembered for as long as nothing changed that may help: whoever is tried again and again
+//! is searched for once.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::api::resource::Quantity};
 use parking_lot::Mutex;
 use troupe_api::meta::ObjectKey;
 
@@ -16,6 +18,10 @@ use crate::scheduler::framework::Rejection;
 const MOST_ROUNDS: u32 = 3;
 /// Of how many pods searches are kept. There are few at a time; those of pods that are gone may be left.
 const MOST_PODS: usize = 1_000;
+/// For how many pods and nodes together it is remembered that nothing was found.
+const MOST_REMEMBERED: usize = 50_000;
+/// A search that took too long is tried again after so long though nothing changed: the machine may have been busy.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What came of a search for devices on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,26 @@ pub(super) enum Found {
     Rejected(Rejection),
     /// Its time was over.
     TimedOut,
+    /// It did not begin: other nodes took all the time, or one had what was wanted.
+    Skipped,
+}
+
+/// What that nothing was found rests upon, beside the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Basis {
+    pub(super) pod: Option<String>,
+    /// UIDs and versions of the pod's claims.
+    pub(super) claims: Vec<(Option<String>, Option<String>)>,
+    /// See `DeviceCaches::changes`.
+    pub(super) changes: u64,
+}
+
+/// What came of the searches of a round.
+#[derive(Default)]
+pub(super) struct Round {
+    /// Where nothing that was found is to be remembered it has none.
+    pub(super) basis: Option<Basis>,
+    pub(super) nodes: Vec<(Arc<Node>, Found)>,
 }
 
 /// What is done for a pod that fits nowhere.
@@ -46,9 +72,26 @@ struct Searched {
     rounds: u32,
 }
 
+/// Where nothing was found for a pod.
+struct Failed {
+    basis: Basis,
+    /// By the names of nodes, with the time when that ends to count.
+    nodes: HashMap<String, (Arc<Node>, Found, Option<Instant>)>,
+}
+
+#[derive(Default)]
+struct Known {
+    pods: HashMap<ObjectKey, Searched>,
+    failed: HashMap<ObjectKey, Failed>,
+    /// Nodes of all that failed.
+    remembered: usize,
+    /// Pods whose searches take longer than a decision may.
+    slow: HashSet<ObjectKey>,
+}
+
 /// See the module.
 #[derive(Default)]
-pub(super) struct Searches(Mutex<HashMap<ObjectKey, Searched>>);
+pub(super) struct Searches(Mutex<Known>);
 
 pub(super) fn name_of(node: &Node) -> &str {
     node.metadata.name.as_deref().unwrap_or_default()
@@ -57,23 +100,46 @@ pub(super) fn name_of(node: &Node) -> &str {
 impl Searches {
     /// What came of a search for a pod's devices on a node, if there was one.
     pub(super) fn found(&self, pod: &ObjectKey, node: &Node) -> Option<Found> {
-        self.0.lock().get(pod)?.found.get(name_of(node)).cloned()
+        self.0.lock().pods.get(pod)?.found.get(name_of(node)).cloned()
+    }
+
+    /// That nothing was found on a node before, if that still counts.
+    pub(super) fn failed(&self, pod: &ObjectKey, basis: &Basis, node: &Arc<Node>, now: Instant) -> Option<Found> {
+        let known = self.0.lock();
+        let failed = known.failed.get(pod).filter(|failed| failed.basis == *basis)?;
+        let (searched, found, until) = failed.nodes.get(name_of(node))?;
+        (is_same_to_searches(searched, node) && until.is_none_or(|until| now < until)).then(|| found.clone())
     }
 
     /// A pod is looked at: what is put off from now on is what counts.
     pub(super) fn begin(&self, pod: &ObjectKey) {
-        if let Some(searched) = self.0.lock().get_mut(pod) {
+        if let Some(searched) = self.0.lock().pods.get_mut(pod) {
             searched.put_off.clear();
         }
     }
 
+    /// Whether a pod's devices took too long before.
+    pub(super) fn is_slow(&self, pod: &ObjectKey) -> bool {
+        self.0.lock().slow.contains(pod)
+    }
+
+    /// Searches for a pod's devices take too long for decisions.
+    pub(super) fn set_slow(&self, pod: &ObjectKey) {
+        let mut known = self.0.lock();
+        // Those that still are will be found out again.
+        if known.slow.len() >= MOST_PODS {
+            known.slow.clear();
+        }
+        known.slow.insert(pod.clone());
+    }
+
     /// The search on a node takes too long here.
     pub(super) fn put_off(&self, pod: &ObjectKey, node: &Arc<Node>) {
-        let mut all = self.0.lock();
-        if all.len() >= MOST_PODS && !all.contains_key(pod) {
-            all.clear();
+        let mut known = self.0.lock();
+        if known.pods.len() >= MOST_PODS && !known.pods.contains_key(pod) {
+            known.pods.clear();
         }
-        let searched = all.entry(pod.clone()).or_default();
+        let searched = known.pods.entry(pod.clone()).or_default();
         if !searched.put_off.iter().any(|other| name_of(other) == name_of(node)) {
             searched.put_off.push(node.clone());
         }
@@ -81,18 +147,20 @@ impl Searches {
 
     /// Whether something was put off for a pod.
     pub(super) fn is_put_off(&self, pod: &ObjectKey) -> bool {
-        self.0.lock().get(pod).is_some_and(|searched| !searched.put_off.is_empty())
+        self.0.lock().pods.get(pod).is_some_and(|searched| !searched.put_off.is_empty())
     }
 
     /// What is done for a pod that fits nowhere. Where nothing is searched its attempt is over.
     pub(super) fn next(&self, pod: &ObjectKey) -> Next {
-        let mut all = self.0.lock();
+        let mut known = self.0.lock();
+        let all = &mut known.pods;
         if let Some(searched) = all.get_mut(pod).filter(|searched| !searched.put_off.is_empty() && searched.rounds < MOST_ROUNDS) {
             searched.rounds += 1;
             return Next::Search(std::mem::take(&mut searched.put_off));
         }
         let Some(searched) = all.remove(pod) else { return Next::Nothing };
-        let late = searched.found.iter().filter(|(_, found)| **found == Found::TimedOut).map(|(node, _)| node.as_str());
+        let is_late = |found: &Found| matches!(found, Found::TimedOut | Found::Skipped);
+        let late = searched.found.iter().filter(|(_, found)| is_late(found)).map(|(node, _)| node.as_str());
         match late.chain(searched.put_off.iter().map(|node| name_of(node))).min() {
             Some(node) => Next::TimedOut(node.to_owned()),
             None => Next::Nothing,
@@ -100,16 +168,62 @@ impl Searches {
     }
 
     /// Searches for a pod's devices came to an end; unless nobody waits for that any more.
-    pub(super) fn tell(&self, pod: &ObjectKey, found: Vec<(String, Found)>) {
-        if let Some(searched) = self.0.lock().get_mut(pod) {
-            searched.found.extend(found);
+    pub(super) fn tell(&self, pod: &ObjectKey, round: Round, now: Instant) {
+        let mut known = self.0.lock();
+        let Some(searched) = known.pods.get_mut(pod) else { return };
+        searched.found.extend(round.nodes.iter().map(|(node, found)| (name_of(node).to_owned(), found.clone())));
+        let Some(basis) = round.basis else { return };
+        for (node, found) in round.nodes {
+            let until = match &found {
+                Found::Rejected(_) => None,
+                Found::TimedOut => Some(now + PATIENCE),
+                Found::Devices(_) | Found::Skipped => continue,
+            };
+            known.remember(pod, &basis, node, (found, until));
         }
     }
 
-    /// The attempt on a pod is over.
+    /// The attempt on a pod is over, and it has what it wants.
     pub(super) fn forget(&self, pod: &ObjectKey) {
-        self.0.lock().remove(pod);
+        let mut known = self.0.lock();
+        known.pods.remove(pod);
+        known.slow.remove(pod);
+        known.forget_failed(pod);
     }
+}
+
+impl Known {
+    fn remember(&mut self, pod: &ObjectKey, basis: &Basis, node: Arc<Node>, (found, until): (Found, Option<Instant>)) {
+        if self.remembered >= MOST_REMEMBERED {
+            self.failed.clear();
+            self.remembered = 0;
+        }
+        if self.failed.get(pod).is_some_and(|failed| failed.basis != *basis) {
+            self.forget_failed(pod);
+        }
+        let failed = self.failed.entry(pod.clone()).or_insert_with(|| Failed { basis: basis.clone(), nodes: HashMap::new() });
+        if failed.nodes.insert(name_of(&node).to_owned(), (node, found, until)).is_none() {
+            self.remembered += 1;
+        }
+    }
+
+    fn forget_failed(&mut self, pod: &ObjectKey) {
+        let nodes = self.failed.remove(pod).map_or(0, |failed| failed.nodes.len());
+        self.remembered = self.remembered.saturating_sub(nodes);
+    }
+}
+
+/// Whether nothing differs that decides about devices: which ones a node reaches, and what it offers by itself.
+fn is_same_to_searches(one: &Arc<Node>, other: &Arc<Node>) -> bool {
+    if Arc::ptr_eq(one, other) {
+        return true;
+    }
+    let (now, then) = (allocatable(one), allocatable(other));
+    one.metadata.uid == other.metadata.uid && one.metadata.labels == other.metadata.labels && now == then
+}
+
+fn allocatable(node: &Node) -> Option<&BTreeMap<String, Quantity>> {
+    node.status.as_ref()?.allocatable.as_ref()
 }
 
 #[cfg(test)]
@@ -122,9 +236,13 @@ mod tests {
         Arc::new(node)
     }
 
+    fn round(basis: Option<Basis>, found: &[(&str, Found)]) -> Round {
+        Round { basis, nodes: found.iter().map(|(name, found)| (node(name), found.clone())).collect() }
+    }
+
     #[test]
     fn what_is_put_off_is_searched_and_told_once() {
-        let (searches, pod) = (Searches::default(), ObjectKey::new("n", "p"));
+        let (searches, pod, now) = (Searches::default(), ObjectKey::new("n", "p"), Instant::now());
         assert_eq!(searches.next(&pod), Next::Nothing);
         searches.put_off(&pod, &node("a"));
         searches.put_off(&pod, &node("a"));
@@ -132,11 +250,11 @@ mod tests {
         assert!(searches.is_put_off(&pod));
         assert_eq!(searches.next(&pod), Next::Search(vec![node("a"), node("b")]));
         let rejected = Found::Rejected(Rejection::unresolvable("no"));
-        searches.tell(&pod, vec![("a".into(), rejected.clone()), ("b".into(), Found::TimedOut)]);
+        searches.tell(&pod, round(None, &[("a", rejected.clone()), ("b", Found::TimedOut)]), now);
         assert_eq!((searches.found(&pod, &node("a")), searches.found(&pod, &node("b"))), (Some(rejected), Some(Found::TimedOut)));
         assert_eq!(searches.next(&pod), Next::TimedOut("b".into()), "it is tried again later");
         assert_eq!((searches.found(&pod, &node("a")), searches.next(&pod)), (None, Next::Nothing));
-        searches.tell(&pod, vec![("a".into(), Found::TimedOut)]);
+        searches.tell(&pod, round(None, &[("a", Found::TimedOut)]), now);
         assert_eq!(searches.found(&pod, &node("a")), None, "nobody waits for it");
     }
 
@@ -158,5 +276,30 @@ mod tests {
         searches.begin(&pod);
         assert!(!searches.is_put_off(&pod));
         assert_eq!(searches.next(&pod), Next::Nothing);
+    }
+
+    #[test]
+    fn that_nothing_was_found_is_remembered_until_something_changes() {
+        let (searches, pod, now) = (Searches::default(), ObjectKey::new("n", "p"), Instant::now());
+        let basis = Basis { pod: Some("u".into()), claims: vec![(Some("c".into()), Some("1".into()))], changes: 7 };
+        let rejected = Found::Rejected(Rejection::unresolvable("no"));
+        for name in ["a", "b", "c"] {
+            searches.put_off(&pod, &node(name));
+        }
+        assert!(matches!(searches.next(&pod), Next::Search(_)));
+        searches.tell(&pod, round(Some(basis.clone()), &[("a", rejected.clone()), ("b", Found::TimedOut), ("c", Found::Skipped)]), now);
+        assert_eq!(searches.next(&pod), Next::TimedOut("b".into()));
+        let failed = |basis: &Basis, name: &str, later: u64| searches.failed(&pod, basis, &node(name), now + Duration::from_secs(later));
+        assert_eq!((failed(&basis, "a", 0), failed(&basis, "b", 0)), (Some(rejected.clone()), Some(Found::TimedOut)));
+        assert_eq!(failed(&basis, "c", 0), None, "nobody searched there");
+        assert_eq!((failed(&basis, "a", 301), failed(&basis, "b", 301)), (Some(rejected), None));
+        assert_eq!(failed(&Basis { changes: 8, ..basis.clone() }, "a", 0), None, "there may be devices now");
+        assert_eq!(failed(&Basis { pod: Some("v".into()), ..basis.clone() }, "a", 0), None, "that is another pod");
+        let mut labelled = Node::clone(&node("a"));
+        labelled.metadata.labels = Some([("zone".to_owned(), "b".to_owned())].into());
+        assert_eq!(searches.failed(&pod, &basis, &Arc::new(labelled), now), None);
+        searches.set_slow(&pod);
+        searches.forget(&pod);
+        assert!(failed(&basis, "a", 0).is_none() && !searches.is_slow(&pod) && searches.0.lock().remembered == 0);
     }
 }
