@@ -54,6 +54,8 @@ pub enum Content {
         revision: String,
         items: Vec<Arc<StoredObject>>,
         form: Box<FullForm>,
+        /// Items of built-in kinds are written without kind and version, which the list has.
+        is_typed: bool,
     },
 }
 
@@ -85,13 +87,16 @@ impl Content {
 
     /// The JSON of a list. It may be long, and a tree takes many times the memory of its text: there is one of one item at a time.
     fn list(&self, omit_managed_fields: bool) -> Option<Vec<u8>> {
-        let Content::List { kind, api_version, revision, items, form } = self else { return None };
+        let Content::List { kind, api_version, revision, items, form, is_typed } = self else { return None };
         let head = json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision}});
         let mut out = opened(&head);
         out.extend_from_slice(b",\"items\":[");
         for (at, mut item) in items.iter().filter_map(|item| written(item, form)).enumerate() {
             if omit_managed_fields {
                 drop_managed_fields(&mut item);
+            }
+            if let Some(fields) = item.as_object_mut().filter(|_| *is_typed) {
+                fields.retain(|name, _| name != "kind" && name != "apiVersion");
             }
             out.extend_from_slice(if at > 0 { b"," } else { b"" });
             out.extend_from_slice(item.to_string().as_bytes());
@@ -390,6 +395,7 @@ mod tests {
             revision: "7".into(),
             items,
             form: Box::new(FullForm::new(&target)),
+            is_typed: true,
         };
         let response = |items| -> Value {
             let event = Event { response: Some(list(items)), ..event(Level::RequestResponse) };
@@ -399,6 +405,7 @@ mod tests {
         assert_eq!((&written["kind"], &written["metadata"]), (&json!("ConfigMapList"), &json!({"resourceVersion": "7"})));
         assert_eq!((&written["items"][0]["metadata"]["name"], &written["items"][1]["metadata"]["name"]), (&json!("a"), &json!("b")));
         assert!(written["items"][0]["metadata"].get("managedFields").is_none());
+        assert!(written["items"][0].get("kind").is_none() && written["items"][0].get("apiVersion").is_none());
         assert_eq!(response(Vec::new())["items"], json!([]));
     }
 }

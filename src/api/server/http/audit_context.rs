@@ -155,6 +155,9 @@ impl AuditContext {
     /// What the service answers.
     pub fn answered(&self, target: &Target, reply: &ApiReply) {
         self.note(|open| {
+            if let ReplyBody::Success { details } = &reply.body {
+                open.event.status = Some(success(details));
+            }
             if open.verdict.level >= Level::RequestResponse {
                 open.event.response = Some(content(target, reply));
             }
@@ -165,7 +168,8 @@ impl AuditContext {
     pub async fn replied(self, response: HttpResponse, failure: Option<&Status>, panicked: bool) -> HttpResponse {
         let (Some(log), Some(open)) = (self.log.clone(), self.open.take()) else { return response };
         let Open { verdict, mut event, long_running } = *open;
-        event.status = Some(status_of(failure, response.status().as_u16()));
+        let code = response.status().as_u16();
+        event.status = Some(settled(failure, event.status.take(), code));
         if let Some(status) = failure
             && verdict.level >= Level::RequestResponse
         {
@@ -213,6 +217,26 @@ fn status_of(failure: Option<&Status>, code: u16) -> Value {
     value
 }
 
+/// What a request says of its success that has no object to show.
+fn success(details: &Value) -> Value {
+    let mut success = json!({"metadata": {}, "status": "Success"});
+    if !details.is_null() {
+        success["details"] = details.clone();
+    }
+    success
+}
+
+/// The status of a reply, of which the work on the request may have told something.
+fn settled(failure: Option<&Status>, told: Option<Value>, code: u16) -> Value {
+    match (failure, told) {
+        (None, Some(mut told)) => {
+            told["code"] = code.into();
+            told
+        }
+        (failure, _) => status_of(failure, code),
+    }
+}
+
 fn content(target: &Target, reply: &ApiReply) -> Content {
     let form = Box::new(FullForm::new(target));
     match &reply.body {
@@ -224,12 +248,11 @@ fn content(target: &Target, reply: &ApiReply) -> Content {
             revision: list.revision.to_string(),
             items: list.items.clone(),
             form,
+            is_typed: !target.resource.is_custom(),
         },
         ReplyBody::Success { details } => {
-            let mut success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-            if !details.is_null() {
-                success["details"] = details.clone();
-            }
+            let mut success = success(details);
+            (success["kind"], success["apiVersion"]) = ("Status".into(), "v1".into());
             Content::Value(success)
         }
     }
@@ -303,6 +326,16 @@ mod tests {
         headers.insert(HeaderName::from_static("x-real-ip"), HeaderValue::from_static("192.0.2.1"));
         assert_eq!(source_ips(&headers, Some("10.0.0.1".into())), ["192.0.2.1", "192.0.2.2", "10.0.0.1"]);
         assert_eq!(source_ips(&HeaderMap::new(), Some("10.0.0.1".into())), ["10.0.0.1"]);
+    }
+
+    #[test]
+    fn deletions_tell_what_is_gone() {
+        let told = success(&json!({"name": "a", "kind": "configmaps"}));
+        let gone = json!({"metadata": {}, "status": "Success", "details": {"name": "a", "kind": "configmaps"}, "code": 200});
+        assert_eq!(settled(None, Some(told.clone()), 200), gone);
+        assert_eq!(settled(None, None, 201), json!({"metadata": {}, "code": 201}));
+        let refused = settled(Some(&Status::internal("no")), Some(told), 500);
+        assert_eq!((&refused["status"], &refused["code"]), (&json!("Failure"), &json!(500)));
     }
 
     #[test]
