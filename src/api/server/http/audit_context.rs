@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     auth::Attributes,
     notices::Notices,
-    service::{ApiReply, Body, Operation, ReplyBody, Target, UserInfo},
+    service::{ApiReply, Body, DeleteOptions, Operation, Propagation, ReplyBody, Target, UserInfo},
     status::{Reason, Status},
 };
 
@@ -130,8 +130,8 @@ impl AuditContext {
         });
     }
 
-    /// What the request asks for.
-    pub fn asked(&self, operation: &Operation) {
+    /// What the request asks for. Options of deletions are what it asks for only where they stand in its body.
+    pub fn asked(&self, operation: &Operation, has_body: bool) {
         self.note(|open| {
             open.event.request = match operation {
                 Operation::Create { body, .. } | Operation::Update { body, .. } => Some(match body {
@@ -142,6 +142,9 @@ impl AuditContext {
                 }),
                 Operation::Patch { body, patch_type: troupe_api::service::PatchType::Apply, .. } => Some(Content::Yaml(body.clone())),
                 Operation::Patch { body, .. } => Some(Content::Json(body.clone())),
+                Operation::Delete(options) | Operation::DeleteCollection { delete: options, .. } if has_body => {
+                    Some(Content::Value(deletion(options)))
+                }
                 _ => None,
             };
         });
@@ -224,6 +227,32 @@ fn success(details: &Value) -> Value {
         success["details"] = details.clone();
     }
     success
+}
+
+/// Options of a deletion as upstream's events have them: in the form that servers work with.
+fn deletion(options: &DeleteOptions) -> Value {
+    let mut written = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/__internal"});
+    if let Some(seconds) = options.grace_period_seconds {
+        written["gracePeriodSeconds"] = seconds.into();
+    }
+    if let Some(uid) = &options.precondition_uid {
+        written["preconditions"]["uid"] = uid.as_str().into();
+    }
+    if let Some(revision) = &options.precondition_revision {
+        written["preconditions"]["resourceVersion"] = revision.to_string().into();
+    }
+    if let Some(propagation) = &options.propagation {
+        written["propagationPolicy"] = match propagation {
+            Propagation::Orphan => "Orphan",
+            Propagation::Background => "Background",
+            Propagation::Foreground => "Foreground",
+        }
+        .into();
+    }
+    if options.dry_run {
+        written["dryRun"] = json!(["All"]);
+    }
+    written
 }
 
 /// The status of a reply, of which the work on the request may have told something.
@@ -336,6 +365,17 @@ mod tests {
         assert_eq!(settled(None, None, 201), json!({"metadata": {}, "code": 201}));
         let refused = settled(Some(&Status::internal("no")), Some(told), 500);
         assert_eq!((&refused["status"], &refused["code"]), (&json!("Failure"), &json!(500)));
+    }
+
+    #[test]
+    fn options_of_deletions_are_what_they_ask_for() {
+        let asked = DeleteOptions { grace_period_seconds: Some(0), propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+        let written =
+            json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/__internal", "gracePeriodSeconds": 0, "propagationPolicy": "Background"});
+        assert_eq!(deletion(&asked), written);
+        let asked = DeleteOptions { precondition_uid: Some("u".into()), dry_run: true, ..DeleteOptions::default() };
+        let written = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/__internal", "preconditions": {"uid": "u"}, "dryRun": ["All"]});
+        assert_eq!(deletion(&asked), written);
     }
 
     #[test]

@@ -100,8 +100,9 @@ impl Exchange<'_> {
     async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let (body, _held) = self.body(&target, action, payload).await?;
         let _seat = self.seat(&target, action).await?;
+        let has_body = !body.is_empty();
         let operation = self.operation(&target, action, body).await?;
-        self.audit.asked(&operation);
+        self.audit.asked(&operation, has_body);
         let (cause, notices) = (self.cause.clone(), self.notices.clone());
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause, notices };
         let mut reply = self.shared.options.service.call(call).await?;
