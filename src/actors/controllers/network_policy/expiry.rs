@@ -16,7 +16,7 @@ use crate::controllers::endpointslice::plan::Action;
 const TOGETHER: i64 = 15;
 
 /// Slices of names that no policy has stay for so many seconds after they were made: who wrote them may know of a policy that is not seen here yet.
-const YOUNG: i64 = 60;
+const YOUNG: i64 = 20;
 
 /// What is to be done now, and when to look again.
 #[derive(Debug, PartialEq)]
@@ -106,7 +106,7 @@ mod tests {
             let names = names.iter().map(|name| Arc::from(*name)).collect();
             plan(&names, &[Arc::new(young.clone())], Timestamp::from_second(second).expect("a time"))
         };
-        assert_eq!(at(1000, &[]), Expiry { actions: Vec::new(), next: Some(Duration::from_secs(65)) });
+        assert_eq!(at(1000, &[]), Expiry { actions: Vec::new(), next: Some(Duration::from_secs(25)) });
         assert_eq!(at(1000, &["A"]), Expiry { actions: Vec::new(), next: Some(Duration::from_secs(1015)) });
         assert_eq!(at(1050, &[]).actions, [Action::Delete { name: "one".into(), uid: "one".into() }]);
     }
