@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
+use troupe_net::netns;
+
 use crate::{
-    cluster::{Cluster, apply, eventually_within},
+    cluster::{Cluster, apply, eventually_within, run},
     pod_network::{Pod, Threads},
 };
 
@@ -42,6 +44,8 @@ fn pods_are_reached_as_policies_allow() {
 /// Addresses that are no pods', and where they are served.
 const ALLOWED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 const REFUSED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 8));
+/// That of the cluster's node.
+const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
 const OUTSIDE_PORT: u16 = 8099;
 const RESOLVER_PORT: u16 = 5399;
 
@@ -53,7 +57,43 @@ fn resolver() -> String {
     )
 }
 
-/// Answers a query, if one comes: every name has one address of IPv4, for five seconds.
+/// A machine beside the cluster's that has both addresses; gone when dropped.
+struct Outside(String);
+
+impl Outside {
+    fn of(cluster: &Cluster) -> Self {
+        let (inside, outside) = (cluster.namespace(), Outside(format!("{}-out", cluster.namespace())));
+        let name = &outside.0;
+        run("ip", &["netns", "add", name]);
+        for words in [
+            format!("-n {inside} link add outside type veth peer name uplink netns {name}"),
+            format!("-n {inside} address add 192.0.2.1/30 dev outside"),
+            format!("-n {inside} link set outside up"),
+            format!("-n {name} address add 192.0.2.2/30 dev uplink"),
+            format!("-n {name} address add {ALLOWED}/32 dev uplink"),
+            format!("-n {name} address add {REFUSED}/32 dev uplink"),
+            format!("-n {name} link set uplink up"),
+            format!("-n {name} route add default via 192.0.2.1"),
+            format!("-n {inside} route add 203.0.113.0/24 via 192.0.2.2"),
+        ] {
+            run("ip", &words.split(' ').collect::<Vec<_>>());
+        }
+        outside
+    }
+
+    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        netns::run(&netns::path(&self.0), work).expect("the namespace exists")
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // It takes both ends of the link along.
+        let _ = netns::delete(&self.0);
+    }
+}
+
+/// Answers a query, if one comes: every name has two addresses of IPv4 for five seconds, of which the second is the node's.
 fn answer_one(socket: &UdpSocket) {
     let mut query = [0; 512];
     let Ok((length, from)) = socket.recv_from(&mut query) else { return };
@@ -61,10 +101,13 @@ fn answer_one(socket: &UdpSocket) {
     let question = &query[12..12 + name + 5];
     let is_v4 = question[name + 1..name + 3] == [0, 1];
     // An answer, recursion wanted and available; one question, and one record where there is one.
-    let mut reply = [&query[..2], &[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0], question].concat();
+    let mut reply = [&query[..2], &[0x81, 0x80, 0, 1, 0, 2 * u8::from(is_v4), 0, 0, 0, 0], question].concat();
     if is_v4 {
-        // The name of the question; type A, class IN, five seconds, four bytes.
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 203, 0, 113, 7]);
+        for ip in [[203, 0, 113, 7], [198, 51, 100, 2]] {
+            // The name of the question; type A, class IN, five seconds, four bytes.
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
+            reply.extend(ip);
+        }
     }
     // Who asked may be gone.
     let _ = socket.send_to(&reply, from);
@@ -294,28 +337,28 @@ impl World {
         }
     }
 
-    /// Two addresses outside of the cluster: a pod reaches the one that its allowed name led to, once it has asked for the name.
+    /// Two addresses outside of the cluster: a pod reaches the one that its allowed name led to, once it has asked for the name, and never an
+    /// address of its node.
     fn domain_names_lead_where_their_answers_say(&self) {
-        for address in [ALLOWED, REFUSED] {
-            let added = self.cluster.inside("ip").args(["addr", "add", &format!("{address}/32"), "dev", "lo"]).status();
-            assert!(added.expect("ip runs").success());
-        }
-        let bound = self.cluster.within(|| (TcpListener::bind(("0.0.0.0", OUTSIDE_PORT)), UdpSocket::bind((ALLOWED, RESOLVER_PORT))));
-        let (web, names) = bound.join().expect("does not panic");
+        let outside = Outside::of(&self.cluster);
+        let (web, names) = outside.within(|| (TcpListener::bind(("0.0.0.0", OUTSIDE_PORT)), UdpSocket::bind((ALLOWED, RESOLVER_PORT))));
+        let own = self.cluster.within(|| TcpListener::bind(("0.0.0.0", OUTSIDE_PORT))).join().expect("does not panic");
         let names = names.expect("binds");
         names.set_read_timeout(Some(Duration::from_millis(150))).expect("takes it");
         let mut threads = Threads::new();
         threads.serve(web.expect("binds"));
+        threads.serve(own.expect("binds"));
         threads.repeat(move |_| answer_one(&names));
         let client = Pod::of(&self.cluster, "blue", "client");
         let reaches = |address: IpAddr| client.connects((address, OUTSIDE_PORT).into());
-        assert!(reaches(ALLOWED) && reaches(REFUSED), "no policy is about them yet");
+        assert!(reaches(ALLOWED) && reaches(REFUSED) && reaches(NODE), "no policy is about them yet");
 
         let subject = "{pods: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: blue}}, podSelector: {matchLabels: {app: client}}}}";
-        let rules = "[{action: Accept, to: [{domainNames: [\"*.names.test\"]}]}, {action: Deny, to: [{networks: [203.0.113.0/24]}]}]";
+        let rules =
+            "[{action: Accept, to: [{domainNames: [\"*.names.test\"]}]}, {action: Deny, to: [{networks: [203.0.113.0/24, 198.51.100.0/24]}]}]";
         apply(&self.cluster, &cluster_policy("names", &format!("{{tier: Admin, priority: 1, subject: {subject}, egress: {rules}}}")));
         self.cluster.kubectl("wait --for=condition=Accepted clusternetworkpolicy/names --timeout=90s");
-        eventually_within(SOON, "nobody has asked for a name", || !reaches(ALLOWED) && !reaches(REFUSED));
+        eventually_within(SOON, "nobody has asked for a name", || !reaches(ALLOWED) && !reaches(REFUSED) && !reaches(NODE));
         eventually_within(SOON, "the name opens the way", || {
             // Whatever else it asks for.
             self.cluster.kubectl_output("-n blue exec client -- timeout 5 nslookup www.names.test");
@@ -323,7 +366,8 @@ impl World {
         });
         assert!(!reaches(REFUSED), "it leads to the one address");
         let told = self.cluster.kubectl("-n troupe-domain-names get endpointslices -o jsonpath={.items[*].endpoints[*].addresses}");
-        assert!(told.contains(&ALLOWED.to_string()), "{told}");
+        assert!(told.contains(&ALLOWED.to_string()) && !told.contains(&NODE.to_string()), "{told}");
+        assert!(!reaches(NODE), "the name leads to the node, too");
         self.cluster.kubectl("delete clusternetworkpolicy names");
         eventually_within(SOON, "all is open again", || reaches(REFUSED));
         let left = || self.cluster.kubectl("-n troupe-domain-names get endpointslices -o name");

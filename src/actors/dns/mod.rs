@@ -201,9 +201,9 @@ fn binding() -> Value {
     })
 }
 
-/// What lets the server tell nodes to which addresses domain names lead that cluster network policies have: it reads these, and whether they are
-/// defined, and writes slices in a namespace of their own. Elsewhere it writes nothing.
-fn telling_domain_names() -> [Value; 5] {
+/// What lets the server tell nodes to which addresses domain names lead that cluster network policies have: it reads these, whether they are
+/// defined, and which addresses the cluster has, and writes slices in a namespace of their own. Elsewhere it writes nothing.
+fn telling_domain_names() -> [Value; 7] {
     let (rbac, name, namespace) = ("rbac.authorization.k8s.io", "system:troupe-dns:domain-names", domain_names::NAMESPACE);
     let version = format!("{rbac}/v1");
     let labels = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
@@ -216,6 +216,13 @@ fn telling_domain_names() -> [Value; 5] {
     });
     let policies = json!({"apiGroups": ["policy.networking.k8s.io"], "resources": ["clusternetworkpolicies"], "verbs": ["list", "watch"]});
     let reads = json!([definition, policies]);
+    // A role of its own, so that a cluster that an older version made gets it, too.
+    let of_cluster = "system:troupe-dns:cluster-addresses";
+    let addresses = json!({"name": of_cluster, "labels": labels});
+    let nodes = json!([
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["list", "watch"]},
+    ]);
     let writes = json!([{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "create", "update"]}]);
     [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"k8s-app": "kube-dns"}}}),
@@ -228,6 +235,11 @@ fn telling_domain_names() -> [Value; 5] {
         json!({
             "apiVersion": version, "kind": "RoleBinding", "metadata": own,
             "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name}, "subjects": subjects,
+        }),
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": addresses, "rules": nodes}),
+        json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": addresses,
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": of_cluster}, "subjects": subjects,
         }),
     ]
 }
@@ -284,6 +296,8 @@ mod tests {
         let namespace: Namespace = typed(&objects, 5);
         let (_, _): (ClusterRole, ClusterRoleBinding) = (typed(&objects, 6), typed(&objects, 7));
         let (role, binding): (Role, RoleBinding) = (typed(&objects, 8), typed(&objects, 9));
+        let (addresses, bound): (ClusterRole, ClusterRoleBinding) = (typed(&objects, 10), typed(&objects, 11));
+        assert_eq!(addresses.metadata.name, Some(bound.role_ref.name));
         assert_eq!(namespace.metadata.name, role.metadata.namespace);
         assert_eq!((role.metadata.name, namespace.metadata.name), (Some(binding.role_ref.name), binding.metadata.namespace));
         for (at, object) in objects.iter().enumerate().filter(|(at, _)| *at != 8) {

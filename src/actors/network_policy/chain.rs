@@ -17,7 +17,7 @@ use super::{
     cluster::{Action, ClusterPolicyView, ClusterRule, HOME},
     deciding::Tiers,
     layout::TABLE,
-    model::{Direction, Peers, PodView, PortMatch, RuleView},
+    model::{Direction, PeerSet, Peers, PodView, PortMatch, RuleView},
     names,
 };
 
@@ -168,10 +168,14 @@ impl<'a> PodChain<'a> {
             let name = names::set(self.family, &set.id());
             match set.kind() {
                 SetKind::AddressPort => matches.push((format!("-m set --match-set {name} dst,dst "), String::new())),
-                SetKind::Net => matches.extend(self.ports(rule).into_iter().map(|port| {
-                    let (protocol, port) = port.unwrap_or_default();
-                    (format!("{protocol}-m set --match-set {name} {end} "), port)
-                })),
+                SetKind::Net => {
+                    // Of the addresses of its machine the kernel knows more than the API.
+                    let elsewhere = if matches!(set, PeerSet::Domain(_)) { "-m addrtype ! --dst-type LOCAL " } else { "" };
+                    matches.extend(self.ports(rule).into_iter().map(|port| {
+                        let (protocol, port) = port.unwrap_or_default();
+                        (format!("{protocol}{elsewhere}-m set --match-set {name} {end} "), port)
+                    }));
+                }
             }
             sets.push((name, set.kind()));
         }

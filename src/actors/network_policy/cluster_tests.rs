@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use imbl::OrdMap;
 use serde_json::{Value, json};
-use troupe_api::meta::Revision;
+use troupe_api::meta::{ObjectKey, Revision};
 use troupe_net::{
     dns::domain_names::DomainName,
     iptables::{FakeIptables, Family},
 };
 
 use super::{
+    layout::TABLE,
+    model::Direction,
     names,
     unit_tests::{Stage, ingress, local, until},
 };
@@ -94,7 +96,7 @@ async fn a_pod_of_a_namespace_that_is_heard_of_later_is_closed_until_then() {
 }
 
 #[tokio::test]
-async fn a_domain_name_leads_where_the_dns_servers_say_and_never_to_a_pod() {
+async fn a_domain_name_leads_where_the_dns_servers_say_and_never_into_the_cluster() {
     local(async {
         let (filter, stage) = staged();
         stage.namespace(json!({"team": "red"}));
@@ -102,12 +104,20 @@ async fn a_domain_name_leads_where_the_dns_servers_say_and_never_to_a_pod() {
             json!([{"action": "Accept", "to": [{"domainNames": ["*.Example.com"]}]}, {"action": "Deny", "to": [{"networks": ["0.0.0.0/0"]}]}]);
         stage.cluster_policy("names", json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": rules}));
         let name = DomainName::parse("*.example.com").expect("a name");
-        stage.domain_peers(&name, &["203.0.113.7", "10.244.1.7"]);
+        stage.node("one", "198.51.102.2");
+        stage.range("kubernetes", "10.96.0.0/16");
+        stage.domain_peers(&name, &["203.0.113.7", "10.244.1.7", "198.51.102.2", "10.96.0.1", "127.0.0.1"]);
         stage.admit("a", json!({"app": "x"}), "10.244.0.5").await.expect("is admitted");
         let set = names::set(Family::V4, &name.id());
-        assert_eq!(filter.set(&set), Some(vec!["203.0.113.7".to_owned()]));
+        until("the address", &filter, |filter| filter.set(&set).is_some_and(|entries| entries == ["203.0.113.7"])).await;
+        let egress = filter.rules(TABLE, &names::pod_chain(Direction::Egress, &ObjectKey::new("ns", "a"))).expect("has rules");
+        let elsewhere = format!("-m addrtype ! --dst-type LOCAL -m set --match-set {set} dst");
+        assert!(egress[0].contains(&elsewhere), "it leads to no address of its machine: {egress:#?}");
         stage.domain_peers(&name, &["203.0.113.8", "203.0.113.7"]);
         until("the next address", &filter, |filter| filter.set(&set).is_some_and(|entries| entries.len() == 2)).await;
+        // A node joins with an address that was told already.
+        stage.node("two", "203.0.113.8");
+        until("that it is a node's", &filter, |filter| filter.set(&set).is_some_and(|entries| entries == ["203.0.113.7"])).await;
         stage.remove_cluster_policy("names");
         until("its end", &filter, |filter| filter.set(&set).is_none()).await;
     })

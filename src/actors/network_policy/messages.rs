@@ -46,6 +46,11 @@ pub struct PodTouched(pub ObjectKey);
 #[rtype(result = "()")]
 pub struct PeersTouched(pub PeersKey);
 
+/// To other addresses than before domain names do not lead.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InsideTouched;
+
 /// The rule table (re)started and knows nothing.
 #[derive(Message)]
 #[rtype(result = "()")]

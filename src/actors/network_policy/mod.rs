@@ -26,6 +26,7 @@ mod chain;
 pub mod cluster;
 pub mod deciding;
 pub mod gate;
+pub mod inside;
 pub mod layout;
 mod messages;
 pub mod model;
@@ -54,9 +55,9 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod},
+    core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
-    networking::v1::NetworkPolicy,
+    networking::v1::{NetworkPolicy, ServiceCIDR},
 };
 use troupe_net::iptables::{Family, IpSets, Iptables};
 
@@ -71,6 +72,10 @@ pub struct Followed {
     pub pods: Lister<Pod>,
     pub namespaces: Lister<Namespace>,
     pub slices: Lister<EndpointSlice>,
+    /// These tell to which addresses no domain name leads.
+    pub nodes: Lister<Node>,
+    pub services: Lister<Service>,
+    pub ranges: Lister<ServiceCIDR>,
 }
 
 /// What the units work with.
@@ -85,7 +90,7 @@ pub struct NetworkPolicyOptions {
     pub iptables: Arc<dyn Iptables>,
     pub sets: Arc<dyn IpSets>,
     pub family: Family,
-    /// The ranges of the cluster's pods: to these no domain name leads.
+    /// The ranges of the cluster's pods: to these no domain name leads, as to other addresses of the cluster ([`inside`]).
     pub inside: Arc<[IpNetwork]>,
     /// Why this machine cannot enforce policies; then pods that one selects are not started.
     pub unable: Option<Arc<str>>,

@@ -1,13 +1,12 @@
 //! One unit per set of peers that rules of this node refer to: keeps the set's entries.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
-use troupe_addresses::is_unicast;
 use troupe_net::iptables::Family;
 
 use super::{
+    inside::{Inside, Knowledge},
     layout::{PolicyOwner, PolicyTable},
     model::PeerSet,
     plan::peer_rules,
@@ -28,10 +27,12 @@ pub struct PeerRules {
     set: PeerSet,
     index: Arc<PeersIndex>,
     family: Family,
-    /// Where no domain name leads.
-    inside: Arc<[IpNetwork]>,
+    /// Where no domain name leads; there is one for domain names.
+    inside: Option<Arc<Inside>>,
     table: UnitAddr<PolicyTable>,
     reported: Option<Arc<Packed>>,
+    /// What the DNS servers tell and no packet is let through to, with why.
+    withheld: BTreeMap<String, String>,
 }
 
 impl PeerRules {
@@ -39,16 +40,21 @@ impl PeerRules {
         (key, set): (PeersKey, PeerSet),
         index: Arc<PeersIndex>,
         family: Family,
-        inside: Arc<[IpNetwork]>,
+        inside: Option<Arc<Inside>>,
         table: UnitAddr<PolicyTable>,
     ) -> Self {
-        PeerRules { key, set, index, family, inside, table, reported: None }
+        PeerRules { key, set, index, family, inside, table, reported: None, withheld: BTreeMap::new() }
     }
 
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
         let mut entries = self.index.entries(&self.key, self.set.kind(), self.family);
-        if matches!(self.set, PeerSet::Domain(_)) {
-            entries.retain(|entry| is_outside(entry, &self.inside));
+        if let Some(inside) = self.inside.clone() {
+            match inside.knowledge() {
+                // What stands in the kernel from an earlier daemon stays until then.
+                Knowledge::Waiting => return,
+                Knowledge::Late => entries.clear(),
+                Knowledge::Whole => self.withhold(&mut entries, |ip| inside.refuses(ip)),
+            }
         }
         let planned = Packed::from(Contribution::of(peer_rules(&self.set, entries, self.family)));
         if !anyway && self.reported.as_deref() == Some(&planned) {
@@ -59,11 +65,33 @@ impl PeerRules {
         // Sent past the mailbox's bound, as the rules of pods are.
         self.table.wake(SetRules { owner: PolicyOwner::Peers(self.key.1.clone()), plan: Some(planned) }, cx.cause().clone());
     }
+
+    /// Takes away what a domain name must not lead to, and says of each such address once for as long as it is told.
+    fn withhold(&mut self, entries: &mut Vec<String>, refuses: impl Fn(IpAddr) -> Option<String>) {
+        let withheld = withheld(entries, refuses);
+        if let PeerSet::Domain(name) = &self.set {
+            for (address, why) in withheld.iter().filter(|(address, _)| !self.withheld.contains_key(*address)) {
+                tracing::warn!(%name, address, why, "a domain name leads into the cluster, its policies do not let that through");
+            }
+        }
+        self.withheld = withheld;
+    }
 }
 
-/// Whether an entry is an address outside of the cluster: who owns a domain name says to which addresses it leads, and must open no way to a pod.
-fn is_outside(entry: &str, inside: &[IpNetwork]) -> bool {
-    entry.parse::<IpAddr>().is_ok_and(|ip| is_unicast(ip) && !inside.iter().any(|range| range.contains(ip)))
+/// Takes away what a domain name must not lead to; gives it with why: who owns a name says to which addresses it leads, and must open no way into the
+/// cluster.
+fn withheld(entries: &mut Vec<String>, refuses: impl Fn(IpAddr) -> Option<String>) -> BTreeMap<String, String> {
+    let mut withheld = BTreeMap::new();
+    entries.retain(|entry| {
+        let why = match entry.parse::<IpAddr>() {
+            Ok(ip) => refuses(ip),
+            Err(_) => Some("it is no address".to_owned()),
+        };
+        let passes = why.is_none();
+        withheld.extend(why.map(|why| (entry.clone(), why)));
+        passes
+    });
+    withheld
 }
 
 impl Unit for PeerRules {
@@ -72,7 +100,8 @@ impl Unit for PeerRules {
     }
 
     fn observe(&self) -> Value {
-        json!({"namespace": self.key.0, "entries": self.reported.as_ref().map_or(0, |plan| plan.rules.unpack().members.len())})
+        let entries = self.reported.as_ref().map_or(0, |plan| plan.rules.unpack().members.len());
+        json!({"namespace": self.key.0, "entries": entries, "withheld": self.withheld})
     }
 }
 
@@ -85,15 +114,31 @@ impl On<PlanRules> for PeerRules {
 
 #[cfg(test)]
 mod tests {
+    use troupe_net::dns::cluster_addresses::{ClusterAddresses, Source, SourceKind};
+
     use super::*;
 
     #[test]
-    fn a_domain_name_leads_neither_to_pods_nor_to_the_machine_itself() {
-        let inside = ["10.244.0.0/16", "fd00:10:244::/56"].map(|range| range.parse().expect("a range"));
-        for (entry, expected) in [("203.0.113.7", true), ("10.0.0.7", true), ("10.244.3.7", false), ("127.0.0.1", false), ("169.254.169.254", false)]
-        {
-            assert_eq!(is_outside(entry, &inside), expected, "{entry}");
-        }
-        assert!(is_outside("2001:db8::1", &inside) && !is_outside("fd00:10:244::1", &inside) && !is_outside("203.0.113.0/24", &inside));
+    fn a_domain_name_leads_nowhere_into_the_cluster() {
+        let mut known = ClusterAddresses::default();
+        known.set(Source::new(SourceKind::Pods, ""), ["10.244.0.0/16", "fd00:10:244::/56"]);
+        known.set(Source::new(SourceKind::Node, "one"), ["198.51.102.2"]);
+        known.set(Source::new(SourceKind::ServiceRange, "kubernetes"), ["10.96.0.0/16"]);
+        let told = [
+            "203.0.113.7",
+            "198.51.102.2",
+            "10.96.0.1",
+            "10.244.3.7",
+            "127.0.0.1",
+            "169.254.169.254",
+            "2001:db8::1",
+            "fd00:10:244::1",
+            "203.0.113.0/24",
+        ];
+        let mut entries: Vec<String> = told.map(str::to_owned).to_vec();
+        let taken = withheld(&mut entries, |ip| known.refuses(ip));
+        assert_eq!(entries, ["203.0.113.7", "2001:db8::1"]);
+        assert_eq!(taken.len(), told.len() - 2);
+        assert_eq!(taken["198.51.102.2"], "it is one of node one and its pods");
     }
 }

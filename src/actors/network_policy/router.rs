@@ -1,6 +1,7 @@
 //! Leads changes of policies, pods and peers to the units they concern, and keeps one unit per pod of this node and per set of peers in use.
 
 mod admission;
+mod naming;
 mod replanning;
 
 use std::{
@@ -17,8 +18,9 @@ use tokio::sync::oneshot;
 use troupe_api::meta::{Cause, ObjectKey};
 
 use super::{
-    NetworkPolicies, NetworkPolicyOptions,
+    Followed, NetworkPolicies, NetworkPolicyOptions,
     cluster::{self, ClusterNetworkPolicy},
+    inside::Inside,
     layout::{PolicyOwner, PolicyTable, base},
     messages::{ClusterPolicyTouched, NamespaceTouched, PeersTouched, PodTouched, PolicyTouched, TableStarted},
     model::{PeerSet, PodView, PolicyView},
@@ -60,6 +62,9 @@ pub struct PolicyRouter {
     peers: BTreeMap<Arc<str>, UnitAddr<PeerRules>>,
     table: Option<UnitAddr<PolicyTable>>,
     index: Option<Arc<PeersIndex>>,
+    followed: Option<Followed>,
+    /// Where no domain name leads; there is one when a policy has had any name.
+    inside: Option<Arc<Inside>>,
     policies: Option<Subscription<NetworkPolicy>>,
     cluster_policies: Option<Subscription<ClusterNetworkPolicy>>,
     local: Option<Subscription<Pod>>,
@@ -79,6 +84,8 @@ impl PolicyRouter {
             peers: BTreeMap::new(),
             table: None,
             index: None,
+            followed: None,
+            inside: None,
             policies: None,
             cluster_policies: None,
             local: None,
@@ -126,6 +133,7 @@ impl PolicyRouter {
         self.local = Some(local);
         self.namespaces = Some(namespaces);
         self.index = Some(Arc::new(index));
+        self.followed = Some(followed);
         let running = self.options.running.clone();
         let filled = async move {
             pods.await;
@@ -210,7 +218,13 @@ impl PolicyRouter {
 
     fn start_peers(&mut self, key: PeersKey, set: PeerSet, cx: &mut UnitContext<'_, Self>) {
         let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
-        let (family, inside, id) = (self.options.family, self.options.inside.clone(), key.1.clone());
+        let inside = if matches!(set, PeerSet::Domain(_)) {
+            let Some(inside) = self.follow_inside(cx) else { return };
+            Some(inside)
+        } else {
+            None
+        };
+        let (family, id) = (self.options.family, key.1.clone());
         let policy = Policy::per_object(|why| tracing::error!(why, "the peers of network policies cannot be told"));
         let path = format!("{}/peers/{id}", NetworkPolicies::path(self.options.family));
         let unit = cx

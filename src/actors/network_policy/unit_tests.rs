@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use imbl::OrdMap;
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod},
+    core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
-    networking::v1::NetworkPolicy,
+    networking::v1::{NetworkPolicy, ServiceCIDR},
 };
 use serde_json::{Value, json};
 use troupe_api::{
@@ -57,6 +57,9 @@ pub struct Stage {
     pub namespaces: Cache<Namespace>,
     pub pods: Cache<Pod>,
     pub slices: Cache<EndpointSlice>,
+    pub nodes: Cache<Node>,
+    pub services: Cache<Service>,
+    pub ranges: Cache<ServiceCIDR>,
     pub system: System,
     pub gate: Arc<dyn PodGate>,
     followed: Arc<AtomicUsize>,
@@ -73,7 +76,15 @@ impl Stage {
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
         let (pods, slices) = (Cache::<Pod>::default(), Cache::<EndpointSlice>::default());
         let (cluster_policies, namespaces) = (Cache::<ClusterNetworkPolicy>::default(), Cache::<Namespace>::default());
-        let followed = Followed { pods: pods.clone(), namespaces: namespaces.clone(), slices: slices.clone() };
+        let (nodes, services, ranges) = (Cache::<Node>::default(), Cache::<Service>::default(), Cache::<ServiceCIDR>::default());
+        let followed = Followed {
+            pods: pods.clone(),
+            namespaces: namespaces.clone(),
+            slices: slices.clone(),
+            nodes: nodes.clone(),
+            services: services.clone(),
+            ranges: ranges.clone(),
+        };
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();
         let policies = Cache::<NetworkPolicy>::default();
@@ -92,7 +103,8 @@ impl Stage {
             unable: unable.map(Into::into),
         };
         let gate = NetworkPolicies::start(options, &system).gate();
-        Stage { policies, cluster_policies, namespaces, pods, slices, system, gate, followed: count, revision: std::cell::Cell::new(1) }
+        let revision = std::cell::Cell::new(1);
+        Stage { policies, cluster_policies, namespaces, pods, slices, nodes, services, ranges, system, gate, followed: count, revision }
     }
 
     /// All lists are in, and empty.
@@ -102,6 +114,9 @@ impl Stage {
         self.namespaces.replace_now(OrdMap::new(), Revision(1));
         self.pods.replace_now(OrdMap::new(), Revision(1));
         self.slices.replace_now(OrdMap::new(), Revision(1));
+        self.nodes.replace_now(OrdMap::new(), Revision(1));
+        self.services.replace_now(OrdMap::new(), Revision(1));
+        self.ranges.replace_now(OrdMap::new(), Revision(1));
     }
 
     fn stored(&self, value: Value) -> (ObjectKey, Arc<StoredObject>, Revision) {
@@ -131,6 +146,19 @@ impl Stage {
     pub fn namespace(&self, labels: Value) {
         let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "ns", "uid": "ns", "labels": labels}});
         self.apply(&self.namespaces, object);
+    }
+
+    /// A node with this address.
+    pub fn node(&self, name: &str, ip: &str) {
+        let status = json!({"addresses": [{"type": "InternalIP", "address": ip}]});
+        self.apply(&self.nodes, json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "uid": name}, "status": status}));
+    }
+
+    /// A range of Services' addresses.
+    pub fn range(&self, name: &str, cidr: &str) {
+        let object =
+            json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name, "uid": name}, "spec": {"cidrs": [cidr]}});
+        self.apply(&self.ranges, object);
     }
 
     pub fn cluster_policy(&self, name: &str, spec: Value) {

@@ -13,11 +13,14 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use tokio::time::timeout;
-use troupe_net::dns::view::{Meta, Namespace, Service, Slice};
+use troupe_net::dns::{
+    cluster_addresses::{Source, SourceKind},
+    view::{Meta, Namespace, Service, Slice},
+};
 
 use crate::{
     api::{Api, Refused},
-    domains::{AddressSlice, Domains, NamingPolicy},
+    domains::{AddressSlice, ClusterNode, Domains, NamingPolicy, ServiceRange, name_of, of_service, of_slice},
     metrics::METRICS,
     programming,
     state::State,
@@ -28,6 +31,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// The definition of cluster network policies, which most clusters do not have.
 pub const POLICIES_DEFINED: &str =
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldSelector=metadata.name%3Dclusternetworkpolicies.policy.networking.k8s.io";
+
+/// What an object that is gone tells.
+const NOTHING: [&str; 0] = [];
 
 /// Who is told of objects.
 #[derive(Clone, Debug)]
@@ -83,14 +89,17 @@ impl Watched for Service {
     }
 
     fn add(self, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::Service, name_of(&self.metadata)), of_service(&self));
         to.state.change(|index| index.add_service(self));
     }
 
     fn remove(meta: &Meta, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::Service, name_of(meta)), NOTHING);
         to.state.change(|index| index.remove_service(&meta.namespace, &meta.name));
     }
 
     fn replace(all: Vec<Self>, to: &Followers) {
+        to.domains.replace_cluster(SourceKind::Service, all.iter().map(|service| (name_of(&service.metadata), of_service(service))));
         to.state.change(|index| index.replace_services(all));
     }
 }
@@ -103,14 +112,17 @@ impl Watched for Slice {
     }
 
     fn add(self, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::Servers, name_of(&self.metadata)), of_slice(&self));
         to.state.change(|index| index.add_slice(self));
     }
 
     fn remove(meta: &Meta, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::Servers, name_of(meta)), NOTHING);
         to.state.change(|index| index.remove_slice(&meta.namespace, &meta.name));
     }
 
     fn replace(all: Vec<Self>, to: &Followers) {
+        to.domains.replace_cluster(SourceKind::Servers, all.iter().map(|slice| (name_of(&slice.metadata), of_slice(slice))));
         to.state.change(|index| index.replace_slices(all));
     }
 
@@ -172,6 +184,48 @@ impl Watched for AddressSlice {
     }
 }
 
+impl Watched for ClusterNode {
+    const PATH: &'static str = "/api/v1/nodes";
+    const IN_ZONE: bool = false;
+
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    fn add(self, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::Node, self.metadata.name.as_str()), self.told());
+    }
+
+    fn remove(meta: &Meta, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::Node, meta.name.as_str()), NOTHING);
+    }
+
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.domains.replace_cluster(SourceKind::Node, all.into_iter().map(|node| (node.metadata.name.clone(), node.told())));
+    }
+}
+
+impl Watched for ServiceRange {
+    const PATH: &'static str = "/apis/networking.k8s.io/v1/servicecidrs";
+    const IN_ZONE: bool = false;
+
+    fn revision(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    fn add(self, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::ServiceRange, self.metadata.name.as_str()), self.told());
+    }
+
+    fn remove(meta: &Meta, to: &Followers) {
+        to.domains.set_cluster(Source::new(SourceKind::ServiceRange, meta.name.as_str()), NOTHING);
+    }
+
+    fn replace(all: Vec<Self>, to: &Followers) {
+        to.domains.replace_cluster(SourceKind::ServiceRange, all.into_iter().map(|range| (range.metadata.name.clone(), range.told())));
+    }
+}
+
 /// One line of a watch.
 #[derive(Deserialize)]
 struct Event<'a> {
@@ -209,7 +263,7 @@ pub fn spawn_all(api: &Api, followers: &Followers) {
     tokio::spawn(follow_addresses(api.clone(), followers.clone()));
 }
 
-/// Follows what domain names lead to while policies have any: in most clusters none does, and nobody watches anything for it.
+/// Follows what domain names lead to, and where they must not, while policies have any: in most clusters none does, and nobody watches anything for it.
 async fn follow_addresses(api: Api, followers: Followers) {
     loop {
         followers.domains.naming_is(true).await;
@@ -217,6 +271,8 @@ async fn follow_addresses(api: Api, followers: Followers) {
             biased;
             () = followers.domains.naming_is(false) => {}
             () = follow::<AddressSlice>(api.clone(), followers.clone()) => {}
+            () = follow::<ClusterNode>(api.clone(), followers.clone()) => {}
+            () = follow::<ServiceRange>(api.clone(), followers.clone()) => {}
         }
         followers.domains.replace_slices(Vec::new());
     }

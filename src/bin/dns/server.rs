@@ -81,6 +81,7 @@ enum Step {
 
 struct Pending {
     query: Message,
+    client: IpAddr,
     next: Next,
 }
 
@@ -147,7 +148,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
         // An error here is about an earlier reply whose client has gone.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         let came = Came { begun: Instant::now(), tcp: false, client: client.ip(), size: length };
-        match resolver.begin(&buffer[..length], false) {
+        match resolver.begin(&buffer[..length], client.ip(), false) {
             Step::Ignore => {}
             Step::Now(reply) => send(&socket, &came, &reply, client).await,
             Step::Later(pending) => {
@@ -220,7 +221,7 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Reso
         let mut query = vec![0; usize::from(length)];
         timeout(TCP_IDLE, stream.read_exact(&mut query)).await??;
         let came = Came { begun: Instant::now(), tcp: true, client, size: query.len() };
-        let reply = match resolver.begin(&query, true) {
+        let reply = match resolver.begin(&query, client, true) {
             Step::Ignore => return Ok(()),
             Step::Now(reply) => Some(reply),
             Step::Later(pending) => match resolver.asking.claim(client) {
@@ -238,7 +239,7 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Reso
 
 impl Resolver {
     /// What can be said without asking anybody.
-    fn begin(self: &Arc<Self>, bytes: &[u8], tcp: bool) -> Step {
+    fn begin(self: &Arc<Self>, bytes: &[u8], client: IpAddr, tcp: bool) -> Step {
         let Some(query) = decode_query(bytes) else { return malformed(bytes) };
         if query.metadata.message_type != MessageType::Query {
             return Step::Ignore;
@@ -249,17 +250,17 @@ impl Resolver {
         drop(zone);
         let (reply, by) = match answered {
             Answer::Forward => match self.kept(&query) {
-                Some(reply) => match self.domains.learn(&query, &reply) {
+                Some(reply) => match self.domains.learn(client, &query, &reply) {
                     None => (reply, Plugin::Cache),
-                    Some(news) => return Step::Later(Box::new(Pending { query, next: Next::Tell(Box::new((reply, news))) })),
+                    Some(news) => return Step::Later(Box::new(Pending { query, client, next: Next::Tell(Box::new((reply, news))) })),
                 },
-                None => return Step::Later(Box::new(Pending { query, next: Next::Forward })),
+                None => return Step::Later(Box::new(Pending { query, client, next: Next::Forward })),
             },
             Answer::Chase { reply, target, kind } => {
                 let question = question(&query, target, kind);
                 match self.kept(&question) {
                     Some(found) => (completed(reply, found), Plugin::Kubernetes),
-                    None => return Step::Later(Box::new(Pending { query, next: Next::Chase(Box::new(Chase { reply, question })) })),
+                    None => return Step::Later(Box::new(Pending { query, client, next: Next::Chase(Box::new(Chase { reply, question })) })),
                 }
             }
             // Not knowing the cluster yet is no reason to deny a name.
@@ -311,13 +312,13 @@ impl Resolver {
 
     /// What can be said where nobody may be waited for: what is kept, although nodes may not know of it yet or it has ended.
     fn at_once(&self, pending: Pending, tcp: bool) -> Option<Reply> {
-        let Pending { query, next } = pending;
+        let Pending { query, client, next } = pending;
         let (reply, by) = match next {
             Next::Tell(told) => return encode(&query, &told.0, tcp, Plugin::Cache),
             Next::Forward => {
                 let stale = self.ended(&query);
                 // Nodes are told, and the reply does not wait for that.
-                drop(stale.as_ref().and_then(|stale| self.domains.learn(&query, stale)));
+                drop(stale.as_ref().and_then(|stale| self.domains.learn(client, &query, stale)));
                 (stale, Plugin::Cache)
             }
             Next::Chase(chase) => {
@@ -334,9 +335,9 @@ impl Resolver {
 
     /// What upstream adds, once nodes know of it.
     async fn finish(&self, pending: Pending, bytes: &[u8], tcp: bool) -> Option<Reply> {
-        let Pending { query, next } = pending;
+        let Pending { query, client, next } = pending;
         let chase = match next {
-            Next::Forward => return self.forward(&query, bytes, tcp).await,
+            Next::Forward => return self.forward(&query, client, bytes, tcp).await,
             Next::Tell(told) => {
                 let (reply, news) = *told;
                 news.told().await;
@@ -358,7 +359,7 @@ impl Resolver {
     }
 
     /// Passes a query on as it came, and the reply back.
-    async fn forward(&self, query: &Message, bytes: &[u8], tcp: bool) -> Option<Reply> {
+    async fn forward(&self, query: &Message, client: IpAddr, bytes: &[u8], tcp: bool) -> Option<Reply> {
         let asked = match query.queries.first() {
             Some(question) => self.forwarding.of(question.name()).ask(bytes, tcp).await,
             None => return encode(query, &servfail(query), tcp, Plugin::None),
@@ -369,7 +370,7 @@ impl Resolver {
                 Some(message) if message.metadata.response_code == ResponseCode::ServFail => Ok(reply),
                 Some(message) => {
                     let code = message.metadata.response_code;
-                    let news = self.domains.learn(query, &message);
+                    let news = self.domains.learn(client, query, &message);
                     self.keep(query, message, reply.len());
                     if let Some(news) = news {
                         news.told().await;
@@ -385,7 +386,7 @@ impl Resolver {
         };
         // Better what was true a while ago than nothing.
         if let Some(stale) = self.ended(query) {
-            if let Some(news) = self.domains.learn(query, &stale) {
+            if let Some(news) = self.domains.learn(client, query, &stale) {
                 news.told().await;
             }
             return encode(query, &stale, tcp, Plugin::Cache);

@@ -17,6 +17,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use troupe_net::dns::cluster_addresses::SourceKind;
 
 use crate::{
     api::Api,
@@ -310,6 +311,10 @@ async fn what_policies_name_is_told_to_nodes() {
     let address = server.address();
     server.spawn();
     tokio::spawn(domains.clone().write_all(Api::new("127.0.0.1", fake.port, fake.account.path())));
+    // Which addresses the cluster has.
+    for kind in [SourceKind::Node, SourceKind::ServiceRange] {
+        domains.replace_cluster(kind, Vec::<(String, Vec<String>)>::new());
+    }
     let spec = serde_json::json!({"egress": [{"action": "Accept", "to": [{"domainNames": ["*.example.com"]}]}]});
     domains.set_policy(serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "spec": spec})).expect("a policy"));
     for asked in ["www.example.com.", "www.example.com.", "example.com."] {

@@ -29,11 +29,15 @@ pub const PEERS_LABEL: &str = "networkpolicy.troupe.dev/peers";
 pub const NAME_ANNOTATION: &str = "networkpolicy.troupe.dev/domain-name";
 /// The annotation that says until when each address of a slice counts: a JSON object, seconds since 1970 by address.
 pub const UNTIL_ANNOTATION: &str = "networkpolicy.troupe.dev/until";
+/// The annotation that says who asked for what, so that all servers agree which addresses stay where there is not room for all.
+pub const ASKED_ANNOTATION: &str = "networkpolicy.troupe.dev/asked";
 
 /// Names of all policies together, of which replies are looked at; who makes more has the first in the order of the alphabet.
 pub const MOST_NAMES: usize = 1024;
 /// Addresses of one family that a name has at once.
 pub const MOST_ADDRESSES: usize = 256;
+/// And of them what one reply brings at most.
+pub const MOST_OF_REPLY: usize = 32;
 /// Bytes of a name (RFC 1035, section 3.1, written with dots).
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
@@ -151,7 +155,7 @@ pub fn addresses(query: &Message, reply: &Message) -> Vec<(IpAddr, u32)> {
         };
         (is_unicast(ip) && !is_mapped(ip)).then_some((ip, lasts.min(record.ttl)))
     });
-    found.take(MOST_ADDRESSES).collect()
+    found.take(MOST_OF_REPLY).collect()
 }
 
 #[cfg(test)]
@@ -242,6 +246,6 @@ mod tests {
         assert!(addresses(&query, &round).is_empty());
         let many = (0..2000u16).map(|at| address("a.example.com.", 9, [203, 0, (at >> 8) as u8, at as u8])).collect();
         let (query, many) = reply("a.example.com.", many);
-        assert_eq!(addresses(&query, &many).len(), MOST_ADDRESSES);
+        assert_eq!(addresses(&query, &many).len(), MOST_OF_REPLY);
     }
 }

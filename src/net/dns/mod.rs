@@ -5,6 +5,7 @@
 //! `HOST.SERVICE.NS.svc.DOMAIN` for headless Services, `1-2-3-4.NS.pod.DOMAIN`, reverse names and `dns-version.DOMAIN`.
 
 mod answer;
+pub mod cluster_addresses;
 mod decode;
 pub mod domain_names;
 mod index;

@@ -28,6 +28,7 @@ pub struct Namespace {
 pub struct Service {
     pub metadata: Meta,
     pub spec: ServiceSpec,
+    pub status: ServiceStatus,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -40,7 +41,29 @@ pub struct ServiceSpec {
     #[serde(rename = "clusterIPs")]
     pub cluster_ips: Vec<String>,
     pub external_name: String,
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Vec<String>,
     pub ports: Vec<Port>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    pub load_balancer: LoadBalancerStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    pub ingress: Vec<Ingress>,
+}
+
+/// Where a load balancer is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Ingress {
+    /// Empty where it has a name.
+    pub ip: String,
 }
 
 /// A named port of a Service or of an EndpointSlice.
@@ -92,6 +115,12 @@ impl Service {
     pub fn addresses(&self) -> Vec<IpAddr> {
         let many = self.spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<_>>();
         if many.is_empty() { self.spec.cluster_ip.parse().into_iter().collect() } else { many }
+    }
+
+    /// Its external addresses, and those of its load balancers, as they are written.
+    pub fn outside(&self) -> impl Iterator<Item = &str> {
+        let balancers = self.status.load_balancer.ingress.iter().map(|ingress| ingress.ip.as_str());
+        self.spec.external_ips.iter().map(String::as_str).chain(balancers)
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
 use proptest::prelude::*;
 use serde_json::json;
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{Family, RuleSet};
+use troupe_net::{
+    dns::cluster_addresses::ClusterAddresses,
+    iptables::{Family, RuleSet},
+};
 
 use self::{
     random::{addresses, cluster, governed_cluster},
@@ -40,6 +43,7 @@ fn planned(cluster: &Cluster) -> Planned {
         policies: cluster.policies.iter().map(|policy| Arc::new(PolicyView::of(policy))).collect(),
         cluster_policies: cluster_policies.map(|policy| Arc::new(parse(&policy).policy.expect("is known here"))).collect(),
         domain_slices: Vec::new(),
+        inside: ClusterAddresses::default(),
     }
 }
 

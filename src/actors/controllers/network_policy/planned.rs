@@ -1,10 +1,13 @@
 //! What the rules of nodes come to, planned from a cluster's objects without a cluster: for explanations and tests. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{Family, RuleSet};
+use troupe_net::{
+    dns::cluster_addresses::ClusterAddresses,
+    iptables::{Family, RuleSet},
+};
 
 use super::{
     plan::plan,
@@ -34,6 +37,8 @@ pub struct Planned {
     pub cluster_policies: Vec<Arc<ClusterPolicyView>>,
     /// What domain names lead to.
     pub domain_slices: Vec<EndpointSlice>,
+    /// Where they do not lead.
+    pub inside: ClusterAddresses,
 }
 
 impl Planned {
@@ -52,14 +57,24 @@ impl Planned {
         for (home, sets) in of_namespaces.chain(of_cluster) {
             let slices = slices_of(&world, home);
             for (id, set) in sets {
-                let told = if matches!(set, PeerSet::Domain(_)) { &self.domain_slices } else { &slices };
-                changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, told, family))));
+                let rules = match &set {
+                    PeerSet::Domain(_) => {
+                        let told = told(&set, &id, &self.domain_slices, family);
+                        peer_rules(&set, told.filter(|entry| self.is_outside(entry)), family)
+                    }
+                    _ => peer_rules(&set, told(&set, &id, &slices, family), family),
+                };
+                changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(rules)));
             }
         }
         for pod in self.pods.iter().filter(|pod| pod.is_policed() && here(pod)) {
             changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, &self.deciding(pod), family))));
         }
         changes
+    }
+
+    fn is_outside(&self, entry: &str) -> bool {
+        entry.parse::<IpAddr>().is_ok_and(|ip| self.inside.refuses(ip).is_none())
     }
 
     fn world(&self) -> World {
@@ -100,7 +115,10 @@ fn slices_of(world: &World, namespace: &str) -> Vec<EndpointSlice> {
     plan(namespace, world.peers_of(namespace), &[]).into_iter().filter_map(made).collect()
 }
 
-fn peers(set: &PeerSet, id: &str, slices: &[EndpointSlice], family: Family) -> RuleSet {
-    let label = |slice: &&EndpointSlice| slice.metadata.labels.as_ref().and_then(|labels| labels.get(PEERS_LABEL)).is_some_and(|found| found == id);
-    peer_rules(set, slices.iter().filter(label).flat_map(|slice| entries(slice, set.kind(), family)), family)
+/// The entries that slices tell of a set.
+fn told<'a>(set: &PeerSet, id: &'a str, slices: &'a [EndpointSlice], family: Family) -> impl Iterator<Item = String> + use<'a> {
+    let kind = set.kind();
+    let label =
+        move |slice: &&EndpointSlice| slice.metadata.labels.as_ref().and_then(|labels| labels.get(PEERS_LABEL)).is_some_and(|found| found == id);
+    slices.iter().filter(label).flat_map(move |slice| entries(slice, kind, family))
 }

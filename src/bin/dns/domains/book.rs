@@ -1,18 +1,24 @@
 //! Which names policies have, what slices say of their addresses, and what they do not say yet. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     net::IpAddr,
     ops::Bound,
 };
 
 use serde_json::Value;
 use troupe_net::{
-    dns::domain_names::{DomainName, DomainNames, MOST_ADDRESSES, MOST_NAMES},
+    dns::{
+        cluster_addresses::{ClusterAddresses, Source, SourceKind},
+        domain_names::{DomainName, DomainNames, MOST_NAMES},
+    },
     iptables::Family,
 };
 
-use super::slice::{AddressSlice, NamingPolicy, Until, body};
+use super::{
+    entries::{Asked, Entries, Until},
+    slice::{AddressSlice, NamingPolicy, body},
+};
 
 /// An address counts for so many seconds at least and at most, whatever its record says. Programs use addresses for longer than they may.
 const SHORTEST: u32 = 60;
@@ -21,6 +27,10 @@ const LONGEST: u32 = 3600;
 const GRACE: u64 = 300;
 /// Slices that are kept in mind: two of each name, and as many of names that have just gone.
 const MOST_SLICES: usize = 4 * MOST_NAMES;
+/// Addresses of the cluster that names led to and that were told of.
+const MOST_TOLD: usize = 256;
+/// What must be known of the cluster before anything is written; the rest is known before the server is ready.
+const NEEDED: [SourceKind; 2] = [SourceKind::Node, SourceKind::ServiceRange];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,6 +38,12 @@ pub struct Book {
     policies: BTreeMap<String, Vec<DomainName>>,
     names: DomainNames,
     slices: HashMap<String, Slice>,
+    /// Where no name leads.
+    cluster: ClusterAddresses,
+    /// The kinds of objects that tell of it and were listed.
+    listed: BTreeSet<SourceKind>,
+    /// What names led to although they must not, and somebody was told.
+    told: BTreeSet<IpAddr>,
     /// What is to be written, by slice.
     pending: BTreeMap<String, Pending>,
     /// The slice of the last draft: the next one is behind it, so that one that nobody can write stands in no other's way.
@@ -37,6 +53,9 @@ pub struct Book {
 #[derive(Debug)]
 struct Slice {
     revision: String,
+    /// `None` where it is not what it says.
+    about: Option<(DomainName, Family)>,
+    entries: Entries,
     until: Until,
 }
 
@@ -45,7 +64,13 @@ struct Slice {
 struct Pending {
     name: DomainName,
     family: Family,
-    until: Until,
+    entries: Entries,
+}
+
+impl Pending {
+    fn new(name: DomainName, family: Family) -> Self {
+        Pending { name, family, entries: Entries::default() }
+    }
 }
 
 /// What came of a reply.
@@ -55,6 +80,8 @@ pub struct Lesson {
     pub is_news: bool,
     /// Addresses that no slice has, each with its slice.
     pub unknown: Vec<(String, IpAddr)>,
+    /// Addresses of the cluster, with why no name leads there, of which nobody was told yet.
+    pub refused: Vec<(IpAddr, String)>,
 }
 
 /// A slice to be written.
@@ -79,21 +106,28 @@ impl Book {
         self.names.of(asked)
     }
 
-    /// Notes the addresses that a reply gave to what these names cover, with the seconds that they may be kept.
-    pub fn learn(&mut self, names: &[DomainName], addresses: &[(IpAddr, u32)], now: u64) -> Lesson {
+    /// Notes the addresses that a reply gave to what was asked for and these names cover, with the seconds that they may be kept.
+    pub fn learn(&mut self, names: &[DomainName], asked: &Asked, addresses: &[(IpAddr, u32)], now: u64) -> Lesson {
         let mut lesson = Lesson::default();
-        for name in names {
-            for (ip, ttl) in addresses {
-                let (family, lasts) = (Family::of(*ip), u64::from((*ttl).clamp(SHORTEST, LONGEST)) + GRACE);
+        for (ip, ttl) in addresses {
+            if let Some(why) = self.cluster.refuses(*ip) {
+                if self.told.len() < MOST_TOLD && self.told.insert(*ip) {
+                    lesson.refused.push((*ip, why));
+                }
+                continue;
+            }
+            let (family, lasts) = (Family::of(*ip), u64::from((*ttl).clamp(SHORTEST, LONGEST)) + GRACE);
+            for name in names {
                 let slice = name.slice(family);
-                let known = self.slices.get(&slice).and_then(|slice| slice.until.get(ip)).copied().unwrap_or_default();
-                if known >= now + lasts / 2 {
+                let known = self.slices.get(&slice);
+                if known.is_some_and(|slice| slice.entries.has(asked, *ip, now + lasts / 2)) {
                     continue;
                 }
+                let counts = known.and_then(|slice| slice.until.get(ip)).is_some_and(|until| *until > now);
                 lesson.is_news = true;
-                let pending = self.pending.entry(slice.clone()).or_insert_with(|| Pending { name: name.clone(), family, until: Until::new() });
-                put(&mut pending.until, *ip, now + lasts);
-                if known <= now {
+                let pending = self.pending.entry(slice.clone()).or_insert_with(|| Pending::new(name.clone(), family));
+                pending.entries.put(asked, *ip, now, now + lasts);
+                if !counts {
                     lesson.unknown.push((slice, *ip));
                 }
             }
@@ -106,19 +140,30 @@ impl Book {
         addresses.iter().all(|(slice, ip)| self.slices.get(slice).is_some_and(|slice| slice.until.contains_key(ip)))
     }
 
-    /// Something to write, which is not to be written any more from then on.
+    /// Something to write, which is not to be written any more from then on; nothing before it is known which addresses the cluster has.
     pub fn draft(&mut self, now: u64) -> Option<Draft> {
-        let behind = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
-        let slice = self.pending.range::<str, _>(behind).chain(&self.pending).next().map(|(slice, _)| slice.clone())?;
-        let pending = self.pending.remove(&slice)?;
-        self.last.clone_from(&slice);
-        let known = self.slices.get(&slice);
-        let mut until = pending.until.clone();
-        for (ip, known) in known.iter().flat_map(|slice| &slice.until).filter(|(_, known)| **known > now) {
-            put(&mut until, *ip, *known);
+        if !NEEDED.iter().all(|kind| self.listed.contains(kind)) {
+            return None;
         }
-        let body = body(&pending.name, pending.family, &until, known.map(|slice| slice.revision.as_str()));
-        Some(Draft { replaces: known.is_some(), slice, body, pending })
+        loop {
+            let behind = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
+            let slice = self.pending.range::<str, _>(behind).chain(&self.pending).next().map(|(slice, _)| slice.clone())?;
+            let pending = self.pending.remove(&slice)?;
+            self.last.clone_from(&slice);
+            let known = self.slices.get(&slice);
+            let is_let = |ip| self.cluster.refuses(ip).is_none();
+            let mut entries = known.map(|slice| slice.entries.clone()).unwrap_or_default();
+            entries.retain(now, is_let);
+            let mut news = pending.entries.clone();
+            news.retain(now, is_let);
+            entries.extend(&news);
+            let is_told = known.map_or(entries.is_empty(), |known| known.entries == entries);
+            if is_told {
+                continue;
+            }
+            let body = body(&pending.name, pending.family, &entries, known.map(|slice| slice.revision.as_str()));
+            return Some(Draft { replaces: known.is_some(), slice, body, pending });
+        }
     }
 
     /// It could not be written.
@@ -127,24 +172,57 @@ impl Book {
             Entry::Vacant(place) => {
                 place.insert(draft.pending);
             }
-            Entry::Occupied(mut newer) => draft.pending.until.into_iter().for_each(|(ip, until)| put(&mut newer.get_mut().until, ip, until)),
+            Entry::Occupied(mut newer) => newer.get_mut().entries.extend(&draft.pending.entries),
         }
     }
 
-    pub fn set_slice(&mut self, slice: AddressSlice) {
-        if self.slices.len() < MOST_SLICES || self.slices.contains_key(&slice.metadata.name) {
-            let until = slice.until();
-            self.slices.insert(slice.metadata.name, Slice { revision: slice.metadata.resource_version, until });
+    /// Says whether it has addresses of the cluster, so that it is to be written without them.
+    pub fn set_slice(&mut self, slice: AddressSlice) -> bool {
+        if self.slices.len() >= MOST_SLICES && !self.slices.contains_key(&slice.metadata.name) {
+            return false;
         }
+        let (about, entries, until) = (slice.about(), slice.entries(), slice.until());
+        let name = slice.metadata.name;
+        self.slices.insert(name.clone(), Slice { revision: slice.metadata.resource_version, about, entries, until });
+        self.mend(&name)
+    }
+
+    /// Has a slice with addresses of the cluster written anew; says whether it is one.
+    fn mend(&mut self, slice: &str) -> bool {
+        let Some(known) = self.slices.get(slice) else { return false };
+        let Some((name, family)) = known.about.clone().filter(|(name, _)| self.names.has(name)) else { return false };
+        if !known.until.keys().any(|ip| self.cluster.refuses(*ip).is_some()) {
+            return false;
+        }
+        self.pending.entry(slice.to_owned()).or_insert_with(|| Pending::new(name, family));
+        true
+    }
+
+    /// What a source tells of the cluster's addresses; says whether something is to be written.
+    pub fn set_cluster<T: AsRef<str>>(&mut self, source: Source, told: impl IntoIterator<Item = T>) -> bool {
+        self.cluster.set(source, told) && self.mend_all()
+    }
+
+    /// The same of all sources of a kind. It may be what the first draft waited for.
+    pub fn replace_cluster<T: AsRef<str>>(&mut self, kind: SourceKind, all: impl IntoIterator<Item = (String, Vec<T>)>) -> bool {
+        let is_first = self.listed.insert(kind);
+        let is_mended = self.cluster.replace(kind, all) && self.mend_all();
+        is_mended || is_first && !self.pending.is_empty()
+    }
+
+    fn mend_all(&mut self) -> bool {
+        let all: Vec<String> = self.slices.keys().cloned().collect();
+        all.iter().fold(false, |any, slice| self.mend(slice) || any)
     }
 
     pub fn remove_slice(&mut self, name: &str) {
         self.slices.remove(name);
     }
 
-    pub fn replace_slices(&mut self, all: Vec<AddressSlice>) {
+    /// Says whether any has addresses of the cluster.
+    pub fn replace_slices(&mut self, all: Vec<AddressSlice>) -> bool {
         self.slices.clear();
-        all.into_iter().for_each(|slice| self.set_slice(slice));
+        all.into_iter().fold(false, |any, slice| self.set_slice(slice) || any)
     }
 
     pub fn set_policy(&mut self, policy: NamingPolicy) {
@@ -167,17 +245,5 @@ impl Book {
         // What was learned for names that are gone is nobody's business.
         let names = &self.names;
         self.pending.retain(|_, pending| names.has(&pending.name));
-    }
-}
-
-/// The later of two times for an address. Of too many addresses those that count the longest stay.
-fn put(all: &mut Until, ip: IpAddr, until: u64) {
-    let known = all.entry(ip).or_default();
-    *known = (*known).max(until);
-    if all.len() > MOST_ADDRESSES {
-        let first = all.iter().min_by_key(|(_, until)| **until).map(|(ip, _)| *ip);
-        if let Some(ip) = first {
-            all.remove(&ip);
-        }
     }
 }

@@ -7,9 +7,12 @@
 //!
 //! All DNS servers share the slices, and see what the others told: each address is written once, and again when half of its time is over. A reply
 //! with an address that is new waits until that is told, so that the pod's first packet passes, and no longer than [`PATIENCE`]. What was learned
-//! outlives every server.
+//! outlives every server. Where not all addresses of a name have room, [`entries`] says which stay. What leads into the cluster is not told: the
+//! servers follow [`cluster`] for that while policies have any names.
 
 mod book;
+mod cluster;
+mod entries;
 mod slice;
 mod writer;
 
@@ -31,10 +34,14 @@ use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
-use troupe_net::dns::domain_names::{addresses, asked_for};
+use troupe_net::dns::{
+    cluster_addresses::{Source, SourceKind},
+    domain_names::{addresses, asked_for},
+};
 
-use self::book::Book;
+pub use self::cluster::{ClusterNode, ServiceRange, name_of, of_service, of_slice};
 pub use self::slice::{AddressSlice, NamingPolicy};
+use self::{book::Book, entries::Asked};
 
 /// How long a reply waits for what it says to be told.
 pub const PATIENCE: Duration = Duration::from_millis(250);
@@ -79,18 +86,22 @@ pub struct News {
 }
 
 impl Domains {
-    /// Notes what a query is answered; gives what the reply has to wait for.
-    pub fn learn(self: &Arc<Self>, query: &Message, reply: &Message) -> Option<News> {
+    /// Notes what a query of a client is answered; gives what the reply has to wait for.
+    pub fn learn(self: &Arc<Self>, client: IpAddr, query: &Message, reply: &Message) -> Option<News> {
         if !self.is_naming.load(Ordering::Relaxed) {
             return None;
         }
         let [question] = query.queries.as_slice() else { return None };
-        let names = self.book.lock().names_of(&asked_for(question.name()));
+        let full = asked_for(question.name());
+        let names = self.book.lock().names_of(&full);
         if names.is_empty() {
             return None;
         }
         let addresses = addresses(query, reply);
-        let lesson = self.book.lock().learn(&names, &addresses, now());
+        let lesson = self.book.lock().learn(&names, &Asked::new(&full, client), &addresses, now());
+        for (ip, why) in &lesson.refused {
+            eprintln!("{full} leads to {ip}, and is not told to nodes: {why}");
+        }
         if lesson.is_news {
             self.wake.notify_one();
         }
@@ -126,7 +137,7 @@ impl Domains {
     }
 
     pub fn set_slice(&self, slice: AddressSlice) {
-        self.book.lock().set_slice(slice);
+        self.wake_if(self.book.lock().set_slice(slice));
         self.seen.send_modify(|count| *count += 1);
     }
 
@@ -135,8 +146,24 @@ impl Domains {
     }
 
     pub fn replace_slices(&self, all: Vec<AddressSlice>) {
-        self.book.lock().replace_slices(all);
+        self.wake_if(self.book.lock().replace_slices(all));
         self.seen.send_modify(|count| *count += 1);
+    }
+
+    /// What an object tells of the cluster's addresses; nothing when it is gone.
+    pub fn set_cluster<T: AsRef<str>>(&self, source: Source, told: impl IntoIterator<Item = T>) {
+        self.wake_if(self.book.lock().set_cluster(source, told));
+    }
+
+    /// The same of all objects of a kind, by their names.
+    pub fn replace_cluster<T: AsRef<str>>(&self, kind: SourceKind, all: impl IntoIterator<Item = (String, Vec<T>)>) {
+        self.wake_if(self.book.lock().replace_cluster(kind, all));
+    }
+
+    fn wake_if(&self, is_to_write: bool) {
+        if is_to_write {
+            self.wake.notify_one();
+        }
     }
 }
 

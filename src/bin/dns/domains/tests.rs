@@ -6,10 +6,14 @@ use hickory_proto::{
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
-use troupe_net::dns::domain_names::{DomainName, MOST_ADDRESSES, UNTIL_ANNOTATION};
+use troupe_net::{
+    dns::domain_names::{DomainName, MOST_ADDRESSES, UNTIL_ANNOTATION},
+    iptables::Family,
+};
 
 use super::{
     book::{Book, Lesson},
+    entries::{Asked, Entries},
     *,
 };
 
@@ -18,8 +22,14 @@ fn policy(name: &str, action: &str, domains: &[&str]) -> NamingPolicy {
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).expect("a policy")
 }
 
+/// Nobody tells of addresses of the cluster.
+const EMPTY: [(String, Vec<String>); 0] = [];
+
 fn naming(domains: &[&str]) -> Book {
     let mut book = Book::default();
+    for kind in [SourceKind::Node, SourceKind::ServiceRange] {
+        book.replace_cluster(kind, EMPTY);
+    }
     book.set_policy(policy("names", "Accept", domains));
     book
 }
@@ -29,9 +39,17 @@ fn ip(last: u16) -> IpAddr {
     IpAddr::from([203, 0, high, low])
 }
 
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 5));
+const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 9));
+
 fn learn(book: &mut Book, asked: &str, addresses: &[(IpAddr, u32)], now: u64) -> Lesson {
-    let names = book.names_of(&asked_for(&Name::from_ascii(asked).expect("a name")));
-    book.learn(&names, addresses, now)
+    learn_of(book, CLIENT, asked, addresses, now)
+}
+
+fn learn_of(book: &mut Book, client: IpAddr, asked: &str, addresses: &[(IpAddr, u32)], now: u64) -> Lesson {
+    let full = asked_for(&Name::from_ascii(asked).expect("a name"));
+    let names = book.names_of(&full);
+    book.learn(&names, &Asked::new(&full, client), addresses, now)
 }
 
 /// Writes all that is to be written, as an API server would take it; gives the objects.
@@ -99,6 +117,69 @@ fn whoever_owns_a_domain_takes_no_memory_and_no_time_from_others() {
     assert_eq!(evil["203.0.7.207"], json!(2999 + 3600 + 300), "an hour at most, and the newest stay");
 }
 
+/// What was measured: 14 names with 20 addresses for an hour each, asked for by a pod that no policy is about, took a name's only address for the
+/// rest of that hour.
+#[test]
+fn whoever_owns_one_name_below_a_star_takes_no_other_ones_address() {
+    let mut book = naming(&["*.example.com"]);
+    learn(&mut book, "good.example.com.", &[(ip(0), 30)], 1000);
+    written(&mut book, 1000);
+    let mut last = Value::Null;
+    for name in 0..14u16 {
+        let evil: Vec<(IpAddr, u32)> = (0..20).map(|at| (ip(1000 + name * 20 + at), 3600)).collect();
+        learn_of(&mut book, OTHER, &format!("evil-x{name}.example.com."), &evil, 1001);
+        last = written(&mut book, 1001).pop().expect("is told");
+    }
+    assert_eq!(last["endpoints"].as_array().map(Vec::len), Some(MOST_ADDRESSES));
+    assert_eq!(until(&last)["203.0.0.0"], json!(1360));
+    assert_eq!(learn(&mut book, "good.example.com.", &[(ip(0), 30)], 1002), Lesson::default());
+
+    // Thousands of names, and two servers that write in turn: the pod takes its own addresses' room.
+    for at in 0..2000u16 {
+        learn_of(&mut book, OTHER, &format!("evil-{at}.example.com."), &[(ip(2000 + at), 3600)], 1003 + u64::from(at) / 100);
+        if at % 50 == 49 {
+            last = written(&mut book, 1023).pop().expect("is told");
+            let mut next = naming(&["*.example.com"]);
+            next.set_slice(serde_json::from_value(last.clone()).expect("a slice"));
+            book = next;
+        }
+    }
+    assert_eq!(last["endpoints"].as_array().map(Vec::len), Some(MOST_ADDRESSES));
+    assert_eq!(until(&last)["203.0.0.0"], json!(1360));
+    assert_eq!(until(&last)["203.0.15.159"], json!(1022 + 3900), "what was asked last comes in");
+}
+
+#[test]
+fn what_leads_into_the_cluster_is_not_told_and_goes_when_a_node_comes() {
+    let mut book = Book::default();
+    book.set_policy(policy("names", "Accept", &["*.example.com"]));
+    learn(&mut book, "early.example.com.", &[(ip(1), 300), (ip(7), 300)], 1000);
+    assert!(book.draft(1000).is_none(), "nobody knows yet which addresses the cluster has");
+    book.replace_cluster(SourceKind::ServiceRange, [("kubernetes".to_owned(), vec!["10.96.0.0/16"])]);
+    assert!(book.draft(1000).is_none(), "nor about all of them");
+    assert!(book.replace_cluster(SourceKind::Node, [("one".to_owned(), vec!["198.51.102.2", "10.244.0.0/24", "203.0.0.7"])]));
+    let slices = written(&mut book, 1000);
+    assert_eq!(slices[0]["endpoints"], json!([{"addresses": ["203.0.0.1"]}]));
+
+    let inside = ["198.51.102.2", "10.96.0.1", "10.244.0.5"].map(|ip| (ip.parse::<IpAddr>().expect("an address"), 300));
+    let lesson = learn(&mut book, "ip.example.com.", &inside, 1001);
+    assert_eq!((lesson.is_news, lesson.unknown.len(), lesson.refused.len()), (false, 0, 3));
+    assert_eq!(learn(&mut book, "ip.example.com.", &inside, 1002), Lesson::default(), "that is said once");
+    assert!(book.draft(1002).is_none());
+
+    assert!(book.set_cluster(Source::new(SourceKind::Node, "two"), ["203.0.0.1"]));
+    let slices = written(&mut book, 1003);
+    assert_eq!((slices.len(), &slices[0]["endpoints"]), (1, &json!([])), "it is a node's from now on");
+    assert!(!book.set_cluster(Source::new(SourceKind::Node, "two"), ["203.0.0.1"]) && book.draft(1004).is_none());
+    // A server that has not heard of the node writes it again.
+    let mut theirs = Entries::default();
+    theirs.put(&Asked::new("early.example.com", OTHER), ip(1), 1005, 1605);
+    let name = DomainName::parse("*.example.com").expect("a name");
+    let theirs = super::slice::body(&name, Family::V4, &theirs, Some("9"));
+    assert!(book.set_slice(serde_json::from_value(theirs).expect("a slice")));
+    assert_eq!(written(&mut book, 1006)[0]["endpoints"], json!([]));
+}
+
 #[test]
 fn what_cannot_be_written_stays_and_lets_others_pass() {
     let mut book = naming(&["a.example.com", "b.example.com"]);
@@ -113,8 +194,10 @@ fn what_cannot_be_written_stays_and_lets_others_pass() {
     assert_eq!(book.draft(1000).map(|draft| draft.slice), Some(slice));
     // Another server wrote it meanwhile, with what it has learned.
     let name = ["a.example.com", "b.example.com"].map(|name| DomainName::parse(name).expect("a name"));
-    let name = name.iter().find(|name| name.slice(troupe_net::iptables::Family::V4) == second.slice).expect("is one of them");
-    let theirs = super::slice::body(name, troupe_net::iptables::Family::V4, &[(ip(9), 1500)].into(), Some("8"));
+    let name = name.iter().find(|name| name.slice(Family::V4) == second.slice).expect("is one of them");
+    let mut entries = Entries::default();
+    entries.put(&Asked::new("b.example.com", OTHER), ip(9), 1000, 1500);
+    let theirs = super::slice::body(name, Family::V4, &entries, Some("8"));
     book.set_slice(serde_json::from_value(theirs).expect("a slice"));
     book.put_back(second);
     let merged = book.draft(1000).expect("something to write");
@@ -136,16 +219,19 @@ fn reply() -> (Message, Message) {
 #[tokio::test(start_paused = true)]
 async fn a_reply_waits_until_nodes_know_it_and_not_for_long() {
     let (domains, (query, reply)) = (Arc::new(Domains::default()), reply());
-    assert!(domains.learn(&query, &reply).is_none(), "no policy names it");
+    assert!(domains.learn(CLIENT, &query, &reply).is_none(), "no policy names it");
     domains.set_policy(policy("names", "Accept", &["example.com"]));
+    for kind in [SourceKind::Node, SourceKind::ServiceRange] {
+        domains.replace_cluster(kind, EMPTY);
+    }
     let begun = Instant::now();
-    domains.learn(&query, &reply).expect("is news").told().await;
+    domains.learn(CLIENT, &query, &reply).expect("is news").told().await;
     assert!((PATIENCE..PATIENCE * 2).contains(&begun.elapsed()), "nobody writes it");
 
-    let waiting = tokio::spawn(domains.learn(&query, &reply).expect("is news still").told());
+    let waiting = tokio::spawn(domains.learn(CLIENT, &query, &reply).expect("is news still").told());
     tokio::task::yield_now().await;
     let draft = domains.book.lock().draft(now()).expect("something to write");
     domains.set_slice(serde_json::from_value(draft.body).expect("a slice"));
     timeout(Duration::from_millis(200), waiting).await.expect("is told").expect("does not panic");
-    assert!(domains.learn(&query, &reply).is_none(), "nobody waits for what is known");
+    assert!(domains.learn(CLIENT, &query, &reply).is_none(), "nobody waits for what is known");
 }

@@ -26,7 +26,8 @@ fn reply(query: &Message, seconds: u32) -> Message {
 
 /// The code of what is said at once, and how many answers that has.
 fn at_once(resolver: &Arc<Resolver>, query: &Message) -> (ResponseCode, usize) {
-    let Step::Later(pending) = resolver.begin(&query.to_vec().expect("encodes"), false) else { panic!("nobody is waited for") };
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let Step::Later(pending) = resolver.begin(&query.to_vec().expect("encodes"), client, false) else { panic!("nobody is waited for") };
     let reply = resolver.at_once(*pending, false).expect("is said");
     let reply = Message::from_vec(&reply.bytes).expect("a reply");
     (reply.metadata.response_code, reply.answers.len())

@@ -10,6 +10,7 @@ use troupe_actors::{
     controllers::network_policy::planned::Planned,
     network_policy::{
         cluster::parse,
+        inside,
         model::{PodView, PolicyView},
     },
     proxy::{
@@ -18,7 +19,10 @@ use troupe_actors::{
         ranges,
     },
 };
-use troupe_net::iptables::Family;
+use troupe_net::{
+    dns::cluster_addresses::{ClusterAddresses, Source, SourceKind, is_of_servers},
+    iptables::Family,
+};
 
 /// What the API says.
 #[derive(Clone, Debug, Default)]
@@ -129,8 +133,38 @@ impl Facts {
             policies: read(&self.policies).map(|policy| Arc::new(PolicyView::of(&policy))).collect(),
             cluster_policies: read(&self.cluster_policies).filter_map(|policy| parse(&policy).policy).map(Arc::new).collect(),
             domain_slices: read(&self.domain_slices).collect(),
+            inside: self.inside(),
         }
     }
+
+    /// Where no domain name leads.
+    fn inside(&self) -> ClusterAddresses {
+        let mut known = ClusterAddresses::default();
+        known.set(Source::new(SourceKind::Pods, ""), self.cluster_ranges.iter().map(IpNetwork::to_string));
+        known.replace(SourceKind::Node, self.nodes.iter().filter_map(|node| Some((named(node), inside::of_node(&decoded(node)?)))));
+        known.replace(SourceKind::Service, self.services.iter().filter_map(|service| Some((named(service), inside::of_service(&decoded(service)?)))));
+        known.replace(
+            SourceKind::ServiceRange,
+            self.service_ranges.iter().filter_map(|range| Some((named(range), inside::of_range(&decoded(range)?)))),
+        );
+        let of_servers = |slice: &&Value| {
+            let meta = &slice["metadata"];
+            is_of_servers(text(&meta["namespace"]), text(&meta["labels"]["kubernetes.io/service-name"]))
+        };
+        let servers = self.slices.iter().filter(of_servers);
+        known.replace(SourceKind::Servers, servers.filter_map(|slice| Some((named(slice), inside::of_slice(&decoded(slice)?)))));
+        known
+    }
+}
+
+/// An object's name behind its namespace, if it has one.
+fn named(object: &Value) -> String {
+    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+fn decoded<K: DeserializeOwned>(object: &Value) -> Option<K> {
+    serde_json::from_value(object.clone()).ok()
 }
 
 /// A text; empty where there is none.

@@ -361,18 +361,19 @@ mod tests {
     fn domain_names_lead_where_slices_say() {
         let mut facts = facts();
         let name = DomainName::parse("*.example.com").expect("a name");
-        let rules =
-            json!([{"action": "Accept", "to": [{"domainNames": [name.as_str()]}]}, {"action": "Deny", "to": [{"networks": ["198.51.100.0/24"]}]}]);
+        let rules = json!([{"action": "Accept", "to": [{"domainNames": [name.as_str()]}]}, {"action": "Deny", "to": [{"networks": ["0.0.0.0/0"]}]}]);
         let spec = json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": rules});
         facts.cluster_policies.push(json!({"metadata": {"name": "names"}, "spec": spec}));
         assert!(ask(&facts, "pod/web", "198.51.100.7:443").ends_with("dropped by Admin egress rule 2 of names: Deny"));
         facts.domain_slices.push(json!({
             "metadata": {"namespace": NAMESPACE, "name": name.slice(Family::V4), "labels": {PEERS_LABEL: name.id()}},
-            "addressType": "IPv4", "endpoints": [{"addresses": ["198.51.100.7"]}],
+            "addressType": "IPv4", "endpoints": [{"addresses": ["198.51.100.7"]}, {"addresses": ["192.0.2.1"]}, {"addresses": ["192.0.2.2"]}],
         }));
         let told = ask(&facts, "pod/web", "198.51.100.7:443");
         assert!(told.contains("passes") && !told.contains("dropped"), "{told}");
-        assert!(ask(&facts, "pod/web", "198.51.100.8:443").ends_with("dropped by Admin egress rule 2 of names: Deny"));
+        for other in ["198.51.100.8:443", "192.0.2.1:10250", "192.0.2.2:10250"] {
+            assert!(ask(&facts, "pod/web", other).ends_with("dropped by Admin egress rule 2 of names: Deny"), "{other}");
+        }
     }
 
     #[test]

@@ -209,7 +209,14 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     let follow = move || {
         let fields = FieldSelector::parse(&format!("spec.nodeName={node}")).expect("a node's name is a valid field value");
         let own = WatchOptions { fields, ..WatchOptions::default() };
-        Followed { pods: caches.selected("-of-node", own), namespaces: caches.cache(), slices: caches.cache() }
+        Followed {
+            pods: caches.selected("-of-node", own),
+            namespaces: caches.cache(),
+            slices: caches.cache(),
+            nodes: caches.cache(),
+            services: caches.cache(),
+            ranges: caches.cache(),
+        }
     };
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
