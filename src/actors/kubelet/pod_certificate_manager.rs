@@ -25,17 +25,17 @@ use super::{
     context::NodeContext,
     manifests::is_mirror,
     pod_certificates::{
-        PodCertificates, metrics,
+        PodCertificates,
+        keys::Keys,
+        metrics,
         plan::{LONGEST_JITTER, Plan, plan},
         projections,
+        queue::Order,
     },
 };
-use crate::{
-    files::blocking,
-    runtime::{
-        cache::{Cache, Caches},
-        controller::{self, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
-    },
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{self, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 /// How often a pod with certificates is looked at, and how much later at most.
@@ -45,6 +45,7 @@ const LOOK: Duration = Duration::from_secs(60);
 pub struct PodCertificateManager {
     context: Arc<NodeContext>,
     store: Arc<PodCertificates>,
+    keys: Arc<Keys>,
     pods: Cache<Pod>,
     requests: Cache<PodCertificateRequest>,
 }
@@ -54,17 +55,19 @@ impl PodCertificateManager {
     pub fn start(caches: &Caches, client: &Client, context: &Arc<NodeContext>, pods: Cache<Pod>) {
         let fields = FieldSelector::parse(&format!("spec.nodeName={}", context.node_name)).expect("a node's name is a valid field value");
         let requests = caches.selected("-of-node", WatchOptions { fields, ..WatchOptions::default() });
-        let manager = PodCertificateManager { context: context.clone(), store: context.pod_certificates.clone(), pods, requests };
+        let (context, store) = (context.clone(), context.pod_certificates.clone());
+        let manager = PodCertificateManager { context, store, keys: Arc::default(), pods, requests };
         controller::start_below("kubelet", caches.system(), caches, client.clone(), manager);
     }
 
-    /// Makes a key and asks for a certificate: what the pod, its account and this node are is told the signer, and checked by the API server.
+    /// Asks for a certificate for a key: what the pod, its account and this node are is told the signer, and checked by the API server.
     async fn ask(
         &self,
         pod: &Pod,
         wanted: &PodCertificateProjection,
+        key: &ProvenKey,
         cx: &ReconcileContext,
-    ) -> Result<(ProvenKey, Arc<PodCertificateRequest>), ReconcileError> {
+    ) -> Result<Arc<PodCertificateRequest>, ReconcileError> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default();
         let known = self.context.cluster.service_account(namespace, account).await?;
@@ -73,8 +76,6 @@ impl PodCertificateManager {
         let node = self.context.cluster.node(&self.context.node_name).await?;
         let node_uid = node.and_then(|node| node.metadata.uid.clone());
         let node_uid = node_uid.ok_or_else(|| ReconcileError::Other("the node is not there yet".into()))?;
-        let key_type = wanted.key_type.clone();
-        let key = blocking(move || ProvenKey::generate(&key_type)).await.map_err(|error| ReconcileError::Other(error.to_string()))?;
         let spec = PodCertificateRequestSpec {
             signer_name: wanted.signer_name.clone(),
             pod_name: pod.metadata.name.clone().unwrap_or_default(),
@@ -89,8 +90,7 @@ impl PodCertificateManager {
             ..PodCertificateRequestSpec::default()
         };
         let request = PodCertificateRequest { metadata: metadata(pod), spec, status: None };
-        let made = cx.client().namespaced::<PodCertificateRequest>(namespace).create(&request).await?;
-        Ok((key, made))
+        Ok(cx.client().namespaced::<PodCertificateRequest>(namespace).create(&request).await?)
     }
 }
 
@@ -124,10 +124,9 @@ fn jitter(cx: &ReconcileContext) -> SignedDuration {
 impl Controller for PodCertificateManager {
     const NAME: &'static str = "pod-certificates";
     const EVENT_SOURCE: Option<&'static str> = Some("kubelet");
-    /// Keys are made one after the other: there are others who need the machine.
-    const CONCURRENCY: usize = 1;
 
     fn watches(&self, watches: &mut Watches<'_>) {
+        self.keys.wake_by(watches.waker());
         watches.map_of(&self.pods, |change| vec![change.key.clone()]);
         watches.map_of(&self.requests, |change| {
             let pod = |request: &Arc<PodCertificateRequest>| ObjectKey::new(change.key.namespace.clone(), request.spec.pod_name.as_str());
@@ -138,7 +137,9 @@ impl Controller for PodCertificateManager {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let pod = self.pods.get(key).map(|cached| cached.object).filter(|pod| is_served(pod));
         let name = (&*key.namespace, &*key.name);
-        self.store.forget(name, pod.as_ref().and_then(|pod| pod.metadata.uid.as_deref()));
+        let uid = pod.as_ref().and_then(|pod| pod.metadata.uid.as_deref());
+        self.store.forget(name, uid);
+        self.keys.forget(key, uid);
         let Some(pod) = pod else {
             metrics::seen(self.store.states(cx.now()));
             return Ok(Outcome::Done);
@@ -159,14 +160,28 @@ impl Controller for PodCertificateManager {
             if !asks {
                 continue;
             }
-            match self.ask(&pod, source, cx).await {
-                Ok((made, request)) => {
+            let order = Order { pod: key.clone(), projection: projection.clone(), key_type: source.key_type.clone() };
+            let made = match self.keys.take(&order) {
+                // It wakes the pod when it is there.
+                None => continue,
+                Some(Ok(made)) => made,
+                Some(Err(error)) => {
+                    failure = failure.or(Some(ReconcileError::Other(error)));
+                    continue;
+                }
+            };
+            let asked = self.ask(&pod, source, &made, cx).await;
+            match asked {
+                Ok(request) => {
                     cx.wrote(&self.requests, &*request);
                     let at = request.metadata.creation_timestamp.as_ref().map_or_else(|| cx.now(), |time| time.0);
                     let named = request.metadata.name.clone().unwrap_or_default();
                     self.store.set(&projection, name, &source.signer_name, state.asked(made.key_pem.into(), named, at, jitter(cx)));
                 }
-                Err(error) => failure = failure.or(Some(error)),
+                Err(error) => {
+                    self.keys.put_back(&order, made);
+                    failure = failure.or(Some(error));
+                }
             }
         }
         metrics::seen(self.store.states(cx.now()));

@@ -2,11 +2,13 @@
 //! certificate for it by a `PodCertificateRequest`, and has another one made before it ends.
 //!
 //! [`plan`] says what comes next for a projection, the unit `kubelet/pod-certificates` (`pod_certificate_manager.rs`) does it and keeps here what
-//! pods' workers write into volumes. Keys are in memory and in pods' volumes (which are in memory, too), and nowhere else: a kubelet that starts
-//! anew asks anew.
+//! pods' workers write into volumes. [`keys`] makes keys aside, in turns ([`queue`]). Keys are in memory and in pods' volumes (which are in memory,
+//! too), and nowhere else: a kubelet that starts anew asks anew.
 
+pub mod keys;
 pub mod metrics;
 pub mod plan;
+pub mod queue;
 #[cfg(test)]
 mod tests;
 

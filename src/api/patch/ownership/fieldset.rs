@@ -32,7 +32,7 @@ fn visit(value: &Value, node: &Node) -> Branch {
                 let mut branch = visit(value, child);
                 let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
                 // What no field of a type stands for is owned by itself, as the entries of a map are.
-                branch.member |= is_empty || !node.as_struct().is_some_and(|holder| holder.field(name).is_some());
+                branch.member |= is_empty || node.as_struct().is_none_or(|holder| holder.field(name).is_none());
                 found.below.add(&element, branch);
             }
         }

@@ -212,7 +212,11 @@ impl Book {
 
     fn mend_all(&mut self) -> bool {
         let all: Vec<String> = self.slices.keys().cloned().collect();
-        all.iter().fold(false, |any, slice| self.mend(slice) || any)
+        let mut any = false;
+        for slice in &all {
+            any |= self.mend(slice);
+        }
+        any
     }
 
     pub fn remove_slice(&mut self, name: &str) {
@@ -222,7 +226,11 @@ impl Book {
     /// Says whether any has addresses of the cluster.
     pub fn replace_slices(&mut self, all: Vec<AddressSlice>) -> bool {
         self.slices.clear();
-        all.into_iter().fold(false, |any, slice| self.set_slice(slice) || any)
+        let mut any = false;
+        for slice in all {
+            any |= self.set_slice(slice);
+        }
+        any
     }
 
     pub fn set_policy(&mut self, policy: NamingPolicy) {
