@@ -1,10 +1,10 @@
 //! Allocation of devices to claims by what drivers publish ("structured parameters", KEP-4381). Pure, but for `bind` and `caches`.
 //!
 //! `published` has what drivers publish with the taints of rules, and `slices` keeps it so that looking at a node costs what that node has;
-//! `pools` makes of it the pools that a node can reach; `wanted` is what claims ask for, with classes looked up and expressions compiled
-//! once; `verdicts` remembers what these expressions said; `search` goes through the candidates of each request in order and takes the first solution; `outcome` writes it down as an
-//! allocation. Besides whole devices there are parts of them, which share counters (`counters`), and devices that several claims share by
-//! capacity (`capacity`).
+//! `pools` makes of it the pools that a node can reach; `wanted` is what claims ask for, with classes looked up;
+//! `selectors` keeps what their expressions were compiled to, and `verdicts` what these said; `search` goes through the candidates of each request
+//! in order and takes the first solution; `outcome` writes it down as an allocation. Besides whole devices there are parts of them, which share
+//! counters (`counters`), and devices that several claims share by capacity (`capacity`).
 
 pub mod assumed;
 pub mod bind;
@@ -36,8 +36,8 @@ use k8s_openapi::api::{
     resource::v1::{AllocationResult, DeviceClass, ResourceClaim},
 };
 
+use self::wanted::WantedClaim;
 pub use self::{selectors::Selectors, slices::Slices};
-use self::{verdicts::Verdicts, wanted::WantedClaim};
 use crate::devices::DeviceId;
 
 /// How many devices a claim may get (`AllocationResultsMaxSize`).
@@ -69,7 +69,7 @@ pub enum Failure {
 pub struct Bounds<'a> {
     /// Whether it is over after so many steps. A unit of what an expression costs counts as one: both take about a tenth of a microsecond.
     pub is_over: &'a dyn Fn(usize) -> bool,
-    /// What an expression may cost for one device here: one that would cost more ends the search.
+    /// What an expression may cost for one device here, or to be compiled: one that would cost more ends the search.
     pub most_cost: u64,
     /// The names of the only devices that may be chosen where not all are asked for; any if `None`.
     pub among: Option<&'a HashSet<String>>,
@@ -85,8 +85,8 @@ pub struct Allocator {
     claims: Vec<WantedClaim>,
     /// Which devices requests select, by slice, place in it and request: that is the same for all nodes.
     selected: RefCell<HashMap<(usize, usize, usize), Selected>>,
-    /// What single selectors said of devices, whoever asked.
-    verdicts: Arc<Verdicts>,
+    /// Programs, and what single selectors said of devices, whoever asked.
+    programs: Arc<Selectors>,
 }
 
 impl Allocator {
@@ -97,13 +97,13 @@ impl Allocator {
     pub fn new(
         claims: &[Arc<ResourceClaim>],
         class: &dyn Fn(&str) -> Option<Arc<DeviceClass>>,
-        selectors: &Selectors,
+        programs: &Arc<Selectors>,
         slices: Slices,
         in_use: Box<dyn InUse>,
     ) -> Result<Self, String> {
         let mut requests = 0;
-        let claims = claims.iter().map(|claim| WantedClaim::of(claim, class, selectors, &mut requests)).collect::<Result<_, _>>()?;
-        Ok(Allocator { slices, in_use, claims, selected: RefCell::default(), verdicts: selectors.verdicts.clone() })
+        let claims = claims.iter().map(|claim| WantedClaim::of(claim, class, &mut requests)).collect::<Result<_, _>>()?;
+        Ok(Allocator { slices, in_use, claims, selected: RefCell::default(), programs: programs.clone() })
     }
 
     /// What the claims would get on a node, in their order. `share_id` makes the name of a share, by claim and result.
