@@ -27,6 +27,7 @@ mod wanted;
 
 use std::{
     cell::RefCell,
+    cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
@@ -38,10 +39,12 @@ use k8s_openapi::api::{
 
 use self::wanted::WantedClaim;
 pub use self::{selectors::Selectors, slices::Slices};
-use crate::devices::DeviceId;
+use crate::devices::{DeviceId, key_of};
 
 /// How many devices a claim may get (`AllocationResultsMaxSize`).
 const MOST_DEVICES: usize = 32;
+/// What a selector costs that is told as the one that takes long: a millisecond.
+const MUCH: u64 = 10_000;
 
 /// Amounts of capacity, in billionths, by their names.
 pub type Amounts = BTreeMap<String, i128>;
@@ -85,6 +88,8 @@ pub struct Allocator {
     claims: Vec<WantedClaim>,
     /// Which devices requests select, by slice, place in it and request: that is the same for all nodes.
     selected: RefCell<HashMap<(usize, usize, usize), Selected>>,
+    /// What selectors cost so far, by request and place in it.
+    costs: RefCell<HashMap<(usize, usize), u64>>,
     /// Programs, and what single selectors said of devices, whoever asked.
     programs: Arc<Selectors>,
 }
@@ -103,7 +108,7 @@ impl Allocator {
     ) -> Result<Self, String> {
         let mut requests = 0;
         let claims = claims.iter().map(|claim| WantedClaim::of(claim, class, &mut requests)).collect::<Result<_, _>>()?;
-        Ok(Allocator { slices, in_use, claims, selected: RefCell::default(), programs: programs.clone() })
+        Ok(Allocator { slices, in_use, claims, selected: RefCell::default(), costs: RefCell::default(), programs: programs.clone() })
     }
 
     /// What the claims would get on a node, in their order. `share_id` makes the name of a share, by claim and result.
@@ -113,5 +118,18 @@ impl Allocator {
     pub fn allocate(&self, node: &Node, bounds: &Bounds<'_>, share_id: &dyn Fn(usize, usize) -> String) -> Result<Vec<AllocationResult>, Failure> {
         let pools = pools::gather(&self.slices, node);
         search::Search::new(self, node, &pools, bounds)?.run()?.into_results(share_id)
+    }
+
+    /// The selector that cost most so far, with its claim and request; `None` if none cost much.
+    pub fn costliest(&self) -> Option<String> {
+        let costs = self.costs.borrow();
+        let costly = costs.iter().filter(|(_, cost)| **cost >= MUCH);
+        let ((id, at), _) = costly.max_by_key(|(of, cost)| (**cost, Reverse(**of)))?;
+        self.claims.iter().find_map(|claim| {
+            let mut all = claim.requests.iter().flat_map(|request| &request.alternatives);
+            let wanted = all.find(|wanted| wanted.id == *id)?;
+            let (named, _) = wanted.selectors.get(*at)?;
+            Some(format!("claim {}, request {}, {named}", key_of(&claim.claim.metadata), wanted.full_name()))
+        })
     }
 }

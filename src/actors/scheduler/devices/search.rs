@@ -332,12 +332,13 @@ impl<'s> Search<'s> {
 
     /// What the selectors of class and request say of a device.
     fn judged(&mut self, at: At, wanted: &Wanted) -> Result<Selected, Stop> {
-        for (named, selector) in &wanted.selectors {
+        for (place, (named, selector)) in wanted.selectors.iter().enumerate() {
+            let of = (wanted.id, place);
             let slice = self.device(at).1;
             let verdict = match self.allocator.programs.verdicts.get(slice, at.2, &selector.id()) {
                 Some(known) => known,
-                None => match self.program(selector)? {
-                    Ok(program) => self.verdict(at, selector, &program)?,
+                None => match self.program(of, selector)? {
+                    Ok(program) => self.verdict(of, at, selector, &program)?,
                     Err(why) => return Ok(Err(format!("{named}: CEL compile error: {why}"))),
                 },
             };
@@ -351,20 +352,33 @@ impl<'s> Search<'s> {
     }
 
     /// What a selector is compiled to. That is kept though the search ends with it.
-    fn program(&mut self, selector: &Selector) -> Result<Program, Stop> {
-        let (program, cost) = self.allocator.programs.program(selector, self.bounds.most_cost).ok_or(Stop::Over)?;
+    fn program(&mut self, of: (usize, usize), selector: &Selector) -> Result<Program, Stop> {
+        let made = self.allocator.programs.program(selector, self.bounds.most_cost);
+        let cost = made.as_ref().map_or_else(|| selector.cost(), |(_, cost)| *cost);
+        self.note_cost(of, cost);
+        let (program, _) = made.ok_or(Stop::Over)?;
         self.work(usize::try_from(cost).unwrap_or(usize::MAX))?;
         Ok(program)
     }
 
     /// Asks one selector about a device.
-    fn verdict(&mut self, at: At, selector: &Selector, program: &DeviceSelector) -> Result<Selected, Stop> {
+    fn verdict(&mut self, of: (usize, usize), at: At, selector: &Selector, program: &DeviceSelector) -> Result<Selected, Stop> {
         let (pool, slice, device) = self.device(at);
         let Judged { verdict, cost } = program.matches_within(&pool.driver, device, self.bounds.most_cost);
-        let Some(verdict) = verdict else { return Err(Stop::Over) };
+        self.note_cost(of, cost);
+        let verdict = verdict.ok_or(Stop::Over)?;
         self.allocator.programs.verdicts.set(slice, at.2, selector.id(), &verdict);
         self.work(usize::try_from(cost).unwrap_or(usize::MAX))?;
         Ok(verdict)
+    }
+
+    /// A selector of a request cost so much.
+    fn note_cost(&self, of: (usize, usize), cost: u64) {
+        if cost > 0 {
+            let mut costs = self.allocator.costs.borrow_mut();
+            let sum = costs.entry(of).or_default();
+            *sum = sum.saturating_add(cost);
+        }
     }
 
     fn capacity_fits(&mut self, at: At, wanted: &Wanted) -> bool {

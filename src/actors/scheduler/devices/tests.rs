@@ -391,6 +391,20 @@ fn expressions_are_work_that_is_done_once_for_a_version_of_a_slice() {
 }
 
 #[test]
+fn the_selector_that_takes_long_is_told_by_claim_and_request() {
+    let node: Node = from_value(json!({"metadata": {"name": "n1"}})).expect("a node");
+    let asked = |expression: &str| json!({"selectors": [{"cel": {"expression": "true"}}, {"cel": {"expression": expression}}]});
+    let claim = Arc::new(from_value(claim(vec![exactly("a", asked("true")), exactly("b", asked(&slow()))])).expect("a claim"));
+    let place = Place::of(four());
+    let class = |name: &str| place.classes.get(name).cloned();
+    let allocator = Allocator::new(&[claim], &class, &place.programs, place.slices.clone(), Box::new(Known::default())).expect("is understood");
+    assert_eq!(allocator.costliest(), None, "nothing was asked");
+    let bounds = Bounds { is_over: &|_| false, most_cost: 10_000, among: None };
+    assert_eq!(allocator.allocate(&node, &bounds, &|_, _| String::new()), Err(Failure::Unfinished));
+    assert_eq!(allocator.costliest().as_deref(), Some("claim n/c, request b, claim n/c: selector #1"));
+}
+
+#[test]
 fn what_takes_long_to_compile_is_compiled_where_there_is_time() {
     let long = [claim(vec![exactly("r", selecting(&format!("device.driver != '{}'", "x".repeat(3_000))))])];
     let place = Place::of(four());

@@ -4,6 +4,7 @@ use serde_json::Value;
 use troupe_actors::scheduler::explain::Explanation;
 
 use super::{
+    device_search,
     obstacles::obstacles,
     pod::Facts,
     pod_group,
@@ -29,11 +30,14 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
     // Before those are there the scheduler does not look at it.
     let mut awaited = resource_claim::of_pod(&facts.resource_claims);
     awaited.extend(facts.gang.as_ref().and_then(pod_group::of_pod));
-    let waits = !awaited.is_empty();
+    let mut waits = !awaited.is_empty();
     reasons.extend(awaited);
     let scheduled = condition(pod, "PodScheduled").filter(|condition| condition["status"] == "False");
     let said = scheduled.map(|condition| text(&condition["message"])).filter(|message| !message.is_empty());
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
+    let searched = device_search::reason(facts, said);
+    waits |= searched.is_some();
+    reasons.extend(searched);
     match said {
         Some(message) => {
             let explanation = scheduling::explanation(facts);
