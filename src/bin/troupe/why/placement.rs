@@ -1,5 +1,7 @@
 //! Why a pod has no node. Pure.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use troupe_actors::scheduler::explain::Explanation;
 
@@ -40,8 +42,10 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
     reasons.extend(searched);
     match said {
         Some(message) => {
-            let explanation = scheduling::explanation(facts);
-            let (lines, remedy) = nodes(facts, explanation.as_ref());
+            let (facts, ignored) = as_scheduled(facts);
+            let explanation = scheduling::explanation(&facts);
+            let (lines, remedy) = nodes(&facts, explanation.as_ref());
+            reasons.extend(ignored);
             let reason = Reason::new(format!("the scheduler: {message}")).details(lines);
             reasons.push(match remedy {
                 Some(remedy) => reason.hint(remedy),
@@ -54,6 +58,23 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
         None => reasons.push(nobody(pod)),
     }
     reasons
+}
+
+/// The pod as its scheduler sees it: tolerations that compare numbers (KEP-5471) count only where the feature is on there. It is off where
+/// nobody can be asked.
+fn as_scheduled(facts: &Facts) -> (Cow<'_, Facts>, Option<Reason>) {
+    let compares = |toleration: &Value| ["Lt", "Gt"].contains(&text(&toleration["operator"]));
+    let has_some = items(&facts.pod["spec"]["tolerations"]).any(compares);
+    if !has_some || facts.scheduler["comparesTolerations"] == true {
+        return (Cow::Borrowed(facts), None);
+    }
+    let mut seen = facts.clone();
+    if let Some(tolerations) = seen.pod["spec"]["tolerations"].as_array_mut() {
+        tolerations.retain(|toleration| !compares(toleration));
+    }
+    let ignored = "its tolerations with the operators Lt and Gt count for nothing: TaintTolerationComparisonOperators is off in the scheduler";
+    let remedy = "switch that feature gate on in API server, controllers, scheduler and kubelets, or tolerate with Equal or Exists";
+    (Cow::Owned(seen), Some(Reason::new(ignored).hint(remedy)))
 }
 
 fn nobody(pod: &Value) -> Reason {
