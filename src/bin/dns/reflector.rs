@@ -76,7 +76,7 @@ async fn follow_addresses(api: Api, followers: Followers) {
             () = follow::<ClusterNode>(api.clone(), followers.clone()) => {}
             () = follow::<ServiceRange>(api.clone(), followers.clone()) => {}
         }
-        followers.domains.replace_slices(Vec::new());
+        followers.domains.follow_no_more();
     }
 }
 
@@ -103,7 +103,7 @@ async fn follow<K: Watched>(api: Api, followers: Followers) {
                 }
             }
             // Nobody defines the kind, or nobody lets us see it: it may be so for ever.
-            Err(error) if !K::IN_ZONE && is_absent(&error) => {
+            Err(error) if !K::IN_ZONE && is_absent::<K>(&error) => {
                 K::replace(Vec::new(), &followers);
                 await_kind::<K>(&api).await;
             }
@@ -121,7 +121,7 @@ async fn await_kind<K: Watched>(api: &Api) {
     if let Some(path) = K::DEFINITION {
         match definition_changes(api, path).await {
             Ok(()) => return tokio::time::sleep(MIN_PAUSE).await,
-            Err(error) if is_absent(&error) => {}
+            Err(error) if is_absent::<K>(&error) => {}
             Err(error) => eprintln!("watching {path}: {error:#}"),
         }
     }
@@ -147,8 +147,14 @@ pub async fn definition_changes(api: &Api, path: &str) -> anyhow::Result<()> {
     if known.items.is_empty() { changes.await } else { timeout(MAX_PAUSE, changes).await.unwrap_or(Ok(())) }
 }
 
-fn is_absent(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN))
+/// Whether there are no objects of a kind, as far as we may know. What keeps names from leading into the cluster is not taken for absent only
+/// because nobody lets us see it.
+fn is_absent<K: Watched>(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| match refused.status {
+        StatusCode::NOT_FOUND => true,
+        StatusCode::FORBIDDEN => !K::GUARDS,
+        _ => false,
+    })
 }
 
 /// Follows changes after `revision`, for as long as the server lets us resume. An empty `revision` afterwards says: list again.
@@ -156,7 +162,7 @@ async fn watch<K: Watched>(api: &Api, followers: &Followers, revision: &mut Stri
     loop {
         let mut lines = api.watch(K::PATH, revision).await.inspect_err(|error| {
             let status = error.downcast_ref::<Refused>().map(|refused| refused.status);
-            if status == Some(StatusCode::GONE) || !K::IN_ZONE && is_absent(error) {
+            if status == Some(StatusCode::GONE) || !K::IN_ZONE && is_absent::<K>(error) {
                 revision.clear();
             }
         })?;
@@ -197,5 +203,20 @@ fn apply<K: Watched>(event: &Event<'_>, followers: &Followers) -> serde_json::Re
             }
             Ok(metadata.resource_version)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_guards_the_cluster_is_not_absent_where_nobody_may_see_it() {
+        let refused = |status: StatusCode| anyhow::Error::new(Refused { path: "/x".into(), status });
+        let absent = |status: StatusCode| (is_absent::<NamingPolicy>(&refused(status)), is_absent::<ClusterNode>(&refused(status)));
+        assert_eq!(absent(StatusCode::NOT_FOUND), (true, true));
+        assert_eq!(absent(StatusCode::FORBIDDEN), (true, false));
+        assert_eq!(absent(StatusCode::SERVICE_UNAVAILABLE), (false, false));
+        assert!(!is_absent::<ServiceRange>(&refused(StatusCode::FORBIDDEN)));
     }
 }

@@ -242,6 +242,12 @@ impl Book {
         any
     }
 
+    /// Slices, and what [`NEEDED`] names, are as good as never listed.
+    pub fn follow_no_more(&mut self) {
+        self.slices.clear();
+        self.listed.retain(|kind| !NEEDED.contains(kind));
+    }
+
     pub fn set_policy(&mut self, policy: NamingPolicy) {
         self.policies.insert(policy.metadata.name.clone(), policy.names());
         self.policies_changed();

@@ -153,6 +153,11 @@ impl Domains {
         self.seen.send_modify(|count| *count += 1);
     }
 
+    /// Nobody follows slices, nodes and ServiceCIDRs any more: before anything is written they have to be listed again.
+    pub fn follow_no_more(&self) {
+        self.book.lock().follow_no_more();
+    }
+
     /// What an object tells of the cluster's addresses; nothing when it is gone.
     pub fn set_cluster<T: AsRef<str>>(&self, source: Source, told: impl IntoIterator<Item = T>) {
         self.wake_if(self.book.lock().set_cluster(source, told));

@@ -150,6 +150,17 @@ fn whoever_owns_one_name_below_a_star_takes_no_other_ones_address() {
 }
 
 #[test]
+fn nothing_is_written_before_nodes_are_listed_again() {
+    let mut book = naming(&["example.com"]);
+    book.follow_no_more();
+    learn(&mut book, "example.com.", &[(ip(1), 60)], 1000);
+    assert!(book.draft(1000).is_none(), "a node may have come meanwhile");
+    book.replace_cluster(SourceKind::ServiceRange, EMPTY);
+    assert!(book.replace_cluster(SourceKind::Node, [("two".to_owned(), vec!["198.51.102.2"])]), "something waits for it");
+    assert_eq!(written(&mut book, 1000).len(), 1);
+}
+
+#[test]
 fn strangers_have_one_share_together() {
     let (mut book, stranger): (_, IpAddr) = (naming(&["*.example.com"]), [192, 0, 2, 77].into());
     assert_eq!((book.asker(CLIENT), book.asker(stranger)), (CLIENT, stranger), "nobody tells where pods are");

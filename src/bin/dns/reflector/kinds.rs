@@ -27,6 +27,8 @@ pub trait Watched: DeserializeOwned + Send + 'static {
     const PATH: &'static str;
     /// The zone is not known without.
     const IN_ZONE: bool = true;
+    /// Without it nobody knows where domain names must not lead.
+    const GUARDS: bool = false;
     /// Where the definition of a kind is that is not built in.
     const DEFINITION: Option<&'static str> = None;
     fn revision(&self) -> &str;
@@ -167,6 +169,7 @@ impl Watched for AddressSlice {
 impl Watched for ClusterNode {
     const PATH: &'static str = "/api/v1/nodes";
     const IN_ZONE: bool = false;
+    const GUARDS: bool = true;
 
     fn revision(&self) -> &str {
         &self.metadata.resource_version
@@ -188,6 +191,7 @@ impl Watched for ClusterNode {
 impl Watched for ServiceRange {
     const PATH: &'static str = "/apis/networking.k8s.io/v1/servicecidrs";
     const IN_ZONE: bool = false;
+    const GUARDS: bool = true;
 
     fn revision(&self) -> &str {
         &self.metadata.resource_version
