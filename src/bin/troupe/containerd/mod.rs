@@ -91,6 +91,8 @@ oom_score = {own}
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{cni_bin}"
     conf_dir = "{cni_conf}"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "runc"
@@ -394,6 +396,7 @@ mod tests {
         fs::write(layout.pid_file(), std::process::id().to_string()).expect("writes");
         assert_eq!(layout.running_pid(), None);
         assert!(layout.config().contains("sandbox_image = \"pause\""));
+        assert!(layout.config().contains("config_path = \"/etc/containerd/certs.d\""), "where the machine says how registries are reached");
     }
 
     #[test]
