@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, or_none, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         tree::{child, fill, text},
         validation::{address, ingress, load_balancer, service_range, warnings},
     },
@@ -182,6 +182,10 @@ pub struct ServiceCidr;
 impl Strategy for ServiceCidr {
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         super::empty_status(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
