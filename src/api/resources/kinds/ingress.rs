@@ -164,14 +164,14 @@ impl Strategy for IpAddress {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![name(), string("ParentRef", "The object that the address is allocated for."), age()]
+        vec![name(), string("ParentRef", "The object that the address is allocated for.")]
     }
 
-    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+    fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
         let part = |field: &str| object.str(&["spec", "parentRef", field]);
         let group = if part("group").is_empty() { String::new() } else { format!(".{}", part("group")) };
         let parent = format!("{}{group}/{}/{}", part("resource"), part("namespace"), part("name"));
-        vec![object.name().into(), parent.into(), age_of(object, clock).into()]
+        vec![object.name().into(), parent.into()]
     }
 }
 
