@@ -206,7 +206,8 @@ pub fn track(writer: &Writer, old: Option<&Object>, new: &mut Object, versions: 
 }
 
 fn manager(writer: &Writer) -> ownership::Manager<'_> {
-    ownership::Manager { name: &writer.options.field_manager, subresource: &writer.target.subresource }
+    let status_resets = writer.target.served().strategy.status_resets();
+    ownership::Manager { name: &writer.options.field_manager, subresource: &writer.target.subresource, status_resets }
 }
 
 /// Server-side apply: what becomes of `current` (nothing, if it does not exist) under the applied configuration.
