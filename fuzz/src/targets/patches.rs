@@ -68,7 +68,7 @@ pub fn strategic_patch(data: &[u8]) {
 /// What is applied twice is applied once.
 pub fn apply(data: &[u8]) {
     let schema = schema();
-    let (live, manager) = (current(&schema), Manager { name: "fuzz", subresource: "" });
+    let (live, manager) = (current(&schema), Manager { name: "fuzz", subresource: "", status_resets: &[] });
     let now = jiff::Timestamp::UNIX_EPOCH;
     let base = serde_json::to_vec(live.root()).expect("a tree encodes").len();
     let applied = budget::hold(data.len() + base, || {
@@ -97,7 +97,7 @@ pub fn managed_fields(data: &[u8]) {
     assert_eq!(rewritten, written, "writing changes what it wrote");
     let mut new = owned.clone();
     new.set(&["spec", "replicas"], 3);
-    let manager = Manager { name: "fuzz", subresource: "" };
+    let manager = Manager { name: "fuzz", subresource: "", status_resets: &[] };
     budget::hold(base, || ownership::track_update(Some(&owned), &mut new, manager, &schema, jiff::Timestamp::UNIX_EPOCH));
     // As much changes as there are entries: what differs is kept once, whatever versions they speak.
     let mut changed = owned;

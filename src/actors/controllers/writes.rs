@@ -34,6 +34,31 @@ pub async fn write_status<K: KubeObject>(updated: &K, cache: &Cache<K>, cx: &Rec
     Ok(())
 }
 
+/// Times that a status is brought over to a newer version of its object before the write gives up.
+const MOST_VERSIONS: usize = 5;
+
+/// Writes the status of an object that nobody else gives one, whatever became of the rest meanwhile: `give` puts it on
+/// `seen` or, where somebody wrote labels, annotations or a spec since, on the newest version. The write takes metadata along,
+/// so it must name the version that it was made of.
+pub async fn write_sole_status<K: KubeObject>(seen: &K, give: impl Fn(&mut K), cache: &Cache<K>, cx: &ReconcileContext) -> Result<(), Status> {
+    let meta = seen.metadata();
+    let api = cx.client().namespaced::<K>(meta.namespace.clone().unwrap_or_default());
+    let mut updated = seen.clone();
+    for _ in 1..MOST_VERSIONS {
+        give(&mut updated);
+        match write_status(&updated, cache, cx).await {
+            Err(status) if status.is_conflict() => {}
+            settled => return settled,
+        }
+        let newest = api.get_opt(meta.name.as_deref().unwrap_or_default()).await?;
+        // Another object of that name has a status of its own.
+        let Some(newest) = newest.filter(|newest| newest.metadata().uid == meta.uid) else { return Ok(()) };
+        updated = (*newest).clone();
+    }
+    give(&mut updated);
+    write_status(&updated, cache, cx).await
+}
+
 /// Deletes an object if it still is the one with this UID; that it is gone already is fine.
 pub async fn delete_with_uid<K: KubeObject>(api: &Api<K>, name: &str, uid: &str) -> Result<(), Status> {
     let options = DeleteOptions { precondition_uid: Some(uid.to_owned()), ..DeleteOptions::default() };

@@ -20,7 +20,7 @@ use crate::{
     stored::{CorruptObject, StoredObject, encode_for_store},
 };
 
-pub use super::strategy::{Plain, age_of, default_columns, keep_all_but_status};
+pub use super::strategy::{ALL_METADATA, Plain, age_of, default_columns, keep_all_but_status};
 
 /// One version of a resource, built in or defined by a custom resource definition: all in which versions may differ.
 pub struct Served {

@@ -63,6 +63,11 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
+    /// The fields beside the spec, as `managedFields` spells them, that a write of the status puts back: nobody owns them through one.
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        &[]
+    }
+
     /// Kinds with a generation bump it when this is true. The default compares everything but metadata and status.
     fn spec_changed(&self, new: &Object, old: &Object) -> bool {
         let parts = |object: &Object| {
@@ -222,6 +227,9 @@ pub trait Strategy: Send + Sync + 'static {
 pub struct Plain;
 
 impl Strategy for Plain {}
+
+/// The resets of kinds whose status is written without metadata.
+pub const ALL_METADATA: &[&[&str]] = &[&["f:metadata"]];
 
 /// For a status update: takes only `status` (and managedFields) from `new`; all else stays as in `old`.
 pub fn keep_all_but_status(new: &mut Object, old: &Object) {

@@ -17,7 +17,7 @@ use crate::{
         owners::{Adopter, controller_reference},
         pod_control::PodControl,
         revisions::RevisionKeeper,
-        writes::write_status,
+        writes::write_sole_status,
     },
     runtime::{
         cache::Cache,
@@ -96,10 +96,7 @@ impl Applier<'_> {
     }
 
     async fn write_status(&self, status: DaemonSetStatus) -> Result<(), ReconcileError> {
-        // No resourceVersion: this controller alone writes the status.
-        let mut updated = self.set.clone();
-        updated.metadata.resource_version = None;
-        updated.status = Some(status);
-        Ok(write_status(&updated, self.sets, self.cx).await?)
+        let give = |set: &mut DaemonSet| set.status = Some(status.clone());
+        Ok(write_sole_status(self.set, give, self.sets, self.cx).await?)
     }
 }

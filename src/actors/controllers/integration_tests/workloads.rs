@@ -255,3 +255,21 @@ async fn a_second_revision_of_one_template_stays_until_its_set_changes() {
     let one = async || world.api.names("controllerrevisions.apps", "default").await == ["double"];
     eventually_async("the newer one alone is left", one).await;
 }
+
+#[actix::test]
+async fn what_is_written_beside_a_first_status_stays() {
+    let world = world().await;
+    for (kind, resource) in [("DaemonSet", "daemonsets.apps"), ("StatefulSet", "statefulsets.apps"), ("ReplicaSet", "replicasets.apps")] {
+        for round in 0..8 {
+            let name = format!("set-{round}");
+            let metadata = json!({"name": name, "namespace": "default"});
+            let spec = json!({"selector": {"matchLabels": {"app": name}}, "template": template(&name, "a:1")});
+            world.api.create(json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec})).await;
+            // The controller is about to write the status of what it has seen.
+            world.update(resource, &name, json!({"metadata": {"labels": {"team": "a"}, "annotations": {"note": "b"}}})).await;
+            world.counts(resource, &name, &[("observedGeneration", 1)]).await;
+            let set = world.object(resource, &name).await;
+            assert_eq!((set.str(&["metadata", "labels", "team"]), set.annotation("note")), ("a", Some("b")), "{kind} {round}");
+        }
+    }
+}

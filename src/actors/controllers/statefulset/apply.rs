@@ -18,7 +18,7 @@ use crate::{
     controllers::{
         owners::{Adopter, is_staying},
         revisions::RevisionKeeper,
-        writes::{delete_with_uid, is_namespace_terminating, write_status},
+        writes::{delete_with_uid, is_namespace_terminating, write_sole_status},
     },
     runtime::{
         cache::Cache,
@@ -179,11 +179,8 @@ impl Applier<'_> {
     }
 
     async fn write_status(&self, status: StatefulSetStatus) -> Result<(), ReconcileError> {
-        // No resourceVersion: this controller alone writes the status.
-        let mut updated = self.set.clone();
-        updated.metadata.resource_version = None;
-        updated.status = Some(status);
-        Ok(write_status(&updated, self.sets, self.cx).await?)
+        let give = |set: &mut StatefulSet| set.status = Some(status.clone());
+        Ok(write_sole_status(self.set, give, self.sets, self.cx).await?)
     }
 }
 

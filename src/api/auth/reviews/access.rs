@@ -79,6 +79,10 @@ fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authoriz
     if !reason.is_empty() {
         status["reason"] = reason.into();
     }
+    let unread = unread_selectors(&object);
+    if !unread.is_empty() {
+        status["evaluationError"] = unread.into();
+    }
     object.set(&["status"], status);
     Ok(object)
 }
@@ -118,8 +122,7 @@ fn selector_errors(object: &Object) -> Vec<FieldError> {
             continue;
         }
         let path = format!("spec.resourceAttributes.{selector}");
-        let raw = object.str(&["spec", "resourceAttributes", selector, "rawSelector"]);
-        let requirements = object.list(&["spec", "resourceAttributes", selector, "requirements"]);
+        let (raw, requirements) = (raw(object, selector), requirements(object, selector));
         match (raw.is_empty(), requirements.is_empty()) {
             (false, false) => {
                 errors.push(FieldError::invalid(format!("{path}.rawSelector"), raw, "may not specified at the same time as requirements"));
@@ -155,13 +158,12 @@ fn requirement_errors(errors: &mut Vec<FieldError>, path: &str, requirement: &Va
 
 /// The field selector under review. What does not parse restricts nothing, as upstream.
 fn field_selector(object: &Object) -> Option<FieldSelector> {
-    let selector = ["spec", "resourceAttributes", "fieldSelector"];
-    let raw = object.str(&[selector[0], selector[1], selector[2], "rawSelector"]);
+    let raw = raw(object, "fieldSelector");
     if !raw.is_empty() {
         return FieldSelector::parse(raw).ok();
     }
     let mut terms = Vec::new();
-    for requirement in object.list(&[selector[0], selector[1], selector[2], "requirements"]) {
+    for requirement in requirements(object, "fieldSelector") {
         let equal = match requirement["operator"].as_str()? {
             "In" => true,
             "NotIn" => false,
@@ -175,18 +177,45 @@ fn field_selector(object: &Object) -> Option<FieldSelector> {
     (!terms.is_empty()).then_some(FieldSelector { terms })
 }
 
+fn is_known(requirement: &&Value) -> bool {
+    matches!(requirement["operator"].as_str(), Some("In" | "NotIn" | "Exists" | "DoesNotExist"))
+}
+
 /// The label selector, likewise.
 fn label_selector(object: &Object) -> Option<LabelSelector> {
-    let raw = object.str(&["spec", "resourceAttributes", "labelSelector", "rawSelector"]);
+    let raw = raw(object, "labelSelector");
     if !raw.is_empty() {
         return LabelSelector::parse(raw).ok();
     }
-    let known = |requirement: &&Value| matches!(requirement["operator"].as_str(), Some("In" | "NotIn" | "Exists" | "DoesNotExist"));
-    let requirements = object.list(&["spec", "resourceAttributes", "labelSelector", "requirements"]).iter().filter(known);
-    let expressions: Vec<LabelSelectorRequirement> =
-        requirements.filter_map(|requirement| serde_json::from_value(requirement.clone()).ok()).collect();
+    let known = requirements(object, "labelSelector").iter().filter(is_known);
+    let expressions: Vec<LabelSelectorRequirement> = known.filter_map(|requirement| serde_json::from_value(requirement.clone()).ok()).collect();
     let selector = meta_v1::LabelSelector { match_expressions: Some(expressions), match_labels: None };
     Some(LabelSelector::from(&selector)).filter(|selector| !selector.is_everything())
+}
+
+/// What is told of selectors that were not understood, wholly or in part: the answer is about more than was asked for.
+fn unread_selectors(object: &Object) -> String {
+    let fields = field_selector(object).map_or(0, |selector| selector.terms.len());
+    let labels = requirements(object, "labelSelector").iter().filter(is_known).count();
+    let parses = [FieldSelector::parse(raw(object, "fieldSelector")).is_ok(), LabelSelector::parse(raw(object, "labelSelector")).is_ok()];
+    let mut told = Vec::new();
+    for ((selector, understood), parses) in [("fieldSelector", fields), ("labelSelector", labels)].into_iter().zip(parses) {
+        let is_raw = !raw(object, selector).is_empty();
+        let is_read = if is_raw { parses } else { understood == requirements(object, selector).len() };
+        if !is_read {
+            let part = if !is_raw && understood > 0 { "partially " } else { "" };
+            told.push(format!("spec.resourceAttributes.{selector} {part}ignored due to parse error"));
+        }
+    }
+    told.join("; ")
+}
+
+fn raw<'a>(object: &'a Object, selector: &str) -> &'a str {
+    object.str(&["spec", "resourceAttributes", selector, "rawSelector"])
+}
+
+fn requirements<'a>(object: &'a Object, selector: &str) -> &'a [Value] {
+    object.list(&["spec", "resourceAttributes", selector, "requirements"])
 }
 
 /// Reviews have no metadata, but for the namespace of local ones.

@@ -115,6 +115,28 @@ fn requirements_of_selectors_are_whole_but_may_have_unknown_operators() {
 }
 
 #[test]
+fn selectors_that_are_not_understood_are_told_of() {
+    let told = |fields: Value, labels: Value| {
+        let mut attributes = about("get");
+        attributes["fieldSelector"] = fields;
+        attributes["labelSelector"] = labels;
+        ask("SelfSubjectAccessReview", json!({"spec": {"resourceAttributes": attributes}})).expect("answers")["evaluationError"].clone()
+    };
+    let one = |operator: &str| json!({"key": "a", "operator": operator, "values": ["b"]});
+    let (good, bad) = (json!({"requirements": [one("In")]}), json!({"requirements": [one("Near")]}));
+    assert_eq!(told(good.clone(), good.clone()), Value::Null);
+    assert_eq!(told(bad.clone(), good.clone()), "spec.resourceAttributes.fieldSelector ignored due to parse error");
+    assert_eq!(
+        told(Value::Null, json!({"requirements": [one("In"), one("Near")]})),
+        "spec.resourceAttributes.labelSelector partially ignored due to parse error"
+    );
+    assert_eq!(
+        told(bad, json!({"rawSelector": "a in (b"})),
+        "spec.resourceAttributes.fieldSelector ignored due to parse error; spec.resourceAttributes.labelSelector ignored due to parse error"
+    );
+}
+
+#[test]
 fn rules_are_split_by_what_they_are_about() {
     let status = ask("SelfSubjectRulesReview", json!({"spec": {"namespace": "pods"}})).expect("answers");
     assert_eq!(status["resourceRules"], json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));

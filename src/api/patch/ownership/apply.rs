@@ -60,7 +60,7 @@ pub fn apply_across(
     let live = current.unwrap_or_else(|| schema.empty_object());
     let mut managed = ManagedFields::read(live).ok_or_else(|| Status::internal("failed to decode managed fields"))?;
     if managed.entries.is_empty() && current.is_some() {
-        let before = Manager { name: BEFORE_FIRST_APPLY, subresource: manager.subresource };
+        let before = Manager { name: BEFORE_FIRST_APPLY, ..manager };
         managed = advance(managed, schema.empty_object(), live, before, speaking, now)?;
     }
     let applier = Applier { live, patch, manager, schema, speaking };
@@ -136,7 +136,7 @@ impl Applier<'_> {
         let node = &self.schema.root;
         let patch = value_of(self.patch);
         let merged = merge(value_of(self.live), &patch, node);
-        let set = without_reset_fields(field_set(&patch, node), self.manager.subresource, self.schema);
+        let set = without_reset_fields(field_set(&patch, node), self.manager, self.schema);
         let entry = Entry { api_version: self.schema.gvk.api_version(), time: None, fields: set };
         let last = managed.entries.insert(self.key(), entry);
         if let Some(entry) = managed.entries.get_mut(&self.key()) {
@@ -148,7 +148,7 @@ impl Applier<'_> {
         };
         let object = self.canonical(pruned)?;
         let difference = compare(self.live, &object, self.schema);
-        let own = |set: FieldSet| without_reset_fields(set, self.manager.subresource, self.schema);
+        let own = |set: FieldSet| without_reset_fields(set, self.manager, self.schema);
         let differs = !difference.is_same() && !own(difference.changed().union(&difference.removed)).is_empty();
         let key = self.key();
         let mine = managed.entries.remove(&key);

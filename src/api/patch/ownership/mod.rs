@@ -35,6 +35,8 @@ pub struct Manager<'a> {
     pub name: &'a str,
     /// `status`, `scale`, …; empty for the object itself.
     pub subresource: &'a str,
+    /// What writes of the status put back beside the spec; see [`Strategy::status_resets`](crate::resources::Strategy::status_resets).
+    pub status_resets: &'a [&'a [&'a str]],
 }
 
 #[cfg(test)]

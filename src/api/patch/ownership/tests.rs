@@ -22,7 +22,11 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn by(name: &str) -> Manager<'_> {
-    Manager { name, subresource: "" }
+    Manager { name, subresource: "", status_resets: &[] }
+}
+
+fn through_status<'a>(name: &'a str, status_resets: &'a [&'a [&'a str]]) -> Manager<'a> {
+    Manager { name, subresource: "status", status_resets }
 }
 
 fn deployment(image: &str) -> Value {
@@ -283,9 +287,28 @@ fn status_is_not_owned_through_the_main_resource() {
     let mut through_main = new.clone();
     track_update(Some(&old), &mut through_main, by("two"), &schema, at(1));
     assert_eq!(fields_of(&through_main, "two"), Value::Null);
-    track_update(Some(&old), &mut new, Manager { name: "two", subresource: "status" }, &schema, at(1));
+    track_update(Some(&old), &mut new, through_status("two", &[]), &schema, at(1));
     assert_eq!(fields_of(&new, "two"), json!({"f:status": {"f:replicas": {}}}));
     assert_eq!(new.list(&["metadata", "managedFields"])[1]["subresource"], "status");
+}
+
+#[test]
+fn metadata_is_owned_through_the_status_unless_that_puts_it_back() {
+    let schema = schema("apps", "DaemonSet");
+    let old = object(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "web"}}));
+    let mut new = old.clone();
+    new.set(&["metadata", "labels"], json!({"a": "b"}));
+    let mut updated = new.clone();
+    track_update(Some(&old), &mut updated, through_status("one", &[]), &schema, at(0));
+    assert_eq!(fields_of(&updated, "one"), json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}));
+    new.set(&["status", "observedGeneration"], 1);
+    let cases: [(&[&[&str]], Value); 3] =
+        [(&[], json!({"f:labels": {"f:a": {}}})), (&[&["f:metadata", "f:labels"]], Value::Null), (&[&["f:metadata"]], Value::Null)];
+    for (resets, owned) in cases {
+        let made = apply(Some(&old), &new, through_status("one", resets), false, &schema, at(0)).expect("applied");
+        assert_eq!(fields_of(&made, "one")["f:metadata"], owned, "{resets:?}");
+        assert_eq!(fields_of(&made, "one")["f:status"], json!({"f:observedGeneration": {}}));
+    }
 }
 
 #[test]

@@ -94,9 +94,9 @@ pub(super) fn advance(
         return Ok(managed);
     }
     let differences = speaking.differences(&mut managed, difference, [live, new], true)?;
-    let taken = differences.map(|difference| without_reset_fields(difference.changed().union(&difference.removed), manager.subresource, schema));
+    let taken = differences.map(|difference| without_reset_fields(difference.changed().union(&difference.removed), manager, schema));
     managed.take(None, |api_version| taken.of(api_version));
-    let changed = without_reset_fields(differences.own.changed(), manager.subresource, schema);
+    let changed = without_reset_fields(differences.own.changed(), manager, schema);
     let mine = strip(changed);
     if !mine.is_empty() {
         let api_version = schema.gvk.api_version();
@@ -110,10 +110,10 @@ pub(super) fn advance(
 }
 
 /// Status belongs to its subresource, the rest to the object itself; neither is owned through the other.
-pub(super) fn without_reset_fields(set: FieldSet, subresource: &str, schema: &Schema) -> FieldSet {
-    match subresource {
+pub(super) fn without_reset_fields(set: FieldSet, manager: Manager<'_>, schema: &Schema) -> FieldSet {
+    match manager.subresource {
         "" if !schema.plain_status && schema.root_struct().field("status").is_some() => set.without(&["f:status"]),
-        "status" => set.without(&["f:spec"]).without(&["f:metadata", "f:labels"]),
+        "status" => manager.status_resets.iter().fold(set.without(&["f:spec"]), |set, path| set.without(path)),
         _ => set,
     }
 }

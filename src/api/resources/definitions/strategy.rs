@@ -10,7 +10,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         custom::{CustomSchema, Path, Versions},
-        resource::keep_all_but_status,
+        resource::{ALL_METADATA, keep_all_but_status},
         scale::ScalePaths,
     },
     status::{FieldError, quoted},
@@ -92,6 +92,10 @@ impl Strategy for CustomResource {
             // Upstream puts the defaults of a status in when it reads what it wrote. No more of them than an object may hold go in.
             self.schema.schema().apply_defaults(object);
         }
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

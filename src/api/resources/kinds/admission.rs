@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, integer, name, non_empty, selector_text, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         tree::{Fields, child, descend, each, fill},
         validation::admission,
     },
@@ -111,6 +111,10 @@ impl<const MUTATING: bool> Strategy for AdmissionPolicy<MUTATING> {
         if is_validating(object) {
             object.set(&["status"], json!({}));
         }
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

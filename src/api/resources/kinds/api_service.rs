@@ -12,7 +12,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         tree::text,
         validation::api_service,
     },
@@ -44,6 +44,10 @@ impl Strategy for ApiService {
             });
             object.set(&["status", "conditions"], json!([condition]));
         }
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

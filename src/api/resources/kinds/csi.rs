@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Bare;
+use super::{Bare, created_at_cells, created_at_columns};
 use crate::{
     meta::{Clock, Object},
     resources::{
@@ -181,11 +181,10 @@ impl Strategy for CsiStorageCapacity {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![name(), string("StorageClassName", "The class of the measured volumes."), string("Capacity", "What is free, in bytes.")]
+        created_at_columns()
     }
 
     fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
-        let capacity = crate::resources::printing::non_empty(object.str(&["capacity"]), "<unset>");
-        vec![object.name().into(), object.str(&["storageClassName"]).into(), capacity.into()]
+        created_at_cells(object)
     }
 }

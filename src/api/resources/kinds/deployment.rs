@@ -43,6 +43,10 @@ impl Strategy for Deployment {
         empty_status(object);
     }
 
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        &[&["f:metadata", "f:labels"]]
+    }
+
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         if context.subresource == "status" {
             take_status(new, old);

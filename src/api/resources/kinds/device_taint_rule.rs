@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, since, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         validation::devices,
     },
     status::FieldError,
@@ -25,6 +25,10 @@ impl Strategy for DeviceTaintRule {
     fn prepare_create(&self, object: &mut Object, context: &WriteContext<'_>) {
         empty_status(object);
         note_time(object, context.clock);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

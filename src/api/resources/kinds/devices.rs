@@ -10,7 +10,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         tree::{Fields, child, descend, each, fill, fill_zero},
         validation::devices,
     },
@@ -53,6 +53,10 @@ impl Strategy for ResourceClaim {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         empty_status(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

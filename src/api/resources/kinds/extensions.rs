@@ -6,7 +6,7 @@ use crate::{
     meta::{Clock, Object},
     resources::{
         Column, Strategy,
-        printing::{age, integer, name, string},
+        printing::{age, name, string},
         resource::age_of,
         tree::{flag, text},
         validation::{controller_revision, runtime_class, warnings::node_labels},
@@ -32,7 +32,7 @@ impl Strategy for ControllerRevision {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![name(), string("Controller", "Controller of the object"), integer("Revision", "The revision that this state has."), age()]
+        vec![name(), string("Controller", "Controller of the object"), string("Revision", "The revision that this state has."), age()]
     }
 
     fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {

@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, or_none, string},
-        resource::{age_of, keep_all_but_status},
+        resource::{ALL_METADATA, age_of, keep_all_but_status},
         tree::{at, child, descend, fill, fill_zero, text},
         validation::flow_control,
     },
@@ -26,6 +26,10 @@ impl Strategy for FlowSchema {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         empty_status(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
@@ -99,6 +103,10 @@ impl Strategy for PriorityLevel {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         empty_status(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

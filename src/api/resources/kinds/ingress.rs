@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, or_none, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         tree::{child, fill, text},
         validation::{address, ingress, load_balancer, service_range, warnings},
     },
@@ -164,14 +164,14 @@ impl Strategy for IpAddress {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![name(), string("ParentRef", "The object that the address is allocated for."), age()]
+        vec![name(), string("ParentRef", "The object that the address is allocated for.")]
     }
 
-    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+    fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
         let part = |field: &str| object.str(&["spec", "parentRef", field]);
         let group = if part("group").is_empty() { String::new() } else { format!(".{}", part("group")) };
         let parent = format!("{}{group}/{}/{}", part("resource"), part("namespace"), part("name"));
-        vec![object.name().into(), parent.into(), age_of(object, clock).into()]
+        vec![object.name().into(), parent.into()]
     }
 }
 
@@ -182,6 +182,10 @@ pub struct ServiceCidr;
 impl Strategy for ServiceCidr {
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         super::empty_status(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

@@ -11,6 +11,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{integer, name, since, string},
+        resource::ALL_METADATA,
         validation::devices,
     },
     status::FieldError,
@@ -21,6 +22,10 @@ use crate::{
 pub struct ResourcePoolStatusRequest;
 
 impl Strategy for ResourcePoolStatusRequest {
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
+    }
+
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         split_update_strictly(new, old, context);
     }

@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, non_empty, or_none, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         validation::scheduling,
     },
     status::FieldError,
@@ -63,6 +63,10 @@ impl Strategy for PodGroup {
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         empty_status(object);
         drop_fields(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

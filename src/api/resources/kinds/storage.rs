@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, boolean, name, string},
-        resource::age_of,
+        resource::{ALL_METADATA, age_of},
         validation::{Field, storage, warnings::node_labels},
     },
     status::FieldError,
@@ -101,6 +101,10 @@ pub struct VolumeAttachment;
 impl Strategy for VolumeAttachment {
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         object.set(&["status"], json!({"attached": false}));
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

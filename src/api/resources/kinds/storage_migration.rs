@@ -8,7 +8,7 @@ use crate::{
     resources::{
         Column, Strategy, WriteContext,
         printing::{name, string},
-        resource::keep_all_but_status,
+        resource::{ALL_METADATA, keep_all_but_status},
         tree::text,
         validation::storage_migration,
     },
@@ -26,6 +26,10 @@ impl Strategy for StorageVersionMigration {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         empty_status(object);
+    }
+
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        ALL_METADATA
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {

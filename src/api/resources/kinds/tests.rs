@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     meta::{Clock, GroupVersion, Object, Revision, request::UserInfo},
-    resources::{Registry, Resource, WriteContext, builtin},
+    resources::{ColumnType, Registry, Resource, WriteContext, builtin},
     stored::encode_for_store,
 };
 
@@ -354,6 +354,23 @@ fn every_kind_prints_as_many_cells_as_columns() {
         let (columns, cells) = (row.strategy.columns(), row.strategy.cells(&empty, &FixedClock));
         assert_eq!(columns.len(), cells.len(), "{row:?}");
         assert!(columns.iter().any(|column| &*column.format == "name"), "{row:?} has a name column");
+    }
+}
+
+#[test]
+fn columns_are_upstreams_where_those_surprise() {
+    for (group, plural, wanted) in [
+        ("networking.k8s.io", "ipaddresses", &[("Name", ColumnType::String), ("ParentRef", ColumnType::String)][..]),
+        ("storage.k8s.io", "csistoragecapacities", &[("Name", ColumnType::String), ("Created At", ColumnType::Date)]),
+        (
+            "apps",
+            "controllerrevisions",
+            &[("Name", ColumnType::String), ("Controller", ColumnType::String), ("Revision", ColumnType::String), ("Age", ColumnType::String)],
+        ),
+    ] {
+        let columns = row(group, plural).strategy.columns();
+        let found: Vec<_> = columns.iter().map(|column| (&*column.name, column.kind)).collect();
+        assert_eq!(found, wanted, "{plural}");
     }
 }
 

@@ -43,6 +43,10 @@ impl Strategy for Pod {
         object.set(&["status"], status);
     }
 
+    fn status_resets(&self) -> &'static [&'static [&'static str]] {
+        &[&["f:metadata", "f:ownerReferences"]]
+    }
+
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         match context.subresource {
             "status" => {
