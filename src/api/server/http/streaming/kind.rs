@@ -74,7 +74,7 @@ mod tests {
         let tunnel = [("upgrade", "websocket"), ("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io")];
         assert_eq!(kind(&tunnel, "portforward"), Ok(StreamKind::Tunnel(vec!["portforward.k8s.io".into()])));
         assert_eq!(kind(&[("upgrade", "SPDY/3.1"), ("upgrade", "websocket")], "exec"), Ok(StreamKind::Spdy));
-        for unknown in [&[][..], &[("upgrade", "h2c")]] {
+        for unknown in [&[("upgrade", "h2c")][..], &[]] {
             let refused = kind(unknown, "exec").expect_err("no protocol");
             assert_eq!((refused.code, &*refused.message), (400, "unable to upgrade: missing upgrade headers in request"));
         }
