@@ -15,7 +15,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     decoding,
     memo::{Encoded, MemoSlot, Memos},
-    meta::{Object, ObjectKey, Revision, Uid, floats},
+    meta::{Object, ObjectKey, Revision, Uid, floats, rfc3339},
     packed::Packed,
     projection::MetaProjection,
 };
@@ -315,7 +315,7 @@ impl StoredObject {
         decoding::note(self.encoded.length());
         let encoded = self.encoded();
         let (before, after) = around_managed_fields(&encoded)?;
-        let mut object: K = if after.is_empty() { serde_json::from_slice(before)? } else { serde_json::from_slice(&[before, after].concat())? };
+        let mut object: K = if after.is_empty() { decoded(before)? } else { decoded(&[before, after].concat())? };
         object.metadata_mut().resource_version = Some(self.revision.to_string());
         Ok((Arc::new(object), before.len() + after.len()))
     }
@@ -336,6 +336,30 @@ impl StoredObject {
             stored.encoded = Bytes::from(shorter).into();
         }
         Arc::new(stored.packed())
+    }
+}
+
+/// Typed times end a day before those that clients may write: what lies beyond is read as the last one.
+fn decoded<K: DeserializeOwned>(encoded: &[u8]) -> Result<K, serde_json::Error> {
+    serde_json::from_slice(encoded).or_else(|error| {
+        let mut tree: Value = serde_json::from_slice(encoded)?;
+        if saturate_times(&mut tree) { serde_json::from_value(tree) } else { Err(error) }
+    })
+}
+
+/// Whether there was a time beyond the last typed one; it is that one now.
+fn saturate_times(tree: &mut Value) -> bool {
+    match tree {
+        Value::String(text) => match rfc3339::within_range(text) {
+            Some(last) => {
+                *text = last;
+                true
+            }
+            None => false,
+        },
+        Value::Array(items) => items.iter_mut().fold(false, |found, item| saturate_times(item) || found),
+        Value::Object(fields) => fields.values_mut().fold(false, |found, value| saturate_times(value) || found),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -493,5 +517,15 @@ mod tests {
             whole.metadata.resource_version = Some("0".into());
             assert_eq!(*stored.typed::<ConfigMap>().expect("fits"), whole);
         }
+    }
+
+    #[test]
+    fn times_that_no_type_has_are_the_last_one() {
+        let spec = json!({"holderIdentity": "a", "renewTime": "9999-12-31T23:59:59.000000Z"});
+        let tree = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "x"}, "spec": spec});
+        let stored = Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"));
+        let lease = stored.typed::<k8s_openapi::api::coordination::v1::Lease>().expect("fits");
+        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0.to_string());
+        assert_eq!(renewed.as_deref(), Some("9999-12-30T22:00:00Z"));
     }
 }

@@ -205,6 +205,16 @@ pub fn track(writer: &Writer, old: Option<&Object>, new: &mut Object, versions: 
     ownership::track_across(old, new, manager(writer), &schema, versions, now)
 }
 
+/// Records in `managedFields` who owns what of an object that is answered and not stored.
+///
+/// # Errors
+/// Where the kind is not known.
+pub fn own_answered(writer: &Writer, object: &mut Object, now: jiff::Timestamp) -> Result<(), Status> {
+    let schema = body_schema(&writer.target)?;
+    ownership::track_update(None, object, manager(writer), &schema, now);
+    Ok(())
+}
+
 fn manager(writer: &Writer) -> ownership::Manager<'_> {
     let status_resets = writer.target.served().strategy.status_resets();
     ownership::Manager { name: &writer.options.field_manager, subresource: &writer.target.subresource, status_resets }

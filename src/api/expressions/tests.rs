@@ -82,6 +82,7 @@ fn what_is_true_is_true() {
         "self.d == duration('1h2m') + duration('3s4ms') && self.d.getMinutes() == 62 && string(self.d) == '3723.004s' && self.d > duration('1h')",
         "self.t == timestamp('2011-08-18T18:03:37.010Z') && self.t.getHours() == 18 && self.t.getHours('01:00') == 19 && self.t.getMonth() == 7",
         "string(self.t) == '2011-08-18T19:03:37.01+01:00' && self.date.getFullYear() == 1997 && self.t - duration('1s') < self.t && self.date.getDate() == 16",
+        "timestamp('9999-12-31T23:59:59Z') > self.t && timestamp('9999-12-31T23:59:59Z') > timestamp('9999-12-30T21:00:00Z')",
         // Lists and maps.
         "size(self.ns) == 8 && self.ns[0] == 1 && 4 in self.ns && !(9 in self.ns) && self.ns.sum() == 21 && self.ns.max() == 5 && self.ns.min() == 1",
         "self.ns.isSorted() && self.ns.indexOf(2) == 2 && self.ns.lastIndexOf(2) == 3 && self.ns.distinct() == [1, 2, 3, 4, 5] && self.ns.reverse()[0] == 5",

@@ -7,6 +7,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::rfc3339;
+
 /// Source of wall-clock and monotonic time, injected so that simulations own it.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Wall-clock time.
@@ -45,9 +47,9 @@ pub fn format_micro_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// Parses any RFC 3339 time that the API accepts.
+/// Parses any RFC 3339 time that the API accepts. One of the last day of the year 9999 is the last moment that there is.
 pub fn parse_time(text: &str) -> Result<Timestamp, jiff::Error> {
-    text.parse()
+    text.parse().or_else(|error| rfc3339::read_time(text).map(rfc3339::saturated).map_err(|_| error))
 }
 
 /// How much of a span that began at `since` has passed. Where that lies ahead by more than the span, the clock was set back
@@ -144,6 +146,12 @@ mod tests {
             assert_eq!(text, want, "{seconds}");
             assert!(parse_time(&text).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_last_day_of_all_is_read_as_its_first_moment() {
+        assert_eq!(parse_time("9999-12-31T23:59:59Z").ok(), Some(Timestamp::MAX));
+        assert!(parse_time("9999-12-32T00:00:00Z").is_err());
     }
 
     #[test]

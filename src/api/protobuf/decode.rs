@@ -1,7 +1,7 @@
 //! Protobuf messages as JSON trees. What is absent in Go's JSON is left out here too.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde_json::{Map, Value, json};
 
 use super::{MAGIC, union::Union};
@@ -9,7 +9,7 @@ use crate::{
     meta::{
         GroupVersion, GroupVersionKind,
         limits::{self, Excess, Meter},
-        time::{format_micro_time, format_time},
+        rfc3339::{of_unix, written_micro_time, written_time},
     },
     schema::{Field, Kind, Node, Schemas, Struct, decode::parse_json},
     status::Status,
@@ -212,8 +212,8 @@ fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, meter: &mut Meter) 
             Some(text) => text.text()?.into(),
             None => "0".into(),
         },
-        Kind::Time => return time(wire.bytes()?, format_time),
-        Kind::MicroTime => return time(wire.bytes()?, format_micro_time),
+        Kind::Time => return time(wire.bytes()?, written_time),
+        Kind::MicroTime => return time(wire.bytes()?, written_micro_time),
         Kind::Duration => match first(wire.bytes()?)? {
             Some(nanos) => format!("{}ns", nanos.number()?.cast_signed()).into(),
             None => "0s".into(),
@@ -274,7 +274,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Malformed> {
     Ok(if is_text { text.into() } else { number.into() })
 }
 
-fn time(bytes: &[u8], format: fn(Timestamp) -> String) -> Result<Option<Value>, Malformed> {
+fn time(bytes: &[u8], format: fn(DateTime) -> String) -> Result<Option<Value>, Malformed> {
     let (mut reader, mut seconds, mut nanos) = (Reader(bytes), None, 0);
     while let Some((field, wire)) = reader.field()? {
         match field {
@@ -285,7 +285,7 @@ fn time(bytes: &[u8], format: fn(Timestamp) -> String) -> Result<Option<Value>, 
     }
     let Some(seconds) = seconds else { return Ok(None) };
     // Go's zero time is before any that we print.
-    let Ok(time) = Timestamp::new(seconds, nanos) else { return Ok(None) };
+    let Some(time) = of_unix(seconds, nanos) else { return Ok(None) };
     Ok((seconds > ZERO_TIME).then(|| format(time).into()))
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::union::Union;
 use crate::{
-    meta::time::parse_time,
+    meta::rfc3339,
     schema::{Field, Kind, Node, Schemas, Struct},
     wire::{put_bytes, put_double, put_message, put_number},
 };
@@ -133,9 +133,9 @@ fn quantity(value: Option<&Value>) -> Cow<'_, str> {
 
 /// Go's zero time is an empty message.
 fn time(text: &str, nanos: impl FnOnce(i64) -> i64, out: &mut Vec<u8>) {
-    let Ok(time) = parse_time(text) else { return };
-    put_number(1, time.as_second().cast_unsigned(), out);
-    put_number(2, nanos(i64::from(time.subsec_nanosecond())).cast_unsigned(), out);
+    let Some((seconds, fraction)) = rfc3339::unix(text) else { return };
+    put_number(1, seconds.cast_unsigned(), out);
+    put_number(2, nanos(i64::from(fraction)).cast_unsigned(), out);
 }
 
 fn any(union: Option<Union>, value: Option<&Value>, out: &mut Vec<u8>) {

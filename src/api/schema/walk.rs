@@ -1,6 +1,7 @@
 //! One pass over a parsed document by its schema: types as Go would decode them, zero values as it would write them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::civil::DateTime;
 use serde_json::{Map, Value};
 
 use super::{
@@ -12,8 +13,7 @@ use super::{
 };
 use crate::meta::{
     Quantity,
-    rfc3339::{read_micro_time, read_time},
-    time::{format_micro_time, format_time},
+    rfc3339::{self, read_micro_time, read_time, written_micro_time, written_time},
 };
 
 /// Where an object comes from.
@@ -185,8 +185,8 @@ impl Walk {
             (Kind::IntOrString, Raw::Number(number)) if whole(&number, |number| i32::try_from(number).is_ok()).is_some() => Ok(number.into()),
             (Kind::IntOrString, raw) => Err(self.own_type_error(&raw, "int32", holder)),
             (Kind::Quantity, raw) => quantity(raw),
-            (Kind::Time, Raw::String(text)) => time(read_time(&text), format_time),
-            (Kind::MicroTime, Raw::String(text)) => time(read_micro_time(&text), format_micro_time),
+            (Kind::Time, Raw::String(text)) => time(read_time(&text), written_time),
+            (Kind::MicroTime, Raw::String(text)) => time(read_micro_time(&text), written_micro_time),
             (Kind::Duration, Raw::String(text)) => Ok(text.into()),
             (Kind::Time | Kind::MicroTime | Kind::Duration, raw) => Err(self.own_type_error(&raw, "string", holder)),
             (Kind::Bytes, Raw::String(text)) => bytes(&text).map_err(|error| match self.reading {
@@ -322,8 +322,9 @@ fn in_thousandths(amount: Value) -> Value {
     }
 }
 
-fn time(read: Result<jiff::Timestamp, String>, write: fn(jiff::Timestamp) -> String) -> Result<Value, DecodeError> {
-    read.map(|time| write(time).into()).map_err(DecodeError::Type)
+fn time(read: Result<DateTime, String>, write: fn(DateTime) -> String) -> Result<Value, DecodeError> {
+    let time = read.map_err(DecodeError::Type)?;
+    Ok(if time == rfc3339::ZERO { Value::Null } else { write(time).into() })
 }
 
 fn bytes(text: &str) -> Result<Value, DecodeError> {

@@ -24,7 +24,7 @@ use super::{
     authorization::Authorization,
     commit::Committer,
     listers::CacheListers,
-    objects,
+    objects::{self, Decoded},
     options::VirtualResources,
     read::Reader,
     write::{Change, WritePath, settle_namespace},
@@ -84,12 +84,14 @@ impl Subresources {
 
     /// Decodes the body of a subresource or an unstored resource, puts it in the namespace of the URL, and lets admission see it.
     async fn admitted_body(&self, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
-        let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
-        let mut object = decoded.object;
-        settle_namespace(&writer.target, &mut object)?;
+        let Decoded { mut object, warnings } = sent(writer, body)?;
+        self.admit_sent(writer, &mut object).await?;
+        Ok((object, warnings))
+    }
+
+    async fn admit_sent(&self, writer: &Writer, object: &mut Object) -> Result<(), Status> {
         let attributes = self.admission.attributes(writer, OperationOptions::Create(&writer.options));
-        self.admission.admit(attributes.with_object(&mut object)).await?;
-        Ok((object, decoded.warnings))
+        self.admission.admit(attributes.with_object(object)).await
     }
 
     /// The object `name` whose subresource `target` is, or which a Binding in the namespace names.
@@ -105,6 +107,13 @@ impl Subresources {
         let version = resource.storage.version.clone();
         Ok(Target { resource, version, namespace: target.namespace.clone(), name: name.into(), subresource: "".into() })
     }
+}
+
+/// The body of a subresource or an unstored resource, in the namespace of the URL.
+fn sent(writer: &Writer, body: Body) -> Result<Decoded, Status> {
+    let mut decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
+    settle_namespace(&writer.target, &mut decoded.object)?;
+    Ok(decoded)
 }
 
 /// What a GET of `target` shows of the object.

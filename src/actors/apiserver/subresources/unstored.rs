@@ -8,8 +8,12 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::Subresources;
-use crate::apiserver::{options::VirtualRequest, writer::Writer};
+use super::{Subresources, sent};
+use crate::apiserver::{
+    objects::{self, Decoded},
+    options::VirtualRequest,
+    writer::Writer,
+};
 
 /// The longest body: anybody with an account may ask about themselves, and no question is nearly as long as an object may be.
 const LONGEST: usize = 128 << 10;
@@ -20,7 +24,10 @@ pub async fn create(parts: &Subresources, writer: &Writer, body: Body) -> Result
         return Err(Status::too_large(format!("limit is {LONGEST}")));
     }
     let parent = parent(parts, writer).await?;
-    let (body, warnings) = parts.admitted_body(writer, body).await?;
+    let Decoded { object: mut body, warnings } = sent(writer, body)?;
+    // What is answered with its status is owned as if it were stored.
+    objects::own_answered(writer, &mut body, parts.clock.now())?;
+    parts.admit_sent(writer, &mut body).await?;
     for answers in &parts.virtual_resources {
         let request = VirtualRequest {
             user: writer.user.clone(),

@@ -94,6 +94,11 @@ impl WritePath {
         self.admit(writer, &new, Some(old)).await.map_err(CommitError::Failed)?;
         new.remove(&["metadata", "resourceVersion"]);
         let mut step = Step::of(resource, current, &new, old);
+        if step == Step::Keep {
+            // Also the times of managedFields stay.
+            new = old.clone();
+            new.remove(&["metadata", "resourceVersion"]);
+        }
         if step == Step::Keep && !writer.options.dry_run && self.committer.is_stale(resource, &current.key).await? {
             step = Step::Write;
         }

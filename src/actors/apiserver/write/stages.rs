@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use troupe_api::{
     meta::{Object, Revision},
     resources::Resource,
@@ -189,8 +190,30 @@ impl Step {
         before.remove(&["metadata", "resourceVersion"]);
         // What lies in the store in another version than the one for storage is written anew by whoever writes it.
         let is_outdated = resource.versions().is_some_and(|versions| !versions.is_of(current.api_version(), &resource.storage.version));
-        if objects::same_content(new, &before) && !is_outdated { Step::Keep } else { Step::Write }
+        if is_unchanged(new, before) && !is_outdated { Step::Keep } else { Step::Write }
     }
+}
+
+const MANAGED: [&str; 2] = ["metadata", "managedFields"];
+
+/// Whether an update changes nothing. That somebody wrote again what was there is no change: times of managedFields alone do not count
+/// (upstream's `IgnoreManagedFieldsTimestampsTransformer`).
+fn is_unchanged(new: &Object, mut before: Object) -> bool {
+    if objects::same_content(new, &before) {
+        return true;
+    }
+    let (now, then) = (new.list(&MANAGED), before.list(&MANAGED));
+    if now.is_empty() || now.len() != then.len() || !now.iter().zip(then).all(|(now, then)| entry(now).eq(entry(then))) {
+        return false;
+    }
+    let now = now.to_vec();
+    before.set(&MANAGED, now);
+    objects::same_content(new, &before)
+}
+
+/// What an entry of managedFields says but for its time.
+fn entry(entry: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    entry.as_object().into_iter().flatten().filter(|(name, _)| *name != "time")
 }
 
 /// Whether this update lets go of the last thing that held a terminating object.
@@ -198,4 +221,29 @@ fn removes(resource: &Resource, new: &Object, old: &Object) -> bool {
     let waits = old.int(&["metadata", "deletionGracePeriodSeconds"]).is_some_and(|seconds| seconds > 0);
     let held = !metadata::finalizers(new).is_empty() || resource.strategy.holds(new);
     old.is_terminating() && !waits && !held
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_of_managed_fields_alone_are_no_change() {
+        let object = |time: &str, manager: &str, data: &str| {
+            let managed = json!([{"manager": manager, "operation": "Apply", "time": time, "fieldsV1": {"f:data": {"f:a": {}}}}]);
+            Object::from_value(json!({"metadata": {"name": "m", "managedFields": managed}, "data": {"a": data}})).expect("an object")
+        };
+        let before = object("2026-01-01T00:00:00Z", "m", "1");
+        for (new, is_same) in [
+            (before.clone(), true),
+            (object("2026-01-02T00:00:00Z", "m", "1"), true),
+            (object("2026-01-02T00:00:00Z", "m", "2"), false),
+            (object("2026-01-02T00:00:00Z", "n", "1"), false),
+            (Object::from_value(json!({"metadata": {"name": "m"}, "data": {"a": "1"}})).expect("an object"), false),
+        ] {
+            assert_eq!(is_unchanged(&new, before.clone()), is_same, "{new:?}");
+        }
+    }
 }

@@ -95,7 +95,9 @@ fn rules(mut object: Object, user: &UserInfo, authorizer: &dyn Authorizer) -> Re
     if !found.errors.is_empty() {
         status["evaluationError"] = crate::status::aggregate(&found.errors).into();
     }
+    // The answer is not what was sent, and nobody's.
     object.set(&["spec"], json!({}));
+    object.remove(&["metadata", "managedFields"]);
     object.set(&["status"], status);
     Ok(object)
 }

@@ -7,6 +7,7 @@ use jiff::{
 };
 
 use super::Time;
+use crate::meta::rfc3339;
 
 pub const HOUR: i64 = 3_600_000_000_000;
 
@@ -118,7 +119,7 @@ pub fn schema_duration(text: &str) -> Result<i64, String> {
     if found { Ok(total) } else { Err(fault()) }
 }
 
-/// A point in time of RFC 3339.
+/// A point in time of RFC 3339. One of the last day of the year 9999 is the last moment that there is.
 ///
 /// # Errors
 /// It is none.
@@ -128,7 +129,8 @@ pub fn timestamp(text: &str) -> Result<Time, String> {
         && text.is_ascii()
         && text.as_bytes()[10] == b'T'
         && (text.ends_with('Z') || matches!(text.as_bytes()[text.len() - 6], b'+' | b'-') && text.as_bytes()[text.len() - 3] == b':');
-    let at: Timestamp = text.parse().ok().filter(|_| is_strict).filter(is_within).ok_or_else(fault)?;
+    let last = rfc3339::within_range(text);
+    let at: Timestamp = last.as_deref().unwrap_or(text).parse().ok().filter(|_| is_strict).filter(is_within).ok_or_else(fault)?;
     Ok(Time { at, offset: if text.ends_with('Z') { 0 } else { offset(&text[text.len() - 6..]).ok_or_else(fault)? } })
 }
 

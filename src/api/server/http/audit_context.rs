@@ -197,8 +197,11 @@ impl Drop for AuditContext {
     /// The connection broke before the reply was made.
     fn drop(&mut self) {
         let (Some(log), Some(open)) = (&self.log, self.open.take()) else { return };
-        let Open { verdict, mut event, .. } = *open;
+        let Open { verdict, mut event, long_running } = *open;
         event.status = Some(json!({"metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200}));
+        if long_running && verdict.records(Stage::ResponseStarted) {
+            log.record_aside(Box::new(Event { stage: Stage::ResponseStarted, at: log.now(), ..event.clone() }));
+        }
         if verdict.records(Stage::ResponseComplete) {
             log.record_aside(Box::new(Event { stage: Stage::ResponseComplete, at: log.now(), ..event }));
         }

@@ -30,6 +30,16 @@ pub async fn answer(checks: &[HealthCheck], path: &str, query: &Query) -> Option
     }
 }
 
+/// Whether all that `/readyz` asks for is well.
+pub async fn is_ready(checks: &[HealthCheck]) -> bool {
+    for check in checks.iter().filter(|check| check.groups.readyz) {
+        if (check.check)().await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
 /// Whoever answers at all passes this one.
 fn ping() -> HealthCheck {
     HealthCheck::new("ping", HealthGroups::ALL, || std::future::ready(Ok(())))

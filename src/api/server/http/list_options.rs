@@ -5,7 +5,7 @@ use std::time::Duration;
 use troupe_api::{
     meta::{FieldSelector, LabelSelector, Revision},
     service::{ListOptions, Target, VersionMatch, WatchOptions},
-    status::{FieldError, Status},
+    status::{FieldError, Reason, Status},
 };
 
 use super::query::{Query, number_error};
@@ -29,10 +29,7 @@ pub fn list_options(query: &Query, target: &Target) -> Result<ListOptions, Statu
         fields,
         limit: usize::try_from(limit).unwrap_or(0),
         continue_token: query.text("continue").map(str::to_owned),
-        resource_version: revision(query).map_err(|mut status| {
-            status.message.insert_str(0, "invalid resource version: ");
-            status
-        })?,
+        resource_version: revision(query).map_err(|status| Status::bad_request(format!("invalid resource version: {}", status.message)))?,
         version_match: version_match.map(|text| if text == "Exact" { VersionMatch::Exact } else { VersionMatch::NotOlderThan }),
         // What is asked of other servers goes there as it came.
         metric_labels: LabelSelector::default(),
@@ -68,11 +65,12 @@ fn initial_events_by_default(query: &Query) -> Option<bool> {
 /// `resourceVersion`, where one is given.
 ///
 /// # Errors
-/// 400 when it is no number.
+/// When it is no number, 500 without a reason: upstream has no better word for what its store refuses.
 pub fn revision(query: &Query) -> Result<Option<Revision>, Status> {
     let Some(text) = query.text("resourceVersion") else { return Ok(None) };
     text.parse().map(Some).map_err(|error| {
-        Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {}", number_error(&error)))
+        let why = format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {}", number_error(&error));
+        Status::new(500, Reason::Unknown, why)
     })
 }
 

@@ -56,6 +56,8 @@ pub struct HttpOptions {
     /// Asked after `ping`, in this order.
     pub health: Vec<HealthCheck>,
     pub openapi: Option<Arc<dyn OpenApiSource>>,
+    /// Whether the index of OpenAPI documents is made once the server is ready, so that its first reader need not wait.
+    pub openapi_ahead: bool,
     /// Serves exec, attach, portforward, log and proxy; without it they are 501.
     pub connect: Option<Arc<dyn Connect>>,
     /// Paths outside the API, authorized like any non-resource path: `/metrics`, `/openid/v1/jwks`, debugging.
@@ -118,6 +120,7 @@ impl HttpOptions {
             anonymous_paths: None,
             health: Vec::new(),
             openapi: Some(Arc::new(BuiltinOpenApi)),
+            openapi_ahead: false,
             connect: None,
             routes: Vec::new(),
             clock: Arc::new(SystemClock),

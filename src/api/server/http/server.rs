@@ -29,7 +29,7 @@ use super::{
     discovery::Discovery,
     handler,
     handshakes::Handshakes,
-    http2,
+    health, http2,
     identity::PeerCertificate,
     limits::{Bodies, InFlight},
     openapi::OpenApi,
@@ -47,6 +47,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(120);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// A client whose body is not wanted has this long to read why, as with Go's server.
 const LINGER: Duration = Duration::from_millis(500);
+/// How often the server is asked whether it is ready, until it is.
+const READY_LOOK: Duration = Duration::from_millis(500);
 /// Stopping waits this long for requests in work.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// And this long for the last replies to be written.
@@ -136,11 +138,32 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
     actix_web::rt::spawn(shared.connections.clone().watch(stopping.clone()));
     let (memory, timeout) = (shared.options.memory.clone(), shared.options.request_timeout);
     actix_web::rt::spawn(shared.lists.clone().watch(memory, timeout, stopping.clone()));
+    if shared.options.openapi_ahead {
+        actix_web::rt::spawn(make_openapi(shared.clone()));
+    }
     let server =
         Server::build().workers(workers).disable_signals().listen("api", listener, move || worker(shared.clone())).map_err(ServeError::Listen)?.run();
     let handle = server.handle();
     actix_web::rt::spawn(server);
     Ok(HttpServerHandle { addr, server: handle, stopping, closing, retry_after_while_stopping, in_flight })
+}
+
+/// Has the index of OpenAPI documents made once the server is ready, on a thread of its own. Who asks meanwhile waits for what is left of it.
+async fn make_openapi(shared: web::Data<Shared>) {
+    let stopping = shared.stopping.clone();
+    let ready = async {
+        while !health::is_ready(&shared.options.health).await {
+            tokio::time::sleep(READY_LOOK).await;
+        }
+        shared.options.service.settled_registry().await
+    };
+    let registry = tokio::select! {
+        () = stopping.cancelled() => return,
+        registry = ready => registry,
+    };
+    let openapi = shared.openapi.clone();
+    // Without it the first reader does the same.
+    let _ = tokio::task::spawn_blocking(move || drop(openapi.document(&registry, ""))).await;
 }
 
 /// What one worker does with connections.

@@ -1,5 +1,7 @@
 //! `Warning` headers: upstream's form, and no more than clients take.
 
+use std::collections::HashSet;
+
 use actix_web::{
     HttpResponse,
     http::header::{HeaderName, HeaderValue},
@@ -13,32 +15,66 @@ const SHORT: usize = 256;
 /// Appends `Warning: 299` headers.
 pub fn add(response: &mut HttpResponse, warnings: &[String]) {
     for text in fitted(warnings) {
-        let clean: String = text.chars().filter(|character| !character.is_control()).collect();
-        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
-        // Text that no header can carry is dropped, as upstream does.
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(HeaderName::from_static("warning"), value);
         }
     }
 }
 
-/// All warnings where they are not too much together; else the beginnings of as many as there is room for.
+/// The warnings that are told, each once (upstream's `WithWarningRecorder`): whole as long as they are not too much together, from there
+/// on all by their beginnings, as far as there is room. One with control characters no header can carry; it is left out.
 fn fitted(warnings: &[String]) -> Vec<&str> {
-    let length = |text: &str| text.chars().count();
-    if warnings.iter().map(|text| length(text)).sum::<usize>() <= MOST {
-        return warnings.iter().map(String::as_str).collect();
-    }
-    let mut room = MOST;
-    let mut fitted = Vec::new();
-    for text in warnings.iter().filter(|text| !text.is_empty()) {
-        if room == 0 {
+    let mut fitted = Fitted { told: Vec::new(), written: 0 };
+    let (mut seen, mut ordered, mut cuts) = (HashSet::new(), Vec::new(), false);
+    for text in warnings.iter().map(String::as_str).filter(|text| !text.is_empty()) {
+        if cuts && fitted.written >= MOST {
             break;
         }
-        let short = text.char_indices().nth(SHORT).map_or(text.as_str(), |(end, _)| &text[..end]);
-        room = room.saturating_sub(length(short));
-        fitted.push(short);
+        if !seen.insert(text) {
+            continue;
+        }
+        ordered.push(text);
+        if cuts {
+            fitted.take(beginning(text));
+        } else if !is_carried(text) || fitted.written + length(text) <= MOST {
+            fitted.take(text);
+        } else {
+            cuts = true;
+            fitted = Fitted { told: Vec::new(), written: 0 };
+            for text in ordered.iter().copied() {
+                fitted.take(beginning(text));
+            }
+        }
     }
-    fitted
+    fitted.told
+}
+
+/// What is told so far, and how many characters that is.
+struct Fitted<'a> {
+    told: Vec<&'a str>,
+    written: usize,
+}
+
+impl<'a> Fitted<'a> {
+    fn take(&mut self, text: &'a str) {
+        if is_carried(text) {
+            self.written += length(text);
+            self.told.push(text);
+        }
+    }
+}
+
+fn is_carried(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn beginning(text: &str) -> &str {
+    text.char_indices().nth(SHORT).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]
@@ -56,10 +92,19 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_control_characters_do_not_end_a_header() {
+    fn what_no_header_can_carry_is_left_out_until_it_is_cut() {
+        let some = ["a", "b\nc", "", "a", "d\u{7f}"].map(str::to_owned);
+        assert_eq!(fitted(&some), ["a"]);
+        let late = format!("{}\n{}", "l".repeat(300), "m".repeat(9000));
+        assert_eq!(fitted(&[late.clone(), "b".repeat(4097)]), ["l".repeat(256), "b".repeat(256)]);
+        assert_eq!(fitted(&[late, "b".to_owned()]), ["b"]);
+    }
+
+    #[test]
+    fn quotes_do_not_end_a_text() {
         let mut response = HttpResponse::Ok().finish();
-        add(&mut response, &["say \"x\"\r\nSet-Cookie: y\\".to_owned()]);
-        let value = response.headers().get("warning").expect("one warning").as_bytes();
-        assert_eq!(value, br#"299 - "say \"x\"Set-Cookie: y\\""#);
+        add(&mut response, &["say \"x\" y\\".to_owned(), "x\r\nSet-Cookie: y".to_owned()]);
+        let values: Vec<_> = response.headers().get_all("warning").map(HeaderValue::as_bytes).collect();
+        assert_eq!(values, [br#"299 - "say \"x\" y\\""#]);
     }
 }

@@ -350,6 +350,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
             async move { health.check().await }
         })
     }));
+    options.openapi_ahead = true;
     options.routes = doors.routes;
     options.connect = doors.connect;
     options.audit = doors.audit;

@@ -103,6 +103,32 @@ async fn a_key_that_stands_twice_in_yaml_is_told_in_the_words_of_upstreams_reade
 }
 
 #[actix::test]
+async fn times_are_taken_and_shown_as_upstream_does() {
+    let mut door = Door::open().await;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    for (at, (sent, shown)) in [
+        ("9999-12-31T23:59:59.999999Z", Some("9999-12-31T23:59:59.999999Z")),
+        ("9999-12-31T22:59:59.000000-01:00", Some("9999-12-31T23:59:59.000000Z")),
+        ("2024-01-02T03:04:05.000000+02:00", Some("2024-01-02T01:04:05.000000Z")),
+        ("0001-01-01T00:00:00.000000Z", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let lease = json!({"metadata": {"name": format!("l{at}")}, "spec": {"holderIdentity": "h", "leaseDurationSeconds": 1, "renewTime": sent}});
+        let made = door.post(path, &lease).await;
+        assert_eq!(made.status, 201, "{:?}", made.body);
+        let read = door.get(&format!("{path}/l{at}")).await.json();
+        assert_eq!(read["spec"].get("renewTime"), shown.map(|shown| json!(shown)).as_ref(), "{sent}");
+    }
+    for sent in ["2024-01-02t03:04:05.000000Z", "2024-01-02T03:04:05.000000z"] {
+        let lease = json!({"metadata": {"name": "l"}, "spec": {"renewTime": sent}});
+        assert_eq!(door.post(path, &lease).await.status, 400, "{sent}");
+    }
+    door.close().await;
+}
+
+#[actix::test]
 async fn a_null_is_as_absent() {
     let mut door = Door::open().await;
     for (path, body) in [

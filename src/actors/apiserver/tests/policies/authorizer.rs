@@ -103,5 +103,9 @@ async fn reviews_ask_with_selectors_in_either_form() {
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}});
         let answer = api.create(review).await;
         assert_eq!(answer.get(&["status", "allowed"]), Some(&json!(allowed)), "{selector}");
+        let owned = &answer.list(&["metadata", "managedFields"])[0];
+        assert_eq!((&owned["operation"], &owned["apiVersion"]), (&json!("Update"), &json!("authorization.k8s.io/v1")));
+        let fields = &owned["fieldsV1"];
+        assert!(fields["f:spec"]["f:resourceAttributes"].is_object() && fields.get("f:status").is_none(), "{fields}");
     }
 }

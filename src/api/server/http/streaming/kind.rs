@@ -1,6 +1,6 @@
 //! What kind of upgrade a client asks for.
 
-use actix_web::http::header::{HeaderMap, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use actix_web::http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use troupe_api::status::Status;
 
 /// The protocol that can half-close streams.
@@ -25,14 +25,17 @@ impl StreamKind {
     /// Reads it off the request's headers.
     ///
     /// # Errors
-    /// 400 when the request is no upgrade.
+    /// 400 when the request is no upgrade: in the words of upstream's API server, or of its kubelet where the protocol is none that it speaks.
     pub fn of(headers: &HeaderMap, subresource: &str) -> Result<Self, Status> {
+        if !words(headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade")) {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
         let asks_for = |protocol: &str| words(headers, &UPGRADE).any(|word| word.eq_ignore_ascii_case(protocol));
         if asks_for("spdy/3.1") {
             return Ok(StreamKind::Spdy);
         }
         if !asks_for("websocket") {
-            return Err(Status::bad_request("Upgrade request required"));
+            return Err(Status::bad_request("unable to upgrade: missing upgrade headers in request"));
         }
         let tunnelled: Vec<String> =
             words(headers, &SEC_WEBSOCKET_PROTOCOL).filter_map(|protocol| protocol.strip_prefix(TUNNEL_PREFIX)).map(str::to_owned).collect();
@@ -57,7 +60,8 @@ mod tests {
     use super::*;
 
     fn kind(headers: &[(&str, &str)], subresource: &str) -> Result<StreamKind, Status> {
-        let request = headers.iter().fold(TestRequest::default(), |request, header| request.append_header(*header)).to_http_request();
+        let upgrade = TestRequest::default().append_header(("connection", "keep-alive, Upgrade"));
+        let request = headers.iter().fold(upgrade, |request, header| request.append_header(*header)).to_http_request();
         StreamKind::of(request.headers(), subresource)
     }
 
@@ -70,6 +74,12 @@ mod tests {
         let tunnel = [("upgrade", "websocket"), ("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io")];
         assert_eq!(kind(&tunnel, "portforward"), Ok(StreamKind::Tunnel(vec!["portforward.k8s.io".into()])));
         assert_eq!(kind(&[("upgrade", "SPDY/3.1"), ("upgrade", "websocket")], "exec"), Ok(StreamKind::Spdy));
-        assert_eq!(kind(&[], "exec").expect_err("no upgrade").message, "Upgrade request required");
+        for unknown in [&[("upgrade", "h2c")][..], &[]] {
+            let refused = kind(unknown, "exec").expect_err("no protocol");
+            assert_eq!((refused.code, &*refused.message), (400, "unable to upgrade: missing upgrade headers in request"));
+        }
+        let plain = TestRequest::default().append_header(("upgrade", "websocket")).to_http_request();
+        let refused = StreamKind::of(plain.headers(), "exec").expect_err("no upgrade");
+        assert_eq!((refused.code, &*refused.message), (400, "Upgrade request required"));
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use troupe_api::{
-    meta::rfc3339::read_time,
+    meta::rfc3339::{read_time, saturated},
     status::{FieldError, Status},
 };
 
@@ -64,7 +64,7 @@ impl LogOptions {
     fn read(query: &str, name: &str, refused: Option<FieldError>) -> Result<Self, Status> {
         let query = Query::parse(query);
         let since_time = match query.text("sinceTime") {
-            Some(text) => Some(read_time(text).map_err(Status::bad_request)?),
+            Some(text) => Some(read_time(text).map(saturated).map_err(Status::bad_request)?),
             None => None,
         };
         let mut errors = Vec::from_iter(refused);

@@ -141,11 +141,14 @@ async fn a_watch_is_told_when_it_starts_and_when_it_ends() {
 async fn what_would_last_is_told_to_have_started_where_it_is_refused_too() {
     let dir = tempfile::tempdir().expect("a directory");
     let (door, log) = audited("- {level: Metadata}\n", dir.path());
-    let mut nobody = door.connect(false).await;
-    for path in [format!("{MAPS}?watch=true"), "/api/v1/namespaces/default/pods/p/log".to_owned()] {
-        assert_eq!(nobody.get(&path).await.status, 403, "{path}");
+    let mut admin = door.connect(true).await;
+    for (path, code) in [
+        (format!("{MAPS}?watch=true&resourceVersion=abc"), 500_u16),
+        ("/api/v1/namespaces/default/pods/p/log".to_owned(), 501),
+        (format!("{MAPS}/missing"), 404),
+    ] {
+        assert_eq!(admin.get(&path).await.status, code, "{path}");
     }
-    assert_eq!(nobody.get(MAPS).await.status, 403);
     log.close();
     let stages: Vec<_> = events(dir.path()).iter().map(|event| event["stage"].clone()).collect();
     let lasting = ["RequestReceived", "ResponseStarted", "ResponseComplete"];

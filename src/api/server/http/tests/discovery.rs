@@ -1,10 +1,24 @@
 //! Discovery over HTTP; the documents' content is the resource table's.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
 use serde_json::json;
+use troupe_api::{meta::GroupVersion, resources::Registry};
 
 use super::{
     client::{Connection, Door},
     fake::FakeService,
+};
+use crate::{
+    http::{HealthCheck, HealthGroups},
+    openapi::OpenApiSource,
 };
 
 async fn text(connection: &mut Connection, path: &str) -> String {
@@ -157,4 +171,53 @@ async fn the_old_openapi_document_comes_as_json_or_as_a_message() {
     let etag = message.header("etag").to_owned();
     assert_eq!(admin.send("GET", "/openapi/v2", &[("accept", MESSAGE), ("if-none-match", &etag)], "").await.status, 304);
     assert_eq!(admin.send("GET", "/openapi/v2", &[("accept", "text/html")], "").await.status, 406);
+}
+
+/// Counts what it is asked for.
+struct Counting(Arc<AtomicUsize>);
+
+impl OpenApiSource for Counting {
+    fn document(&self, _: &Registry, _: &GroupVersion) -> Option<Bytes> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        None
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to that");
+}
+
+#[actix_web::test]
+async fn documents_are_made_once_the_server_is_ready_and_before_anybody_asks() {
+    let (asked, ready) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (looks, is_ready) = (Arc::new(AtomicUsize::new(0)), ready.clone());
+    let check = {
+        let looks = looks.clone();
+        move || {
+            looks.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(if is_ready.load(Ordering::SeqCst) { Ok(()) } else { Err("not yet".to_owned()) })
+        }
+    };
+    let source = Arc::new(Counting(asked.clone()));
+    let door = Door::open(FakeService::new(), |options| {
+        options.openapi_ahead = true;
+        options.openapi = Some(source);
+        options.health = vec![HealthCheck::new("late", HealthGroups::READY_ONLY, check)];
+    });
+    until(|| looks.load(Ordering::SeqCst) > 0).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "what makes it ready comes first");
+    ready.store(true, Ordering::SeqCst);
+    until(|| asked.load(Ordering::SeqCst) > 0).await;
+    let mut admin = door.connect(true).await;
+    assert_eq!(admin.get("/openapi/v3").await.json(), json!({"paths": {}}));
+    let first = asked.load(Ordering::SeqCst);
+    admin.get("/openapi/v3").await;
+    assert_eq!(asked.load(Ordering::SeqCst), first);
+    door.handle.stop().await;
 }

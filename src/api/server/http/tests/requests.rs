@@ -152,6 +152,12 @@ async fn bad_options_are_named_in_upstreams_words() {
         assert_eq!((reply.status.as_u16(), reply.json()["message"].as_str()), (code, Some(message)), "{query}");
     }
     assert_eq!(admin.get(&format!("{MAPS}?labelSelector=a+in+(")).await.status, 400);
+    // What upstream's lists refuse themselves, its watches and reads leave to the store.
+    for path in [format!("{MAPS}?watch=true&resourceVersion=abc"), format!("{MAPS}/a?resourceVersion=abc")] {
+        let reply = admin.get(&path).await.json();
+        let why = "resourceVersion: Invalid value: \"abc\": strconv.ParseUint: parsing \"abc\": invalid syntax";
+        assert_eq!((&reply["code"], reply.get("reason"), &reply["message"]), (&json!(500), None, &json!(why)), "{path}");
+    }
     for timeout in ["", "0", "-5s", "3m", "1h30m", "2.5s", "9223372036s"] {
         assert_eq!(admin.get(&format!("{MAPS}?timeout={timeout}")).await.status, 200, "{timeout}");
     }
