@@ -272,7 +272,12 @@ impl Plugin for DynamicResources {
 
     /// The pods whose devices are searched for aside, or took too long.
     fn observe(&self) -> Value {
-        self.searches.list(self.claims.devices.clock.instant()).into()
+        let devices = &self.claims.devices;
+        let waits = |pod: &ObjectKey, uid: Option<&str>| {
+            let object = devices.pods.get(pod).map(|cached| cached.object);
+            object.is_some_and(|object| place_of(&object).is_none() && (uid.is_none() || object.metadata.uid.as_deref() == uid))
+        };
+        self.searches.list(devices.clock.instant(), waits).into()
     }
 
     fn undecided(&self, pod: &ObjectKey) -> Option<Undecided> {

@@ -161,18 +161,19 @@ impl Searches {
         }
     }
 
-    /// For people: the pods that are searched for aside, and those for which a search took too long, which counts until it is forgotten.
-    pub(super) fn list(&self, now: Instant) -> Vec<Value> {
+    /// For people: the pods that are searched for aside, and those for which a search took too long, which counts until it is forgotten. Only
+    /// those that still wait for a node, by their UIDs where these are known.
+    pub(super) fn list(&self, now: Instant, waits: impl Fn(&ObjectKey, Option<&str>) -> bool) -> Vec<Value> {
         let known = self.0.lock();
         let mut told: BTreeMap<String, Value> = BTreeMap::new();
         for (pod, failed) in &known.failed {
             let late = failed.nodes.values().filter(|(_, found, until)| *found == Found::TimedOut && until.is_none_or(|until| now < until)).count();
-            if late > 0 && told.len() < MOST_PODS {
+            if late > 0 && told.len() < MOST_PODS && waits(pod, failed.basis.pod.as_deref()) {
                 told.insert(pod.to_string(), json!({"pod": pod.to_string(), "state": "timedOut", "nodes": late, "selector": failed.costliest}));
             }
         }
         for (pod, searched) in &known.pods {
-            if let Some(stage) = searched.stage {
+            if let Some(stage) = searched.stage.filter(|_| waits(pod, None)) {
                 told.insert(pod.to_string(), json!({"pod": pod.to_string(), "state": stage.name(), "selector": searched.costliest}));
             }
         }
@@ -410,18 +411,19 @@ mod tests {
         searches.put_off(&pod, &node("a"));
         searches.note_costliest(&pod, Some("claim n/c, request r, class gpu: selector #1".into()));
         searches.note_costliest(&pod, None);
-        assert!(searches.list(now).is_empty(), "nothing goes on");
+        assert!(searches.list(now, |_, _| true).is_empty(), "nothing goes on");
         searches.set_stage(&pod, Stage::Waiting);
         let told = json!({"pod": "n/p", "state": "waiting", "selector": "claim n/c, request r, class gpu: selector #1"});
-        assert_eq!(searches.list(now), [told]);
+        assert_eq!(searches.list(now, |_, _| true), [told]);
         searches.set_stage(&pod, Stage::Searching);
-        assert_eq!(searches.list(now)[0]["state"], "searching");
+        assert_eq!(searches.list(now, |_, _| true)[0]["state"], "searching");
         searches.tell(&pod, round(Some(Basis::default()), &[("a", Found::TimedOut), ("b", Found::Skipped)]), now);
         let told = json!({"pod": "n/p", "state": "timedOut", "nodes": 1, "selector": "claim n/c, request r, claim n/c: selector #0"});
-        assert_eq!(searches.list(now), [told]);
-        assert!(searches.list(now + PATIENCE).is_empty(), "it is tried again");
+        assert_eq!(searches.list(now, |_, _| true), [told]);
+        assert!(searches.list(now + PATIENCE, |_, _| true).is_empty(), "it is tried again");
+        assert!(searches.list(now, |_, uid| uid.is_some()).is_empty(), "that pod is gone");
         searches.forget(&pod);
-        assert!(searches.list(now).is_empty());
+        assert!(searches.list(now, |_, _| true).is_empty());
     }
 
     #[test]
