@@ -16,7 +16,7 @@ use troupe_api::meta::{Cause, ObjectKey};
 use super::{
     framework::Profiles,
     gangs::{group_of, least_of},
-    placed_pod::nominated_node,
+    placed_pod::{node_of, nominated_node},
     plugins::declared_features,
 };
 use crate::{
@@ -144,15 +144,6 @@ pub fn pod_news(change: &Change<Pod>, profiles: &Profiles) -> News {
 /// What a group's change means to the scheduler.
 pub fn group_news(change: &Change<PodGroup>) -> News {
     News::Group { key: change.key.clone(), least: change.after().map(|group| least_of(group)) }
-}
-
-/// The node that a pod counts on.
-pub fn place_of(pod: &Pod) -> Option<&str> {
-    node_of(pod).filter(|_| !is_finished(pod))
-}
-
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
 /// For this scheduler, and not being deleted.

@@ -10,7 +10,7 @@ use super::{
     demand::Demand,
     terms::{Labels, PodQuery, Terms},
 };
-use crate::storage::claims_of;
+use crate::{pod_phase::is_finished, storage::claims_of};
 
 /// Reason of the condition `DisruptionTarget` of pods that the scheduler removes for others.
 pub const PREEMPTED: &str = "PreemptionByScheduler";
@@ -73,6 +73,16 @@ fn is_disrupted_by_scheduler(pod: &Pod) -> bool {
     conditions
         .find(|condition| condition.type_ == "DisruptionTarget")
         .is_some_and(|condition| condition.status == "True" && condition.reason.as_deref() == Some(PREEMPTED))
+}
+
+/// The node that a pod counts on.
+pub fn place_of(pod: &Pod) -> Option<&str> {
+    node_of(pod).filter(|_| !is_finished(pod))
+}
+
+/// The node that a pod has or had.
+pub fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
 /// The node that was made free for a pod, by its status.

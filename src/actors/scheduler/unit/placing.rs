@@ -23,9 +23,8 @@ use crate::{
         decide::Unschedulable,
         extender,
         framework::{ClusterChange, Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
-        intake::place_of,
         metrics::{self, AttemptResult, Operation, Working},
-        placed_pod::{PlacedPod, nominated_node},
+        placed_pod::{PlacedPod, nominated_node, place_of},
         pod_info::PodInfo,
     },
 };

@@ -16,9 +16,9 @@ use crate::{
     scheduler::{
         framework::{ClusterChange, Profiles},
         gangs::group_of,
-        intake::{News, Nominated, is_same_to_plugins, place_of},
+        intake::{News, Nominated, is_same_to_plugins},
         object_lookup::CachedObjects,
-        placed_pod::PlacedPod,
+        placed_pod::{PlacedPod, place_of},
         pod_info::PodInfo,
         queue::HintContext,
     },

@@ -33,8 +33,8 @@ use crate::{
             readiness::{Readiness, has_timed_out, readiness},
         },
         framework::Rejection,
-        intake::place_of,
         node_matching::selector_matches,
+        placed_pod::place_of,
         volumes::pod_key,
     },
 };

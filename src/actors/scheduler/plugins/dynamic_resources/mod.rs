@@ -39,9 +39,9 @@ use crate::{
         framework::{
             self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Undecided, Writing, normalize_to_largest,
         },
-        intake::place_of,
         metrics::{Operation, Working},
         node_info::NodeInfo,
+        placed_pod::place_of,
         pod_info::PodInfo,
         snapshot::Snapshot,
         volumes::pod_key,
