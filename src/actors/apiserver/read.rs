@@ -1,8 +1,9 @@
 //! GET, LIST and WATCH: reads from the snapshots, as fresh as the caller asks for.
 
+mod unreadable;
+
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
@@ -11,12 +12,11 @@ use troupe_api::{
     meta::{Cause, Clock, ObjectKey, Revision},
     resources::Resource,
     service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
-    status::{Reason, Status, StatusCause, StatusDetails},
+    status::{Status, StatusCause},
     stored::StoredObject,
 };
 use troupe_api_server::{
-    encryption,
-    store::{KeyValue, RangeRequest, Store, keys},
+    store::{Store, keys},
     underway::{Underway, Unsent},
 };
 
@@ -40,8 +40,6 @@ const WAIT_NEWEST: Duration = Duration::from_secs(10);
 const WATCH_BEGINS: Duration = Duration::from_secs(60);
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
-/// So many objects that cannot be read does a failed list name.
-const MOST_NAMED: usize = 100;
 /// So many objects of those that there are when a watch begins are looked at at a time.
 const AT_ONCE: usize = 256;
 
@@ -87,17 +85,6 @@ impl Reader {
         let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
         let object = found.map(|kv| resource.read(kv.value, kv.mod_revision)).transpose();
         object.map(|object| object.map(Arc::new)).map_err(Status::internal)
-    }
-
-    /// The revision of an object that lies in the store and cannot be read; nothing where it can, or where there is none.
-    pub async fn unreadable_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Revision>, Status> {
-        let start = keys::object(&resource.storage_prefix, key);
-        let end = Bytes::from([&start[..], &[0]].concat());
-        // A range gives what no key opens as it lies there.
-        let reply = self.store.range(RangeRequest { start, end, limit: 1, at: None }).await.map_err(store_status)?;
-        let Some(KeyValue { value, mod_revision, .. }) = reply.items.into_iter().next() else { return Ok(None) };
-        let is_unreadable = encryption::is_sealed(&value) || resource.read(value, mod_revision).is_err();
-        Ok(is_unreadable.then_some(mod_revision))
     }
 
     /// One object as the cache has it; 404 for what is not stored.
@@ -153,47 +140,6 @@ impl Reader {
             return Err(Status::not_found(&target.group_resource(), &target.name));
         };
         self.versions.shown(target, object).await
-    }
-
-    /// Why an object cannot be read. Where it can by now, the cache begins anew.
-    async fn unreadable(&self, cache: &ResourceCache, key: &ObjectKey) -> Status {
-        match self.read_live(&cache.resource, key).await {
-            Err(status) => status,
-            Ok(_) => read_again(cache),
-        }
-    }
-
-    /// As upstream: one object that cannot be read fails a list. Whoever acts on it would take the object for gone.
-    async fn all_readable(&self, cache: &ResourceCache, namespace: &str) -> Result<(), Status> {
-        if self.names_unreadable {
-            return self.none_unreadable(cache, namespace).await;
-        }
-        let first = cache.load().first_unreadable(namespace).cloned();
-        match first {
-            Some(key) => Err(self.unreadable(cache, &key).await),
-            None => Ok(()),
-        }
-    }
-
-    /// The same where such objects can be deleted: the failure names them, so that somebody can (KEP-3926).
-    async fn none_unreadable(&self, cache: &ResourceCache, namespace: &str) -> Result<(), Status> {
-        let unreadable: Vec<ObjectKey> = cache.load().all_unreadable(namespace).take(MOST_NAMED + 1).cloned().collect();
-        let mut causes = Vec::new();
-        for key in unreadable.iter().take(MOST_NAMED) {
-            match self.read_live(&cache.resource, key).await {
-                Err(status) if status.reason == Reason::InternalError => {
-                    let field = String::from_utf8_lossy(&keys::object(&cache.resource.storage_prefix, key)).into_owned();
-                    causes.push(StatusCause { reason: "UnexpectedServerResponse".into(), message: status.message, field });
-                }
-                Err(status) => return Err(status),
-                Ok(_) => return Err(read_again(cache)),
-            }
-        }
-        if unreadable.len() > MOST_NAMED {
-            let message = "too many errors, the list is truncated".into();
-            causes.push(StatusCause { reason: "FieldValueTooMany".into(), message, field: String::new() });
-        }
-        if causes.is_empty() { Ok(()) } else { Err(storage_read_error(&cache.resource, causes)) }
     }
 
     /// LIST.
@@ -345,22 +291,6 @@ impl Reader {
         let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
         Ok(self.versions.watched(target, selection, deliveries))
     }
-}
-
-/// What cannot be read by the keys of before can be by those of now.
-fn read_again(cache: &ResourceCache) -> Status {
-    cache.load_again();
-    let mut status = Status::unavailable("keys have changed, the resource is being read again");
-    status.details.get_or_insert_default().retry_after_seconds = 1;
-    status
-}
-
-/// 500 of a list, with a cause for each object that cannot be read.
-fn storage_read_error(resource: &Resource, causes: Vec<StatusCause>) -> Status {
-    let message = format!("failed to read one or more {} from the storage", resource.group_resource());
-    let (group, kind) = (resource.group.to_string(), resource.plural.to_string());
-    let details = StatusDetails { name: "list".into(), group, kind, causes, ..StatusDetails::default() };
-    Status { details: Some(Box::new(details)), ..Status::new(500, Reason::StorageReadError, message) }
 }
 
 /// What a watch has missed, so many changes at a time, as [`initial_events`].

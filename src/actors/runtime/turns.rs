@@ -54,6 +54,11 @@ impl Turns {
         self.state.lock().waiting.iter().filter(|(_, tell)| !tell.is_closed()).count()
     }
 
+    /// How many of a namespace wait.
+    pub fn waiting_of(&self, namespace: &str) -> usize {
+        self.state.lock().waiting.iter().filter(|(of, tell)| **of == *namespace && !tell.is_closed()).count()
+    }
+
     fn wait(&self, namespace: Arc<str>) -> oneshot::Receiver<Turn> {
         let (tell, told) = oneshot::channel();
         let mut state = self.state.lock();
@@ -119,7 +124,7 @@ mod tests {
         let mut other = turns.wait("other".into());
         let others = has_begun(&mut other).expect("there is room for another namespace");
         let (mut late, mut later) = (turns.wait("late".into()), turns.wait("late".into()));
-        assert_eq!(turns.waiting(), 11);
+        assert_eq!((turns.waiting(), turns.waiting_of("many"), turns.waiting_of("late"), turns.waiting_of("nobody")), (11, 9, 2, 0));
         drop(first);
         let of_late = has_begun(&mut late).expect("its last turn is longer ago");
         assert!(has_begun(&mut many[1]).is_none() && has_begun(&mut later).is_none());

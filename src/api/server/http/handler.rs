@@ -21,8 +21,6 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures::FutureExt;
-use serde_json::json;
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 use troupe_api::{
     aside,
@@ -42,13 +40,12 @@ use super::{
     authorize::authorize,
     body, compress, connect,
     connections::{Connection, Work, connection_of},
-    cors, health, identity,
+    cors, documents, identity,
     impersonation::impersonate,
     monitor::Monitor,
     most_in_flight::InWork,
-    openapi::{OpenApiReply, wants_message},
     options::RawRequest,
-    outgoing::{self, Outgoing},
+    outgoing,
     path::RequestInfo,
     query::Query,
     request_span::{self, AuditId},
@@ -67,9 +64,6 @@ use crate::{
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
-/// Readers of OpenAPI at once: each waits on a thread of its own while a document is being made.
-pub(super) static OPENAPI_READERS: Semaphore = Semaphore::const_new(OPENAPI_AT_ONCE as usize);
-pub(super) const OPENAPI_AT_ONCE: u32 = 8;
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// Answers any request; whatever goes wrong becomes a `Status`.
@@ -352,7 +346,7 @@ async fn perform(
     if !takes(request.method()) {
         return Err(method_not_allowed());
     }
-    if let Some(response) = document(shared, request, query).await? {
+    if let Some(response) = documents::document(shared, request, query).await? {
         return Ok(response);
     }
     let route = route.ok_or_else(Status::page_not_found)?;
@@ -412,74 +406,4 @@ fn said(request: &HttpRequest) -> Option<Cause> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let cause = header("traceparent").and_then(Cause::from_traceparent)?;
     Some(cause.with_tracestate(header("tracestate").unwrap_or("")))
-}
-
-/// The documents about the API itself.
-async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Result<Option<HttpResponse>, Status> {
-    let (path, options) = (request.path(), &shared.options);
-    if let Some(response) = health::answer(&options.health, path, query).await {
-        return Ok(Some(response));
-    }
-    let registry = options.service.settled_registry().await;
-    if let Some(response) = shared.discovery.answer(request, &registry, &options.advertise) {
-        return response.map(Some);
-    }
-    let trimmed = path.trim_end_matches('/');
-    if let Some(below) = trimmed.strip_prefix("/openapi/v3")
-        && (below.is_empty() || below.starts_with('/'))
-    {
-        let (openapi, below) = (shared.openapi.clone(), below.trim_start_matches('/').to_owned());
-        // Nobody closes it.
-        let _place = OPENAPI_READERS.acquire().await.ok();
-        // The first reader has the documents made, which takes longer than an event loop may be held.
-        let found = tokio::task::spawn_blocking(move || openapi.document(&registry, &below)).await.map_err(Status::internal)??;
-        return Ok(Some(OpenApiReply::respond(found, request)));
-    }
-    if trimmed == "/openapi/v2" {
-        let (openapi, as_message) = (shared.openapi.clone(), wants_message(accept::header(request))?);
-        let _place = OPENAPI_READERS.acquire().await.ok();
-        let found = tokio::task::spawn_blocking(move || openapi.v2(&registry, as_message)).await.map_err(Status::internal)??;
-        return Ok(Some(OpenApiReply::respond(found, request)));
-    }
-    let document = match trimmed {
-        // A tree would forget the order of its keys.
-        "/version" => serde_json::to_vec(&options.version).map_err(Status::internal)?,
-        "" => json!({"paths": root_paths(shared)}).to_string().into_bytes(),
-        _ => return Ok(None),
-    };
-    let accepted = accept::Accepted { encoding: accept::Encoding::Json, form: accept::Form::Full, pretty: true };
-    Ok(Some(Outgoing::new(request, accepted).json(200, document)))
-}
-
-/// What `/` lists.
-fn root_paths(shared: &Shared) -> Vec<String> {
-    let registry = shared.options.service.registry();
-    let mut paths = vec![
-        "/api".to_owned(),
-        "/apis".into(),
-        "/healthz".into(),
-        "/livez".into(),
-        "/openapi/v2".into(),
-        "/openapi/v3".into(),
-        "/readyz".into(),
-        "/version".into(),
-    ];
-    for row in registry.rows() {
-        for served in &row.served {
-            if row.group.is_empty() {
-                paths.push(format!("/api/{}", served.version));
-            } else {
-                paths.push(format!("/apis/{}", row.group));
-                paths.push(format!("/apis/{}/{}", row.group, served.version));
-            }
-        }
-    }
-    for remote in registry.aggregated().versions() {
-        let (group, version) = (&remote.discovered.group, &remote.discovered.version);
-        paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
-    }
-    paths.extend(shared.options.routes.iter().map(|route| route.path.to_owned()));
-    paths.sort_unstable();
-    paths.dedup();
-    paths
 }

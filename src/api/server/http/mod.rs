@@ -21,6 +21,7 @@ mod cors;
 mod delete_options;
 mod deprecation;
 pub mod discovery;
+mod documents;
 mod frames;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -68,6 +68,17 @@ fn tolerations_compare_numbers_where_the_scheduler_does() {
 }
 
 #[test]
+fn a_pod_whose_devices_are_searched_for_is_told_that_instead() {
+    let mut facts = facts(json!({"spec": {}, "status": {"phase": "Pending"}}));
+    facts.nodes = vec![facts.node.clone()];
+    explains(&pod::explain(&facts), &["the scheduler has not decided on it yet"]);
+    facts.scheduler = json!({"plugins": {"DynamicResources": [{"pod": "default/web", "state": "waiting", "selector": null}]}});
+    let report = pod::explain(&facts);
+    explains(&report, &["the search for devices waits for its turn"]);
+    assert_eq!(report.reasons.len(), 1, "{report:?}");
+}
+
+#[test]
 fn scheduling_gates_and_unbound_claims_are_named() {
     let gated = facts(json!({"spec": {"schedulingGates": [{"name": "example.com/wait"}]}, "status": {"phase": "Pending"}}));
     explains(&pod::explain(&gated), &["scheduling gates hold it back: example.com/wait"]);

@@ -60,6 +60,8 @@ const LONGEST: Duration = Duration::from_millis(10);
 const STEP: Duration = Duration::from_nanos(100);
 /// For how many pods devices are searched aside at once.
 const AT_ONCE: usize = 2;
+/// How many pods of a namespace wait for that, each with the nodes that are to be searched. Others are unschedulable until something changes.
+const MOST_WAITING: usize = 256;
 
 /// How long devices may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +128,7 @@ impl DynamicResources {
         };
         if among.is_none() && claims.lacks_devices() && (claims.goes_aside.get() || claims.took.get() >= LONGEST) {
             self.searches.put_off(&pod, node);
-            return Err(timed_out(name_of(node)));
+            return Err(Rejection::unresolvable(TIMED_OUT));
         }
         let (steps_before, looks, here) = (claims.steps.get(), Looks::default(), Cell::new(0));
         let is_over = |steps: usize| {
@@ -151,7 +153,7 @@ impl DynamicResources {
                 }
                 self.searches.put_off(&pod, node);
                 self.searches.note_costliest(&pod, claims.costliest());
-                Err(timed_out(name_of(node)))
+                Err(Rejection::unresolvable(TIMED_OUT))
             }
         }
     }
@@ -270,10 +272,19 @@ impl Plugin for DynamicResources {
 
     /// The pods whose devices are searched for aside, or took too long.
     fn observe(&self) -> Value {
-        self.searches.list(self.claims.devices.clock.instant()).into()
+        let devices = &self.claims.devices;
+        let waits = |pod: &ObjectKey, uid: Option<&str>| {
+            let object = devices.pods.get(pod).map(|cached| cached.object);
+            object.is_some_and(|object| place_of(&object).is_none() && (uid.is_none() || object.metadata.uid.as_deref() == uid))
+        };
+        self.searches.list(devices.clock.instant(), waits).into()
     }
 
     fn undecided(&self, pod: &ObjectKey) -> Option<Undecided> {
+        if self.searches.is_put_off(pod) && self.turns.waiting_of(&pod.namespace) >= MOST_WAITING {
+            self.searches.give_up(pod);
+            return None;
+        }
         match self.searches.next(pod) {
             Next::Search(nodes) => Some(Undecided::Search(self.look_aside(pod.clone(), nodes))),
             Next::TimedOut(node) => Some(Undecided::Failed(timeout_message(&node))),

@@ -17,10 +17,12 @@ use crate::scheduler::framework::Rejection;
 
 /// How often a pod's devices are searched aside in one attempt: what was found may be gone when it is to be taken.
 const MOST_ROUNDS: u32 = 3;
-/// Of how many pods searches are kept. There are few at a time; those of pods that are gone may be left.
+/// Of how many pods searches are kept; those of pods that are gone may be left. Of more, the namespace that has most loses one.
 const MOST_PODS: usize = 1_000;
-/// For how many pods and nodes together it is remembered that nothing was found.
+/// For how many pods and nodes together it is remembered that nothing was found, and how many stay where that is too much: the namespaces that
+/// have most lose all of theirs.
 const MOST_REMEMBERED: usize = 50_000;
+const LEFT_REMEMBERED: usize = MOST_REMEMBERED / 4 * 3;
 /// A search that took too long is tried again after so long though nothing changed: the machine may have been busy.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -159,18 +161,19 @@ impl Searches {
         }
     }
 
-    /// For people: the pods that are searched for aside, and those for which a search took too long, which counts until it is forgotten.
-    pub(super) fn list(&self, now: Instant) -> Vec<Value> {
+    /// For people: the pods that are searched for aside, and those for which a search took too long, which counts until it is forgotten. Only
+    /// those that still wait for a node, by their UIDs where these are known.
+    pub(super) fn list(&self, now: Instant, waits: impl Fn(&ObjectKey, Option<&str>) -> bool) -> Vec<Value> {
         let known = self.0.lock();
         let mut told: BTreeMap<String, Value> = BTreeMap::new();
         for (pod, failed) in &known.failed {
             let late = failed.nodes.values().filter(|(_, found, until)| *found == Found::TimedOut && until.is_none_or(|until| now < until)).count();
-            if late > 0 && told.len() < MOST_PODS {
+            if late > 0 && told.len() < MOST_PODS && waits(pod, failed.basis.pod.as_deref()) {
                 told.insert(pod.to_string(), json!({"pod": pod.to_string(), "state": "timedOut", "nodes": late, "selector": failed.costliest}));
             }
         }
         for (pod, searched) in &known.pods {
-            if let Some(stage) = searched.stage {
+            if let Some(stage) = searched.stage.filter(|_| waits(pod, None)) {
                 told.insert(pod.to_string(), json!({"pod": pod.to_string(), "state": stage.name(), "selector": searched.costliest}));
             }
         }
@@ -196,12 +199,18 @@ impl Searches {
     pub(super) fn put_off(&self, pod: &ObjectKey, node: &Arc<Node>) {
         let mut known = self.0.lock();
         if known.pods.len() >= MOST_PODS && !known.pods.contains_key(pod) {
-            known.pods.clear();
+            known.forget_one_of_greediest();
         }
         let searched = known.pods.entry(pod.clone()).or_default();
-        if !searched.put_off.iter().any(|other| name_of(other) == name_of(node)) {
+        // There may be thousands, and none is asked twice but at once or in another look.
+        if searched.put_off.last().is_none_or(|last| name_of(last) != name_of(node)) {
             searched.put_off.push(node.clone());
         }
+    }
+
+    /// Nothing is searched aside for a pod now.
+    pub(super) fn give_up(&self, pod: &ObjectKey) {
+        self.0.lock().pods.remove(pod);
     }
 
     /// Whether something was put off for a pod.
@@ -215,7 +224,10 @@ impl Searches {
         let all = &mut known.pods;
         if let Some(searched) = all.get_mut(pod).filter(|searched| !searched.put_off.is_empty() && searched.rounds < MOST_ROUNDS) {
             searched.rounds += 1;
-            return Next::Search(std::mem::take(&mut searched.put_off));
+            let mut nodes = std::mem::take(&mut searched.put_off);
+            let mut names = HashSet::new();
+            nodes.retain(|node| names.insert(name_of(node).to_owned()));
+            return Next::Search(nodes);
         }
         let Some(searched) = all.remove(pod) else { return Next::Nothing };
         let is_late = |found: &Found| matches!(found, Found::TimedOut | Found::Skipped);
@@ -259,8 +271,7 @@ impl Searches {
 impl Known {
     fn remember(&mut self, pod: &ObjectKey, basis: &Basis, node: Arc<Node>, (found, until): (Found, Option<Instant>)) {
         if self.remembered >= MOST_REMEMBERED {
-            self.failed.clear();
-            self.remembered = 0;
+            self.make_room();
         }
         if self.failed.get(pod).is_some_and(|failed| failed.basis != *basis) {
             self.forget_failed(pod);
@@ -268,6 +279,32 @@ impl Known {
         let failed = self.failed.entry(pod.clone()).or_insert_with(|| Failed { basis: basis.clone(), nodes: HashMap::new(), costliest: None });
         if failed.nodes.insert(name_of(&node).to_owned(), (node, found, until)).is_none() {
             self.remembered += 1;
+        }
+    }
+
+    /// Forgets the search of a pod of the namespace that has most.
+    fn forget_one_of_greediest(&mut self) {
+        let mut counts = HashMap::<&str, usize>::new();
+        self.pods.keys().for_each(|pod| *counts.entry(&pod.namespace).or_default() += 1);
+        let greediest = counts.into_iter().max_by_key(|(_, count)| *count).map(|(namespace, _)| namespace);
+        let gone = self.pods.keys().find(|pod| Some(&*pod.namespace) == greediest).cloned();
+        if let Some(gone) = gone {
+            self.pods.remove(&gone);
+        }
+    }
+
+    /// Forgets what the namespaces with most have failed to find.
+    fn make_room(&mut self) {
+        let mut counts = HashMap::<Arc<str>, usize>::new();
+        for (pod, failed) in &self.failed {
+            *counts.entry(pod.namespace.clone()).or_default() += failed.nodes.len();
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_unstable_by_key(|(_, count)| *count);
+        while self.remembered > LEFT_REMEMBERED {
+            let Some((greediest, count)) = counts.pop() else { break };
+            self.failed.retain(|pod, _| pod.namespace != greediest);
+            self.remembered = self.remembered.saturating_sub(count);
         }
     }
 
@@ -374,17 +411,40 @@ mod tests {
         searches.put_off(&pod, &node("a"));
         searches.note_costliest(&pod, Some("claim n/c, request r, class gpu: selector #1".into()));
         searches.note_costliest(&pod, None);
-        assert!(searches.list(now).is_empty(), "nothing goes on");
+        assert!(searches.list(now, |_, _| true).is_empty(), "nothing goes on");
         searches.set_stage(&pod, Stage::Waiting);
         let told = json!({"pod": "n/p", "state": "waiting", "selector": "claim n/c, request r, class gpu: selector #1"});
-        assert_eq!(searches.list(now), [told]);
+        assert_eq!(searches.list(now, |_, _| true), [told]);
         searches.set_stage(&pod, Stage::Searching);
-        assert_eq!(searches.list(now)[0]["state"], "searching");
+        assert_eq!(searches.list(now, |_, _| true)[0]["state"], "searching");
         searches.tell(&pod, round(Some(Basis::default()), &[("a", Found::TimedOut), ("b", Found::Skipped)]), now);
         let told = json!({"pod": "n/p", "state": "timedOut", "nodes": 1, "selector": "claim n/c, request r, claim n/c: selector #0"});
-        assert_eq!(searches.list(now), [told]);
-        assert!(searches.list(now + PATIENCE).is_empty(), "it is tried again");
+        assert_eq!(searches.list(now, |_, _| true), [told]);
+        assert!(searches.list(now + PATIENCE, |_, _| true).is_empty(), "it is tried again");
+        assert!(searches.list(now, |_, uid| uid.is_some()).is_empty(), "that pod is gone");
         searches.forget(&pod);
-        assert!(searches.list(now).is_empty());
+        assert!(searches.list(now, |_, _| true).is_empty());
+    }
+
+    #[test]
+    fn who_has_many_pods_takes_nothing_of_others() {
+        let (searches, victim, now) = (Searches::default(), ObjectKey::new("victim", "p"), Instant::now());
+        let rejected = Found::Rejected(Rejection::unresolvable("no"));
+        searches.put_off(&victim, &node("a"));
+        assert!(matches!(searches.next(&victim), Next::Search(_)));
+        searches.tell(&victim, round(Some(Basis::default()), &[("a", rejected.clone())]), now);
+        let names: Vec<String> = (0..100).map(|at| format!("n{at}")).collect();
+        for at in 0..2 * MOST_PODS {
+            let pod = ObjectKey::new("many", format!("p{at}"));
+            searches.put_off(&pod, &node("a"));
+            let found: Vec<_> = names.iter().map(|name| (name.as_str(), rejected.clone())).collect();
+            searches.tell(&pod, round(Some(Basis::default()), &found), now);
+        }
+        assert_eq!(searches.found(&victim, &node("a")), Some(rejected.clone()));
+        assert_eq!(searches.failed(&victim, &Basis::default(), &node("a"), now), Some(rejected));
+        let known = searches.0.lock();
+        assert_eq!(known.pods.len(), MOST_PODS);
+        assert_eq!(known.remembered, known.failed.values().map(|failed| failed.nodes.len()).sum::<usize>());
+        assert!(known.remembered <= MOST_REMEMBERED);
     }
 }

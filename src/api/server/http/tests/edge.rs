@@ -27,7 +27,7 @@ use troupe_api::{
 use super::{client::Door, fake::FakeService};
 use crate::http::{
     AllowedOrigins, body,
-    handler::{OPENAPI_AT_ONCE, OPENAPI_READERS},
+    documents::{OPENAPI_AT_ONCE, OPENAPI_READERS},
     limits::Bodies,
 };
 
