@@ -26,14 +26,15 @@ case "$store" in embedded | etcd) ;; *) die "STORE is embedded or etcd" ;; esac
 [ "$procs" = 1 ] || [ -x "${GINKGO:-}" ] || die "several processes need GINKGO, upstream's runner"
 
 name="conf$$"
-place="$(mktemp -d /var/tmp/troupe-conformance.XXXXXX)"
+# Short, as are the names in it: specs of devices make sockets with long names below, and a socket's path has 107 bytes at most.
+place="$(mktemp -d /var/tmp/conf.XXXXXX)"
 chmod 711 "$place" # pods with users of their own pass through
 node=198.51.100.2
 machine=(--data-dir "$place/data" --run-dir "$place/run" --node-name "$name")
 # With several nodes the first is known by its address on their link.
 several=()
 if [ "$nodes" = 1 ]; then machine+=(--node-ip "$node"); else several=(--nodes "$nodes" --topology "${TOPOLOGY:-shared}"); fi
-kubelet=(--kubelet-dir "$place/kubelet" --pod-logs-dir "$place/logs" --cni-conf-dir "$place/cni" --manifests-dir "$place/manifests"
+kubelet=(--kubelet-dir "$place/k" --pod-logs-dir "$place/logs" --cni-conf-dir "$place/cni" --manifests-dir "$place/manifests"
     --bridge "br$$" --cgroup-parent "$name/kubepods")
 admin=(--kubeconfig "$place/admin.kubeconfig")
 etcd=""
@@ -96,7 +97,7 @@ else
     inside "$troupe" up --detach "${several[@]}" "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}" "${options[@]}"
 fi
 
-suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --kubelet-root-dir="$place/kubelet" --allowed-not-ready-nodes=0)
+suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --kubelet-root-dir="$place/k" --allowed-not-ready-nodes=0)
 [ -z "$kubectl" ] || suite+=(--kubectl-path="$kubectl")
 report="$place/report.json"
 # Failing specs are what the report is for.

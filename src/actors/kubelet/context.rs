@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use troupe_api::meta::Clock;
 use troupe_cri::{
     Runtime, RuntimeFeatures,
+    proto::VersionResponse,
     resources::{CpuTime, MachineSize},
 };
 use troupe_net::cni::links::PodLinks;
@@ -122,8 +123,13 @@ pub struct NodeContext {
     pub pod_max_pids: Option<u32>,
     /// As container ids are prefixed: `containerd`.
     pub runtime_name: String,
-    /// The runtime with its version, as messages tell it: `containerd 1.6.20`.
-    pub runtime_version: String,
+    /// The runtime with its version when it last told that, as messages tell it: `containerd 1.6.20`.
+    pub runtime_version: ArcSwap<String>,
+}
+
+/// A runtime with its version, as messages tell it.
+pub fn runtime_version(told: &VersionResponse) -> String {
+    format!("{} {}", told.runtime_name, told.runtime_version.trim_start_matches('v'))
 }
 
 impl NodeContext {

@@ -217,7 +217,7 @@ impl Kubelet {
         let context = Arc::new(context);
         let manifests = Manifests::new(options.static_pod_dir.clone(), options.static_pod_url.clone(), context.node_name.clone());
         let cache = caches.as_ref().map(|caches| pod_cache(caches, &context.node_name));
-        let facts = node_facts(&options, &version, machine);
+        let facts = node_facts(&options, machine);
         let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
         let (all, source) = (all_pods(cache.clone(), manifests.clone(), room.node.clone()), pod_source(cache.clone(), manifests.clone()));
         let pods = spawn_units(system, &options, &context, &all, &source, &manifests, room);
@@ -362,17 +362,16 @@ fn context(
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,
         runtime_name: version.runtime_name.clone(),
-        runtime_version: format!("{} {}", version.runtime_name, version.runtime_version.trim_start_matches('v')),
+        runtime_version: ArcSwap::from_pointee(context::runtime_version(version)),
     }
 }
 
-fn node_facts(options: &KubeletOptions, version: &VersionResponse, machine: MachineFacts) -> NodeFacts {
+fn node_facts(options: &KubeletOptions, machine: MachineFacts) -> NodeFacts {
     NodeFacts {
         labels: options.labels.clone(),
         port: options.port,
         max_pods: options.max_pods,
         kubelet_version: options.kubelet_version.clone(),
-        runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version.trim_start_matches('v')),
         machine,
         heartbeat: options.heartbeat,
         reserved: options.reserved,

@@ -189,7 +189,7 @@ pub(super) const GATES: &[Gate] = &[
     switched("RemoteRequestHeaderUID", Beta, true),
     locked("ResilientWatchCacheInitialization", Stable, true),
     always("ResourceHealthStatus", Beta),
-    never("ResourceHealthStatusMessage", Beta),
+    always("ResourceHealthStatusMessage", Beta),
     always("RestartAllContainersOnContainerExits", Beta),
     locked("RetryGenerateName", Stable, true),
     always("RotateKubeletServerCertificate", Beta),

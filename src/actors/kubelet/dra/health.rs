@@ -29,14 +29,18 @@ use crate::devices::{claim_name, claims_of};
 const COUNTS: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Bytes of what a driver says to people, as the API takes them; the rest is left out.
+const LONGEST_MESSAGE: usize = 1024;
+
 const HEALTHY: &str = "Healthy";
 const UNHEALTHY: &str = "Unhealthy";
 const UNKNOWN: &str = "Unknown";
 
 /// What a driver said of a device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Told {
     health: &'static str,
+    message: String,
     until: Instant,
 }
 
@@ -76,7 +80,8 @@ impl Health {
             };
             let counts = u64::try_from(told.timeout_seconds).ok().filter(|seconds| *seconds > 0).map_or(COUNTS, Duration::from_secs);
             let until = now.checked_add(counts).unwrap_or(now + COUNTS);
-            known.insert((device.pool_name.clone(), device.device_name.clone()), Told { health, until });
+            let message = shortened(&told.message);
+            known.insert((device.pool_name.clone(), device.device_name.clone()), Told { health, message, until });
         }
         self.changed.notify_one();
     }
@@ -109,12 +114,22 @@ impl Health {
         }
     }
 
-    fn of(&self, driver: &str, device: &Device, now: Instant) -> &'static str {
+    /// How a device is, and what its driver says to that.
+    fn of(&self, driver: &str, device: &Device, now: Instant) -> (&'static str, Option<String>) {
         let (devices, name) = (self.devices.lock(), (device.pool_name.clone(), device.device_name.clone()));
         let newest_first = devices.get(driver).into_iter().flat_map(|instances| instances.values().rev());
         let mut told = newest_first.filter_map(|known| known.get(&name)).filter(|told| told.until > now);
-        told.next().map_or(UNKNOWN, |told| told.health)
+        told.next().map_or((UNKNOWN, None), |told| (told.health, Some(told.message.clone()).filter(|message| !message.is_empty())))
     }
+}
+
+fn shortened(message: &str) -> String {
+    const MARK: &str = "...";
+    if message.len() <= LONGEST_MESSAGE {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(LONGEST_MESSAGE - MARK.len());
+    format!("{}{MARK}", &message[..end])
 }
 
 /// Listens to an instance of a driver for as long as this lives; then what it said counts no more.
@@ -203,8 +218,8 @@ impl Dra {
                 let named = device.cdi_device_ids.iter().flatten().next().cloned();
                 let resource_id = named.unwrap_or_else(|| format!("{driver}/{}/{}", device.pool_name, device.device_name));
                 if !all.iter().any(|known| known.resource_id == resource_id) {
-                    let health = Some(self.health.of(driver, device, now).to_owned());
-                    all.push(ResourceHealth { resource_id, health, message: None });
+                    let (health, message) = self.health.of(driver, device, now);
+                    all.push(ResourceHealth { resource_id, health: Some(health.to_owned()), message });
                 }
             }
         }
@@ -230,7 +245,8 @@ mod tests {
 
     fn told(device: &str, health: i32, timeout_seconds: i64) -> DeviceHealth {
         let device = Some(DeviceIdentifier { pool_name: "pool".into(), device_name: device.into() });
-        DeviceHealth { device, health, timeout_seconds }
+        let message = if health == 2 { "hot".to_owned() } else { String::new() };
+        DeviceHealth { device, health, timeout_seconds, message }
     }
 
     #[tokio::test]
@@ -251,11 +267,19 @@ mod tests {
             let health = dra.health(&pod);
             assert_eq!((health.len(), health["c"][0].name.as_str()), (1, "claim:gpu"));
             let devices = health["c"][0].resources.clone().unwrap_or_default();
-            devices.into_iter().map(|device| format!("{} {}", device.resource_id, device.health.unwrap_or_default())).collect::<Vec<_>>()
+            let words = |device: ResourceHealth| [Some(device.resource_id), device.health, device.message].into_iter().flatten().collect::<Vec<_>>();
+            devices.into_iter().map(|device| words(device).join(" ")).collect::<Vec<_>>()
         };
-        assert_eq!(shown(&dra), ["vendor/gpu=0 Healthy", "gpu.example/pool/d1 Unhealthy", "vendor/gpu=2 Unknown"]);
+        assert_eq!(shown(&dra), ["vendor/gpu=0 Healthy", "gpu.example/pool/d1 Unhealthy hot", "vendor/gpu=2 Unknown"]);
         dra.health.forget("gpu.example");
         assert_eq!(shown(&dra), ["vendor/gpu=0 Unknown", "gpu.example/pool/d1 Unknown", "vendor/gpu=2 Unknown"]);
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        assert_eq!(shortened(&"x".repeat(1024)).len(), 1024);
+        let cut = shortened(&format!("{}°{}", "x".repeat(1020), "y".repeat(10)));
+        assert_eq!(cut, format!("{}...", "x".repeat(1020)));
     }
 
     #[test]
@@ -263,7 +287,7 @@ mod tests {
         let (health, now) = (Health::default(), Instant::now());
         let device = |name: &str| Device { pool_name: "pool".into(), device_name: name.into(), ..Device::default() };
         let say = |instance, devices| health.take(("d", instance), &HealthResponse { devices }, now);
-        let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now));
+        let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now).0);
         assert_eq!([health.begin("d"), health.begin("d")], [0, 1]);
         say(0, vec![told("d0", 1, 60), told("d1", 1, 60)]);
         say(1, vec![told("d0", 2, 60)]);
@@ -279,7 +303,7 @@ mod tests {
         let (health, now) = (Health::default(), Instant::now());
         let device = |name: &str| Device { pool_name: "pool".into(), device_name: name.into(), ..Device::default() };
         let say = |instance, devices| health.take(("d", instance), &HealthResponse { devices }, now);
-        let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now));
+        let shown = || ["d0", "d1"].map(|name| health.of("d", &device(name), now).0);
         let older = health.begin("d");
         say(older, vec![told("d0", 1, 60), told("d1", 1, 60)]);
         let newer = health.begin("d");

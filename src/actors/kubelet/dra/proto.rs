@@ -93,6 +93,9 @@ pub struct DeviceHealth {
     /// How long it counts; not above zero for upstream's default.
     #[prost(int64, tag = "4")]
     pub timeout_seconds: i64,
+    /// More about it, for people.
+    #[prost(string, tag = "5")]
+    pub message: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

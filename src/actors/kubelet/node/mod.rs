@@ -28,7 +28,11 @@ use self::{
     sight::Sight,
     status::{NodeInputs, annotations, labels, machine_labels, node, patch, same, shows},
 };
-use super::{context::NodeContext, events::Note, eviction::signals::Threshold};
+use super::{
+    context::{NodeContext, runtime_version},
+    events::Note,
+    eviction::signals::Threshold,
+};
 use crate::runtime::{
     envelope::Reply,
     host::{On, Unit, UnitContext},
@@ -45,8 +49,6 @@ pub struct NodeFacts {
     pub port: u16,
     pub max_pods: u32,
     pub kubelet_version: String,
-    /// `containerd://1.6.20`.
-    pub runtime_version: String,
     pub machine: MachineFacts,
     /// How often the lease is renewed.
     pub heartbeat: Duration,
@@ -217,6 +219,9 @@ impl NodeReporter {
             if let Ok(runtime) = sight.runtime(Instant::now()) {
                 context.features.store(Arc::new(RuntimeFeatures::of(runtime)));
             }
+            if let Some(version) = &sight.version {
+                context.runtime_version.store(Arc::new(runtime_version(version)));
+            }
             let status = measure(&context, &facts, before.as_ref(), &sight);
             let due = since.is_none_or(|since| since.elapsed() >= report);
             let before = before.filter(|_| !due);
@@ -332,7 +337,7 @@ fn inputs<'a>(
         pid_pressure: context.pid_pressure.load(Ordering::Relaxed),
         shutting_down: context.shutting_down.load(Ordering::Relaxed),
         runtime,
-        runtime_version: &facts.runtime_version,
+        runtime_version: context.runtime_version.load_full(),
         images,
         devices,
         now: context.clock.now(),

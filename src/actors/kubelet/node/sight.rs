@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use troupe_cri::{
     Runtime,
-    proto::{Image, StatusResponse},
+    proto::{Image, StatusResponse, VersionResponse},
 };
 
 /// How long a silent runtime counts as what it was before, as upstream.
@@ -19,6 +19,8 @@ pub struct Sight {
     seen: Option<Instant>,
     status: StatusResponse,
     pub images: Vec<Image>,
+    /// Another one after the runtime was replaced.
+    pub version: Option<VersionResponse>,
     /// Why it did not answer since.
     error: String,
 }
@@ -26,7 +28,10 @@ pub struct Sight {
 impl Sight {
     /// Asks the runtime.
     pub async fn look(&mut self, runtime: &dyn Runtime) {
-        let asking = async { Ok((runtime.status().await?, runtime.list_images().await.unwrap_or_default())) };
+        let asking = async {
+            let status = runtime.status().await?;
+            Ok((status, runtime.list_images().await.unwrap_or_default(), runtime.version().await.ok()))
+        };
         let answer = match tokio::time::timeout(ANSWER, asking).await {
             Ok(answer) => answer.map_err(|error: troupe_cri::CriError| error.to_string()),
             Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
@@ -34,9 +39,9 @@ impl Sight {
         self.take(answer, Instant::now());
     }
 
-    fn take(&mut self, answer: Result<(StatusResponse, Vec<Image>), String>, now: Instant) {
+    fn take(&mut self, answer: Result<(StatusResponse, Vec<Image>, Option<VersionResponse>), String>, now: Instant) {
         match answer {
-            Ok((status, images)) => *self = Sight { seen: Some(now), status, images, error: String::new() },
+            Ok((status, images, version)) => *self = Sight { seen: Some(now), status, images, version, error: String::new() },
             Err(error) => self.error = error,
         }
     }
@@ -51,6 +56,7 @@ impl Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::context::runtime_version;
 
     #[test]
     fn a_runtime_that_is_started_again_is_not_down_yet() {
@@ -60,12 +66,14 @@ mod tests {
         sight.take(Err("refused".into()), start);
         assert_eq!(sight.runtime(start).expect_err("down"), "refused");
         let image = Image { id: "i".into(), ..Image::default() };
-        sight.take(Ok((StatusResponse::default(), vec![image])), start);
+        sight.take(Ok((StatusResponse::default(), vec![image], None)), start);
         sight.take(Err("refused".into()), start + Duration::from_secs(29));
         assert!(sight.runtime(start + Duration::from_secs(29)).is_ok());
         assert_eq!(sight.images.len(), 1, "its images are still there");
         assert_eq!(sight.runtime(start + Duration::from_secs(31)).expect_err("down"), "refused");
-        sight.take(Ok((StatusResponse::default(), Vec::new())), start + Duration::from_secs(40));
+        let version = VersionResponse { runtime_name: "containerd".into(), runtime_version: "v2.3.4".into(), ..VersionResponse::default() };
+        sight.take(Ok((StatusResponse::default(), Vec::new(), Some(version))), start + Duration::from_secs(40));
+        assert_eq!(sight.version.as_ref().map(runtime_version).as_deref(), Some("containerd 2.3.4"));
         assert!(sight.runtime(start + Duration::from_secs(100)).is_ok(), "nothing says otherwise");
     }
 }

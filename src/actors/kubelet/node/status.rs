@@ -1,6 +1,6 @@
 //! The node object and its status: pure.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -55,7 +55,8 @@ pub struct NodeInputs<'a> {
     pub shutting_down: bool,
     /// `None` when the runtime does not answer, with why.
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
-    pub runtime_version: &'a str,
+    /// `containerd 1.6.20`.
+    pub runtime_version: Arc<String>,
     pub images: &'a [proto::Image],
     /// How many devices of each resource there are, and how many can be used.
     pub devices: &'a BTreeMap<String, (usize, usize)>,
@@ -173,7 +174,7 @@ fn system_info(inputs: &NodeInputs<'_>) -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: facts.architecture.clone(),
         boot_id: facts.boot_id.clone(),
-        container_runtime_version: inputs.runtime_version.to_owned(),
+        container_runtime_version: inputs.runtime_version.replacen(' ', "://", 1),
         kernel_version: facts.kernel.clone(),
         kube_proxy_version: String::new(),
         kubelet_version: inputs.kubelet_version.to_owned(),
@@ -329,7 +330,7 @@ mod tests {
             pid_pressure: false,
             shutting_down,
             runtime: Ok(runtime),
-            runtime_version: "containerd://1.6",
+            runtime_version: Arc::new("containerd 1.6".to_owned()),
             images: &[],
             devices: &BTreeMap::from([("example.com/gpu".to_owned(), (2, 1))]),
             now: Timestamp::from_second(second).expect("a time"),
@@ -352,6 +353,7 @@ mod tests {
         let status = with(&network(false), &[], 5);
         let message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
         assert_eq!((ready(&status).status.as_str(), ready(&status).message.as_deref()), ("False", Some(message)));
+        assert_eq!(status.node_info.map(|info| info.container_runtime_version).as_deref(), Some("containerd://1.6"));
     }
 
     #[test]

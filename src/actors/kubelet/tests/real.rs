@@ -73,7 +73,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         cgroups_per_qos: true,
         pod_max_pids: Some(100),
         runtime_name: "containerd".into(),
-        runtime_version: "containerd 0".into(),
+        runtime_version: ArcSwap::from_pointee("containerd 0".to_owned()),
     })
 }
 

@@ -208,7 +208,7 @@ impl World {
             cgroups_per_qos: false,
             pod_max_pids: None,
             runtime_name: "fake".into(),
-            runtime_version: "fake 1.0.0".into(),
+            runtime_version: ArcSwap::from_pointee("fake 1.0.0".to_owned()),
             root,
         }
     }

@@ -61,7 +61,7 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let ips = context.pod_ips(&pod, &step.observed);
     let now = context.clock.now();
     let work = move || -> Result<(), VolumeError> {
-        let (node_ips, machine) = (&context.node_ips, context.unreserved);
+        let (node_ips, machine, runtime) = (&context.node_ips, context.unreserved, context.runtime_version.load_full());
         let inputs = PayloadInputs {
             pod: &pod,
             references: &references,
@@ -70,7 +70,7 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
             pod_ips: &ips,
             node_ips,
             machine,
-            runtime: &context.runtime_version,
+            runtime: &runtime,
         };
         if all {
             disk::make_log_directory(&logs)?;

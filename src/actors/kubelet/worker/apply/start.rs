@@ -304,7 +304,7 @@ async fn configure(
     device_plugins::apply(context.device_plugins.start(&step.pod, container).await?, &mut config);
     config.cdi_devices.extend(devices.into_iter().map(|name| proto::CdiDevice { name }));
     if !config.cdi_devices.is_empty() {
-        knows_cdi(&context.runtime_name, &context.runtime_version)?;
+        knows_cdi(&context.runtime_name, &context.runtime_version.load())?;
     }
     Ok(config)
 }
@@ -337,8 +337,8 @@ async fn make_recursively_read_only(step: &Step, container: &Container, mounts: 
         return Ok(());
     }
     let able = step.context.features.load().recursive_read_only(&runtime_handler(step).await?);
+    let runtime = step.context.runtime_version.load_full();
     for (wanted, mount) in wanted.iter().zip(mounts) {
-        let runtime = &step.context.runtime_version;
         mount.recursive_read_only =
             recursive_read_only(wanted, able).map_err(|why| if why.ends_with("runtime") { format!("{why} {runtime}") } else { why })?;
     }
