@@ -4,6 +4,7 @@
 //! looks at an immutable [`snapshot::Snapshot`] and the plugins' answers. A bound pod counts on its node at once
 //! ("assumed"), before the watch shows it there; if binding fails it is forgotten and tried again.
 
+mod asked;
 mod bind;
 pub mod budget;
 pub mod configuration;

@@ -86,6 +86,8 @@ struct Entry {
     attempts: u32,
     /// When it came in.
     since: Instant,
+    /// How long it rests after a failed attempt at least.
+    rest: Duration,
     place: Place,
 }
 
@@ -108,8 +110,10 @@ pub struct SchedulingQueue {
 /// Whom to ask whether a change may help a pod.
 pub struct HintContext<'a> {
     pub profiles: &'a Profiles,
-    /// The pod as it is now; `None` if it is gone.
+    /// The pod as it is now; `None` if it is gone, or so large that it is tried rather than looked at after each change.
     pub pod: &'a dyn Fn(&ObjectKey) -> Option<PodInfo>,
+    /// The same however large it is: one that must not be looked at is not tried to find that out.
+    pub whole: &'a dyn Fn(&ObjectKey) -> Option<PodInfo>,
 }
 
 /// How many pods are where.
@@ -200,7 +204,7 @@ impl SchedulingQueue {
             self.active.insert((Reverse(priority), arrival, key.clone()));
             metrics::incoming("active", "UnscheduledPodAdd");
         }
-        self.pods.insert(key, Entry { priority, arrival, attempts: 0, since: now, place });
+        self.pods.insert(key, Entry { priority, arrival, attempts: 0, since: now, rest: Duration::ZERO, place });
     }
 
     /// The pod is gone or has a node.
@@ -323,7 +327,14 @@ impl SchedulingQueue {
     /// The attempt failed for a reason outside the pod (a lost race, an API error): try again after backoff.
     pub fn failed(&mut self, key: &ObjectKey, now: Instant) {
         if let Some(entry) = self.pods.get(key) {
-            self.set_aside(key, now + self.backoffs.after(entry.attempts));
+            self.set_aside(key, now + self.backoffs.after(entry.attempts).max(entry.rest));
+        }
+    }
+
+    /// An attempt on the pod is costly: it rests so long after one that fails, or for its backoff if that is longer.
+    pub fn rests(&mut self, key: &ObjectKey, rest: Duration) {
+        if let Some(entry) = self.pods.get_mut(key) {
+            entry.rest = rest;
         }
     }
 
@@ -363,6 +374,7 @@ impl SchedulingQueue {
                 _ => in_flight.changes.push(change.clone()),
             }
         }
+        let of_gated = HintContext { profiles: with.profiles, pod: with.whole, whole: with.whole };
         for key in self.concerned(&change, with.profiles) {
             let Some(entry) = self.pods.get_mut(&key) else { continue };
             match &mut entry.place {
@@ -375,7 +387,7 @@ impl SchedulingQueue {
                     let rejected_by = rejected_by.clone();
                     self.waits_no_more(&key, &rejected_by);
                 }
-                Place::Gated { by: Some(by) } if is_woken(&[*by], &change, &key, with) && may_be_looked_at(&key, with) => {
+                Place::Gated { by: Some(by) } if is_woken(&[*by], &change, &key, &of_gated) && may_be_looked_at(&key, &of_gated) => {
                     self.let_in(&key, change.event().name());
                 }
                 _ => {}
@@ -417,7 +429,7 @@ impl SchedulingQueue {
         let (since, rejected_by) = (*since, std::mem::take(rejected_by));
         self.is_stuck_no_more(key, &rejected_by);
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let until = since + self.backoffs.after(entry.attempts);
+        let until = since + self.backoffs.after(entry.attempts).max(entry.rest);
         if until > now {
             entry.place = Place::Backoff(until);
             self.backoff.insert((until, entry.arrival), key.clone());

@@ -48,6 +48,38 @@ async fn a_pod_that_fits_nowhere_says_why_and_is_bound_when_a_node_comes() {
 }
 
 #[actix::test]
+async fn a_large_pod_that_fits_nowhere_is_bound_when_a_node_comes() {
+    let world = World::new().await;
+    world.node("n1", 2).await;
+    let mut big = pod("big", "3");
+    big["metadata"]["annotations"] = json!({"large": "x".repeat(40 << 10)});
+    world.api.create(big).await;
+    eventually_async("the event is there", async || world.events("default", "big").await.iter().any(|(reason, _)| reason == "FailedScheduling"))
+        .await;
+    world.node("n2", 4).await;
+    eventually_async("the pod is bound", async || node_of(&world, "big").await == "n2").await;
+}
+
+#[actix::test]
+async fn a_pod_that_asks_too_much_is_told_so_and_gets_no_node() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    let terms: Vec<Value> = (0..1000).map(|at| json!({"matchExpressions": [{"key": format!("k{at}"), "operator": "DoesNotExist"}]})).collect();
+    let constraint = |at: usize| json!({"maxSkew": 1, "topologyKey": format!("k{at}"), "whenUnsatisfiable": "ScheduleAnyway"});
+    let mut much = pod("much", "1");
+    much["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    much["spec"]["topologySpreadConstraints"] = (0..300).map(constraint).collect();
+    world.api.create(much).await;
+    world.api.create(pod("p", "1")).await;
+    eventually_async("the other pod is bound", async || node_of(&world, "p").await == "n1").await;
+    let is_told = |events: &[(String, String)]| {
+        events.iter().any(|(reason, message)| reason == "FailedScheduling" && message.ends_with("ask for too many comparisons with nodes and pods"))
+    };
+    eventually_async("the event is there", async || is_told(&world.events("default", "much").await)).await;
+    assert_eq!(node_of(&world, "much").await, "");
+}
+
+#[actix::test]
 async fn the_trace_of_a_pod_leads_from_the_deployment_to_its_node() {
     let world = World::new().await;
     world.node("n1", 4).await;

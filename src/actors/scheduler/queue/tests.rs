@@ -24,7 +24,7 @@ fn key(name: &str) -> ObjectKey {
 
 /// Plugins cannot see the pods: whatever a plugin looks at may help.
 fn hints(profiles: &Profiles) -> HintContext<'_> {
-    HintContext { profiles, pod: &|_| None }
+    HintContext { profiles, pod: &|_| None, whole: &|_| None }
 }
 
 fn node_added() -> ClusterChange {
@@ -57,6 +57,24 @@ fn an_unschedulable_pod_wakes_only_for_changes_that_may_help() {
     assert_eq!(queue.depth(), QueueDepth { backoff: 1, ..QueueDepth::default() });
     assert_eq!(queue.pop(now), None);
     assert_eq!(queue.pop(now + Duration::from_secs(1)), Some(key("a")));
+}
+
+#[test]
+fn a_pod_that_costs_much_rests_longer_than_its_backoff() {
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
+    let seconds = Duration::from_secs;
+    for (name, rest) in [("much", 20), ("little", 0)] {
+        queue.upsert(key(name), 0, now);
+        let popped = queue.pop(now).expect("one is there");
+        queue.rests(&popped, seconds(rest));
+        queue.unschedulable(&popped, vec!["NodeName"], false, &hints(&profile), now);
+    }
+    queue.cluster_changed(node_added(), &hints(&profile), now);
+    assert_eq!(queue.pop(now + seconds(1)), Some(key("little")));
+    assert_eq!(queue.pop(now + seconds(19)), None);
+    assert_eq!(queue.pop(now + seconds(20)), Some(key("much")));
+    queue.failed(&key("much"), now);
+    assert_eq!((queue.pop(now + seconds(19)), queue.pop(now + seconds(20))), (None, Some(key("much"))));
 }
 
 #[test]
@@ -142,7 +160,8 @@ fn a_gated_pod_is_let_in_when_what_its_gate_looks_at_has_changed() {
     let gate: Arc<dyn Plugin> = Arc::new(Gate(open.clone()));
     let profiles = Profiles::from(Profile::of(vec![(gate, 0)]));
     let pod = |_: &ObjectKey| Some(PodInfo::new(Arc::default(), &NoObjects));
-    let with = HintContext { profiles: &profiles, pod: &pod };
+    // It is too large to be looked at after each change, which must not let it in.
+    let with = HintContext { profiles: &profiles, pod: &|_| None, whole: &pod };
     queue.gate(key("other"), 0, Some("SchedulingGates"), now);
     queue.gate(key("a"), 0, Some("SchedulingGates"), now);
     queue.gate(key("a"), 0, Some("Gate"), now);

@@ -37,6 +37,8 @@ pub struct Snapshot {
     index: HashMap<Arc<str>, usize>,
     /// Each pod that is counted somewhere, with its node.
     placed: BTreeMap<ObjectKey, (Arc<str>, Arc<PlacedPod>)>,
+    /// How many of these each namespace has.
+    by_namespace: HashMap<Arc<str>, usize>,
     /// Pods of nodes that are not known (yet).
     waiting: HashMap<ObjectKey, (Arc<str>, Arc<PlacedPod>)>,
     affinity_index: AffinityIndex,
@@ -85,6 +87,24 @@ impl Snapshot {
     /// How many placed pods use a claim.
     pub fn users_of_claim(&self, namespace: &str, claim: &str) -> usize {
         if self.claims.is_empty() { 0 } else { self.claims.get(&ObjectKey::new(namespace, claim)).copied().unwrap_or(0) }
+    }
+
+    /// How many pods are placed.
+    pub fn pods(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// How many of them are of a namespace.
+    pub fn pods_in(&self, namespace: &str) -> usize {
+        self.by_namespace.get(namespace).copied().unwrap_or(0)
+    }
+
+    fn count_in_namespace(&mut self, namespace: &Arc<str>, came: bool) {
+        let count = self.by_namespace.entry(namespace.clone()).or_default();
+        *count = if came { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.by_namespace.remove(namespace);
+        }
     }
 
     fn count_claims(&mut self, pod: &PlacedPod, came: bool) {
@@ -243,6 +263,7 @@ impl Snapshot {
     fn place(&mut self, at: usize, pod: Arc<PlacedPod>) {
         self.pod_counts.count(&pod, at, true);
         self.count_claims(&pod, true);
+        self.count_in_namespace(&pod.key().namespace, true);
         if self.affinity_index.add(&pod, at) {
             pod.terms.keys().for_each(|key| self.pod_counts.keep_topology(key, &self.nodes));
         }
@@ -253,6 +274,7 @@ impl Snapshot {
 
     fn unplace(&mut self, key: &ObjectKey) -> Option<Arc<PlacedPod>> {
         let (node, pod) = self.placed.remove(key)?;
+        self.count_in_namespace(&key.namespace, false);
         let at = *self.index.get(&node)?;
         self.pod_counts.count(&pod, at, false);
         self.count_claims(&pod, false);

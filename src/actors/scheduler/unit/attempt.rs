@@ -21,6 +21,7 @@ use crate::{
         work::{self, Attempt, Version},
     },
     scheduler::{
+        asked,
         decide::{Decision, SchedulingContext, decide},
         extender::decide::begin,
         framework::{Profile, Undecided},
@@ -63,7 +64,14 @@ impl SchedulerUnit {
             return None;
         }
         let profile = self.profiles.of(&pod).cloned()?;
-        Some(Attempted { step: cx.begin_step(&cause), begun: Instant::now(), key, pod, version, profile })
+        let asked = asked::comparisons(&pod, &self.snapshot);
+        self.queue.rests(&key, asked::rest(asked));
+        let of = Attempted { step: cx.begin_step(&cause), begun: Instant::now(), key, pod, version, profile };
+        if asked::is_too_much(asked, &self.snapshot) {
+            self.asks_too_much(of, cx);
+            return None;
+        }
+        Some(of)
     }
 
     pub(super) fn attempt_alone(&mut self, of: Attempted, cx: &mut UnitContext<'_, Self>) {

@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// Bytes of a pod's JSON. Ordinary ones have a few thousand.
+const LARGE: usize = 32 << 10;
+
 impl SchedulerUnit {
     /// Takes changes in until the turn is over; `true` when none is left.
     pub(super) fn take_in(&mut self, cx: &UnitContext<'_, Self>) -> bool {
@@ -152,8 +155,9 @@ impl SchedulerUnit {
 
     pub(super) fn cluster_changed(&mut self, change: ClusterChange, now: Instant) {
         let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
-        let pod = |key: &ObjectKey| pod_info(pods, around, profiles, key);
-        self.queue.cluster_changed(change, &HintContext { profiles, pod: &pod }, now);
+        let whole = |key: &ObjectKey| pod_info(pods, around, profiles, key);
+        let pod = |key: &ObjectKey| if is_large(pods, key) { None } else { whole(key) };
+        self.queue.cluster_changed(change, &HintContext { profiles, pod: &pod, whole: &whole }, now);
     }
 
     /// Notes a pod of a group, with a node or without. Whether with it there are just enough of them.
@@ -197,6 +201,11 @@ impl SchedulerUnit {
         self.quarantine.forget(key);
         self.snapshot.nominations_mut().remove(key);
     }
+}
+
+/// Whether a pod is so large that each change would cost much if it were read to find out whether that helps.
+pub(super) fn is_large(pods: &Cache<Pod>, key: &ObjectKey) -> bool {
+    pods.stored(key).is_some_and(|stored| stored.encoded_length() > LARGE)
 }
 
 /// A pod as it is now. One on which this panics is as if it were not known: it is tried, and set aside if that panics, too.

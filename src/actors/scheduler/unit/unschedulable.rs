@@ -5,16 +5,22 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ObjectReference;
 use troupe_api::meta::{ObjectKey, time::format_time};
 
-use super::{SchedulerUnit, attempt::Attempted, taking::pod_info};
+use super::{
+    SchedulerUnit,
+    attempt::Attempted,
+    taking::{is_large, pod_info},
+};
 use crate::{
     runtime::{controller::ReconcileContext, host::UnitContext},
     scheduler::{
+        asked::TOO_MUCH,
         bind,
         decide::Unschedulable,
         framework::{Nomination, Preemption, Victim},
         metrics::{self, AttemptResult},
         placed_pod::PlacedPod,
         preemption::apply,
+        quarantine::PAUSE,
         queue::HintContext,
     },
 };
@@ -27,6 +33,14 @@ impl SchedulerUnit {
         self.set_unschedulable(of, unschedulable, cx);
     }
 
+    /// Nobody looks for a node for a pod that asks too much: it is told, and looked at again when there may be less to compare.
+    pub(super) fn asks_too_much(&mut self, of: Attempted, cx: &mut UnitContext<'_, Self>) {
+        self.queue.set_aside(&of.key, cx.system().instant() + PAUSE);
+        self.arm(cx);
+        let (message, nomination) = (TOO_MUCH.to_owned(), Nomination::Clear);
+        self.unschedulable(of, Unschedulable { message, rejected_by: Vec::new(), nomination, preemption: None, candidates: Vec::new() }, cx);
+    }
+
     /// The pod waits for a change that may help.
     pub(super) fn set_unschedulable(&mut self, of: Attempted, unschedulable: Unschedulable, cx: &mut UnitContext<'_, Self>) {
         self.failed += 1;
@@ -34,8 +48,9 @@ impl SchedulerUnit {
         let Unschedulable { message, rejected_by, nomination, preemption, .. } = unschedulable;
         self.rejections.set(of.key.clone(), of.profile.name.clone(), rejected_by.clone());
         let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
-        let current = |key: &ObjectKey| pod_info(pods, around, profiles, key);
-        let with = HintContext { profiles, pod: &current };
+        let whole = |key: &ObjectKey| pod_info(pods, around, profiles, key);
+        let current = |key: &ObjectKey| if is_large(pods, key) { None } else { whole(key) };
+        let with = HintContext { profiles, pod: &current, whole: &whole };
         self.queue.unschedulable(&of.key, rejected_by, preemption.is_some(), &with, cx.system().instant());
         metrics::preempted(preemption.as_ref().map(|preemption| preemption.victims.len()));
         match &nomination {
