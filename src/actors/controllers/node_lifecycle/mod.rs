@@ -321,7 +321,7 @@ impl NodeLifecycleController {
         if !plan.leaving.is_empty() {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
         }
-        for pod in plan.spared.iter().filter_map(|bearing| self.pod_of(bearing)) {
+        for pod in plan.cancelled.iter().filter_map(|bearing| self.pod_of(bearing)) {
             self.tell(&pod, "Cancelling deletion of", cx);
         }
         for pod in plan.leave.iter().filter_map(|bearing| self.pod_of(bearing)) {
