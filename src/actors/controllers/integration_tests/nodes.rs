@@ -189,6 +189,10 @@ async fn nobody_is_evicted_when_all_nodes_fall_silent() {
     silence.api.patch(target, PatchType::StrategicMerge, ready).await.expect("the status is written");
     eventually("a pod of a lost node leaves", || silence.leaves("b") || silence.leaves("c")).await;
     assert!(!silence.leaves("a"));
+    let left = silence.pod(if silence.leaves("b") { "b" } else { "c" });
+    let conditions = left.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let disrupted = conditions.iter().find(|condition| condition.type_ == "DisruptionTarget");
+    assert_eq!(disrupted.and_then(|condition| condition.observed_generation), Some(1));
 }
 
 #[actix::test]

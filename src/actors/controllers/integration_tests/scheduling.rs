@@ -157,6 +157,7 @@ async fn a_more_important_pod_takes_the_place_of_a_less_important_one() {
         low.is_terminating()
             && disrupted.is_some_and(|condition| {
                 condition["reason"] == "PreemptionByScheduler"
+                    && condition["observedGeneration"] == 1
                     && condition["message"] == "default-scheduler: preempting to accommodate a higher priority pod"
             })
     })

@@ -341,7 +341,7 @@ impl NodeLifecycleController {
         let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": troupe_api::meta::time::format_time(cx.now()),
+            "lastTransitionTime": troupe_api::meta::time::format_time(cx.now()), "observedGeneration": pod.metadata.generation,
         });
         patch_status(pod, condition, cx).await?;
         let (namespace, name) = names(pod);
