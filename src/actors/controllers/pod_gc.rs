@@ -122,16 +122,16 @@ fn plan(pods: &[Arc<PodDigest>], lost: &[Arc<str>], down: &[Arc<str>], kept: usi
     doomed
 }
 
-/// The status of a pod that had not ended: no kubelet says any more that it has.
-fn mark(why: Why, now: Timestamp) -> Value {
+/// The status of a pod of this generation that had not ended: no kubelet says any more that it has.
+fn mark(why: Why, generation: i64, now: Timestamp) -> Value {
     if why != Why::NodeLost {
-        return json!({"phase": "Failed"});
+        return json!({"phase": "Failed", "observedGeneration": generation});
     }
     let condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
-        "lastTransitionTime": format_time(now),
+        "lastTransitionTime": format_time(now), "observedGeneration": generation,
     });
-    json!({"phase": "Failed", "conditions": [condition]})
+    json!({"phase": "Failed", "observedGeneration": generation, "conditions": [condition]})
 }
 
 /// A pod that is deleted before it has a node: no kubelet lets it go.
@@ -159,7 +159,7 @@ impl Controller for PodGcController {
             let (name, uid) = (&*pod.meta.name, &*pod.meta.uid);
             let api = cx.client().namespaced::<Pod>(pod.meta.namespace.clone());
             if !pod.standing.is_finished() {
-                let patch = json!({"metadata": {"uid": uid}, "status": mark(why, cx.now())});
+                let patch = json!({"metadata": {"uid": uid}, "status": mark(why, pod.meta.generation, cx.now())});
                 // The pod is deleted next either way: the mark is for those who watch.
                 let _ = api.patch(name, "status", PatchType::StrategicMerge, &patch).await;
             }
@@ -222,8 +222,9 @@ mod tests {
 
     #[test]
     fn what_no_kubelet_ends_has_failed() {
-        assert_eq!(mark(Why::NodeDown, Timestamp::UNIX_EPOCH), json!({"phase": "Failed"}));
-        let lost = mark(Why::NodeLost, Timestamp::UNIX_EPOCH);
+        assert_eq!(mark(Why::NodeDown, 2, Timestamp::UNIX_EPOCH), json!({"phase": "Failed", "observedGeneration": 2}));
+        let lost = mark(Why::NodeLost, 3, Timestamp::UNIX_EPOCH);
+        assert_eq!((&lost["observedGeneration"], &lost["conditions"][0]["observedGeneration"]), (&json!(3), &json!(3)));
         assert_eq!((&lost["phase"], &lost["conditions"][0]["type"]), (&json!("Failed"), &json!("DisruptionTarget")));
     }
 

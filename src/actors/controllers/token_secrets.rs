@@ -1,11 +1,13 @@
-//! Token secrets: a secret of type `kubernetes.io/service-account-token` gets its token, and goes with its account.
+//! Token secrets: a secret of type `kubernetes.io/service-account-token` gets its token, and goes with its account. One that is
+//! gone its account lists no longer.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::{
     ByteString,
     api::core::v1::{Secret, ServiceAccount},
 };
+use parking_lot::Mutex;
 use troupe_api::{
     auth::tokens::Issuer,
     meta::{FieldSelector, ObjectKey},
@@ -27,11 +29,31 @@ pub struct TokenSecretController {
     secrets: Cache<Secret>,
     issuer: Arc<Issuer>,
     ca_pem: Arc<str>,
+    /// The accounts of secrets that are gone, by secret.
+    gone: Arc<Mutex<HashMap<ObjectKey, Owner>>>,
+}
+
+/// Whose token a secret holds, or held.
+#[derive(Clone, Debug)]
+struct Owner {
+    account: String,
+    /// May be empty.
+    uid: String,
+}
+
+impl Owner {
+    fn of(secret: &Secret) -> Self {
+        Owner { account: annotation(secret, ACCOUNT).to_owned(), uid: annotation(secret, ACCOUNT_UID).to_owned() }
+    }
+
+    fn is(&self, account: &ServiceAccount) -> bool {
+        self.uid.is_empty() || account.metadata.uid.as_ref() == Some(&self.uid)
+    }
 }
 
 impl TokenSecretController {
     pub fn new(caches: &Caches, issuer: Arc<Issuer>, ca_pem: impl Into<Arc<str>>) -> Self {
-        TokenSecretController { secrets: secrets(caches), issuer, ca_pem: ca_pem.into() }
+        TokenSecretController { secrets: secrets(caches), issuer, ca_pem: ca_pem.into(), gone: Arc::default() }
     }
 }
 
@@ -66,7 +88,34 @@ fn plan(secret: &Secret, account: Option<&ServiceAccount>, ca_pem: &str) -> Opti
     stale.then_some(Action::Fill { token })
 }
 
+/// The account without a secret in its list; `None` if it does not list it.
+fn without(account: &ServiceAccount, secret: &str) -> Option<ServiceAccount> {
+    let listed = account.secrets.as_ref()?;
+    let others: Vec<_> = listed.iter().filter(|reference| reference.name.as_deref() != Some(secret)).cloned().collect();
+    (others.len() < listed.len()).then(|| ServiceAccount { secrets: Some(others).filter(|others| !others.is_empty()), ..account.clone() })
+}
+
 impl TokenSecretController {
+    /// A secret is gone: its account lists it no longer.
+    async fn unlist(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+        let Some(owner) = self.gone.lock().remove(key) else { return Ok(()) };
+        let written = self.unlist_from(&owner, key, cx).await;
+        if written.is_err() {
+            self.gone.lock().insert(key.clone(), owner);
+        }
+        written
+    }
+
+    async fn unlist_from(&self, owner: &Owner, key: &ObjectKey, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+        let api = cx.client().namespaced::<ServiceAccount>(key.namespace.clone());
+        let account = api.get_opt(&owner.account).await?.filter(|account| owner.is(account));
+        let Some(updated) = account.and_then(|account| without(&account, &key.name)) else { return Ok(()) };
+        match api.update(&updated).await {
+            Err(status) if !is_gone(&status) => Err(status.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The secret with everything it should hold.
     fn filled(&self, secret: &Secret, account: &ServiceAccount, new_token: bool) -> Result<Secret, ReconcileError> {
         let namespace = secret.metadata.namespace.clone().unwrap_or_default();
@@ -89,7 +138,15 @@ impl Controller for TokenSecretController {
     const NAME: &'static str = "token-secrets";
 
     fn watches(&self, watches: &mut Watches<'_>) {
-        watches.map_of(&self.secrets, |change| vec![change.key.clone()]);
+        let gone = self.gone.clone();
+        watches.map_of(&self.secrets, move |change| {
+            if change.is_removal()
+                && let Some(secret) = change.before()
+            {
+                gone.lock().insert(change.key.clone(), Owner::of(secret));
+            }
+            vec![change.key.clone()]
+        });
         let secrets = self.secrets.clone();
         watches.map::<ServiceAccount>(move |change| {
             if !change.is_removal() {
@@ -101,7 +158,10 @@ impl Controller for TokenSecretController {
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(secret) = self.secrets.get(key) else { return Ok(Outcome::Done) };
+        let Some(secret) = self.secrets.get(key) else {
+            self.unlist(key, cx).await?;
+            return Ok(Outcome::Done);
+        };
         let secret = secret.object;
         if secret.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
@@ -152,5 +212,18 @@ mod tests {
         assert_eq!(plan(&secret("u1", &whole), Some(&account), "new CA"), Some(Action::Fill { token: false }));
         assert_eq!(plan(&secret("u0", &whole), Some(&account), "CA"), Some(Action::Delete));
         assert_eq!(plan(&secret("u1", &whole), None, "CA"), Some(Action::Delete));
+    }
+
+    #[test]
+    fn an_account_that_lists_a_secret_is_told_apart() {
+        let account = |secrets: serde_json::Value| -> ServiceAccount {
+            serde_json::from_value(json!({"metadata": {"name": "bot", "uid": "u1"}, "secrets": secrets})).expect("an account")
+        };
+        let both = without(&account(json!([{"name": "s"}, {"name": "t"}])), "s").expect("lists it");
+        assert_eq!(both, account(json!([{"name": "t"}])));
+        assert_eq!(without(&account(json!([{"name": "s"}])), "s").expect("lists it").secrets, None);
+        assert_eq!(without(&account(json!([{"name": "t"}])), "s"), None);
+        let is = |uid: &str| Owner::of(&secret(uid, &[])).is(&account(json!([])));
+        assert_eq!([is("u1"), is(""), is("u2")], [true, true, false]);
     }
 }

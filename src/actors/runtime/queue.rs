@@ -99,7 +99,8 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         KeyQueue { metrics: Some(metrics), ..self }
     }
 
-    /// Wants `key` worked on. A wake-up of a key that backs off runs it now, unless it is quarantined.
+    /// Wants `key` worked on. A wake-up of a key that backs off or is quarantined changes nothing: see [`Self::hurry`] and
+    /// [`Self::release`].
     pub fn add(&mut self, key: K, cause: Cause) {
         let slot = self.slots.entry(key.clone()).or_default();
         slot.cause = cause;
@@ -141,6 +142,19 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             return;
         }
         self.appoint(key, at);
+    }
+
+    /// Whether a key backs off until after `at`.
+    pub fn backs_off_beyond(&self, key: &K, at: Instant) -> bool {
+        let backs_off = |slot: &Slot| slot.failures + slot.panics > 0 && !slot.quarantined && !slot.in_flight && !slot.ready;
+        self.slots.get(key).is_some_and(|slot| backs_off(slot) && slot.due.is_some_and(|(due, _)| due > at))
+    }
+
+    /// Lets a key that backs off wait until `at` at most. What it failed at before still counts.
+    pub fn hurry(&mut self, key: &K, at: Instant) {
+        if self.backs_off_beyond(key, at) {
+            self.appoint(key.clone(), at);
+        }
     }
 
     fn appoint(&mut self, key: K, at: Instant) {

@@ -23,6 +23,7 @@ static NO_CLAIMS: LazyLock<Arc<[String]>> = LazyLock::new(Arc::default);
 pub struct PlacedPod {
     pub demand: Demand,
     pub uid: Arc<str>,
+    pub generation: i64,
     pub labels: Arc<Labels>,
     pub priority: i32,
     /// When its kubelet took it in.
@@ -44,6 +45,7 @@ impl PlacedPod {
         PlacedPod {
             demand: Demand::of(pod),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            generation: pod.metadata.generation.unwrap_or(0),
             labels: Arc::new(pod.metadata.labels.clone().unwrap_or_default()),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             started: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),

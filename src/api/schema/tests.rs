@@ -169,6 +169,9 @@ fn what_upstream_takes_although_openapi_requires_it_is_not_missed() {
     let text = format!(r#"{{"metadata":{{"name":"x"}},"spec":{{"securityContext":{{"sysctls":[{{"name":"a.b"}}]}},"containers":[{header}]}}}}"#);
     let object = pod.decode(text.as_bytes(), Format::Json).expect("decodes").object;
     assert!(validate(&pod, &object).is_empty());
+    let migration = schema("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration");
+    let of_core = br#"{"metadata":{"name":"x"},"spec":{"resource":{"group":"","resource":"secrets"}}}"#;
+    assert!(validate(&migration, &migration.decode(of_core, Format::Json).expect("decodes").object).is_empty());
 }
 
 #[test]

@@ -6,11 +6,12 @@ use super::node::{Field, Kind, Node, Schema, Struct};
 use crate::{meta::Object, status::FieldError};
 
 /// Fields that OpenAPI calls required and whose absence upstream takes, or tells of by a rule of the kind, at another path. By struct.
-const UNASKED: [(&str, &[&str]); 16] = [
+const UNASKED: [(&str, &[&str]); 17] = [
     ("DaemonSetSpec", &["selector"]),
     ("DownwardAPIVolumeFile", &["path"]),
     ("ForZone", &["name"]),
     ("GCEPersistentDiskVolumeSource", &["pdName"]),
+    ("GroupResource", &["group", "resource"]),
     ("HTTPHeader", &["value"]),
     ("LabelSelectorRequirement", &["key", "operator"]),
     ("ObjectFieldSelector", &["fieldPath"]),

@@ -121,6 +121,17 @@ async fn a_pod_gets_a_claim_of_its_template_with_a_device_and_gives_both_back() 
 }
 
 #[actix::test]
+async fn a_pod_whose_class_of_devices_is_not_there_says_so() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.api.create(claim("lost")).await;
+    world.api.create(pod("a", of_claim("lost"))).await;
+    let why = "0/1 nodes are available: request r: device class gpu does not exist. no new claims to deallocate, preemption: 0/1 nodes are \
+               available: 1 Preemption is not helpful for scheduling.";
+    eventually_async("it says so", async || world.why_pending("a").await == why).await;
+}
+
+#[actix::test]
 async fn pods_share_a_claim_and_it_loses_its_device_with_the_last_of_them() {
     let world = World::new().await;
     world.node("n1", 4).await;

@@ -73,6 +73,22 @@ async fn the_day_on_which_a_token_is_used_is_noted_on_its_secret() {
 }
 
 #[actix::test]
+async fn an_account_lists_no_secret_that_is_gone() {
+    let world = World::new().await;
+    let key = Draft::node_client("n1").with_new_key().expect("a key");
+    let issuer = Arc::new(Issuer::new(SigningKey::from_pem(&key.key_pem).expect("a key")));
+    world.start(TokenSecretController::new(&world.caches, issuer, "CA"));
+    world.token_secret("s", json!({})).await;
+    let listed = json!({"secrets": [{"name": "s"}, {"name": "other"}]});
+    world.api.patch(world.api.target("serviceaccounts", "default", "default"), PatchType::Merge, listed).await.expect("it lists them");
+    let filled = async || !world.api.get("secrets", "default", "s").await.expect("there").str(&["data", "token"]).is_empty();
+    eventually_async("the secret is known", filled).await;
+    world.api.delete("secrets", "default", "s", Default::default()).await.expect("deleted");
+    let lists = async || world.api.get("serviceaccounts", "default", "default").await.expect("there").list(&["secrets"]).to_vec();
+    eventually_async("the other one is left", async || lists().await == [json!({"name": "other"})]).await;
+}
+
+#[actix::test]
 async fn tokens_that_nobody_uses_are_marked_and_those_that_nobody_missed_go() {
     let world = World::new().await;
     world.start(LegacyTokenTracking::new(&world.caches));

@@ -145,3 +145,14 @@ async fn migrations_of_what_is_not_there_wait() {
     let refused = api.patch(api.target(MIGRATIONS, "", "ghosts"), PatchType::Merge, json!({"spec": {"resource": {"resource": "boats"}}})).await;
     assert!(refused.expect_err("is for good").message.contains("field is immutable"));
 }
+
+#[actix::test]
+async fn resources_of_the_core_group_are_migrated() {
+    let api = server().await;
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}})).await;
+    let mut own = migration("core", "configmaps");
+    own["spec"]["resource"]["group"] = json!("");
+    api.create(own).await;
+    let succeeded = async || condition(&api.get(MIGRATIONS, "", "core").await.expect("is there"), "Succeeded").0 == "True";
+    eventually_async("it has succeeded", succeeded).await;
+}

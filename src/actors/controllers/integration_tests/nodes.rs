@@ -167,6 +167,17 @@ async fn nodes_that_come_and_go_are_told_of() {
 }
 
 #[actix::test]
+async fn old_labels_of_a_node_follow_the_new_ones() {
+    let silence = Silence::of(&["a"]).await;
+    silence.start();
+    let labels = json!({"kubernetes.io/os": "linux", "beta.kubernetes.io/os": "plan9"});
+    let patch = json!({"metadata": {"labels": labels}});
+    silence.api.patch(silence.api.target("nodes", "", "a"), PatchType::Merge, patch).await.expect("labelled");
+    let old = || silence.nodes.get(&ObjectKey::cluster("a"))?.object.metadata.labels.as_ref()?.get("beta.kubernetes.io/os").cloned();
+    eventually("the old label says what the new one says", || old().as_deref() == Some("linux")).await;
+}
+
+#[actix::test]
 async fn nobody_is_evicted_when_all_nodes_fall_silent() {
     let silence = Silence::of(&["a", "b", "c"]).await;
     silence.start();
@@ -189,6 +200,10 @@ async fn nobody_is_evicted_when_all_nodes_fall_silent() {
     silence.api.patch(target, PatchType::StrategicMerge, ready).await.expect("the status is written");
     eventually("a pod of a lost node leaves", || silence.leaves("b") || silence.leaves("c")).await;
     assert!(!silence.leaves("a"));
+    let left = silence.pod(if silence.leaves("b") { "b" } else { "c" });
+    let conditions = left.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let disrupted = conditions.iter().find(|condition| condition.type_ == "DisruptionTarget");
+    assert_eq!(disrupted.and_then(|condition| condition.observed_generation), Some(1));
 }
 
 #[actix::test]

@@ -189,6 +189,7 @@ async fn a_more_important_pod_takes_the_place_of_a_less_important_one() {
         low.is_terminating()
             && disrupted.is_some_and(|condition| {
                 condition["reason"] == "PreemptionByScheduler"
+                    && condition["observedGeneration"] == 1
                     && condition["message"] == "default-scheduler: preempting to accommodate a higher priority pod"
             })
     })
@@ -209,6 +210,25 @@ async fn a_more_important_pod_takes_the_place_of_a_less_important_one() {
     let middle = world.api.get("pods", "default", "middle").await.expect("it was spared");
     assert!(!middle.is_terminating());
     world.settles().await;
+}
+
+#[actix::test]
+async fn who_waits_for_a_pod_to_leave_keeps_its_nomination_when_another_one_waits_for_it_too() {
+    let world = World::new().await;
+    world.node("n1", 2).await;
+    for value in [1, 5, 10] {
+        priority_class(&world, value).await;
+    }
+    world.api.create(with_priority("low", "2", 1)).await;
+    eventually_async("the pod is bound", async || node_of(&world, "low").await == "n1").await;
+    // Nobody plays the kubelet: the pod that has to go stays.
+    let nominated = async |name: &str| world.api.get("pods", "default", name).await.expect("there").str(&["status", "nominatedNodeName"]).to_owned();
+    for (name, priority) in [("middle", 5), ("high", 10)] {
+        world.api.create(with_priority(name, "2", priority)).await;
+        eventually_async("the node is kept free for it", async || nominated(name).await == "n1").await;
+    }
+    world.settles().await;
+    assert_eq!(nominated("middle").await, "n1");
 }
 
 #[actix::test]

@@ -1,7 +1,8 @@
 //! Which pods leave a node with NoExecute taints, and when. Pure.
 //!
 //! The time that a toleration grants runs from when this controller saw the pod and the taint together, as upstream: what
-//! happened while no controller ran counts for nobody.
+//! happened while no controller ran counts for nobody. Once it runs, other taints and tolerations that grant time do not
+//! change when the pod leaves; those that grant none, or any amount, do.
 
 use std::{
     collections::HashMap,
@@ -32,11 +33,16 @@ impl Digest<Pod> for Bearing {
     }
 }
 
+/// Longer tolerations are held for this, so that every departure has an instant: a hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// How long a pod stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stay {
     Forever,
     For(Duration),
+    /// There is a taint that it does not tolerate.
+    NoLonger,
 }
 
 /// What pods of a node have to bear.
@@ -53,8 +59,8 @@ fn stay(tolerations: &[Toleration], taints: Taints<'_>) -> Stay {
     let mut shortest: Option<Duration> = None;
     for taint in taints.of_node.iter().filter(|taint| taint.effect == "NoExecute") {
         let counts = |toleration: &&Toleration| (taints.compared || !compares(toleration)) && tolerates(toleration, taint);
-        let Some(used) = tolerations.iter().find(counts) else { return Stay::For(Duration::ZERO) };
-        let limit = used.toleration_seconds.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        let Some(used) = tolerations.iter().find(counts) else { return Stay::NoLonger };
+        let limit = used.toleration_seconds.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()).min(LONGEST));
         shortest = match (shortest, limit) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -63,15 +69,15 @@ fn stay(tolerations: &[Toleration], taints: Taints<'_>) -> Stay {
     shortest.map_or(Stay::Forever, Stay::For)
 }
 
-/// Since when pods, by UID, are about to leave.
+/// When pods, by UID, leave.
 pub type Leaving = HashMap<Arc<str>, Instant>;
 
 /// What becomes of a node's pods.
 #[derive(Debug, Default)]
 pub struct Departures {
     pub leave: Vec<Arc<Bearing>>,
-    /// They would have left, and stay.
-    pub spared: Vec<Arc<Bearing>>,
+    /// They do not leave when they would have: they stay, or leave at once.
+    pub cancelled: Vec<Arc<Bearing>>,
     pub leaving: Leaving,
     /// When the next one leaves.
     pub next: Option<Duration>,
@@ -81,17 +87,23 @@ pub struct Departures {
 pub fn plan(pods: &[Arc<Bearing>], taints: Taints<'_>, before: &Leaving, now: Instant) -> Departures {
     let mut plan = Departures::default();
     for pod in pods.iter().filter(|pod| pod.meta.deletion_timestamp.is_none()) {
-        let since = before.get(&pod.meta.uid).copied();
-        let Stay::For(limit) = stay(&pod.tolerations, taints) else {
-            plan.spared.extend(since.map(|_| pod.clone()));
-            continue;
+        let known = before.get(&pod.meta.uid).copied();
+        let due = match stay(&pod.tolerations, taints) {
+            Stay::For(limit) => known.unwrap_or(now + limit),
+            Stay::NoLonger => {
+                plan.cancelled.extend(known.filter(|due| *due > now).map(|_| pod.clone()));
+                now
+            }
+            Stay::Forever => {
+                plan.cancelled.extend(known.map(|_| pod.clone()));
+                continue;
+            }
         };
-        let since = since.unwrap_or(now);
-        match limit.saturating_sub(now.saturating_duration_since(since)) {
+        match due.saturating_duration_since(now) {
             Duration::ZERO => plan.leave.push(pod.clone()),
             left => plan.next = Some(plan.next.map_or(left, |next| next.min(left))),
         }
-        plan.leaving.insert(pod.meta.uid.clone(), since);
+        plan.leaving.insert(pod.meta.uid.clone(), due);
     }
     plan
 }
@@ -136,6 +148,8 @@ mod tests {
         assert_eq!(plan(&pods, &one, &later.leaving, start + Duration::from_secs(300)).leave.len(), 1);
         let tolerant = plan(&[pod(json!([{"operator": "Exists"}]))], &one, &Leaving::new(), start);
         assert!(tolerant.leave.is_empty() && tolerant.next.is_none());
+        let patient = json!([{"operator": "Exists", "tolerationSeconds": i64::MAX, "effect": "NoExecute"}]);
+        assert_eq!(plan(&[pod(patient)], &one, &Leaving::new(), start).next, Some(super::LONGEST));
     }
 
     #[test]
@@ -179,8 +193,30 @@ mod tests {
         let (start, pods) = (Instant::now(), [pod(json!([bears("a", 30)]))]);
         let going = plan(&pods, &taints(&["a"]), &Leaving::new(), start);
         let spared = plan(&pods, &[], &going.leaving, start + Duration::from_secs(20));
-        assert_eq!((spared.spared.len(), spared.leaving.len()), (1, 0));
+        assert_eq!((spared.cancelled.len(), spared.leaving.len()), (1, 0));
         let again = plan(&pods, &taints(&["a"]), &spared.leaving, start + Duration::from_secs(40));
         assert_eq!(again.next, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_pod_that_is_to_leave_leaves_then_whatever_other_taints_grant() {
+        let start = Instant::now();
+        let pods = [pod(json!([bears("a", 30), bears("b", 3), bears("c", 300)]))];
+        let going = plan(&pods, &taints(&["a"]), &Leaving::new(), start);
+        for others in [&["a", "b"][..], &["b"], &["c"]] {
+            let later = plan(&pods, &taints(others), &going.leaving, start + Duration::from_secs(10));
+            assert_eq!((later.leave.len(), later.cancelled.len(), later.next), (0, 0, Some(Duration::from_secs(20))), "{others:?}");
+        }
+        assert_eq!(plan(&pods, &taints(&["c"]), &going.leaving, start + Duration::from_secs(30)).leave.len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_is_to_leave_leaves_at_once_for_a_taint_that_it_does_not_tolerate() {
+        let (start, pods) = (Instant::now(), [pod(json!([bears("a", 30)]))]);
+        let going = plan(&pods, &taints(&["a"]), &Leaving::new(), start);
+        let later = plan(&pods, &taints(&["a", "b"]), &going.leaving, start + Duration::from_secs(10));
+        assert_eq!((later.leave.len(), later.cancelled.len()), (1, 1));
+        let first = plan(&pods, &taints(&["b"]), &Leaving::new(), start);
+        assert_eq!((first.leave.len(), first.cancelled.len()), (1, 0), "there was nothing to cancel");
     }
 }

@@ -1,13 +1,15 @@
 //! Node lifecycle: taints nodes by their conditions, marks silent nodes Unknown, and evicts pods that do not tolerate it.
 //!
 //! `health` tells who is silent, `zones` how many are and how fast nodes may be emptied then, `taints` what a node should
-//! be marked with, `departures` which pods leave, and `digest` is what is kept of each node. A controller that starts knows of no silence yet, so whatever was away
-//! before (nodes, the API server, the controller itself) has a whole grace period to come back.
+//! be marked with, `departures` which pods leave, `old_labels` how its labels were called before, and `digest` is what is kept of each node.
+//! A controller that starts knows of no silence yet, so whatever was away before (nodes, the API server, the controller itself)
+//! has a whole grace period to come back.
 
 mod departures;
 mod digest;
 mod health;
 pub mod metrics;
+mod old_labels;
 mod taints;
 mod zones;
 
@@ -35,6 +37,7 @@ use self::{
     departures::{Bearing, Leaving, Taints},
     digest::NodeDigest,
     health::{Health, Signs},
+    old_labels::outdated,
     taints::{Emptying, silenced, tainted},
     zones::{Census, Turns, zone},
 };
@@ -241,7 +244,7 @@ impl NodeLifecycleController {
         }
     }
 
-    /// Brings conditions and taints up to date. The node is decoded only where something is to be done.
+    /// Brings conditions, labels and taints up to date. The node is decoded only where something is to be done.
     async fn mark(&self, stored: &Arc<StoredObject>, digest: &Arc<NodeDigest>, cx: &ReconcileContext) -> Result<(), ReconcileError> {
         let (mut digest, mut current) = (digest.clone(), None);
         let name = &*stored.key.name;
@@ -256,6 +259,14 @@ impl NodeLifecycleController {
             if is_ready(&node) {
                 cx.events().normal(&ReconcileContext::reference(&*node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
             }
+            cx.wrote(&self.nodes, &*written);
+            digest = Arc::new(NodeDigest::of(stored.shared_meta(), &*written));
+            current = Some(written);
+        }
+        let labels = Some(outdated(&digest.meta.labels)).filter(|labels| !labels.is_empty()).map(|labels| json!(labels));
+        if let Some(labels) = labels {
+            let patch = json!({"metadata": {"labels": labels}});
+            let written = cx.client().all::<Node>().patch(name, "", PatchType::StrategicMerge, &patch).await?;
             cx.wrote(&self.nodes, &*written);
             digest = Arc::new(NodeDigest::of(stored.shared_meta(), &*written));
             current = Some(written);
@@ -321,7 +332,7 @@ impl NodeLifecycleController {
         if !plan.leaving.is_empty() {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
         }
-        for pod in plan.spared.iter().filter_map(|bearing| self.pod_of(bearing)) {
+        for pod in plan.cancelled.iter().filter_map(|bearing| self.pod_of(bearing)) {
             self.tell(&pod, "Cancelling deletion of", cx);
         }
         for pod in plan.leave.iter().filter_map(|bearing| self.pod_of(bearing)) {
@@ -341,7 +352,7 @@ impl NodeLifecycleController {
         let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": troupe_api::meta::time::format_time(cx.now()),
+            "lastTransitionTime": troupe_api::meta::time::format_time(cx.now()), "observedGeneration": pod.metadata.generation,
         });
         patch_status(pod, condition, cx).await?;
         let (namespace, name) = names(pod);

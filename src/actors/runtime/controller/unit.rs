@@ -45,6 +45,9 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// A key that the API server held back is tried again no sooner than this.
 const HELD_BACK: Duration = Duration::from_secs(5);
 
+/// A key that backs off is tried again after this where its object is not what it was: whoever corrects it need not wait.
+const CORRECTED: Duration = Duration::from_millis(100);
+
 /// Take the inbox and start what can run. Idempotent.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -253,6 +256,7 @@ impl ControllerUnit {
         if self.queue.failures(&key) == 0 {
             self.suspects.remove(&key);
         }
+        self.hurry_if_changed(&key, cx.system().instant());
         self.pump(cx);
     }
 
@@ -287,6 +291,18 @@ impl ControllerUnit {
             tracing::info!(controller = self.name, %key, "changed, out of quarantine");
             self.queue.release(key);
             system.work().forget(self.name, key);
+        }
+    }
+
+    /// Does not let a key wait long for its next attempt whose object is not what it was at the last one.
+    fn hurry_if_changed(&mut self, key: &ObjectKey, now: Instant) {
+        let at = now + CORRECTED;
+        if !self.queue.backs_off_beyond(key, at) {
+            return;
+        }
+        let tried = self.suspects.get(key).and_then(|suspect| suspect.tried);
+        if tried.is_some() && tried != self.fingerprint(key) {
+            self.queue.hurry(key, at);
         }
     }
 
@@ -362,6 +378,7 @@ impl On<Wake> for ControllerUnit {
         for (key, cause) in self.inbox.take() {
             self.release_if_changed(&key, cx.system());
             self.set_aside_if_deadly(&key, cx.system());
+            self.hurry_if_changed(&key, cx.system().instant());
             self.queue.add(key, cause);
         }
         self.pump(cx);

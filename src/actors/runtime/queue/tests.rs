@@ -98,6 +98,30 @@ fn a_failing_key_backs_off_and_is_quarantined_then_freed_by_success() {
 }
 
 #[test]
+fn a_key_that_backs_off_may_be_hurried_and_its_failures_count_on() {
+    let (mut queue, start) = (KeyQueue::new(QueuePolicy::default()), Instant::now());
+    let mut now = start;
+    queue.add(1, Cause::default());
+    for _ in 0..11 {
+        assert!(queue.next(now).is_some());
+        queue.hurry(&1, now);
+        assert!(!queue.done(&1, Verdict::Failed, now));
+        now = queue.next_due().expect("delayed");
+    }
+    let failed_at = now - Duration::from_millis(5 << 10);
+    let soon = failed_at + Duration::from_millis(100);
+    assert!(queue.backs_off_beyond(&1, soon) && queue.next(soon).is_none());
+    queue.hurry(&1, soon);
+    queue.hurry(&1, soon + Duration::from_secs(1));
+    assert_eq!((queue.next_due(), queue.backs_off_beyond(&1, soon)), (Some(soon), false));
+    assert!(queue.next(soon).is_some());
+    queue.done(&1, Verdict::Failed, soon);
+    assert_eq!(queue.next_due(), Some(soon + Duration::from_millis(5 << 11)), "it backs off for longer than before");
+    queue.hurry(&2, soon);
+    assert_eq!(queue.delayed(), 1, "only keys that back off are hurried");
+}
+
+#[test]
 fn a_wake_up_leaves_a_key_in_quarantine_and_a_release_does_not() {
     let (mut queue, mut now) = (queue(), Instant::now());
     queue.add(1, Cause::default());

@@ -60,6 +60,11 @@ impl Diagnosis {
         self.pre_filter.is_some() && !self.plugins.contains_key(plugin)
     }
 
+    /// This plugin said that no node will do, before any was looked at.
+    pub fn was_rejected_by(&self, plugin: &str) -> bool {
+        self.pre_filter.is_some() && self.plugins.contains_key(plugin)
+    }
+
     /// Plugins that rejected some node.
     pub fn rejected_by(&self) -> Vec<&'static str> {
         self.plugins.keys().copied().collect()

@@ -11,6 +11,7 @@ use crate::scheduler::{footprint::Footprint, placed_pod::PlacedPod};
 pub struct Victim {
     pub key: ObjectKey,
     pub uid: Arc<str>,
+    pub generation: i64,
     /// It goes already.
     pub is_terminating: bool,
 }

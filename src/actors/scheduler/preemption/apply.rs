@@ -34,7 +34,7 @@ async fn remove_one(client: &Client, victim: &Victim, scheduler: &str, now: &str
     let condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": PREEMPTED,
         "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
-        "lastTransitionTime": now,
+        "lastTransitionTime": now, "observedGeneration": victim.generation,
     });
     let patch = json!({"metadata": {"uid": &*victim.uid}, "status": {"conditions": [condition]}});
     let pods = client.namespaced::<Pod>(victim.key.namespace.clone());

@@ -60,7 +60,8 @@ pub fn choose(candidates: &[Candidate]) -> Option<Preemption> {
 }
 
 fn removal<'a>(node: &Arc<str>, victims: impl Iterator<Item = &'a Arc<PlacedPod>>) -> Preemption {
-    let victims = victims.map(|pod| Victim { key: pod.key().clone(), uid: pod.uid.clone(), is_terminating: pod.is_terminating });
+    let victims =
+        victims.map(|pod| Victim { key: pod.key().clone(), uid: pod.uid.clone(), generation: pod.generation, is_terminating: pod.is_terminating });
     Preemption { node: node.clone(), victims: victims.collect() }
 }
 

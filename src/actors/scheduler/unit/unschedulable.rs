@@ -84,7 +84,9 @@ impl SchedulerUnit {
         let Preemption { node, victims } = preemption;
         let (client, now) = (self.client.caused_by(of.step.next.clone()), format_time(cx.system().clock().now()));
         let uid = of.pod.metadata.uid.clone().unwrap_or_default();
-        let nominated = self.lower_priority_nominated(&of.key, &node);
+        // Those whose victims go already wait as well as this one does.
+        let takes_more = victims.iter().any(|victim| !victim.is_terminating);
+        let nominated = if takes_more { self.lower_priority_nominated(&of.key, &node) } else { Vec::new() };
         let (stopped, victims): (Vec<Victim>, Vec<Victim>) = victims.into_iter().partition(|victim| self.stop_binding(&victim.key));
         let message = format!("Preempted by pod {uid} on node {node}");
         if let Some(events) = self.events_of(&of.profile) {

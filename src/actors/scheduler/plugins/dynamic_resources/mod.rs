@@ -254,7 +254,8 @@ impl Plugin for DynamicResources {
         if failure.diagnosis.was_rejected_before(NAME) {
             return Some(Outcome { message: "not found".into(), is_final: true, ..Outcome::default() });
         }
-        if !self.claims.is_concerned(&failure.pod.pod) {
+        // Upstream knows of no claims as long as one of them cannot be allocated anywhere.
+        if !self.claims.is_concerned(&failure.pod.pod) || failure.diagnosis.was_rejected_by(NAME) {
             return Some(Outcome { message: "no new claims to deallocate".into(), ..Outcome::default() });
         }
         let rejects = failure.diagnosis.plugins.get(NAME).is_some_and(|nodes| *nodes > 0);
