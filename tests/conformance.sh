@@ -27,6 +27,7 @@ case "$store" in embedded | etcd) ;; *) die "STORE is embedded or etcd" ;; esac
 
 name="conf$$"
 place="$(mktemp -d /var/tmp/troupe-conformance.XXXXXX)"
+chmod 711 "$place" # pods with users of their own pass through
 node=198.51.100.2
 machine=(--data-dir "$place/data" --run-dir "$place/run" --node-name "$name")
 # With several nodes the first is known by its address on their link.
@@ -95,7 +96,7 @@ else
     inside "$troupe" up --detach "${several[@]}" "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}" "${options[@]}"
 fi
 
-suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --allowed-not-ready-nodes=0)
+suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --kubelet-root-dir="$place/kubelet" --allowed-not-ready-nodes=0)
 [ -z "$kubectl" ] || suite+=(--kubectl-path="$kubectl")
 report="$place/report.json"
 # Failing specs are what the report is for.

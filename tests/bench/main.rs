@@ -117,10 +117,12 @@ fn asks_for(what: &str) -> bool {
 /// One process with the embedded store.
 fn embedded() {
     // Images are imported at the first start; the second one finds them.
-    let cluster = Cluster::up();
+    let cluster = Cluster::place();
+    let config = pods::kubelet_config(&cluster);
+    cluster.start_with(&["--kubelet-config", &config]);
     cluster.stop();
     // The command itself waits a little longer, to see that the daemon lives on.
-    let said = cluster.troupe_text(&["up", "--detach", "--image-dir", &images()]);
+    let said = cluster.troupe_text(&["up", "--detach", "--image-dir", &images(), "--kubelet-config", &config]);
     let seconds = said.split("is Ready after ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     report("troupe up to node Ready", seconds.expect("it tells the time"), " s", Budget::AtMost(3.0));
     cluster.enter();

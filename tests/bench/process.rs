@@ -2,8 +2,7 @@
 
 use std::{fs, time::Duration};
 
-/// Ticks a second in procfs; the same on every Linux.
-const TICKS: u64 = 100;
+use nix::{time::ClockId, unistd::Pid};
 
 pub struct Process {
     pid: i32,
@@ -39,10 +38,7 @@ impl Process {
 
     /// Processor time used so far by all threads.
     pub fn cpu(&self) -> Duration {
-        let stat = self.read("stat");
-        let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
-        // The 14th and 15th field of proc(5); `fields` begins with the third.
-        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
-        Duration::from_millis(ticks * 1000 / TICKS)
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.pid)).expect("the daemon runs");
+        clock.now().expect("the daemon runs").into()
     }
 }

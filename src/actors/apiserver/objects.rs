@@ -46,9 +46,9 @@ pub fn body_schema(target: &Target) -> Result<Arc<Schema>, Status> {
 /// Decodes a body by its schema, without defaults.
 pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
     let gvk = &schema.gvk;
-    let shown = match &body {
-        Body::Json(bytes) | Body::Yaml(bytes) | Body::Protobuf(bytes) => bytes.clone(),
-        Body::Tree(_) => Bytes::new(),
+    let sent = match &body {
+        Body::Json(bytes) | Body::Yaml(bytes) | Body::Protobuf(bytes) => Some(bytes.clone()),
+        Body::Tree(_) => None,
     };
     let decoded = match body {
         Body::Json(bytes) => schema.decode(&bytes, Format::Json),
@@ -56,9 +56,9 @@ pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Resul
         Body::Protobuf(bytes) => schema.decode_raw(protobuf::to_json(&bytes)?.into()),
         Body::Tree(object) => schema.normalise(object),
     };
-    let decoded = decoded.map_err(|error| error.into_status(schema, &shown))?;
-    if !shown.is_empty() && schema.root_struct().lenient {
-        check_named(gvk, &decoded.object, &shown)?;
+    let decoded = decoded.map_err(|error| error.into_status(schema, sent.as_deref().unwrap_or_default()))?;
+    if let Some(sent) = sent.filter(|_| schema.root_struct().lenient) {
+        check_named(gvk, &decoded.object, &sent)?;
     }
     check_kind(schema, &decoded.object)?;
     let (mut object, warnings) = decoded.checked(validation, schema)?;

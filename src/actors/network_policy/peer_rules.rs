@@ -1,6 +1,11 @@
 //! One unit per set of peers that rules of this node refer to: keeps the set's entries.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use troupe_net::iptables::Family;
@@ -21,6 +26,28 @@ use crate::{
     },
 };
 
+/// Time between two words on where a name leads: whoever owns it can have it lead to ever new addresses.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// When somebody was told last, and of how many nobody was since.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    untold: usize,
+}
+
+impl Told {
+    /// Takes `new` ones in. Where it is time to tell of them: how many there are since the last word.
+    fn add(&mut self, new: usize, now: Instant) -> Option<usize> {
+        self.untold += new;
+        if self.untold == 0 || self.at.is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
+            return None;
+        }
+        self.at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
 /// The entries of one set.
 pub struct PeerRules {
     key: PeersKey,
@@ -33,6 +60,7 @@ pub struct PeerRules {
     reported: Option<Arc<Packed>>,
     /// What the DNS servers tell and no packet is let through to, with why.
     withheld: BTreeMap<String, String>,
+    told: Told,
 }
 
 impl PeerRules {
@@ -43,7 +71,7 @@ impl PeerRules {
         inside: Option<Arc<Inside>>,
         table: UnitAddr<PolicyTable>,
     ) -> Self {
-        PeerRules { key, set, index, family, inside, table, reported: None, withheld: BTreeMap::new() }
+        PeerRules { key, set, index, family, inside, table, reported: None, withheld: BTreeMap::new(), told: Told::default() }
     }
 
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
@@ -53,7 +81,7 @@ impl PeerRules {
                 // What stands in the kernel from an earlier daemon stays until then.
                 Knowledge::Waiting => return,
                 Knowledge::Late => entries.clear(),
-                Knowledge::Whole => self.withhold(&mut entries, |ip| inside.refuses(ip)),
+                Knowledge::Whole => self.withhold(&mut entries, |ip| inside.refuses(ip), cx.system().instant()),
             }
         }
         let planned = Packed::from(Contribution::of(peer_rules(&self.set, entries, self.family)));
@@ -66,13 +94,15 @@ impl PeerRules {
         self.table.wake(SetRules { owner: PolicyOwner::Peers(self.key.1.clone()), plan: Some(planned) }, cx.cause().clone());
     }
 
-    /// Takes away what a domain name must not lead to, and says of each such address once for as long as it is told.
-    fn withhold(&mut self, entries: &mut Vec<String>, refuses: impl Fn(IpAddr) -> Option<String>) {
+    /// Takes away what a domain name must not lead to, and says of one that is new, with how many there are, once a minute at most.
+    fn withhold(&mut self, entries: &mut Vec<String>, refuses: impl Fn(IpAddr) -> Option<String>, now: Instant) {
         let withheld = withheld(entries, refuses);
-        if let PeerSet::Domain(name) = &self.set {
-            for (address, why) in withheld.iter().filter(|(address, _)| !self.withheld.contains_key(*address)) {
-                tracing::warn!(%name, address, why, "a domain name leads into the cluster, its policies do not let that through");
-            }
+        let new: Vec<_> = withheld.iter().filter(|(address, _)| !self.withheld.contains_key(*address)).collect();
+        if let PeerSet::Domain(name) = &self.set
+            && let Some((address, why)) = new.first().copied().or_else(|| withheld.iter().next())
+            && let Some(addresses) = self.told.add(new.len(), now)
+        {
+            tracing::warn!(%name, address, why, addresses, "a domain name leads into the cluster, its policies do not let that through");
         }
         self.withheld = withheld;
     }
@@ -117,6 +147,16 @@ mod tests {
     use troupe_net::dns::cluster_addresses::{ClusterAddresses, Source, SourceKind};
 
     use super::*;
+
+    #[test]
+    fn whoever_leads_a_name_to_ever_new_addresses_fills_no_log() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        let after = |second: u64| begun + Duration::from_secs(second);
+        assert_eq!((told.add(0, begun), told.add(2, begun)), (None, Some(2)));
+        assert!((1..60).all(|second| told.add(3, after(second)).is_none()));
+        assert_eq!(told.add(0, after(60)), Some(59 * 3), "those that came meanwhile");
+        assert_eq!((told.add(0, after(500)), told.add(1, after(500))), (None, Some(1)));
+    }
 
     #[test]
     fn a_domain_name_leads_nowhere_into_the_cluster() {

@@ -319,19 +319,21 @@ mod tests {
         assert_eq!(produced, ["deployments.apps n/web@2", "replicasets.apps n/web-1@3", "pods n/web-1-x@4"]);
     }
 
-    /// A step of a unit: what led to it, and the span of what it does.
-    fn step(recorder: &Recorder, to: &str, message: &str, cause: &Cause, span: u64) -> Hop {
-        Hop {
-            from: recorder.origin(cause),
-            to: recorder.intern(to),
-            message: recorder.intern(message),
-            waited: Duration::ZERO,
-            handled: Duration::ZERO,
-            outcome: Outcome::Done,
-            cause: cause.clone(),
-            span,
-            produced: None,
-            at: tokio::time::Instant::now().into_std(),
+    impl Recorder {
+        /// A step of a unit: what led to it, and the span of what it does.
+        pub(super) fn step(&self, to: &str, message: &str, cause: &Cause, span: u64) -> Hop {
+            Hop {
+                from: self.origin(cause),
+                to: self.intern(to),
+                message: self.intern(message),
+                waited: Duration::ZERO,
+                handled: Duration::ZERO,
+                outcome: Outcome::Done,
+                cause: cause.clone(),
+                span,
+                produced: None,
+                at: tokio::time::Instant::now().into_std(),
+            }
         }
     }
 
@@ -343,12 +345,12 @@ mod tests {
             recorder.changed(Name::OUTSIDE, to, recorder.intern("Commit"), because(span, object), produced.clone(), Duration::ZERO);
             Some(produced)
         };
-        recorder.keep(step(recorder, "apiserver", "create", &because(0, None), 1));
+        recorder.keep(recorder.step("apiserver", "create", &because(0, None), 1));
         let made = commit(1, None, 2);
-        recorder.keep(step(recorder, "scheduler", "Schedule", &because(0, made.clone()), 2));
+        recorder.keep(recorder.step("scheduler", "Schedule", &because(0, made.clone()), 2));
         let bound = commit(2, made, 3);
-        recorder.keep(step(recorder, "kubelet/pods/n/web", "RunPodSandbox", &because(0, bound.clone()), 0));
-        recorder.keep(step(recorder, "kubelet/pods/n/web", "WriteStatus", &because(0, bound.clone()), 3));
+        recorder.keep(recorder.step("kubelet/pods/n/web", "RunPodSandbox", &because(0, bound.clone()), 0));
+        recorder.keep(recorder.step("kubelet/pods/n/web", "WriteStatus", &because(0, bound.clone()), 3));
         commit(3, bound, 4);
     }
 
@@ -361,7 +363,7 @@ mod tests {
         let recorder = Recorder::new(8192, 16_384);
         let noise = |number: usize| {
             let cause = Cause { trace: 7, span: 1000 + number as u64, ..Cause::default() };
-            recorder.hop(step(&recorder, "noise", "Tick", &cause, 0));
+            recorder.hop(recorder.step("noise", "Tick", &cause, 0));
         };
         // Somebody who says little keeps what he said for long.
         std::thread::scope(|scope| scope.spawn(|| noise(0)).join().expect("it ends"));
@@ -386,7 +388,7 @@ mod tests {
     fn a_ring_forgets_the_oldest_and_tells_the_rest_in_order() {
         let recorder = Recorder::new(1, 4);
         for number in 0..6 {
-            recorder.keep(Hop { waited: Duration::from_secs(number), ..step(&recorder, "u", "m", &Cause::default(), 0) });
+            recorder.keep(Hop { waited: Duration::from_secs(number), ..recorder.step("u", "m", &Cause::default(), 0) });
             let told: Vec<u64> = recorder.changes.0[0].lock().in_order().map(|hop| hop.waited.as_secs()).collect();
             assert_eq!(told, (number.saturating_sub(3)..=number).collect::<Vec<_>>());
         }

@@ -212,13 +212,13 @@ impl<K: KubeObject> Api<K> {
         self.client.call(self.target(name, "")?, Operation::Delete(options)).await.map(drop)
     }
 
-    /// Watches the resource; see [`WatchOptions`] for where it begins. Every object is decoded.
     /// Deletes all that `list` selects.
     pub async fn delete_collection(&self, list: ListOptions) -> Result<(), Status> {
         let operation = Operation::DeleteCollection { delete: DeleteOptions::default(), list };
         self.client.call(self.target("", "")?, operation).await.map(drop)
     }
 
+    /// Watches the resource; see [`WatchOptions`] for where it begins. Every object is decoded.
     pub async fn watch(&self, options: WatchOptions) -> Result<BoxStream<'static, WatchEvent<K>>, Status> {
         Ok(self.watch_stored(options).await?.map(typed_event).boxed())
     }

@@ -67,18 +67,18 @@ impl Bases {
             if slot.key == key { slot.base.upgrade().map(|base| (base, slot.name == name)) } else { None }
         };
         match known {
-            None => begin(slot, key, name, value),
+            None => begin(slot, key, name, Base::new(value)),
             // The store and the caches have the same value.
             Some((base, _)) if base.bytes == value => Packed(Form::Base(base)),
-            Some((base, true)) if !base.is_asked_for() => begin(slot, key, name, value),
+            Some((base, true)) if !base.is_asked_for() => begin(slot, key, name, Base::new(value)),
             Some((base, _)) => describe(slot, base, key, name, value),
         }
     }
 }
 
 /// The value is a base from now on.
-fn begin(slot: &Mutex<Slot>, key: u64, name: u64, value: Bytes) -> Packed {
-    let base = Arc::new(Base::new(value));
+fn begin(slot: &Mutex<Slot>, key: u64, name: u64, base: Base) -> Packed {
+    let base = Arc::new(base);
     *slot.lock() = Slot { key, base: Arc::downgrade(&base), name, unlike: 0 };
     Packed(Form::Base(base))
 }
@@ -87,8 +87,8 @@ fn begin(slot: &Mutex<Slot>, key: u64, name: u64, value: Bytes) -> Packed {
 fn describe(slot: &Mutex<Slot>, base: Arc<Base>, key: u64, name: u64, value: Bytes) -> Packed {
     let delta = delta_of(&base, &value);
     let is_much_like = delta.as_ref().is_some_and(|delta| delta.len() <= value.len() / LITTLE);
-    if !is_much_like && says_more(&value, &base.bytes) {
-        return begin(slot, key, name, value);
+    if !is_much_like && let Some(places) = places_of_more(&value, &base.bytes) {
+        return begin(slot, key, name, Base::with_places(value, places));
     }
     let unlike = {
         let mut slot = slot.lock();
@@ -101,7 +101,7 @@ fn describe(slot: &Mutex<Slot>, base: Arc<Base>, key: u64, name: u64, value: Byt
         }
     };
     match delta {
-        _ if unlike >= PATIENCE => begin(slot, key, name, value),
+        _ if unlike >= PATIENCE => begin(slot, key, name, Base::new(value)),
         Some(delta) => Packed(Form::Delta { base, delta }),
         None => value.into(),
     }
@@ -120,9 +120,13 @@ fn delta_of(base: &Base, value: &Bytes) -> Option<Box<[u8]>> {
     rest.is_empty().then_some(delta)
 }
 
-/// Whether the value says nearly all that the base does, and more.
-fn says_more(value: &Bytes, base: &Bytes) -> bool {
-    value.len() > base.len() && between(value, &Places::of(value), base, base.len() / LITTLE).is_some()
+/// The places of a value that says nearly all that the base does, and more; `None` if it does not.
+fn places_of_more(value: &Bytes, base: &Bytes) -> Option<Places> {
+    if value.len() <= base.len() {
+        return None;
+    }
+    let places = Places::of(value);
+    between(value, &places, base, base.len() / LITTLE).is_some().then_some(places)
 }
 
 /// The beginning of an object in the store's form, up to the first byte of its metadata.
@@ -280,6 +284,11 @@ mod tests {
         assert!(running.iter().chain([&pack("web-d", "waits")]).all(|packed| base(packed).is_some_and(|base| Arc::ptr_eq(base, new))));
         assert!(running[1..].iter().all(|packed| packed.footprint() < 100));
         assert_eq!(waiting[1].to_bytes(), value("web-b", 100, "waits"));
+        let bases = Bases::default();
+        let _waiting = bases.pack(value("web-a", 100, "waits"), "web-a");
+        let alone = bases.pack(value("web-b", 100, &unlike(1, 1500)), "web-b");
+        let alone = base(&alone).expect("is one");
+        assert!(alone.places.get().is_some() && !alone.is_asked_for(), "they are known, and it describes nobody");
     }
 
     #[test]

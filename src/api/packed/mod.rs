@@ -11,7 +11,10 @@ mod delta;
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -39,22 +42,29 @@ enum Form {
 /// A value that others are described by.
 struct Base {
     bytes: Bytes,
-    /// Made with the first delta.
+    /// Reckoned with the first delta, unless they were known before.
     places: OnceLock<Places>,
+    is_asked_for: AtomicBool,
 }
 
 impl Base {
     fn new(bytes: Bytes) -> Self {
-        Base { bytes, places: OnceLock::new() }
+        Base { bytes, places: OnceLock::new(), is_asked_for: AtomicBool::new(false) }
+    }
+
+    /// The places are those of these bytes.
+    fn with_places(bytes: Bytes, places: Places) -> Self {
+        Base { places: places.into(), ..Base::new(bytes) }
     }
 
     fn places(&self) -> &Places {
+        self.is_asked_for.store(true, Ordering::Relaxed);
         self.places.get_or_init(|| Places::of(&self.bytes))
     }
 
     /// Whether something was, or was to be, described by it.
     fn is_asked_for(&self) -> bool {
-        self.places.get().is_some()
+        self.is_asked_for.load(Ordering::Relaxed)
     }
 }
 

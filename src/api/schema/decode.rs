@@ -24,6 +24,9 @@ use crate::{
     status::Status,
 };
 
+/// What Go's decoder reads the kind of a body into, as its errors name it.
+const KIND_AND_VERSION: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -126,10 +129,18 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
 }
 
 impl Schema {
-    /// Decodes a body strictly.
+    /// Decodes a body strictly. One that is null, as an empty one is in YAML, is an object that says nothing.
     pub fn decode(&self, bytes: &[u8], format: Format) -> Result<Decoded, DecodeError> {
         let (raw, mut problems) = parse_noting(bytes, format)?;
-        let mut decoded = self.decode_raw(raw)?;
+        let fields = match raw {
+            Raw::Object(fields) => fields,
+            Raw::Null => Vec::new(),
+            other => {
+                let found = other.describe(false);
+                return Err(DecodeError::Syntax(format!("json: cannot unmarshal {found} into Go value of type {KIND_AND_VERSION}")));
+            }
+        };
+        let mut decoded = self.decode_raw(Raw::Object(fields))?;
         problems.append(&mut decoded.problems);
         Ok(Decoded { problems, ..decoded })
     }

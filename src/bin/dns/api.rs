@@ -46,7 +46,7 @@ pub struct ListMeta {
 /// The API server does not do what it was asked for.
 #[derive(Debug)]
 pub struct Refused {
-    path: String,
+    pub path: String,
     pub status: StatusCode,
 }
 

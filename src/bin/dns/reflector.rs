@@ -1,229 +1,31 @@
 //! Keeps the zone, and what is known of domain names, in step with the API: list once, then watch, list again when the watch cannot go on.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+pub mod kinds;
+
+use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use hyper::StatusCode;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
-use troupe_net::dns::{
-    cluster_addresses::{Source, SourceKind},
-    view::{Meta, Namespace, Service, Slice},
-};
+use troupe_net::dns::view::{Meta, Namespace, Service, Slice};
 
+use self::kinds::Watched;
 use crate::{
     api::{Api, Refused},
-    domains::{AddressSlice, ClusterNode, Domains, NamingPolicy, ServiceRange, name_of, of_service, of_slice},
-    metrics::METRICS,
-    programming,
+    domains::{AddressSlice, ClusterNode, Domains, NamingPolicy, ServiceRange},
     state::State,
 };
 
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// The definition of cluster network policies, which most clusters do not have.
-pub const POLICIES_DEFINED: &str =
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldSelector=metadata.name%3Dclusternetworkpolicies.policy.networking.k8s.io";
-
-/// What an object that is gone tells.
-const NOTHING: [&str; 0] = [];
 
 /// Who is told of objects.
 #[derive(Clone, Debug)]
 pub struct Followers {
     pub state: Arc<State>,
     pub domains: Arc<Domains>,
-}
-
-/// A kind of object that names follow from.
-trait Watched: DeserializeOwned + Send + 'static {
-    const PATH: &'static str;
-    /// The zone is not known without.
-    const IN_ZONE: bool = true;
-    /// Where the definition of a kind is that is not built in.
-    const DEFINITION: Option<&'static str> = None;
-    fn revision(&self) -> &str;
-    fn add(self, to: &Followers);
-    fn remove(meta: &Meta, to: &Followers);
-    fn replace(all: Vec<Self>, to: &Followers);
-    /// An object, as JSON, is taken in that was not there or another one before.
-    fn taken(_raw: &str, _of: Option<&(String, String)>, _to: &Followers) {}
-    /// The Service that it belongs to.
-    fn service(&self) -> Option<(String, String)> {
-        None
-    }
-}
-
-impl Watched for Namespace {
-    const PATH: &'static str = "/api/v1/namespaces";
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.state.change(|index| index.add_namespace(self.metadata.name));
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.state.change(|index| index.remove_namespace(&meta.name));
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.state.change(|index| index.replace_namespaces(all.into_iter().map(|namespace| namespace.metadata.name)));
-    }
-}
-
-impl Watched for Service {
-    const PATH: &'static str = "/api/v1/services";
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::Service, name_of(&self.metadata)), of_service(&self));
-        to.state.change(|index| index.add_service(self));
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::Service, name_of(meta)), NOTHING);
-        to.state.change(|index| index.remove_service(&meta.namespace, &meta.name));
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.domains.replace_cluster(SourceKind::Service, all.iter().map(|service| (name_of(&service.metadata), of_service(service))));
-        to.state.change(|index| index.replace_services(all));
-    }
-}
-
-impl Watched for Slice {
-    const PATH: &'static str = "/apis/discovery.k8s.io/v1/endpointslices";
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::Servers, name_of(&self.metadata)), of_slice(&self));
-        to.state.change(|index| index.add_slice(self));
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::Servers, name_of(meta)), NOTHING);
-        to.state.change(|index| index.remove_slice(&meta.namespace, &meta.name));
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.domains.replace_cluster(SourceKind::Servers, all.iter().map(|slice| (name_of(&slice.metadata), of_slice(slice))));
-        to.state.change(|index| index.replace_slices(all));
-    }
-
-    fn service(&self) -> Option<(String, String)> {
-        Some((self.metadata.namespace.clone(), Slice::service(self)?.to_owned()))
-    }
-
-    fn taken(raw: &str, of: Option<&(String, String)>, to: &Followers) {
-        let headless = |(namespace, name): &(String, String)| to.state.zone.read().index.service(namespace, name).is_some_and(Service::is_headless);
-        if of.is_some_and(headless)
-            && let Some(took) = programming::since(raw, SystemTime::now())
-        {
-            METRICS.programmed(took);
-        }
-    }
-}
-
-impl Watched for NamingPolicy {
-    const PATH: &'static str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
-    const IN_ZONE: bool = false;
-    const DEFINITION: Option<&'static str> = Some(POLICIES_DEFINED);
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.domains.set_policy(self);
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.domains.remove_policy(&meta.name);
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.domains.replace_policies(all);
-    }
-}
-
-impl Watched for AddressSlice {
-    // In `troupe_net::dns::domain_names::NAMESPACE`.
-    const PATH: &'static str = "/apis/discovery.k8s.io/v1/namespaces/troupe-domain-names/endpointslices";
-    const IN_ZONE: bool = false;
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.domains.set_slice(self);
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.domains.remove_slice(&meta.name);
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.domains.replace_slices(all);
-    }
-}
-
-impl Watched for ClusterNode {
-    const PATH: &'static str = "/api/v1/nodes";
-    const IN_ZONE: bool = false;
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::Node, self.metadata.name.as_str()), self.told());
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::Node, meta.name.as_str()), NOTHING);
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.domains.replace_cluster(SourceKind::Node, all.into_iter().map(|node| (node.metadata.name.clone(), node.told())));
-    }
-}
-
-impl Watched for ServiceRange {
-    const PATH: &'static str = "/apis/networking.k8s.io/v1/servicecidrs";
-    const IN_ZONE: bool = false;
-
-    fn revision(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    fn add(self, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::ServiceRange, self.metadata.name.as_str()), self.told());
-    }
-
-    fn remove(meta: &Meta, to: &Followers) {
-        to.domains.set_cluster(Source::new(SourceKind::ServiceRange, meta.name.as_str()), NOTHING);
-    }
-
-    fn replace(all: Vec<Self>, to: &Followers) {
-        to.domains.replace_cluster(SourceKind::ServiceRange, all.into_iter().map(|range| (range.metadata.name.clone(), range.told())));
-    }
 }
 
 /// One line of a watch.
@@ -274,7 +76,7 @@ async fn follow_addresses(api: Api, followers: Followers) {
             () = follow::<ClusterNode>(api.clone(), followers.clone()) => {}
             () = follow::<ServiceRange>(api.clone(), followers.clone()) => {}
         }
-        followers.domains.replace_slices(Vec::new());
+        followers.domains.follow_no_more();
     }
 }
 
@@ -301,7 +103,7 @@ async fn follow<K: Watched>(api: Api, followers: Followers) {
                 }
             }
             // Nobody defines the kind, or nobody lets us see it: it may be so for ever.
-            Err(error) if !K::IN_ZONE && is_absent(&error) => {
+            Err(error) if !K::IN_ZONE && is_absent::<K>(&error) => {
                 K::replace(Vec::new(), &followers);
                 await_kind::<K>(&api).await;
             }
@@ -319,7 +121,7 @@ async fn await_kind<K: Watched>(api: &Api) {
     if let Some(path) = K::DEFINITION {
         match definition_changes(api, path).await {
             Ok(()) => return tokio::time::sleep(MIN_PAUSE).await,
-            Err(error) if is_absent(&error) => {}
+            Err(error) if is_absent::<K>(&error) => {}
             Err(error) => eprintln!("watching {path}: {error:#}"),
         }
     }
@@ -345,8 +147,14 @@ pub async fn definition_changes(api: &Api, path: &str) -> anyhow::Result<()> {
     if known.items.is_empty() { changes.await } else { timeout(MAX_PAUSE, changes).await.unwrap_or(Ok(())) }
 }
 
-fn is_absent(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| matches!(refused.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN))
+/// Whether there are no objects of a kind, as far as we may know. What keeps names from leading into the cluster is not taken for absent only
+/// because nobody lets us see it.
+fn is_absent<K: Watched>(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| match refused.status {
+        StatusCode::NOT_FOUND => true,
+        StatusCode::FORBIDDEN => !K::GUARDS,
+        _ => false,
+    })
 }
 
 /// Follows changes after `revision`, for as long as the server lets us resume. An empty `revision` afterwards says: list again.
@@ -354,7 +162,7 @@ async fn watch<K: Watched>(api: &Api, followers: &Followers, revision: &mut Stri
     loop {
         let mut lines = api.watch(K::PATH, revision).await.inspect_err(|error| {
             let status = error.downcast_ref::<Refused>().map(|refused| refused.status);
-            if status == Some(StatusCode::GONE) || !K::IN_ZONE && is_absent(error) {
+            if status == Some(StatusCode::GONE) || !K::IN_ZONE && is_absent::<K>(error) {
                 revision.clear();
             }
         })?;
@@ -395,5 +203,20 @@ fn apply<K: Watched>(event: &Event<'_>, followers: &Followers) -> serde_json::Re
             }
             Ok(metadata.resource_version)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_guards_the_cluster_is_not_absent_where_nobody_may_see_it() {
+        let refused = |status: StatusCode| anyhow::Error::new(Refused { path: "/x".into(), status });
+        let absent = |status: StatusCode| (is_absent::<NamingPolicy>(&refused(status)), is_absent::<ClusterNode>(&refused(status)));
+        assert_eq!(absent(StatusCode::NOT_FOUND), (true, true));
+        assert_eq!(absent(StatusCode::FORBIDDEN), (true, false));
+        assert_eq!(absent(StatusCode::SERVICE_UNAVAILABLE), (false, false));
+        assert!(!is_absent::<ServiceRange>(&refused(StatusCode::FORBIDDEN)));
     }
 }

@@ -331,7 +331,7 @@ async fn what_policies_name_is_told_to_nodes() {
 async fn a_kind_that_nobody_defines_is_asked_for_when_somebody_does() {
     let fake = FakeApi::start().await;
     let api = Api::new("127.0.0.1", fake.port, fake.account.path());
-    let waiting = tokio::spawn(async move { reflector::definition_changes(&api, reflector::POLICIES_DEFINED).await });
+    let waiting = tokio::spawn(async move { reflector::definition_changes(&api, reflector::kinds::POLICIES_DEFINED).await });
     let publish = async |kind: &str| {
         fake.events.send_replace(format!(r#"{{"type":"{kind}","object":{{"metadata":{{"name":"d","resourceVersion":"8"}}}}}}"#));
         tokio::time::sleep(Duration::from_millis(5)).await;

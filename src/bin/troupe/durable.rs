@@ -34,9 +34,31 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Makes a directory and those above it. Through what is made, and through the directory itself, others may pass to what is theirs, but not see
+/// what else is there.
+pub fn make_passage(dir: &Path) -> io::Result<()> {
+    const PASS: u32 = 0o011;
+    if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
+        make_passage(above)?;
+    }
+    make_dir(dir)?;
+    let mode = fs::metadata(dir)?.permissions().mode();
+    if mode & PASS == PASS { Ok(()) } else { fs::set_permissions(dir, Permissions::from_mode(mode | PASS)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_pass_through_a_passage_and_what_was_made_for_it_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).expect("is there").permissions().mode() & 0o777;
+        make_dir(&dir.path().join("private/old")).expect("makes");
+        make_passage(&dir.path().join("private/new/run")).expect("makes");
+        make_passage(&dir.path().join("private/old")).expect("is there");
+        assert_eq!(["private", "private/new", "private/new/run", "private/old"].map(mode), [0o700, 0o711, 0o711, 0o711]);
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_read_by_its_owner_only() {

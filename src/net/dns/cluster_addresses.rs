@@ -112,6 +112,20 @@ impl ClusterAddresses {
         Some(format!("it is one of {source}"))
     }
 
+    /// Whether a node tells of an address: as its own, or by a range of its pods.
+    pub fn is_of_nodes(&self, ip: IpAddr) -> bool {
+        let longest = if ip.is_ipv4() { 32 } else { 128 };
+        let of_node = |sources: &BTreeSet<Source>| sources.iter().any(|source| source.kind == SourceKind::Node);
+        (0..=longest).any(|prefix| range(ip, prefix).and_then(|range| self.networks.get(&range)).is_some_and(of_node))
+    }
+
+    /// Whether nodes tell of the ranges of their pods.
+    pub fn has_pod_ranges(&self) -> bool {
+        let is_range = |network: &IpNetwork| network.prefix() < if network.is_ipv4() { 32 } else { 128 };
+        let nodes = Source::new(SourceKind::Node, "")..Source::new(SourceKind::ServiceRange, "");
+        self.sources.range(nodes).any(|(_, told)| told.iter().any(is_range))
+    }
+
     fn source(&self, ip: IpAddr) -> Option<&Source> {
         let longest = if ip.is_ipv4() { 32 } else { 128 };
         (0..=longest).rev().find_map(|prefix| self.networks.get(&range(ip, prefix)?)?.first())
@@ -158,6 +172,24 @@ mod tests {
         }
         let why = known.refuses("198.51.102.2".parse().expect("an address"));
         assert_eq!(why.as_deref(), Some("it is one of node one and its pods"));
+    }
+
+    #[test]
+    fn pods_and_nodes_are_told_from_strangers() {
+        let mut known = ClusterAddresses::default();
+        known.set(Source::new(SourceKind::Pods, ""), ["10.0.0.0/8"]);
+        known.set(Source::new(SourceKind::Node, "one"), ["198.51.102.2"]);
+        known.set(Source::new(SourceKind::ServiceRange, "kubernetes"), ["10.96.0.0/16"]);
+        assert!(!known.has_pod_ranges(), "others' ranges are not those of nodes");
+        known.set(Source::new(SourceKind::Node, "two"), ["198.51.102.3", "10.244.1.0/24", "fd00:10:244:1::/64"]);
+        assert!(known.has_pod_ranges());
+        let is_of_nodes = |ip: &str| known.is_of_nodes(ip.parse().expect("an address"));
+        for ip in ["198.51.102.2", "198.51.102.3", "10.244.1.7", "fd00:10:244:1::7"] {
+            assert!(is_of_nodes(ip), "{ip}");
+        }
+        for ip in ["198.51.102.4", "10.244.2.7", "10.96.0.1", "fd00:10:244:2::7"] {
+            assert!(!is_of_nodes(ip), "{ip}");
+        }
     }
 
     #[test]

@@ -130,6 +130,21 @@ fn a_headless_service_without_ports_has_no_srv_records_but_a_name() {
     assert_eq!(asked(&zone, RecordType::SRV), (ResponseCode::NoError, Vec::new()));
 }
 
+/// Go writes an empty list as null where it does not leave the field out: the API does so for `endpoints` and `ports` of slices.
+#[test]
+fn lists_that_are_null_are_empty() {
+    let mut zone = zone();
+    let bare = json!({"metadata": {"name": "bare", "namespace": "default", "labels": null},
+        "spec": {"type": "ClusterIP", "clusterIP": "None", "clusterIPs": null, "externalIPs": null, "ports": null}, "status": {"loadBalancer": {"ingress": null}}});
+    zone.index.add_service(serde_json::from_value(bare).expect("a service"));
+    let ends = json!({"metadata": {"name": "bare-abc", "namespace": "default", "labels": {"kubernetes.io/service-name": "bare"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.244.0.5"], "hostname": "bare-0"}], "ports": null});
+    zone.index.add_slice(serde_json::from_value(ends).expect("a slice without ports"));
+    assert_eq!(data(&ask(&zone, "bare-0.bare.default.svc.cluster.local.", RecordType::A)), ["10.244.0.5"]);
+    let empty = json!({"metadata": {"name": "bare-def", "namespace": "default"}, "addressType": "IPv4", "endpoints": null, "ports": null});
+    assert!(serde_json::from_value::<Slice>(empty).expect("a slice without endpoints").endpoints.is_empty());
+}
+
 #[test]
 fn names_that_only_have_children_exist_without_data() {
     let zone = zone();

@@ -12,6 +12,7 @@ pub struct Meta {
     pub name: String,
     pub namespace: String,
     pub resource_version: String,
+    #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -38,11 +39,12 @@ pub struct ServiceSpec {
     pub kind: String,
     #[serde(rename = "clusterIP")]
     pub cluster_ip: String,
-    #[serde(rename = "clusterIPs")]
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
     pub cluster_ips: Vec<String>,
     pub external_name: String,
-    #[serde(rename = "externalIPs")]
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
     pub external_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
     pub ports: Vec<Port>,
 }
 
@@ -55,6 +57,7 @@ pub struct ServiceStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct LoadBalancerStatus {
+    #[serde(deserialize_with = "or_default")]
     pub ingress: Vec<Ingress>,
 }
 
@@ -81,7 +84,9 @@ pub struct Port {
 pub struct Slice {
     pub metadata: Meta,
     pub address_type: String,
+    #[serde(deserialize_with = "or_default")]
     pub endpoints: Vec<Endpoint>,
+    #[serde(deserialize_with = "or_default")]
     pub ports: Vec<Port>,
 }
 
@@ -167,6 +172,11 @@ fn with_dashes(ip: IpAddr) -> String {
 pub fn dashed(label: &str) -> Option<IpAddr> {
     let ip = label.replace('-', ".").parse().map(IpAddr::V4).or_else(|_| label.replace('-', ":").parse().map(IpAddr::V6));
     ip.ok().filter(|ip| with_dashes(*ip) == label)
+}
+
+/// `null` stands for nothing, as Go writes lists that are empty: an EndpointSlice without ports has `ports: null`.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Addresses are read once, not whenever somebody asks.

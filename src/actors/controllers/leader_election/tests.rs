@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -176,6 +176,33 @@ impl ApiService for Keeping {
     }
 }
 
+/// An API service that counts what is asked about candidates.
+struct Counting(Arc<dyn ApiService>, Arc<AtomicUsize>);
+
+impl Counting {
+    fn count(&self, target: &Target) {
+        if &*target.resource.plural == "leasecandidates" {
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+impl ApiService for Counting {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        self.count(&call.target);
+        self.0.call(call)
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        self.count(&target);
+        self.0.watch(user, target, options, cause)
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.0.registry()
+    }
+}
+
 /// A contender that reaches its lease and its candidate by `link`.
 fn contender_by(link: Arc<dyn ApiService>, api: &TestApi, system: &System, name: &'static str, emulated: &str) -> Contender {
     let own = System::new(SystemOptions::local(7, system.clock().clone())).expect("no threads are started");
@@ -280,5 +307,27 @@ fn who_has_told_since_it_was_judged_is_not_taken_away() {
         let refused = candidates.delete("a", as_seen(&judged.metadata)).await.expect_err("it is another one by now");
         assert!(refused.is_conflict(), "{refused:?}");
         candidates.delete("a", as_seen(&told.metadata)).await.expect("as it is");
+    });
+}
+
+#[test]
+fn a_candidate_hears_that_it_is_asked_and_asks_nobody_by_itself() {
+    simulate(8, |system| async move {
+        let (api, calls) = (server(&system).await, Arc::new(AtomicUsize::new(0)));
+        let _one = contender_by(Arc::new(Counting(api.server.clone(), calls.clone())), &api, &system, "one", "1.36.0");
+        let candidates = api.client.namespaced::<LeaseCandidate>(NAMESPACE);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!((3..10).contains(&calls.swap(0, SeqCst)), "it reads, writes and watches its candidate");
+        let told = candidates.get("one").await.expect("it stands");
+        let spec = LeaseCandidateSpec { ping_time: Some(MicroTime(system.clock().now())), ..told.spec.clone() };
+        candidates.update(&LeaseCandidate { spec, ..(*told).clone() }).await.expect("it is asked");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let spec = candidates.get("one").await.expect("it stands").spec.clone();
+        assert!(spec.renew_time >= spec.ping_time && spec.ping_time.is_some(), "{spec:?}");
+        assert_eq!(calls.swap(0, SeqCst), 3, "the same again");
+        candidates.delete("one", as_seen(&candidates.get("one").await.expect("there").metadata)).await.expect("is taken away");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(candidates.get_opt("one").await.expect("the server answers").is_some(), "it stands again");
+        assert_eq!(calls.load(SeqCst), 3);
     });
 }

@@ -2,7 +2,9 @@
 //! all containers together, the memory of volumes included.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -190,14 +192,31 @@ pub(super) fn weight(shares: i64) -> u32 {
 }
 
 fn write(group: &Path, setting: &Setting) -> io::Result<()> {
-    fs::create_dir_all(group)?;
+    make(group)?;
     let file = group.join(setting.file);
     fs::write(&file, &setting.value).map_err(|error| io::Error::new(error.kind(), format!("write {} to {}: {error}", setting.value, file.display())))
 }
 
+/// Makes a group and those above it. Others may look into it, as into the groups that runtimes make, however private this process is otherwise:
+/// a container whose users are its own looks for its group as one of them.
+fn make(group: &Path) -> io::Result<()> {
+    const OTHERS: u32 = 0o055;
+    if let Ok(known) = fs::metadata(group) {
+        let mode = known.permissions().mode();
+        return if mode & OTHERS == OTHERS { Ok(()) } else { fs::set_permissions(group, Permissions::from_mode(mode | OTHERS)) };
+    }
+    if let Some(above) = group.parent().filter(|above| !above.exists()) {
+        make(above)?;
+    }
+    match fs::create_dir(group) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::set_permissions(group, Permissions::from_mode(0o755)),
+    }
+}
+
 /// Hands the controllers down to a group of the unified hierarchy.
 fn enable(root: &Path, group: &Path) -> io::Result<()> {
-    fs::create_dir_all(root.join(group))?;
+    make(&root.join(group))?;
     let parents: Vec<_> = group.ancestors().skip(1).collect();
     for parent in parents.iter().rev() {
         let file = root.join(parent).join("cgroup.subtree_control");
@@ -241,6 +260,17 @@ mod tests {
     fn the_cgroup_of_a_class_is_where_its_pods_are() {
         assert_eq!((class_cgroup("k", "Burstable"), class_cgroup("k", "Guaranteed")), ("/k/burstable".into(), "/k".into()));
         assert_eq!(class_cgroup("k.slice", "BestEffort"), "/k.slice/k-besteffort.slice");
+    }
+
+    #[test]
+    fn others_may_look_into_groups_whoever_made_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mode = |group: &str| fs::metadata(dir.path().join(group)).expect("is there").permissions().mode() & 0o777;
+        fs::create_dir(dir.path().join("old")).expect("makes");
+        fs::set_permissions(dir.path().join("old"), Permissions::from_mode(0o700)).expect("sets");
+        make(&dir.path().join("new/kubepods/podu")).expect("makes");
+        make(&dir.path().join("old")).expect("is there");
+        assert_eq!(["new", "new/kubepods", "new/kubepods/podu", "old"].map(mode), [0o755; 4]);
     }
 
     #[test]

@@ -63,6 +63,16 @@ static RELIST_INTERVALS: Family<Histogram> =
 static LAST_SEEN: Family<Gauge> = Family::new("kubelet_pleg_last_seen_seconds", "Timestamp in seconds when PLEG was last seen active.", &[]);
 static PODS_STARTED: Family<Counter> = Family::new("kubelet_started_pods_total", "Cumulative number of pods started", &[]);
 static PODS_FAILED: Family<Counter> = Family::new("kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods", &[]);
+static USERS_STARTED: Family<Counter> = Family::new(
+    "kubelet_started_user_namespaced_pods_total",
+    "Cumulative number of pods with user namespaces started. This metric will only be collected on Linux.",
+    &[],
+);
+static USERS_FAILED: Family<Counter> = Family::new(
+    "kubelet_started_user_namespaced_pods_errors_total",
+    "Cumulative number of errors when starting pods with user namespaces. This metric will only be collected on Linux.",
+    &[],
+);
 static CONTAINERS_STARTED: Family<Counter> =
     Family::new("kubelet_started_containers_total", "Cumulative number of containers started", &["container_type"]);
 static CONTAINERS_FAILED: Family<Counter> =
@@ -86,7 +96,7 @@ static IMAGES_MOUNTED: Family<Counter> = Family::new("kubelet_image_volume_mount
 static IMAGES_UNMOUNTED: Family<Counter> = Family::new("kubelet_image_volume_mounted_errors_total", "Number of failed image volume mounts.", &[]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 43] = [
+pub static COLLECTORS: [&dyn Collect; 45] = [
     &super::container_manager::metrics::CPUS_OF_NODES,
     &super::container_manager::metrics::OWN_CPUS,
     &super::container_manager::metrics::CPU_ERRORS,
@@ -130,6 +140,8 @@ pub static COLLECTORS: [&dyn Collect; 43] = [
     &CONTAINERS_ENDED,
     &PODS_FAILED,
     &PODS_STARTED,
+    &USERS_FAILED,
+    &USERS_STARTED,
 ];
 
 /// A step for a pod was taken, or failed with a reason.
@@ -142,6 +154,11 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
         Action::RemoveSandbox { .. } | Action::CleanUp { .. } => "terminated",
     };
     WORK.with(&[operation]).observe_time(took);
+    if pod.spec.as_ref().is_some_and(|spec| spec.host_users == Some(false)) {
+        let (begins, fails) = begins_or_fails(action, failure.is_some());
+        USERS_STARTED.with(&[]).add(u64::from(begins));
+        USERS_FAILED.with(&[]).add(u64::from(fails));
+    }
     match (action, failure) {
         (Action::Resize, failure) => {
             let success = if failure.is_none() { "true" } else { "false" };
@@ -161,6 +178,15 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
             }
         }
         _ => {}
+    }
+}
+
+/// Whether a step begins the start of a pod, and whether that fails with it: its sandbox was not made, or a container not for the first time.
+fn begins_or_fails(action: &Action, failed: bool) -> (bool, bool) {
+    match action {
+        Action::CreateSandbox { .. } => (true, failed),
+        Action::StartContainer { attempt: 0, .. } => (false, failed),
+        _ => (false, false),
     }
 }
 
@@ -290,5 +316,13 @@ mod tests {
         let text = render(&[&CONTAINERS_ENDED]);
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(text.contains("kubelet_terminated_containers_total{container_type=\"container\",exit_code=\"231\",reason=\"Odd\"} 1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_start_fails_with_the_sandbox_or_with_a_container_that_never_ran() {
+        let (sandbox, start) = (Action::CreateSandbox { attempt: 0 }, |attempt| Action::StartContainer { name: "c".to_owned(), attempt });
+        assert_eq!((begins_or_fails(&sandbox, false), begins_or_fails(&sandbox, true)), ((true, false), (true, true)));
+        assert_eq!((begins_or_fails(&start(0), false), begins_or_fails(&start(0), true)), ((false, false), (false, true)));
+        assert_eq!((begins_or_fails(&start(1), true), begins_or_fails(&Action::Resize, true)), ((false, false), (false, false)));
     }
 }

@@ -8,8 +8,8 @@ use troupe_cri::proto;
 
 use super::volumes;
 
-/// What a runtime's words begin with when it could not mount one.
-const UNMOUNTED: &str = "ImageVolumeMountFailed";
+/// What is in a runtime's words when it could not mount one: at their beginning, or after what containerd 2 was about.
+const UNMOUNTED: &str = "ImageVolumeMountFailed: ";
 /// The first containerd that mounts images.
 const CONTAINERD: (u32, u32) = (2, 1);
 
@@ -50,7 +50,7 @@ pub fn resolve(mounts: &mut [proto::Mount], ids: &BTreeMap<String, String>) {
 
 /// Whether a runtime that made no container says that it could not mount an image.
 pub fn is_unmounted(message: &str) -> bool {
-    message.starts_with(UNMOUNTED)
+    message.contains(UNMOUNTED)
 }
 
 #[cfg(test)]
@@ -81,5 +81,6 @@ mod tests {
         resolve(&mut mounts, &BTreeMap::from([("quay.io/a:1".to_owned(), "sha256:1".to_owned())]));
         assert_eq!((mounts[0].image.as_ref(), mounts[1].image.as_ref().map(|image| image.image.as_str())), (None, Some("sha256:1")));
         assert!(is_unmounted("ImageVolumeMountFailed: no such path") && !is_unmounted("failed to mount"));
+        assert!(is_unmounted("failed to mount image volume: ImageVolumeMountFailed: failed to ensure image subpath \"a\""), "as containerd says it");
     }
 }

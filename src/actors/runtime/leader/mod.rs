@@ -194,18 +194,22 @@ impl Candidate {
         self.candidacy.client.namespaced(NAMESPACE)
     }
 
-    /// Tells that this process is there, where somebody chooses among those that are.
+    /// Tells that this process is there, where somebody chooses among those that are, and again when it is asked or time has passed.
     fn stand(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(wanted) = self.candidacy.coordinated.clone().filter(|_| !self.released) else { return };
-        let (api, name, limit, now) = (self.candidates(), self.candidacy.identity.clone(), self.candidacy.terms.renew, cx.system().clock().now());
+        let (api, name, limit, clock) = (self.candidates(), self.candidacy.identity.clone(), self.candidacy.terms.renew, cx.system().clock().clone());
         let keep = async move {
-            let kept = tokio::time::timeout(limit, lease_candidate::keep(&api, &name, &wanted, now)).await;
-            kept.unwrap_or_else(|_| Err(Status::timeout("the candidate was not written in time")))
+            let kept = tokio::time::timeout(limit, lease_candidate::keep(&api, &name, &wanted, clock.now())).await;
+            let kept = kept.unwrap_or_else(|_| Err(Status::timeout("the candidate was not written in time")))?;
+            lease_candidate::is_asked(&api, &kept, &wanted, &*clock).await
         };
-        cx.spawn_then(keep, |unit, kept, cx| {
-            if let Err(status) = kept {
-                tracing::debug!(lease = unit.candidacy.lease, error = %status, "the candidate was not written, will retry");
+        cx.spawn_then(keep, |unit, asked, cx| {
+            match asked {
+                Ok(true) => return unit.stand(cx),
+                Ok(false) => {}
+                Err(status) => tracing::debug!(lease = unit.candidacy.lease, error = %status, "the candidate was not written, will retry"),
             }
+            // Whoever else writes it does so once a second at most.
             cx.after(lease_candidate::LOOK, Self::stand);
         });
     }

@@ -117,21 +117,6 @@ mod tests {
         Tracer::new(component, 0, Arc::new(SystemClock))
     }
 
-    fn hop(recorder: &Recorder, from: &str, to: &str, message: &str, cause: &Cause, span: u64) -> Hop {
-        Hop {
-            from: recorder.intern(from),
-            to: recorder.intern(to),
-            message: recorder.intern(message),
-            waited: Duration::ZERO,
-            handled: Duration::ZERO,
-            outcome: Outcome::Done,
-            cause: cause.clone(),
-            span,
-            produced: None,
-            at: tokio::time::Instant::now().into_std(),
-        }
-    }
-
     fn names(spans: &mut mpsc::Receiver<Span>) -> Vec<String> {
         std::iter::from_fn(|| spans.try_recv().ok()).map(|span| span.name.into_owned()).collect()
     }
@@ -149,7 +134,7 @@ mod tests {
         let ((own, mut spans), (kubelet, mut of_kubelet)) = (tracer("apiserver"), tracer("kubelet"));
         recorder.export_by(own);
         recorder.keep(commit(&Cause { sampled: false, ..cause.clone() }));
-        recorder.hop(hop(&recorder, "apiserver/pods", "controllers/replicaset", "Wake", &cause, 0));
+        recorder.hop(recorder.step("controllers/replicaset", "Wake", &cause, 0));
         assert!(names(&mut spans).is_empty(), "it is not sampled, or led to nothing, or nobody exported");
         recorder.keep(commit(&cause));
         let span = spans.try_recv().expect("a commit");
@@ -157,12 +142,12 @@ mod tests {
         assert!(span.span != 0 && span.begun < span.ended);
         assert!(span.attributes.contains(&("troupe.produced", Value::Text("pods n/web@7".into()))), "{span:?}");
 
-        recorder.hop(hop(&recorder, "apiserver/pods", "controllers/replicaset", "Reconcile", &cause, 3));
-        recorder.keep(hop(&recorder, "apiserver/pods", "scheduler", "Schedule", &cause, 4));
-        recorder.keep(hop(&recorder, "apiserver/pods", "kubelet/pods/n/web", "WriteStatus", &cause, 5));
+        recorder.hop(recorder.step("controllers/replicaset", "Reconcile", &cause, 3));
+        recorder.keep(recorder.step("scheduler", "Schedule", &cause, 4));
+        recorder.keep(recorder.step("kubelet/pods/n/web", "WriteStatus", &cause, 5));
         assert_eq!(names(&mut spans), ["Reconcile controllers/replicaset", "Schedule scheduler"]);
         recorder.export_by(kubelet);
-        recorder.keep(hop(&recorder, "apiserver/pods", "kubelet/pods/n/web", "WriteStatus", &cause, 5));
+        recorder.keep(recorder.step("kubelet/pods/n/web", "WriteStatus", &cause, 5));
         assert_eq!(names(&mut of_kubelet), ["WriteStatus kubelet/pods"]);
         assert!(names(&mut spans).is_empty());
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
     core::v1::Node,
     resource::v1::{Device, ResourceSlice},
 };
-use troupe_api::device_selectors::Judged;
+use troupe_api::device_selectors::{DeviceSelector, Judged};
 
 use super::{
     Allocator, Amounts, Bounds, Failure, MOST_DEVICES, Selected, capacity,
@@ -17,7 +17,7 @@ use super::{
     counters::Counters,
     outcome::{Chosen, Solution},
     pools::{Pool, PoolState, devices, means},
-    selectors::Selector,
+    selectors::{Program, Selector},
     wanted::{Mode, Wanted},
 };
 use crate::{
@@ -332,12 +332,17 @@ impl<'s> Search<'s> {
 
     /// What the selectors of class and request say of a device.
     fn judged(&mut self, at: At, wanted: &Wanted) -> Result<Selected, Stop> {
-        for (named, compiled) in &wanted.selectors {
-            let selector = match compiled {
-                Ok(selector) => selector,
-                Err(why) => return Ok(Err(format!("{named}: CEL compile error: {why}"))),
+        for (place, (named, selector)) in wanted.selectors.iter().enumerate() {
+            let of = (wanted.id, place);
+            let slice = self.device(at).1;
+            let verdict = match self.allocator.programs.verdicts.get(slice, at.2, &selector.id()) {
+                Some(known) => known,
+                None => match self.program(of, selector)? {
+                    Ok(program) => self.verdict(of, at, selector, &program)?,
+                    Err(why) => return Ok(Err(format!("{named}: CEL compile error: {why}"))),
+                },
             };
-            match self.verdict(at, selector)? {
+            match verdict {
                 Ok(true) => {}
                 Ok(false) => return Ok(Ok(false)),
                 Err(why) => return Ok(Err(format!("{named}: CEL runtime error: {why}"))),
@@ -346,18 +351,34 @@ impl<'s> Search<'s> {
         Ok(Ok(true))
     }
 
-    /// What one selector says of a device: it is asked unless somebody else asked it before.
-    fn verdict(&mut self, at: At, selector: &Selector) -> Result<Selected, Stop> {
+    /// What a selector is compiled to. That is kept though the search ends with it.
+    fn program(&mut self, of: (usize, usize), selector: &Selector) -> Result<Program, Stop> {
+        let made = self.allocator.programs.program(selector, self.bounds.most_cost);
+        let cost = made.as_ref().map_or_else(|| selector.cost(), |(_, cost)| *cost);
+        self.note_cost(of, cost);
+        let (program, _) = made.ok_or(Stop::Over)?;
+        self.work(usize::try_from(cost).unwrap_or(usize::MAX))?;
+        Ok(program)
+    }
+
+    /// Asks one selector about a device.
+    fn verdict(&mut self, of: (usize, usize), at: At, selector: &Selector, program: &DeviceSelector) -> Result<Selected, Stop> {
         let (pool, slice, device) = self.device(at);
-        let verdicts = &self.allocator.verdicts;
-        if let Some(known) = verdicts.get(slice, at.2, &selector.id) {
-            return Ok(known);
-        }
-        let Judged { verdict, cost } = selector.expression.matches_within(&pool.driver, device, self.bounds.most_cost);
-        let Some(verdict) = verdict else { return Err(Stop::Over) };
-        verdicts.set(slice, at.2, selector.id, &verdict);
+        let Judged { verdict, cost } = program.matches_within(&pool.driver, device, self.bounds.most_cost);
+        self.note_cost(of, cost);
+        let verdict = verdict.ok_or(Stop::Over)?;
+        self.allocator.programs.verdicts.set(slice, at.2, selector.id(), &verdict);
         self.work(usize::try_from(cost).unwrap_or(usize::MAX))?;
         Ok(verdict)
+    }
+
+    /// A selector of a request cost so much.
+    fn note_cost(&self, of: (usize, usize), cost: u64) {
+        if cost > 0 {
+            let mut costs = self.allocator.costs.borrow_mut();
+            let sum = costs.entry(of).or_default();
+            *sum = sum.saturating_add(cost);
+        }
     }
 
     fn capacity_fits(&mut self, at: At, wanted: &Wanted) -> bool {

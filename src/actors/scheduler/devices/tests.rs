@@ -40,6 +40,7 @@ struct Place {
     slices: Slices,
     classes: BTreeMap<String, Arc<DeviceClass>>,
     known: Known,
+    programs: Arc<Selectors>,
 }
 
 impl Place {
@@ -68,7 +69,7 @@ impl Place {
         let labels = json!({"zone": if node == "far" { "b" } else { "a" }});
         let node: Node = from_value(json!({"metadata": {"name": node, "labels": labels}})).expect("a node");
         let class = |name: &str| self.classes.get(name).cloned();
-        let allocator = Allocator::new(&claims, &class, &Selectors::default(), self.slices.clone(), Box::new(self.known.clone()));
+        let allocator = Allocator::new(&claims, &class, &self.programs, self.slices.clone(), Box::new(self.known.clone()));
         allocator.map_err(Failure::Error)?.allocate(&node, bounds, &|claim, result| format!("share-{claim}-{result}"))
     }
 
@@ -367,7 +368,7 @@ fn expressions_are_work_that_is_done_once_for_a_version_of_a_slice() {
     let slices: Slices = [from_value::<ResourceSlice>(slice("s", json!({"devices": devices}))).expect("a slice")].into_iter().collect();
     let node: Node = from_value(json!({"metadata": {"name": "n1"}})).expect("a node");
     let class: Arc<DeviceClass> = Arc::new(from_value(json!({"metadata": {"name": "gpu"}, "spec": {}})).expect("a class"));
-    let selectors = Selectors::default();
+    let selectors = Arc::<Selectors>::default();
     let steps = Cell::new(0);
     let search = |mode: &str, most_cost: u64| {
         let asked = json!({"allocationMode": mode, "selectors": [{"cel": {"expression": slow()}}, {"cel": {"expression": "false"}}]});
@@ -387,6 +388,32 @@ fn expressions_are_work_that_is_done_once_for_a_version_of_a_slice() {
     assert!(steps.get() > 100_000, "{}", steps.get());
     assert_eq!(search("ExactCount", 10_000), Err(Failure::Nothing), "nobody need be asked again");
     assert!(steps.get() < 100, "{}", steps.get());
+}
+
+#[test]
+fn the_selector_that_takes_long_is_told_by_claim_and_request() {
+    let node: Node = from_value(json!({"metadata": {"name": "n1"}})).expect("a node");
+    let asked = |expression: &str| json!({"selectors": [{"cel": {"expression": "true"}}, {"cel": {"expression": expression}}]});
+    let claim = Arc::new(from_value(claim(vec![exactly("a", asked("true")), exactly("b", asked(&slow()))])).expect("a claim"));
+    let place = Place::of(four());
+    let class = |name: &str| place.classes.get(name).cloned();
+    let allocator = Allocator::new(&[claim], &class, &place.programs, place.slices.clone(), Box::new(Known::default())).expect("is understood");
+    assert_eq!(allocator.costliest(), None, "nothing was asked");
+    let bounds = Bounds { is_over: &|_| false, most_cost: 10_000, among: None };
+    assert_eq!(allocator.allocate(&node, &bounds, &|_, _| String::new()), Err(Failure::Unfinished));
+    assert_eq!(allocator.costliest().as_deref(), Some("claim n/c, request b, claim n/c: selector #1"));
+}
+
+#[test]
+fn what_takes_long_to_compile_is_compiled_where_there_is_time() {
+    let long = [claim(vec![exactly("r", selecting(&format!("device.driver != '{}'", "x".repeat(3_000))))])];
+    let place = Place::of(four());
+    let within = |most_cost: u64| place.allocate_within("n1", &long, &Bounds { is_over: &|_| false, most_cost, among: None });
+    assert_eq!(within(20_000), Err(Failure::Unfinished), "three thousand bytes");
+    assert!(within(MOST_COST).is_ok());
+    let again = Place { programs: place.programs.clone(), ..Place::of(four()) };
+    let found = again.allocate_within("n1", &long, &Bounds { is_over: &|steps| steps > 10_000, most_cost: 20_000, among: None });
+    assert!(found.is_ok(), "it is known to others");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What claims ask for, with classes looked up and expressions compiled.
+//! What claims ask for, with classes looked up.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,12 +6,7 @@ use k8s_openapi::api::resource::v1::{
     DeviceClass, DeviceRequest, DeviceSelector, DeviceSubRequest, DeviceToleration, ExactDeviceRequest, ResourceClaim,
 };
 
-use super::{
-    Amounts, MOST_DEVICES,
-    capacity::amount,
-    constraints::Constraint,
-    selectors::{Compiled, Selectors},
-};
+use super::{Amounts, MOST_DEVICES, capacity::amount, constraints::Constraint, selectors::Selector};
 use crate::devices::key_of;
 
 /// A claim to be allocated.
@@ -42,7 +37,7 @@ pub struct Wanted {
     pub alternative: Option<String>,
     pub class: Arc<DeviceClass>,
     /// Of class and request, with what errors call them: a device is selected by all of them.
-    pub selectors: Vec<(String, Compiled)>,
+    pub selectors: Vec<(String, Selector)>,
     pub mode: Mode,
     pub admin_access: Option<bool>,
     pub tolerations: Vec<DeviceToleration>,
@@ -53,18 +48,13 @@ pub struct Wanted {
 impl WantedClaim {
     /// # Errors
     /// A class is not there, or something is not understood.
-    pub fn of(
-        claim: &Arc<ResourceClaim>,
-        class: &dyn Fn(&str) -> Option<Arc<DeviceClass>>,
-        selectors: &Selectors,
-        requests_before: &mut usize,
-    ) -> Result<Self, String> {
-        let devices = claim.spec.devices.clone().unwrap_or_default();
+    pub fn of(claim: &Arc<ResourceClaim>, class: &dyn Fn(&str) -> Option<Arc<DeviceClass>>, requests_before: &mut usize) -> Result<Self, String> {
+        let devices = claim.spec.devices.as_ref();
         let mut requests = Vec::new();
-        for request in devices.requests.iter().flatten() {
-            requests.push(WantedRequest::of(claim, request, class, selectors, requests_before)?);
+        for request in devices.and_then(|devices| devices.requests.as_ref()).into_iter().flatten() {
+            requests.push(WantedRequest::of(claim, request, class, requests_before)?);
         }
-        let constraints = devices.constraints.iter().flatten().enumerate().map(|(at, constraint)| {
+        let constraints = devices.and_then(|devices| devices.constraints.as_ref()).into_iter().flatten().enumerate().map(|(at, constraint)| {
             let unknown = || format!("claim {}, constraint #{at}: empty constraint (unsupported constraint type?)", key_of(&claim.metadata));
             Constraint::of(constraint).ok_or_else(unknown)
         });
@@ -77,7 +67,6 @@ impl WantedRequest {
         claim: &ResourceClaim,
         request: &DeviceRequest,
         class: &dyn Fn(&str) -> Option<Arc<DeviceClass>>,
-        selectors: &Selectors,
         requests_before: &mut usize,
     ) -> Result<Self, String> {
         let is_prioritized = request.first_available.as_ref().is_some_and(|alternatives| !alternatives.is_empty());
@@ -87,8 +76,8 @@ impl WantedRequest {
             let of_request = |why: String| format!("claim {}, request {name}: {why}", key_of(&claim.metadata));
             let missing = || of_request(format!("could not retrieve device class {}: not found", asked.class));
             let class = class(asked.class).ok_or_else(missing)?;
-            let mut compiled = compile(selectors, class.spec.selectors.as_deref(), &format!("class {}", asked.class)).map_err(of_request)?;
-            compiled.extend(compile(selectors, asked.selectors, &format!("claim {}", key_of(&claim.metadata))).map_err(of_request)?);
+            let mut selectors = named(class.spec.selectors.as_deref(), &format!("class {}", asked.class)).map_err(of_request)?;
+            selectors.extend(named(asked.selectors, &format!("claim {}", key_of(&claim.metadata))).map_err(of_request)?);
             let mode = match asked.mode {
                 None | Some("" | "ExactCount") => Mode::Count(usize::try_from(asked.count.unwrap_or(1)).unwrap_or(usize::MAX)),
                 Some("All") => Mode::All,
@@ -106,7 +95,7 @@ impl WantedRequest {
                 request: request.name.clone(),
                 alternative: asked.name.map(str::to_owned),
                 class,
-                selectors: compiled,
+                selectors,
                 mode,
                 admin_access: asked.admin_access,
                 tolerations: asked.tolerations.to_vec(),
@@ -181,9 +170,10 @@ fn alternative(sub: &DeviceSubRequest) -> Asked<'_> {
     }
 }
 
-fn compile(selectors: &Selectors, asked: Option<&[DeviceSelector]>, of: &str) -> Result<Vec<(String, Compiled)>, String> {
+/// The selectors of a class or a request, with what errors call them.
+fn named(asked: Option<&[DeviceSelector]>, of: &str) -> Result<Vec<(String, Selector)>, String> {
     let one = |(at, selector): (usize, &DeviceSelector)| match &selector.cel {
-        Some(cel) => Ok((format!("{of}: selector #{at}"), selectors.get(&cel.expression))),
+        Some(cel) => Ok((format!("{of}: selector #{at}"), Selector::new(&cel.expression))),
         None => Err(format!("selector #{at}: CEL expression empty (unsupported selector type?)")),
     };
     asked.into_iter().flatten().enumerate().map(one).collect()

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::Value;
 use troupe_api::{meta::ObjectKey, status::Status};
 use troupe_api_client::Client;
 
@@ -37,6 +38,11 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Where it has something to say.
     fn points(&self) -> &'static [Point];
+
+    /// What it is at, for people; null if it has nothing to tell.
+    fn observe(&self) -> Value {
+        Value::Null
+    }
 
     /// Whether the pod may be looked at, at all.
     ///

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 
@@ -53,6 +54,13 @@ impl Profile {
         let asked = asked.iter().map(|(point, names)| (*point, names.iter().filter_map(place).collect())).collect();
         let weights = weights.iter().filter_map(|(name, weight)| Some((place(name)?, *weight))).collect();
         Profile { name: name.into(), asked, weights, ..Profile::of(plugins.into_iter().map(|plugin| (plugin, 0)).collect()) }
+    }
+
+    /// For people: features that decide about its pods, and what its plugins are at, by their names.
+    pub fn observe(&self) -> Value {
+        let told = self.plugins().map(|plugin| (plugin.name().to_owned(), plugin.observe()));
+        let told: serde_json::Map<_, _> = told.filter(|(_, told)| !told.is_null()).collect();
+        json!({"comparesTolerations": self.compares_tolerations, "plugins": told})
     }
 
     /// A pod of this profile as its plugins see it.

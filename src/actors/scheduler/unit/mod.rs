@@ -397,6 +397,7 @@ impl Unit for SchedulerUnit {
             "assumed": self.assumed.len(),
             "waiting": self.waiting.list(),
             "searching": self.searching.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+            "profiles": self.profiles.iter().map(|profile| (profile.name.to_string(), profile.observe())).collect::<BTreeMap<_, _>>(),
             "bound": self.bound,
             "failedAttempts": self.failed,
             "kind": "Pod",

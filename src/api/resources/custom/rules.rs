@@ -93,6 +93,11 @@ impl Rules {
         self.items.as_deref()
     }
 
+    /// The rules of a field, or of an entry of a map.
+    fn inner(&self, name: &str) -> Option<&Rules> {
+        self.property(name).or(self.values.as_deref())
+    }
+
     /// The rules of a field that the schema names.
     pub fn property(&self, name: &str) -> Option<&Rules> {
         self.properties.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| &self.properties[at].1)

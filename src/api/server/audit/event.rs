@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use troupe_api::{
-    meta::Object,
+    meta::{GroupVersionKind, Object},
     protobuf,
     schema::{Format, decode::parse_value},
     service::UserInfo,
@@ -45,6 +45,8 @@ pub enum Content {
     Yaml(Bytes),
     Protobuf(Bytes),
     Tree(Box<Object>),
+    /// An object that was sent; what it does not say of its kind is this.
+    Sent(Box<Content>, Box<GroupVersionKind>),
     Value(Value),
     /// A stored object as the request's version shows it.
     Stored(Arc<StoredObject>, Box<FullForm>),
@@ -65,6 +67,7 @@ impl Content {
         match self {
             Content::Json(bytes) | Content::Yaml(bytes) | Content::Protobuf(bytes) => bytes.len(),
             Content::Tree(tree) => fields_held(tree.root()),
+            Content::Sent(content, _) => content.held(),
             Content::Value(value) => value_held(value),
             // A dry run's is kept by nobody else.
             Content::Stored(object, _) => object.encoded_length(),
@@ -79,6 +82,7 @@ impl Content {
             Content::Yaml(bytes) => parse_value(bytes, Format::Yaml).ok(),
             Content::Protobuf(bytes) => protobuf::to_json(bytes).ok(),
             Content::Tree(tree) => Some(Value::Object(tree.root().clone())),
+            Content::Sent(content, kind) => content.value().map(|value| told_of_kind(value, kind)),
             Content::Value(value) => Some(value.clone()),
             Content::Stored(object, form) => written(object, form),
             Content::List { .. } => None,
@@ -104,6 +108,17 @@ impl Content {
         out.extend_from_slice(b"]}");
         Some(out)
     }
+}
+
+/// An object with its kind and version, which clients may leave out: upstream's events have the object as it was decoded.
+fn told_of_kind(mut object: Value, kind: &GroupVersionKind) -> Value {
+    let Some(fields) = object.as_object_mut() else { return object };
+    for (name, own) in [("kind", kind.kind.to_string()), ("apiVersion", kind.api_version())] {
+        if fields.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
+            fields.insert(name.to_owned(), own.into());
+        }
+    }
+    object
 }
 
 /// How many bytes a tree takes, about.

@@ -131,15 +131,10 @@ impl AuditContext {
     }
 
     /// What the request asks for. Options of deletions are what it asks for only where they stand in its body.
-    pub fn asked(&self, operation: &Operation, has_body: bool) {
+    pub fn asked(&self, target: &Target, operation: &Operation, has_body: bool) {
         self.note(|open| {
             open.event.request = match operation {
-                Operation::Create { body, .. } | Operation::Update { body, .. } => Some(match body {
-                    Body::Json(bytes) => Content::Json(bytes.clone()),
-                    Body::Yaml(bytes) => Content::Yaml(bytes.clone()),
-                    Body::Protobuf(bytes) => Content::Protobuf(bytes.clone()),
-                    Body::Tree(tree) => Content::Tree(Box::new(tree.clone())),
-                }),
+                Operation::Create { body, .. } | Operation::Update { body, .. } => Some(sent(target, body)),
                 Operation::Patch { body, patch_type: troupe_api::service::PatchType::Apply, .. } => Some(Content::Yaml(body.clone())),
                 Operation::Patch { body, .. } => Some(Content::Json(body.clone())),
                 Operation::Delete(options) | Operation::DeleteCollection { delete: options, .. } if has_body => {
@@ -183,14 +178,15 @@ impl AuditContext {
         event.annotations.insert("authorization.k8s.io/decision".into(), decision.to_owned());
         event.annotations.insert("authorization.k8s.io/reason".into(), String::new());
         let stage = if panicked { Stage::Panic } else { Stage::ResponseComplete };
+        // Which requests last is told by what they ask for: one that is refused starts a response too.
+        if long_running && !panicked && verdict.records(Stage::ResponseStarted) {
+            log.record(Box::new(Event { stage: Stage::ResponseStarted, at: log.now(), ..event.clone() })).await;
+        }
         if panicked || !long_running || failure.is_some() {
             if verdict.records(stage) {
                 log.record(Box::new(Event { stage, at: log.now(), ..event })).await;
             }
             return response;
-        }
-        if verdict.records(Stage::ResponseStarted) {
-            log.record(Box::new(Event { stage: Stage::ResponseStarted, at: log.now(), ..event.clone() })).await;
         }
         let end = verdict.records(stage).then(|| Box::new(Event { stage, ..event }));
         response.map_body(|_, body| Followed { body, _end: End { log, event: end } }.boxed())
@@ -207,6 +203,19 @@ impl Drop for AuditContext {
             log.record_aside(Box::new(Event { stage: Stage::ResponseComplete, at: log.now(), ..event }));
         }
     }
+}
+
+/// An object that a request brings.
+fn sent(target: &Target, body: &Body) -> Content {
+    let content = match body {
+        Body::Json(bytes) => Content::Json(bytes.clone()),
+        Body::Yaml(bytes) => Content::Yaml(bytes.clone()),
+        Body::Protobuf(bytes) => Content::Protobuf(bytes.clone()),
+        Body::Tree(tree) => Content::Tree(Box::new(tree.clone())),
+    };
+    let resource = &target.resource;
+    let own = target.served().subresource(&target.subresource).map(|subresource| resource.subresource_gvk(subresource, &target.version));
+    Content::Sent(Box::new(content), Box::new(own.unwrap_or_else(|| resource.gvk(&target.version))))
 }
 
 /// `metav1.Status` as events carry it.

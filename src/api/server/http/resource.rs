@@ -102,7 +102,7 @@ impl Exchange<'_> {
         let _seat = self.seat(&target, action).await?;
         let has_body = !body.is_empty();
         let operation = self.operation(&target, action, body).await?;
-        self.audit.asked(&operation, has_body);
+        self.audit.asked(&target, &operation, has_body);
         let (cause, notices) = (self.cause.clone(), self.notices.clone());
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause, notices };
         let mut reply = self.shared.options.service.call(call).await?;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     ops::Bound,
 };
 
@@ -29,6 +29,8 @@ const GRACE: u64 = 300;
 const MOST_SLICES: usize = 4 * MOST_NAMES;
 /// Addresses of the cluster that names led to and that were told of.
 const MOST_TOLD: usize = 256;
+/// Stands for all clients that are no node's and no node's pods.
+const STRANGERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// What must be known of the cluster before anything is written; the rest is known before the server is ready.
 const NEEDED: [SourceKind; 2] = [SourceKind::Node, SourceKind::ServiceRange];
 
@@ -104,6 +106,13 @@ impl Book {
     /// The names of policies that cover what is asked for.
     pub fn names_of(&self, asked: &str) -> Vec<DomainName> {
         self.names.of(asked)
+    }
+
+    /// Whose share of addresses a client's questions count in: its own, but one share is for all clients that are no node's and no node's pods, so
+    /// that nobody has many shares by writing others' addresses into questions. Where nodes tell of no ranges of pods each client has its own.
+    pub fn asker(&self, client: IpAddr) -> IpAddr {
+        let client = client.to_canonical();
+        if self.cluster.has_pod_ranges() && !self.cluster.is_of_nodes(client) { STRANGERS } else { client }
     }
 
     /// Notes the addresses that a reply gave to what was asked for and these names cover, with the seconds that they may be kept.
@@ -231,6 +240,12 @@ impl Book {
             any |= self.set_slice(slice);
         }
         any
+    }
+
+    /// Slices, and what [`NEEDED`] names, are as good as never listed.
+    pub fn follow_no_more(&mut self) {
+        self.slices.clear();
+        self.listed.retain(|kind| !NEEDED.contains(kind));
     }
 
     pub fn set_policy(&mut self, policy: NamingPolicy) {

@@ -93,12 +93,15 @@ impl Domains {
         }
         let [question] = query.queries.as_slice() else { return None };
         let full = asked_for(question.name());
-        let names = self.book.lock().names_of(&full);
+        let (names, by) = {
+            let book = self.book.lock();
+            (book.names_of(&full), book.asker(client))
+        };
         if names.is_empty() {
             return None;
         }
         let addresses = addresses(query, reply);
-        let lesson = self.book.lock().learn(&names, &Asked::new(&full, client), &addresses, now());
+        let lesson = self.book.lock().learn(&names, &Asked::new(&full, by), &addresses, now());
         for (ip, why) in &lesson.refused {
             eprintln!("{full} leads to {ip}, and is not told to nodes: {why}");
         }
@@ -148,6 +151,11 @@ impl Domains {
     pub fn replace_slices(&self, all: Vec<AddressSlice>) {
         self.wake_if(self.book.lock().replace_slices(all));
         self.seen.send_modify(|count| *count += 1);
+    }
+
+    /// Nobody follows slices, nodes and ServiceCIDRs any more: before anything is written they have to be listed again.
+    pub fn follow_no_more(&self) {
+        self.book.lock().follow_no_more();
     }
 
     /// What an object tells of the cluster's addresses; nothing when it is gone.

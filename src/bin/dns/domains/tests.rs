@@ -150,6 +150,29 @@ fn whoever_owns_one_name_below_a_star_takes_no_other_ones_address() {
 }
 
 #[test]
+fn nothing_is_written_before_nodes_are_listed_again() {
+    let mut book = naming(&["example.com"]);
+    book.follow_no_more();
+    learn(&mut book, "example.com.", &[(ip(1), 60)], 1000);
+    assert!(book.draft(1000).is_none(), "a node may have come meanwhile");
+    book.replace_cluster(SourceKind::ServiceRange, EMPTY);
+    assert!(book.replace_cluster(SourceKind::Node, [("two".to_owned(), vec!["198.51.102.2"])]), "something waits for it");
+    assert_eq!(written(&mut book, 1000).len(), 1);
+}
+
+#[test]
+fn strangers_have_one_share_together() {
+    let (mut book, stranger): (_, IpAddr) = (naming(&["*.example.com"]), [192, 0, 2, 77].into());
+    assert_eq!((book.asker(CLIENT), book.asker(stranger)), (CLIENT, stranger), "nobody tells where pods are");
+    let range = format!("{CLIENT}/24");
+    book.set_cluster(Source::new(SourceKind::Node, "one"), [range.as_str(), "198.51.102.2"]);
+    let of_node = [198, 51, 102, 2].into();
+    assert_eq!((book.asker(CLIENT), book.asker(of_node)), (CLIENT, of_node));
+    assert_eq!(book.asker(stranger), book.asker([192, 0, 2, 78].into()));
+    assert_ne!(book.asker(stranger), stranger);
+}
+
+#[test]
 fn what_leads_into_the_cluster_is_not_told_and_goes_when_a_node_comes() {
     let mut book = Book::default();
     book.set_policy(policy("names", "Accept", &["*.example.com"]));

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 pub use self::shims::Shim;
+use crate::durable;
 
 /// How often our containerd is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -26,6 +27,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// One that ran for so long is started again without a pause.
 const STEADY: Duration = Duration::from_secs(30);
+
+/// The directory of the CRI plugin.
+const CRI: &str = "io.containerd.grpc.v1.cri";
 
 /// It removes a tree with a descriptor for each level.
 const DESCRIPTORS: libc::rlim_t = 1 << 20;
@@ -63,7 +67,8 @@ impl ContainerdLayout {
         self.root.join("containerd.log")
     }
 
-    /// containerd's configuration (version 2).
+    /// containerd's configuration (version 2, which newer ones read as well). Plugins for NRI find it at a socket of its own: without that it would
+    /// take the one of the machine's containerd (from 2.0 on).
     pub fn config(&self) -> String {
         let restrict = !can_lower_oom_score();
         format!(
@@ -81,10 +86,13 @@ oom_score = {own}
   netns_mounts_under_state_dir = true
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
+  enable_cdi = true
   max_container_log_line_size = 16384
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{cni_bin}"
     conf_dir = "{cni_conf}"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "runc"
@@ -92,11 +100,15 @@ oom_score = {own}
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+
+[plugins."io.containerd.nri.v1.nri"]
+  socket_path = "{nri}"
 "#,
             own = troupe_actors::kubelet::node::facts::own_oom_score_adj(),
             root = self.root.display(),
             state = self.state.display(),
             socket = self.socket().display(),
+            nri = self.state.join("nri.sock").display(),
             pause = self.pause_image,
             cni_bin = self.cni_bin_dir.display(),
             cni_conf = self.cni_conf_dir.display(),
@@ -169,16 +181,14 @@ oom_score = {own}
     /// Makes sure that our containerd runs and answers; returns its pid.
     ///
     /// # Errors
-    /// When containerd is not installed, cannot be started, or does not answer within 20 seconds.
+    /// When a directory cannot be made, or containerd is not installed, cannot be started, or does not answer within 20 seconds.
     pub fn ensure(&self) -> Result<i32> {
+        self.make_directories()?;
         if let Some(pid) = self.any_pid()?
             && wait_for_socket(&self.socket(), Duration::from_secs(10)).is_ok()
         {
             self.note_pid(pid)?;
             return Ok(pid);
-        }
-        for dir in [&self.root, &self.state] {
-            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
         fs::write(self.config_file(), self.config()).with_context(|| format!("cannot write {}", self.config_file().display()))?;
         let _ = fs::remove_file(self.socket()); // left by a containerd that was killed
@@ -201,6 +211,18 @@ oom_score = {own}
         wait_for_socket(&self.socket(), Duration::from_secs(20))
             .with_context(|| format!("containerd was started but does not answer; see {}", self.log_file().display()))?;
         Ok(pid)
+    }
+
+    /// Makes the directories that containerd finds. A container whose users are its own gets to its root below the state as one of them; whatever
+    /// else is there is for nobody else, also where an old containerd makes it for all.
+    fn make_directories(&self) -> Result<()> {
+        for dir in self.state.parent().into_iter().chain([self.state.as_path()]) {
+            durable::make_passage(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        for dir in [self.root.clone(), self.state.join(CRI)] {
+            durable::make_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        Ok(())
     }
 
     /// Starts our containerd again whenever it ends, as long as this process lives.
@@ -252,7 +274,7 @@ oom_score = {own}
 
     /// Where it keeps the network namespaces of sandboxes.
     pub fn network_namespaces(&self) -> PathBuf {
-        self.state.join("io.containerd.grpc.v1.cri/netns")
+        self.state.join(CRI).join("netns")
     }
 
     /// Stops our containerd and waits for it to end.
@@ -351,6 +373,8 @@ fn can_lower_oom_score() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn layout(state: &Path) -> ContainerdLayout {
@@ -372,6 +396,24 @@ mod tests {
         fs::write(layout.pid_file(), std::process::id().to_string()).expect("writes");
         assert_eq!(layout.running_pid(), None);
         assert!(layout.config().contains("sandbox_image = \"pause\""));
+        assert!(layout.config().contains("config_path = \"/etc/containerd/certs.d\""), "where the machine says how registries are reached");
+    }
+
+    #[test]
+    fn the_sockets_of_our_containerd_are_below_its_state() {
+        let config = layout(Path::new("/run/a")).config();
+        let sockets: Vec<&str> = config.lines().map(str::trim).filter(|line| line.ends_with(".sock\"")).collect();
+        assert_eq!(sockets, ["address = \"/run/a/containerd.sock\"", "socket_path = \"/run/a/nri.sock\""]);
+    }
+
+    #[test]
+    fn containers_get_to_their_roots_and_nobody_sees_what_else_is_there() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = layout(&dir.path().join("run/containerd"));
+        layout.make_directories().expect("makes");
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        let paths = [&dir.path().join("run"), &layout.state, &layout.state.join(CRI), &layout.root];
+        assert_eq!(paths.map(|path| mode(path)), [0o711, 0o711, 0o700, 0o700]);
     }
 
     #[test]

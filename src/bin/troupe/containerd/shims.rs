@@ -73,14 +73,15 @@ impl ContainerdLayout {
     }
 
     /// Ends the leases of operations that ended without it, so that what they held is collected; returns them: those of an
-    /// earlier containerd, and those older than an operation takes, whose caller was killed.
+    /// earlier containerd, and those older than an operation takes, whose caller was killed. Those of `sandboxes` hold what these have for as long
+    /// as they live (containerd from 2.0 on).
     ///
     /// # Errors
     /// When containerd does not answer.
-    pub fn sweep_leases(&self, now: SystemTime) -> Result<Vec<String>> {
+    pub fn sweep_leases(&self, sandboxes: &BTreeSet<String>, now: SystemTime) -> Result<Vec<String>> {
         let listed = crate::images::ctr(&self.socket(), &["leases", "list"])?;
         let long_ago = now - SETTING_UP;
-        let old = leases_before(&listed, self.started().map_or(long_ago, |started| started.max(long_ago)));
+        let old = leases_before(&listed, sandboxes, self.started().map_or(long_ago, |started| started.max(long_ago)));
         for id in &old {
             crate::images::ctr(&self.socket(), &["leases", "delete", "--sync", id])?;
         }
@@ -156,13 +157,13 @@ fn shim_of(line: &[u8], socket: &Path) -> Option<String> {
     value(b"-id").map(|id| String::from_utf8_lossy(id).into_owned())
 }
 
-/// The leases in a listing (id, time, labels) that are older than a time. Their times are whole seconds, rounded down.
-fn leases_before(listing: &str, time: SystemTime) -> Vec<String> {
+/// The leases in a listing (id, time, labels) that are older than a time and no sandbox's. Their times are whole seconds, rounded down.
+fn leases_before(listing: &str, sandboxes: &BTreeSet<String>, time: SystemTime) -> Vec<String> {
     let mut found = Vec::new();
     for line in listing.lines() {
         let mut columns = line.split_whitespace();
         let (Some(id), Some(Ok(created))) = (columns.next(), columns.next().map(str::parse::<jiff::Timestamp>)) else { continue };
-        if SystemTime::from(created) + Duration::from_secs(1) < time {
+        if !sandboxes.contains(id) && SystemTime::from(created) + Duration::from_secs(1) < time {
             found.push(id.to_owned());
         }
     }
@@ -207,9 +208,12 @@ mod tests {
     fn leases_of_an_earlier_containerd_are_told_by_their_times() {
         let listing = "ID             CREATED AT           LABELS\n\
             383865220-69R7 2026-11-26T04:15:59Z containerd.io/gc.expire=2026-11-27T04:15:59Z\n\
-            383865220-new  2026-11-26T04:16:00Z containerd.io/gc.expire=2026-11-27T04:16:00Z\n";
+            383865220-new  2026-11-26T04:16:00Z containerd.io/gc.expire=2026-11-27T04:16:00Z\n\
+            17a29e69       2026-11-26T04:15:59Z -\n\
+            2e6f9021       2026-11-26T04:15:59Z -\n";
         let started: jiff::Timestamp = "2026-11-26T04:16:00.5Z".parse().expect("a time");
-        assert_eq!(leases_before(listing, started.into()), ["383865220-69R7"]);
+        let sandboxes: BTreeSet<String> = ["2e6f9021".to_owned()].into();
+        assert_eq!(leases_before(listing, &sandboxes, started.into()), ["383865220-69R7", "17a29e69"], "one of them holds what a sandbox has");
     }
 
     #[test]

@@ -145,6 +145,9 @@ fn write_down(config: &Config, member: &Member) -> Result<Record> {
     }
     record.made.kubeconfigs.insert(member.place.join("kubeconfig"));
     config.write_kubelet_configuration(&member.place.join(KUBELET))?;
+    for dir in record.run_dir.parent().into_iter().chain([record.run_dir.as_path()]) {
+        durable::make_passage(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
     record.save()?;
     Ok(record)
 }

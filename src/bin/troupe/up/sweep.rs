@@ -67,11 +67,18 @@ impl Sweep {
 
     async fn sweep_leases(&self) -> Result<()> {
         let layout = self.config.containerd();
-        let ended = tokio::task::spawn_blocking(move || layout.sweep_leases(SystemTime::now())).await;
+        let sandboxes = self.sandboxes().await?;
+        let ended = tokio::task::spawn_blocking(move || layout.sweep_leases(&sandboxes, SystemTime::now())).await;
         for lease in ended.context("the sweep broke")?? {
             tracing::warn!(lease, "ended a lease of an operation that was killed");
         }
         Ok(())
+    }
+
+    /// The ids of the sandboxes that the runtime has.
+    async fn sandboxes(&self) -> Result<BTreeSet<String>> {
+        let listed = self.runtime.list_pod_sandboxes(PodSandboxFilter::default()).await.context("cannot list the sandboxes")?;
+        Ok(listed.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
     /// `strays` are the shims that looked left over the last time.
@@ -82,8 +89,7 @@ impl Sweep {
         let namespaces = if self.own { remains::namespaces(&self.config.containerd().network_namespaces()) } else { Ok(Vec::new()) };
         let namespaces = namespaces.context("cannot read the network namespaces")?;
         let started = self.config.containerd().started().filter(|_| self.own);
-        let sandboxes = self.runtime.list_pod_sandboxes(PodSandboxFilter::default()).await.context("cannot list the sandboxes")?;
-        let sandboxes: BTreeSet<String> = sandboxes.into_iter().map(|sandbox| sandbox.id).collect();
+        let sandboxes = self.sandboxes().await?;
         let now = SystemTime::now();
         if self.own {
             self.sweep_tasks(&sandboxes, strays, now).await?;

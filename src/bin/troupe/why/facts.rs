@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
+use troupe_actors::scheduler::DEFAULT_SCHEDULER;
 use troupe_api_server::http::streaming::escaped;
 
 use super::{
@@ -40,6 +41,7 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         facts.namespaces = all(remote, "/api/v1/namespaces").await?;
         facts.budgets = all(remote, "/apis/policy/v1/poddisruptionbudgets").await?;
         let group = text(&pod["spec"]["schedulingGroup"]["podGroupName"]);
+        facts.scheduler = scheduler(remote, text(&pod["spec"]["schedulerName"])).await;
         facts.gang = if group.is_empty() { None } else { Some(gang(remote, &namespace, group).await?) };
     } else {
         facts.node = optional(remote, &format!("/api/v1/nodes/{node}")).await?;
@@ -152,6 +154,15 @@ async fn all(remote: &Remote, path: &str) -> Result<Vec<Value>> {
 async fn optional(remote: &Remote, path: &str) -> Result<Value> {
     let (code, body) = remote.get(path).await?;
     Ok(if code == 200 { serde_json::from_slice(&body)? } else { Value::Null })
+}
+
+/// What the scheduler of this name tells of its profile; null where the server cannot tell.
+async fn scheduler(remote: &Remote, name: &str) -> Value {
+    let name = if name.is_empty() { DEFAULT_SCHEDULER } else { name };
+    let actors = actors::all(remote).await.unwrap_or_default();
+    let mut schedulers = actors.iter().filter(|actor| actor["path"] == "scheduler");
+    let told = schedulers.find(|actor| actor["status"]["synced"] == true && actor["status"]["profiles"][name].is_object());
+    told.map(|actor| actor["status"]["profiles"][name].clone()).unwrap_or_default()
 }
 
 /// What the pod's worker says of itself; null where the server cannot tell.

@@ -3,6 +3,7 @@
 
 mod containers;
 mod denials;
+mod device_search;
 mod facts;
 mod generic;
 mod network_policy;

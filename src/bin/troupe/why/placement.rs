@@ -1,9 +1,12 @@
 //! Why a pod has no node. Pure.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use troupe_actors::scheduler::explain::Explanation;
 
 use super::{
+    device_search,
     obstacles::obstacles,
     pod::Facts,
     pod_group,
@@ -29,15 +32,20 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
     // Before those are there the scheduler does not look at it.
     let mut awaited = resource_claim::of_pod(&facts.resource_claims);
     awaited.extend(facts.gang.as_ref().and_then(pod_group::of_pod));
-    let waits = !awaited.is_empty();
+    let mut waits = !awaited.is_empty();
     reasons.extend(awaited);
     let scheduled = condition(pod, "PodScheduled").filter(|condition| condition["status"] == "False");
     let said = scheduled.map(|condition| text(&condition["message"])).filter(|message| !message.is_empty());
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
+    let searched = device_search::reason(facts, said);
+    waits |= searched.is_some();
+    reasons.extend(searched);
     match said {
         Some(message) => {
-            let explanation = scheduling::explanation(facts);
-            let (lines, remedy) = nodes(facts, explanation.as_ref());
+            let (facts, ignored) = as_scheduled(facts);
+            let explanation = scheduling::explanation(&facts);
+            let (lines, remedy) = nodes(&facts, explanation.as_ref());
+            reasons.extend(ignored);
             let reason = Reason::new(format!("the scheduler: {message}")).details(lines);
             reasons.push(match remedy {
                 Some(remedy) => reason.hint(remedy),
@@ -50,6 +58,23 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
         None => reasons.push(nobody(pod)),
     }
     reasons
+}
+
+/// The pod as its scheduler sees it: tolerations that compare numbers (KEP-5471) count only where the feature is on there. It is off where
+/// nobody can be asked.
+fn as_scheduled(facts: &Facts) -> (Cow<'_, Facts>, Option<Reason>) {
+    let compares = |toleration: &Value| ["Lt", "Gt"].contains(&text(&toleration["operator"]));
+    let has_some = items(&facts.pod["spec"]["tolerations"]).any(compares);
+    if !has_some || facts.scheduler["comparesTolerations"] == true {
+        return (Cow::Borrowed(facts), None);
+    }
+    let mut seen = facts.clone();
+    if let Some(tolerations) = seen.pod["spec"]["tolerations"].as_array_mut() {
+        tolerations.retain(|toleration| !compares(toleration));
+    }
+    let ignored = "its tolerations with the operators Lt and Gt count for nothing: TaintTolerationComparisonOperators is off in the scheduler";
+    let remedy = "switch that feature gate on in API server, controllers, scheduler and kubelets, or tolerate with Equal or Exists";
+    (Cow::Owned(seen), Some(Reason::new(ignored).hint(remedy)))
 }
 
 fn nobody(pod: &Value) -> Reason {

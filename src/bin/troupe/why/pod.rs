@@ -21,6 +21,8 @@ pub struct Facts {
     pub pod: Value,
     /// Events about it.
     pub events: Vec<Value>,
+    /// What the scheduler tells of the profile that schedules it, while it has no node; null when nobody can be asked.
+    pub scheduler: Value,
     /// The node it is bound to; null when there is none of that name.
     pub node: Value,
     /// All nodes, while the pod has none.

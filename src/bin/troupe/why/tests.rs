@@ -49,6 +49,25 @@ fn an_unschedulable_pod_is_told_the_schedulers_words_and_each_nodes_part() {
 }
 
 #[test]
+fn tolerations_compare_numbers_where_the_scheduler_does() {
+    let mut facts = facts(json!({
+        "spec": {"containers": [], "tolerations": [{"key": "sla", "operator": "Gt", "value": "90", "effect": "NoSchedule"}]},
+        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]},
+    }));
+    facts.nodes = vec![json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "sla", "value": "99", "effect": "NoSchedule"}]},
+        "status": {"allocatable": {"pods": "9"}, "conditions": [{"type": "Ready", "status": "True"}]}})];
+    let (ignored, nothing) = ("TaintTolerationComparisonOperators is off in the scheduler", "node n1: nothing obvious against it");
+    for unaware in [json!(null), json!({"comparesTolerations": false})] {
+        facts.scheduler = unaware;
+        explains(&pod::explain(&facts), &[ignored, "node n1: taint sla:NoSchedule"]);
+    }
+    facts.scheduler = json!({"comparesTolerations": true});
+    let report = pod::explain(&facts);
+    explains(&report, &[nothing]);
+    assert!(!report.text().contains(ignored), "{}", report.text());
+}
+
+#[test]
 fn scheduling_gates_and_unbound_claims_are_named() {
     let gated = facts(json!({"spec": {"schedulingGates": [{"name": "example.com/wait"}]}, "status": {"phase": "Pending"}}));
     explains(&pod::explain(&gated), &["scheduling gates hold it back: example.com/wait"]);

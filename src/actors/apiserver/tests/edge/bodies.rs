@@ -55,6 +55,31 @@ async fn what_is_no_yaml_is_refused_in_the_words_of_upstreams_reader() {
 }
 
 #[actix::test]
+async fn a_body_without_anything_is_none_in_json_and_null_in_yaml() {
+    let mut door = Door::open().await;
+    let unrecognized = "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error:";
+    let empty = door.send("POST", MAPS, &[], "").await;
+    assert_eq!(empty.refusal(), (400, format!("{unrecognized} unexpected end of JSON input (<empty>)")));
+    let nameless = door.post(MAPS, &json!({})).await.refusal();
+    assert_eq!(nameless.0, 422);
+    for text in ["", "# nothing\n", "null"] {
+        assert_eq!(door.post_yaml(MAPS, text).await.refusal(), nameless, "{text:?}");
+    }
+    assert_eq!(door.send("POST", MAPS, &[], "null").await.refusal(), nameless);
+    let into = r#"into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    let list = door.send("POST", MAPS, &[], "[]").await.refusal();
+    assert_eq!(list, (400, format!("{unrecognized} json: cannot unmarshal array {into} (5b5d)")));
+    let text = door.post_yaml(MAPS, "a").await.refusal();
+    assert_eq!(text, (400, format!("{unrecognized} json: cannot unmarshal string {into} (61)")));
+    assert_eq!(door.post(MAPS, &json!({"metadata": {"name": "p"}})).await.status, 201);
+    let path = format!("{MAPS}/p");
+    let nothing = door.put(&path, &json!({})).await.refusal();
+    let empty = door.send("PUT", &path, &[("content-type", "application/yaml")], "").await.refusal();
+    assert_eq!(empty, nothing);
+    door.close().await;
+}
+
+#[actix::test]
 async fn a_key_that_stands_twice_in_yaml_is_told_in_the_words_of_upstreams_reader() {
     let mut door = Door::open().await;
     let path = "/apis/apps/v1/namespaces/default/deployments";
@@ -157,6 +182,8 @@ async fn a_custom_resource_says_its_kind_and_version() {
     ] {
         assert_eq!(door.send("POST", path, &[], body).await.refusal(), refusal);
     }
+    let missing = "the object provided is unrecognized (must be of type Site): Object 'Kind' is missing in '' (<empty>)";
+    assert_eq!(door.post_yaml(path, "").await.refusal(), (400, missing.to_owned()));
     let twice = r#"{"kind":"Site","apiVersion":"example.com/v1","metadata":{"name":"s"},"spec":{"a":1,"a":2}}"#;
     let why = "Site in version \"v1\" cannot be handled as a Site: strict decoding error: duplicate field \"spec.a\"";
     assert_eq!(door.send("POST", &format!("{path}?fieldValidation=Strict"), &[], twice).await.refusal(), (400, why.to_owned()));

@@ -68,6 +68,12 @@ impl PodClaims {
     pub(super) fn lacks_devices(&self) -> bool {
         !self.lacking.is_empty() || !self.extended.is_empty()
     }
+
+    /// The selector that took most of the time of searches, with its claim and request, where one took much.
+    pub(super) fn costliest(&self) -> Option<String> {
+        let allocators = self.allocators.borrow();
+        allocators.values().find_map(|prepared| prepared.allocator.as_ref().ok()?.as_ref()?.costliest())
+    }
 }
 
 /// When a search looks at the clock.
@@ -242,7 +248,7 @@ impl ClaimAllocator {
         let Ok(claims) = self.claims(pod) else { return Round::default() };
         let clock = &self.devices.clock;
         let end = clock.instant() + LONGEST_ROUND;
-        let mut round = Round { basis: Some(claims.basis.clone()), nodes: Vec::with_capacity(nodes.len()) };
+        let mut round = Round { basis: Some(claims.basis.clone()), nodes: Vec::with_capacity(nodes.len()), costliest: None };
         let mut is_there = false;
         for node in nodes {
             let until = (!timeout.is_zero()).then(|| end.min(clock.instant() + timeout));
@@ -268,6 +274,7 @@ impl ClaimAllocator {
         if is_there || !claims.allocated.is_empty() || !self.is_wanted(&claims) {
             round.basis = None;
         }
+        round.costliest = claims.costliest();
         round
     }
 

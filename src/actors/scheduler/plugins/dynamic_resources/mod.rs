@@ -21,13 +21,14 @@ use k8s_openapi::api::{
     resource::v1::{AllocationResult, ResourceClaim},
 };
 use parking_lot::Mutex;
+use serde_json::Value;
 use troupe_api::meta::ObjectKey;
 use troupe_api_client::Client;
 
 use self::{
     budgets::Budgets,
     claims::{ClaimAllocator, Got, Lack, Looks, PodClaims},
-    searches::{Found, Next, Searches, name_of},
+    searches::{Found, Next, Searches, Stage, name_of},
 };
 use crate::{
     devices::{allocation, key_of, names_of_claims},
@@ -149,6 +150,7 @@ impl DynamicResources {
                     self.searches.set_slow(&pod);
                 }
                 self.searches.put_off(&pod, node);
+                self.searches.note_costliest(&pod, claims.costliest());
                 Err(timed_out(name_of(node)))
             }
         }
@@ -157,9 +159,11 @@ impl DynamicResources {
     /// Searches on these nodes on a thread where nobody waits, until it is dropped; what comes of it is kept. Namespaces have their turns.
     fn look_aside(&self, pod: ObjectKey, nodes: Vec<Arc<Node>>) -> BoxFuture<'static, ()> {
         let (claims, searches, timeout, turns) = (self.claims.clone(), self.searches.clone(), self.filter_timeout, self.turns.clone());
+        searches.set_stage(&pod, Stage::Waiting);
         Box::pin(async move {
             let _working = Working::on(Operation::SearchingDevices);
             let turn = turns.turn(&pod.namespace).await;
+            searches.set_stage(&pod, Stage::Searching);
             let Some(object) = claims.devices.pods.get(&pod).map(|cached| cached.object) else { return };
             let stop = StopOnDrop::default();
             let stopped = stop.0.clone();
@@ -262,6 +266,11 @@ impl Plugin for DynamicResources {
             None => "still not schedulable",
         };
         Some(Outcome { message: message.into(), ..Outcome::default() })
+    }
+
+    /// The pods whose devices are searched for aside, or took too long.
+    fn observe(&self) -> Value {
+        self.searches.list(self.claims.devices.clock.instant()).into()
     }
 
     fn undecided(&self, pod: &ObjectKey) -> Option<Undecided> {

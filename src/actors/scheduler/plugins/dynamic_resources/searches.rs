@@ -10,6 +10,7 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::api::resource::Quantity};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
 
 use crate::scheduler::framework::Rejection;
@@ -51,6 +52,8 @@ pub(super) struct Round {
     /// Where nothing that was found is to be remembered it has none.
     pub(super) basis: Option<Basis>,
     pub(super) nodes: Vec<(Arc<Node>, Found)>,
+    /// The selector that took most of the time, where one took much.
+    pub(super) costliest: Option<String>,
 }
 
 /// What is done for a pod that fits nowhere.
@@ -64,12 +67,33 @@ pub(super) enum Next {
     Nothing,
 }
 
+/// How far a search aside is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its namespace's turn is still to come.
+    Waiting,
+    Searching,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Waiting => "waiting",
+            Stage::Searching => "searching",
+        }
+    }
+}
+
 #[derive(Default)]
 struct Searched {
     put_off: Vec<Arc<Node>>,
     /// By the names of nodes.
     found: HashMap<String, Found>,
     rounds: u32,
+    /// What goes on aside, if anything.
+    stage: Option<Stage>,
+    /// See [`Round::costliest`].
+    costliest: Option<String>,
 }
 
 /// Where nothing was found for a pod.
@@ -77,6 +101,8 @@ struct Failed {
     basis: Basis,
     /// By the names of nodes, with the time when that ends to count.
     nodes: HashMap<String, (Arc<Node>, Found, Option<Instant>)>,
+    /// See [`Round::costliest`].
+    costliest: Option<String>,
 }
 
 #[derive(Default)]
@@ -115,7 +141,40 @@ impl Searches {
     pub(super) fn begin(&self, pod: &ObjectKey) {
         if let Some(searched) = self.0.lock().pods.get_mut(pod) {
             searched.put_off.clear();
+            searched.stage = None;
         }
+    }
+
+    /// How far the search aside for a pod's devices is.
+    pub(super) fn set_stage(&self, pod: &ObjectKey, stage: Stage) {
+        if let Some(searched) = self.0.lock().pods.get_mut(pod) {
+            searched.stage = Some(stage);
+        }
+    }
+
+    /// A selector took much of the time of a search for a pod's devices.
+    pub(super) fn note_costliest(&self, pod: &ObjectKey, costliest: Option<String>) {
+        if let Some(searched) = self.0.lock().pods.get_mut(pod).filter(|_| costliest.is_some()) {
+            searched.costliest = costliest;
+        }
+    }
+
+    /// For people: the pods that are searched for aside, and those for which a search took too long, which counts until it is forgotten.
+    pub(super) fn list(&self, now: Instant) -> Vec<Value> {
+        let known = self.0.lock();
+        let mut told: BTreeMap<String, Value> = BTreeMap::new();
+        for (pod, failed) in &known.failed {
+            let late = failed.nodes.values().filter(|(_, found, until)| *found == Found::TimedOut && until.is_none_or(|until| now < until)).count();
+            if late > 0 && told.len() < MOST_PODS {
+                told.insert(pod.to_string(), json!({"pod": pod.to_string(), "state": "timedOut", "nodes": late, "selector": failed.costliest}));
+            }
+        }
+        for (pod, searched) in &known.pods {
+            if let Some(stage) = searched.stage {
+                told.insert(pod.to_string(), json!({"pod": pod.to_string(), "state": stage.name(), "selector": searched.costliest}));
+            }
+        }
+        told.into_values().collect()
     }
 
     /// Whether a pod's devices took too long before.
@@ -172,7 +231,9 @@ impl Searches {
         let mut known = self.0.lock();
         let Some(searched) = known.pods.get_mut(pod) else { return };
         searched.found.extend(round.nodes.iter().map(|(node, found)| (name_of(node).to_owned(), found.clone())));
+        searched.stage = None;
         let Some(basis) = round.basis else { return };
+        let costliest = round.costliest;
         for (node, found) in round.nodes {
             let until = match &found {
                 Found::Rejected(_) => None,
@@ -180,6 +241,9 @@ impl Searches {
                 Found::Devices(_) | Found::Skipped => continue,
             };
             known.remember(pod, &basis, node, (found, until));
+        }
+        if let Some(failed) = known.failed.get_mut(pod).filter(|_| costliest.is_some()) {
+            failed.costliest = costliest;
         }
     }
 
@@ -201,7 +265,7 @@ impl Known {
         if self.failed.get(pod).is_some_and(|failed| failed.basis != *basis) {
             self.forget_failed(pod);
         }
-        let failed = self.failed.entry(pod.clone()).or_insert_with(|| Failed { basis: basis.clone(), nodes: HashMap::new() });
+        let failed = self.failed.entry(pod.clone()).or_insert_with(|| Failed { basis: basis.clone(), nodes: HashMap::new(), costliest: None });
         if failed.nodes.insert(name_of(&node).to_owned(), (node, found, until)).is_none() {
             self.remembered += 1;
         }
@@ -237,7 +301,8 @@ mod tests {
     }
 
     fn round(basis: Option<Basis>, found: &[(&str, Found)]) -> Round {
-        Round { basis, nodes: found.iter().map(|(name, found)| (node(name), found.clone())).collect() }
+        let nodes = found.iter().map(|(name, found)| (node(name), found.clone())).collect();
+        Round { basis, nodes, costliest: Some("claim n/c, request r, claim n/c: selector #0".into()) }
     }
 
     #[test]
@@ -301,5 +366,25 @@ mod tests {
         searches.set_slow(&pod);
         searches.forget(&pod);
         assert!(failed(&basis, "a", 0).is_none() && !searches.is_slow(&pod) && searches.0.lock().remembered == 0);
+    }
+
+    #[test]
+    fn people_are_told_what_goes_on_aside_and_what_took_too_long() {
+        let (searches, pod, now) = (Searches::default(), ObjectKey::new("n", "p"), Instant::now());
+        searches.put_off(&pod, &node("a"));
+        searches.note_costliest(&pod, Some("claim n/c, request r, class gpu: selector #1".into()));
+        searches.note_costliest(&pod, None);
+        assert!(searches.list(now).is_empty(), "nothing goes on");
+        searches.set_stage(&pod, Stage::Waiting);
+        let told = json!({"pod": "n/p", "state": "waiting", "selector": "claim n/c, request r, class gpu: selector #1"});
+        assert_eq!(searches.list(now), [told]);
+        searches.set_stage(&pod, Stage::Searching);
+        assert_eq!(searches.list(now)[0]["state"], "searching");
+        searches.tell(&pod, round(Some(Basis::default()), &[("a", Found::TimedOut), ("b", Found::Skipped)]), now);
+        let told = json!({"pod": "n/p", "state": "timedOut", "nodes": 1, "selector": "claim n/c, request r, claim n/c: selector #0"});
+        assert_eq!(searches.list(now), [told]);
+        assert!(searches.list(now + PATIENCE).is_empty(), "it is tried again");
+        searches.forget(&pod);
+        assert!(searches.list(now).is_empty());
     }
 }

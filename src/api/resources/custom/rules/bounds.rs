@@ -89,8 +89,8 @@ impl Bounds {
         match value {
             Value::Number(number) => self.number(path, number, errors),
             Value::String(text) => self.text(path, text, errors),
-            Value::Array(entries) => self.count(path, value, entries.len(), self.items, "items", errors),
-            Value::Object(fields) => self.count(path, value, fields.len(), self.properties, "properties", errors),
+            Value::Array(entries) => count(path, entries.len(), self.items, "items", errors),
+            Value::Object(fields) => count(path, fields.len(), self.properties, "properties", errors),
             Value::Null | Value::Bool(_) => {}
         }
     }
@@ -142,15 +142,16 @@ impl Bounds {
             None => Some(FieldError::invalid(path, text, "the pattern for it is too large to be tried")),
         }
     }
+}
 
-    fn count(&self, path: &str, value: &Value, length: usize, (least, most): (Option<u64>, Option<u64>), what: &str, errors: &mut Vec<FieldError>) {
-        if let Some(most) = most.filter(|most| length as u64 > *most) {
-            errors.push(FieldError::too_many(path, length, usize::try_from(most).unwrap_or(usize::MAX)));
-        }
-        if let Some(least) = least.filter(|least| (length as u64) < *least) {
-            let shown = if value.is_array() { Value::from(length) } else { value.clone() };
-            errors.push(FieldError::invalid(path, shown, format!("{path} in body should have at least {least} {what}")));
-        }
+/// What is wrong with how many entries or fields there are. The whole object stands at no field, as upstream tells of it.
+fn count(path: &str, length: usize, (least, most): (Option<u64>, Option<u64>), what: &str, errors: &mut Vec<FieldError>) {
+    let field = if path.is_empty() { "<nil>" } else { path };
+    if let Some(most) = most.filter(|most| length as u64 > *most) {
+        errors.push(FieldError::too_many(field, length, usize::try_from(most).unwrap_or(usize::MAX)));
+    }
+    if let Some(least) = least.filter(|least| (length as u64) < *least) {
+        errors.push(FieldError::invalid(field, length, format!("{path} in body should have at least {least} {what}")));
     }
 }
 

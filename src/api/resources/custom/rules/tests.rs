@@ -34,7 +34,7 @@ fn values_are_judged_in_upstreams_words() {
         (json!({"type": "number", "multipleOf": 0.5}), json!(0.7), "v: Invalid value: 0.7: v in body should be a multiple of 0.5"),
         (json!({"type": "number", "maximum": 1, "exclusiveMaximum": true}), json!(1), "v: Invalid value: 1: v in body should be less than 1"),
         (json!({"type": "string", "format": "date"}), json!("x"), "v: Invalid value: \"x\": v in body must be of type date: \"x\""),
-        (json!({"type": "object", "minProperties": 1}), json!({}), "v: Invalid value: {}: v in body should have at least 1 properties"),
+        (json!({"type": "object", "minProperties": 1}), json!({}), "v: Invalid value: 0: v in body should have at least 1 properties"),
         (json!({"type": "object", "required": ["a"]}), json!({}), "v.a: Required value: "),
     ] {
         let told = told(schema, value);
@@ -173,6 +173,26 @@ fn what_did_not_change_may_stay_wrong() {
         let told = told_of_update(schema.clone(), old.clone(), new.clone());
         let fields: Vec<&str> = told.iter().map(|error| error.split(": ").next().unwrap_or_default()).collect();
         assert_eq!(fields, want, "{old} {new}: {told:?}");
+    }
+}
+
+#[test]
+fn what_the_schema_does_not_know_is_never_unchanged() {
+    let root = json!({"type": "object", "required": ["spec"], "minProperties": 9});
+    let object = json!({"apiVersion": "x", "kind": "X", "metadata": {"name": "a"}});
+    let told: Vec<String> = Rules::new(&root).check_update(&object, &object).iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["<nil>: Invalid value: 3:  in body should have at least 9 properties", "spec: Required value"]);
+    let open = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["b"], "x-kubernetes-preserve-unknown-fields": true});
+    let map = json!({"type": "object", "additionalProperties": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["b"]}});
+    let keyed = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "minItems": 3,
+        "items": {"type": "object", "properties": {"name": {"type": "string"}}}});
+    for (schema, old, new, want) in [
+        (&open, json!({"a": 1}), json!({"a": 1}), vec![]),
+        (&open, json!({"a": 1, "c": 1}), json!({"a": 1, "c": 1}), vec!["v.b: Required value"]),
+        (&map, json!({"x": {"a": 1}}), json!({"x": {"a": 1}, "y": {"a": 1}}), vec!["v.y.b: Required value"]),
+        (&keyed, json!([{"name": "x"}, {"name": "y"}]), json!([{"name": "y"}, {"name": "x"}]), vec![]),
+    ] {
+        assert_eq!(told_of_update(schema.clone(), old.clone(), new.clone()), want, "{old} {new}");
     }
 }
 

@@ -6,6 +6,7 @@ use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, bounds, embedde
 use crate::{
     meta::names,
     resources::custom::lists,
+    schema::ListType,
     status::{FieldError, FieldErrorKind},
 };
 
@@ -27,6 +28,29 @@ pub(super) fn check(rules: &Rules, value: &Value, old: Option<&Value>, path: Str
     }
     errors.truncate(MOST_ERRORS);
     errors
+}
+
+/// Whether nothing changed at a place, as upstream tells (`CachedDeepEqual` of `k8s.io/apiserver/pkg/cel/common`): by what the schema knows.
+/// An object with fields that it does not know, such as the metadata of all, never is what it was; entries with keys may stand elsewhere.
+fn is_unchanged(rules: &Rules, value: &Value, old: &Value) -> bool {
+    match (value, old) {
+        (Value::Object(fields), Value::Object(before)) => {
+            let is_kept = |(name, value): (&String, &Value)| match (rules.inner(name), before.get(name)) {
+                (Some(rules), Some(old)) => is_unchanged(rules, value, old),
+                _ => false,
+            };
+            fields.len() == before.len() && fields.iter().all(is_kept)
+        }
+        (Value::Array(entries), Value::Array(before)) if matches!(rules.list, ListType::Map(_)) => {
+            let before_by_key = lists::by_key(&rules.list, before);
+            let is_kept = |entry: &Value| {
+                let old = lists::key(&rules.list, entry).and_then(|key| before_by_key.get(&key).copied());
+                rules.items.as_deref().zip(old).is_some_and(|(items, old)| is_unchanged(items, entry, old))
+            };
+            entries.len() == before.len() && entries.iter().all(is_kept)
+        }
+        _ => value == old,
+    }
 }
 
 /// Whether a list somewhere in a value has entries that must differ and do not.
@@ -54,7 +78,7 @@ impl Walk {
     fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         let known = errors.len();
         self.all(rules, value, old, errors);
-        if errors.len() > known && old == Some(value) {
+        if errors.len() > known && old.is_some_and(|old| is_unchanged(rules, value, old)) {
             self.text += errors.drain(known..).map(|error| error.length()).sum::<usize>();
         }
     }
@@ -125,9 +149,12 @@ impl Walk {
             self.embedded(value);
         }
         for (name, inner) in value.as_object().into_iter().flatten() {
-            if let Some(rules) = rules.property(name).or(rules.values.as_deref()) {
+            if let Some(rules) = rules.inner(name) {
+                // Old and new objects are of the version that is asked for: what both say of themselves need not be what was sent before.
+                let is_meant = self.path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind");
+                let old = old.filter(|_| !is_meant).and_then(|old| old.get(name));
                 let mark = self.enter(name);
-                self.value(rules, inner, old.and_then(|old| old.get(name)), errors);
+                self.value(rules, inner, old, errors);
                 self.path.truncate(mark);
             }
         }

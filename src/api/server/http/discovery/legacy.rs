@@ -23,7 +23,7 @@ pub fn api_versions(registry: &Registry, advertise: &str) -> ApiVersions {
 
 /// `/apis`.
 pub fn group_list(registry: &Registry) -> ApiGroupList {
-    let groups = groups::groups(registry).iter().filter(|group| !group.name.is_empty()).map(group_of).collect();
+    let groups = groups::groups_by_service(registry).iter().filter(|group| !group.name.is_empty()).map(group_of).collect();
     ApiGroupList { kind: "APIGroupList", api_version: "v1", groups }
 }
 

@@ -54,7 +54,9 @@ async fn a_write_leaves_two_events_with_what_was_asked_and_answered() {
     let done = &events[1];
     assert_eq!((&done["auditID"], &done["verb"], &done["user"]["username"]), (&json!("mine"), &json!("create"), &json!("cert")));
     assert_eq!(done["objectRef"], json!({"resource": "configmaps", "namespace": "default", "name": "a", "apiVersion": "v1"}));
-    assert_eq!(done["requestObject"]["data"], json!({"k": "v"}));
+    // The body said nothing of its kind.
+    let asked = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}});
+    assert_eq!(done["requestObject"], asked);
     assert_eq!((&done["responseObject"]["kind"], &done["responseStatus"]["code"]), (&json!("ConfigMap"), &json!(201)));
     assert_eq!(done["annotations"]["authorization.k8s.io/decision"], "allow");
     assert_eq!(done["sourceIPs"], json!(["127.0.0.1"]));
@@ -133,6 +135,21 @@ async fn a_watch_is_told_when_it_starts_and_when_it_ends() {
     drop(admin);
     door.handle.stop().await;
     assert_eq!(becomes(dir.path(), 3).await[2]["stage"], "ResponseComplete");
+}
+
+#[actix_web::test]
+async fn what_would_last_is_told_to_have_started_where_it_is_refused_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (door, log) = audited("- {level: Metadata}\n", dir.path());
+    let mut nobody = door.connect(false).await;
+    for path in [format!("{MAPS}?watch=true"), "/api/v1/namespaces/default/pods/p/log".to_owned()] {
+        assert_eq!(nobody.get(&path).await.status, 403, "{path}");
+    }
+    assert_eq!(nobody.get(MAPS).await.status, 403);
+    log.close();
+    let stages: Vec<_> = events(dir.path()).iter().map(|event| event["stage"].clone()).collect();
+    let lasting = ["RequestReceived", "ResponseStarted", "ResponseComplete"];
+    assert_eq!(stages, [&lasting[..], &lasting, &["RequestReceived", "ResponseComplete"]].concat());
 }
 
 #[actix_web::test]

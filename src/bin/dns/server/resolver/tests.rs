@@ -1,4 +1,7 @@
-use std::net::Ipv4Addr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use hickory_proto::{
     op::OpCode,
@@ -38,9 +41,7 @@ async fn what_is_kept_is_said_where_nobody_may_be_waited_for() {
     let (state, domains) = (Arc::new(State::new("cluster.local").expect("a domain")), Arc::<Domains>::default());
     // Nobody is asked.
     let forwarding = Arc::new(Forwarding::new(Upstream::new(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9))])));
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let server = Server::bind(local, state, forwarding, Arc::default(), domains.clone()).await.expect("binds");
-    let (resolver, query) = (&server.resolver, query(NAME));
+    let (resolver, query) = (&Arc::new(Resolver::new(state, forwarding, Arc::default(), domains.clone())), query(NAME));
     assert_eq!(at_once(resolver, &query), (ResponseCode::ServFail, 0), "nothing is kept");
     resolver.keep(&query, reply(&query, 1), 64);
     let spec = json!({"egress": [{"action": "Accept", "to": [{"domainNames": ["www.example.com"]}]}]});
