@@ -94,8 +94,23 @@ fn quoted_value(value: serde_json::Value) -> String {
         serde_json::Value::String(text) => serde_json::Value::from(quoted(&text)).to_string(),
         // Go writes a whole number without a fraction.
         serde_json::Value::Number(number) if number.is_f64() => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
-        other => quoted(&other.to_string()).into_owned(),
+        other => quoted(&escaped(other.to_string())).into_owned(),
     }
+}
+
+/// JSON as Go writes it, fit for a page of HTML.
+fn escaped(json: String) -> String {
+    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for letter in json.chars() {
+        match letter {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => out.push(letter),
+        }
+    }
+    out
 }
 
 /// One invalid field (`field.Error` of k8s.io/apimachinery).
@@ -472,6 +487,10 @@ mod tests {
             "Pod \"p\" is invalid: [spec.x: Invalid value: \"v\": bad, spec.y: Unsupported value: \"z\": supported values: \"A\", \"B\"]"
         );
         assert_eq!(both.to_json()["details"]["causes"][0]["reason"], "FieldValueInvalid");
+        let rule = FieldError::invalid("spec.x", serde_json::json!({"rule": "self > 1 && 'a' < b"}), "bad");
+        let written = "spec.x: Invalid value: {\"rule\":\"self \\u003e 1 \\u0026\\u0026 'a' \\u003c b\"}: bad";
+        assert_eq!(Status::invalid("", "Pod", "p", vec![rule]).message, format!("Pod \"p\" is invalid: {written}"));
+        assert_eq!(FieldError::invalid("spec.x", "a > b", "bad").to_string(), "spec.x: Invalid value: \"a > b\": bad", "texts are only quoted");
         let internal = Status::internal("no way");
         assert_eq!(internal.message, "Internal error occurred: no way");
         assert_eq!(internal.to_json()["details"], serde_json::json!({"causes": [{"message": "no way"}]}));

@@ -66,8 +66,8 @@ pub fn set_replicas(paths: Option<&ScalePaths>, object: &mut Object, scale: &Obj
             object.set(&names, wanted.unwrap_or(0));
         }
     }
-    if let Some(version) = scale.get(&["metadata", "resourceVersion"]) {
-        object.set(&["metadata", "resourceVersion"], version.clone());
+    if !scale.resource_version().is_empty() {
+        object.set(&["metadata", "resourceVersion"], scale.resource_version());
     }
     Ok(())
 }

@@ -91,21 +91,9 @@ fn names(definition: &Object, taken: &Taken) -> (Value, Option<(&'static str, St
     let wanted = definition.get(&["spec", "names"]).unwrap_or(&Value::Null);
     let mut names = definition.get(&["status", "acceptedNames"]).cloned().unwrap_or(empty);
     let mut fault = None;
-    let is_fresh = |name: &str, own: &str, taken: &HashSet<String>| name == own || !taken.contains(name);
-    let in_use = |name: &str| format!("{name:?} is already in use");
-    let single = [
-        ("plural", "PluralConflict", &taken.resources),
-        ("singular", "SingularConflict", &taken.resources),
-        ("kind", "KindConflict", &taken.kinds),
-        ("listKind", "ListKindConflict", &taken.kinds),
-    ];
-    for (name, conflict, taken) in single {
-        let asked = text(wanted, &[name]);
-        if is_fresh(asked, text(&names, &[name]), taken) {
-            set_or_remove(&mut names, name, at(wanted, &[name]));
-        } else {
-            fault = Some((conflict, in_use(asked)));
-        }
+    // In upstream's order: the last name that is taken is told of.
+    for (name, conflict) in [("plural", "PluralConflict"), ("singular", "SingularConflict")] {
+        fault = single(&mut names, wanted, name, &taken.resources).map(|why| (conflict, why)).or(fault);
     }
     let own: HashSet<&str> = items(&names, &["shortNames"]).iter().filter_map(Value::as_str).collect();
     let asked = items(wanted, &["shortNames"]).iter().filter_map(Value::as_str);
@@ -115,8 +103,25 @@ fn names(definition: &Object, taken: &Taken) -> (Value, Option<(&'static str, St
         [one] => fault = Some(("ShortNamesConflict", one.clone())),
         several => fault = Some(("ShortNamesConflict", format!("[{}]", several.join(", ")))),
     }
+    for (name, conflict) in [("kind", "KindConflict"), ("listKind", "ListKindConflict")] {
+        fault = single(&mut names, wanted, name, &taken.kinds).map(|why| (conflict, why)).or(fault);
+    }
     set_or_remove(&mut names, "categories", at(wanted, &["categories"]));
     (names, fault)
+}
+
+/// Takes over the name that is asked for, unless somebody else has it: then says so.
+fn single(names: &mut Value, wanted: &Value, name: &str, taken: &HashSet<String>) -> Option<String> {
+    let asked = text(wanted, &[name]);
+    if asked != text(names, &[name]) && taken.contains(asked) {
+        return Some(in_use(asked));
+    }
+    set_or_remove(names, name, at(wanted, &[name]));
+    None
+}
+
+fn in_use(name: &str) -> String {
+    format!("{name:?} is already in use")
 }
 
 fn set_or_remove(names: &mut Value, name: &str, value: &Value) {
@@ -193,8 +198,8 @@ mod tests {
         let mut taken = Taken::default();
         taken.add(&Names::of(&json!({"plural": "ws", "singular": "w", "kind": "Widget", "listKind": "WsList"})));
         let refused = status(&definition(json!({})), &taken, false, now()).expect("a change");
-        assert_eq!(told(&refused), ["NamesAccepted=False ShortNamesConflict", "Established=False NotAccepted"]);
-        assert_eq!(refused["conditions"][0]["message"], "\"w\" is already in use");
+        assert_eq!(told(&refused), ["NamesAccepted=False KindConflict", "Established=False NotAccepted"]);
+        assert_eq!(refused["conditions"][0]["message"], "\"Widget\" is already in use", "it comes after short names");
         assert_eq!(refused["acceptedNames"], json!({"plural": "widgets", "singular": "widget", "kind": "", "listKind": "WidgetList"}));
         let own = json!({"acceptedNames": {"plural": "widgets", "shortNames": ["w"], "kind": "Widget"}});
         assert_eq!(told(&status(&definition(own), &taken, false, now()).expect("a change"))[0], "NamesAccepted=True NoConflicts");

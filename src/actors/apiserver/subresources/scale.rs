@@ -44,8 +44,8 @@ pub async fn update(path: &Arc<WritePath>, writer: &Writer, body: Body) -> Resul
     let target = writer.target.clone();
     let transform: Transform = Arc::new(move |workload| {
         check_uid(&target, &scale, workload)?;
+        // The version stays unless the scale names one: any will do, also of kinds whose own updates must name it.
         let mut new = workload.clone();
-        new.remove(&["metadata", "resourceVersion"]);
         set_replicas(target.served().strategy.scale_paths(), &mut new, &scale)?;
         Ok(new)
     });

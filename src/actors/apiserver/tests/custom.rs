@@ -201,6 +201,12 @@ async fn scales_stand_where_the_definition_says() {
     assert_eq!(patched.int(&["spec", "replicas"]), Some(5));
     let object = api.get(WIDGETS, "default", "a").await.expect("is there");
     assert_eq!((object.int(&["spec", "replicas"]), object.int(&["metadata", "generation"])), (Some(5), Some(2)));
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a", "namespace": "default"}, "spec": {"replicas": 4}});
+    let put = api.try_update_at(target(), scale.clone()).await.expect("any version is meant");
+    assert_eq!(put.int(&["spec", "replicas"]), Some(4));
+    let mut stale = scale;
+    stale["metadata"]["resourceVersion"] = json!("1");
+    assert_eq!(api.try_update_at(target(), stale).await.expect_err("another version").code, 409);
     let message = refused(api.patch(target(), PatchType::Merge, json!({"spec": {"replicas": -3}})).await);
     assert_eq!(message, "Widget.example.com \"a\" is invalid: .spec.replicas: Invalid value: -3: should be a non-negative integer");
     api.create(widget("none", json!({"size": 3}))).await;

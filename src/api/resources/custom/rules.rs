@@ -5,6 +5,7 @@
 
 mod bounds;
 mod compile;
+mod embedded;
 mod walk;
 
 #[cfg(test)]

@@ -226,12 +226,12 @@ fn reduce(fields: &mut Map<String, Value>) {
         let target = target.replace("#/components/schemas/", "#/definitions/");
         fields.insert("$ref".to_owned(), target.into());
     }
-    fields.retain(|keyword, _| !matches!(&**keyword, "allOf" | "anyOf" | "oneOf" | "not"));
+    fields.retain(|keyword, _| !matches!(&**keyword, "allOf" | "anyOf" | "oneOf" | "not" | "default"));
     let is_null = fields.remove("nullable").is_some_and(|flag| flag == true);
     if is_null {
         fields.remove("type");
     }
-    let preserves = is(fields, PRESERVES);
+    let (preserves, is_embedded) = (is(fields, PRESERVES), is(fields, EMBEDDED));
     if is_null || preserves {
         fields.retain(|keyword, _| !matches!(&**keyword, "items" | "properties"));
     }
@@ -249,6 +249,10 @@ fn reduce(fields: &mut Map<String, Value>) {
     }
     if let Some(required) = fields.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|name| !absent.iter().any(|absent| name == absent.as_str()));
+        if preserves && is_embedded {
+            // Of what may hold any fields nothing of an object's is told.
+            required.retain(|name| name != "kind" && name != "apiVersion");
+        }
     }
     fields.retain(|keyword, value| !says_nothing(keyword, value));
 }
@@ -304,12 +308,14 @@ mod tests {
             "name": {"type": "string", "default": "a", "not": {"enum": ["b"]}},
             "maybe": {"type": "object", "nullable": true, "properties": {"a": {"type": "string"}}},
             "free": {"type": "array", "items": {"type": "string"}, "x-kubernetes-preserve-unknown-fields": true},
+            "inner": {"type": "object", EMBEDDED: true, PRESERVES: true},
             "labels": {"type": "object", "required": ["a"], "additionalProperties": {"type": "string", "nullable": true}},
         }});
         let made = for_v2(object(schema, &GroupVersionKind::new("example.com", "v1", "Widget")));
         assert_eq!(made["required"], json!(["name"]));
         let properties = &made["properties"];
-        assert_eq!(properties["name"], json!({"type": "string", "default": "a"}));
+        assert_eq!(properties["name"], json!({"type": "string"}));
+        assert_eq!(properties["inner"], json!({EMBEDDED: true, PRESERVES: true}));
         assert_eq!(properties["maybe"], json!({}));
         assert_eq!(properties["free"], json!({"x-kubernetes-preserve-unknown-fields": true}));
         assert_eq!(properties["labels"], json!({"type": "object", "additionalProperties": {}}));

@@ -106,6 +106,10 @@ async fn aggregated_discovery_tells_of_custom_resources_as_upstream() {
         {"subresource": "status", "responseKind": kind, "verbs": verbs}, {"subresource": "scale", "responseKind": scale, "verbs": verbs},
     ]);
     assert_eq!(dogs["subresources"], subresources);
+    let listed = door.send("GET", "/apis/example.com/v1", &[], "").await.json();
+    assert_eq!(listed["resources"][0]["verbs"], dogs["verbs"], "the document of the version agrees");
+    let names = [1, 2].map(|at| listed["resources"][at]["name"].clone());
+    assert_eq!(names, ["dogs/status", "dogs/scale"]);
     door.close().await;
 }
 

@@ -94,7 +94,15 @@ fn junctors_say_which_of_them_failed() {
 fn embedded_objects_say_what_they_are() {
     let embedded = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
     assert_eq!(told(embedded.clone(), json!({"kind": "A b"})).len(), 2);
-    assert!(told(embedded, json!({"kind": "Pod", "apiVersion": "v1", "spec": {}})).is_empty());
+    assert!(told(embedded.clone(), json!({"kind": "Pod", "apiVersion": "v1", "spec": {}})).is_empty());
+    let numbered = told(embedded.clone(), json!({"kind": "1a", "apiVersion": "v1"}));
+    assert!(numbered[0].contains("otherwise match: a DNS-1035 label"), "{numbered:?}");
+    let object = |metadata: Value| json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
+    assert!(told(embedded.clone(), object(json!({"name": "A B", "labels": {"a": "b"}}))).is_empty());
+    let labelled = told(embedded.clone(), object(json!({"labels": {"a b": "c"}, "namespace": "A"})));
+    assert_eq!(labelled.len(), 2, "{labelled:?}");
+    assert!(labelled.iter().all(|error| error.starts_with("v.metadata.")), "{labelled:?}");
+    assert_eq!(told(embedded, object(json!([]))), ["v.metadata: Invalid value: []: must be an object"]);
 }
 
 #[test]

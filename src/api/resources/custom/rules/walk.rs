@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, bounds, type_name};
+use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, bounds, embedded, type_name};
 use crate::{
     meta::names,
     resources::custom::lists,
@@ -193,7 +193,7 @@ impl Walk {
                 None => errors.push(FieldError::required(self.path.as_str(), "")),
                 Some(Value::String(text)) if text.is_empty() => errors.push(FieldError::invalid(self.path.as_str(), "", "must not be empty")),
                 Some(Value::String(text)) if name == "kind" => {
-                    let faults = names::label(&text.to_lowercase(), false);
+                    let faults = names::dns_1035_label(&text.to_lowercase(), false);
                     if !faults.is_empty() {
                         let detail = format!("may have mixed case, but should otherwise match: {}", faults.join(","));
                         errors.push(FieldError::invalid(self.path.as_str(), text.as_str(), detail));
@@ -206,6 +206,9 @@ impl Walk {
                 Some(other) => errors.push(FieldError::invalid(self.path.as_str(), other.clone(), "must be a string")),
             }
             self.path.truncate(mark);
+        }
+        if let Some(metadata) = value.get("metadata").filter(|metadata| !metadata.is_null()) {
+            errors.extend(embedded::metadata(metadata, &format!("{}.metadata", self.path)));
         }
         self.take_text(&errors);
         let room = MOST_ERRORS.saturating_sub(self.embedded.len());

@@ -1,10 +1,7 @@
 //! The aggregated discovery document (`apidiscovery.k8s.io/v2`).
 
 use serde_json::{Map, Value};
-use troupe_api::{
-    resources::{Registry, Resource, Subresource},
-    service::Verb,
-};
+use troupe_api::resources::{Registry, Resource, Subresource};
 
 use super::{
     forms::{AnyResource, GroupDiscovery, GroupDiscoveryList, ResourceDiscovery, ResponseKind, SubresourceDiscovery, VersionDiscovery},
@@ -35,30 +32,23 @@ fn group_of(registry: &Registry, group: &Group) -> GroupDiscovery {
 }
 
 fn resource_of(row: &Resource, version: &str) -> ResourceDiscovery {
-    let mut subresources: Vec<_> = row.version(version).subresources.iter().collect();
-    // Upstream tells of what definitions make in another form: nothing is left out of a kind, and nothing sorted.
-    let (kind, verbs) = if row.is_custom() {
-        let kind = ResponseKind { group: row.group.to_string(), version: version.into(), kind: row.kind.clone() };
-        (kind, row.verbs.iter().filter(|verb| !row.is_terminating || !changes(**verb)).map(|verb| verb.rbac()).collect())
+    // Upstream leaves nothing out of the kind of what definitions make.
+    let response_kind = if row.is_custom() {
+        ResponseKind { group: row.group.to_string(), version: version.into(), kind: row.kind.clone() }
     } else {
-        subresources.sort_by_key(|subresource| subresource.name);
-        (ResponseKind { group: String::new(), version: String::new(), kind: row.kind.clone() }, groups::verbs(row))
+        ResponseKind { group: String::new(), version: String::new(), kind: row.kind.clone() }
     };
+    let subresources = groups::subresources(row, version);
     ResourceDiscovery {
         resource: row.plural.clone(),
-        response_kind: kind,
+        response_kind,
         scope: if row.namespaced { "Namespaced" } else { "Cluster" },
         singular_resource: row.singular.clone(),
-        verbs,
+        verbs: groups::verbs(row),
         short_names: row.short_names.clone(),
         categories: row.categories.clone(),
         subresources: subresources.into_iter().map(|subresource| subresource_of(row, version, subresource)).collect(),
     }
-}
-
-/// What nobody may do any more to a resource whose definition goes.
-fn changes(verb: Verb) -> bool {
-    matches!(verb, Verb::Create | Verb::Patch | Verb::Update)
 }
 
 fn subresource_of(row: &Resource, version: &str, subresource: &Subresource) -> SubresourceDiscovery {

@@ -4,7 +4,8 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use troupe_api::{
     meta::{GroupVersionKind, gvk::version_priority},
-    resources::{Registry, Resource, priorities::Priority},
+    resources::{Registry, Resource, Subresource, priorities::Priority},
+    service::Verb,
 };
 
 /// A group with its versions, the preferred one first.
@@ -84,11 +85,29 @@ pub fn foreign<'a>(row: &Resource, version: &str, kind: &'a GroupVersionKind) ->
     (!own).then_some((&*kind.group, &*kind.version))
 }
 
-/// Verbs of a resource as discovery lists them.
+/// Verbs of a resource as discovery lists them. What definitions make upstream tells of unsorted, and nothing may be changed any more
+/// once the definition goes.
 pub fn verbs(row: &Resource) -> Vec<&'static str> {
+    if row.is_custom() {
+        return row.verbs.iter().filter(|verb| !row.is_terminating || !changes(**verb)).map(|verb| verb.rbac()).collect();
+    }
     let mut verbs: Vec<_> = row.verbs.iter().map(|verb| verb.rbac()).collect();
     verbs.sort_unstable();
     verbs
+}
+
+/// What nobody may do any more to a resource whose definition goes.
+fn changes(verb: Verb) -> bool {
+    matches!(verb, Verb::Create | Verb::Patch | Verb::Update)
+}
+
+/// The subresources of a version, likewise.
+pub fn subresources<'a>(row: &'a Resource, version: &str) -> Vec<&'a Subresource> {
+    let mut subresources: Vec<_> = row.version(version).subresources.iter().collect();
+    if !row.is_custom() {
+        subresources.sort_by_key(|subresource| subresource.name);
+    }
+    subresources
 }
 
 #[cfg(test)]

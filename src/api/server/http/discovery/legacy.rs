@@ -48,9 +48,7 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
     let mut resources = Vec::new();
     for row in rows {
         resources.push(resource_of(row));
-        let mut subresources: Vec<_> = row.version(version).subresources.iter().collect();
-        subresources.sort_by_key(|subresource| subresource.name);
-        resources.extend(subresources.into_iter().map(|subresource| subresource_of(row, version, subresource)));
+        resources.extend(groups::subresources(row, version).into_iter().map(|subresource| subresource_of(row, version, subresource)));
     }
     let api_version = (!group.is_empty()).then_some("v1");
     Some(ApiResourceList { kind: "APIResourceList", api_version, group_version: group_version(group, version), resources })
