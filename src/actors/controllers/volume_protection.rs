@@ -17,7 +17,7 @@ use crate::{
         controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
     },
     storage::{
-        claims_of, is_for_pod,
+        PodClaim, claims_of, is_for_pod,
         users::{index_by_claim, users_of},
     },
 };
@@ -72,10 +72,17 @@ fn plan(meta: &ObjectMeta, finalizer: &str) -> Action {
     }
 }
 
-/// Whether `pod` holds the claim back: it runs or may run, with the claim in a volume. Pods that were never scheduled hold nothing.
+/// Whether `pod` holds the claim back: it runs or may run, with the claim in a volume. Pods that were never scheduled hold nothing, nor does one
+/// that its node is done with hold a claim that was made for it: a foreground deletion of the pod waits for that claim.
 fn keeps(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let scheduled = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty());
-    scheduled && claims_of(pod).any(|used| Some(&used.name) == claim.metadata.name.as_ref() && (!used.ephemeral || is_for_pod(claim, pod).is_ok()))
+    let uses = |used: &PodClaim| !used.ephemeral || (!is_shut_down(pod) && is_for_pod(claim, pod).is_ok());
+    scheduled && claims_of(pod).any(|used| Some(&used.name) == claim.metadata.name.as_ref() && uses(&used))
+}
+
+/// Whether a pod waits for nothing but finalizers: its node has said that its volumes are gone, or it was deleted by force.
+fn is_shut_down(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 /// Writes the object with or without the finalizer; that it is gone or newer already is for the next reconcile.
@@ -164,6 +171,21 @@ mod tests {
         let ephemeral = json!({"name": "v", "ephemeral": {}});
         assert!(keeps(&pod(ephemeral.clone(), "n"), &claim("p-v", Some("u"))));
         assert!(!keeps(&pod(ephemeral, "n"), &claim("p-v", Some("other"))), "the claim is another pod's");
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_its_own_claim_to_go_does_not_keep_it() {
+        let deleted = |volume: serde_json::Value, grace: i64| {
+            let mut pod = pod(volume, "n");
+            pod.metadata.deletion_timestamp = from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
+            pod.metadata.deletion_grace_period_seconds = Some(grace);
+            pod
+        };
+        let ephemeral = json!({"name": "v", "ephemeral": {}});
+        assert!(keeps(&deleted(ephemeral.clone(), 30), &claim("p-v", Some("u"))), "its node may use it yet");
+        assert!(!keeps(&deleted(ephemeral, 0), &claim("p-v", Some("u"))));
+        let named = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+        assert!(keeps(&deleted(named, 0), &claim("c", None)), "others may have it next");
     }
 
     #[test]

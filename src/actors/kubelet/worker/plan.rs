@@ -210,11 +210,6 @@ impl Plan {
     pub fn wake(&mut self, time: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
-
-    /// Whether a step that builds up is planned.
-    pub(super) fn builds(&self) -> bool {
-        self.actions.iter().any(|action| action.builds())
-    }
 }
 
 /// Plans a pod's next steps.
@@ -407,8 +402,27 @@ pub(super) fn build(situation: &Situation<'_>, plan: &mut Plan, subject: &str, a
             return;
         }
     }
-    if !situation.memory.busy && !plan.builds() {
-        plan.actions.push(action);
+    if situation.memory.busy {
+        return;
+    }
+    match plan.actions.iter().position(Action::builds) {
+        None => plan.actions.push(action),
+        // Pulls that fail take their time: who has not been tried for longest is next, so that nobody waits for ever behind them.
+        Some(at) if last_failure(situation, subject) < planned_failure(situation, &plan.actions[at]) => plan.actions[at] = action,
+        Some(_) => {}
+    }
+}
+
+/// When the last try for a subject failed; nothing if none did.
+fn last_failure(situation: &Situation<'_>, subject: &str) -> Option<Timestamp> {
+    situation.memory.failures.get(subject).map(|failure| failure.since)
+}
+
+/// The same for a planned step, as far as others may go before it: only containers do not need each other.
+fn planned_failure(situation: &Situation<'_>, planned: &Action) -> Option<Timestamp> {
+    match planned {
+        Action::StartContainer { name, .. } => last_failure(situation, name),
+        _ => None,
     }
 }
 

@@ -329,6 +329,21 @@ fn a_failed_pull_reads_err_image_pull_and_then_back_off() {
 }
 
 #[test]
+fn containers_whose_images_are_there_do_not_wait_behind_pulls_that_fail() {
+    let mut world = World::new(pod(json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]})));
+    world.memory.prepared = true;
+    world.apply(&Action::CreateSandbox { attempt: 0 });
+    let failure = |since| Failure { reason: "ErrImagePull".into(), message: "no".into(), since: at(since), retry_at: at(since + 10), count: 1 };
+    world.memory.failures.insert("a".into(), failure(0));
+    world.memory.failures.insert("b".into(), failure(10));
+    assert_eq!(world.plan(20).actions, [start("c", 0)], "it was never tried");
+    world.apply(&start("c", 0));
+    assert_eq!(world.plan(20).actions, [start("a", 0)]);
+    world.memory.failures.insert("a".into(), failure(30));
+    assert_eq!(world.plan(40).actions, [start("b", 0)], "now it is the other's turn");
+}
+
+#[test]
 fn a_pull_that_waits_is_told_of_once_each_time() {
     let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
     machine.spec(Arc::new(pod(json!({"containers": [{"name": "a", "image": "x"}]}))));

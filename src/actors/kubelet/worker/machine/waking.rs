@@ -95,8 +95,8 @@ pub(super) fn retry_delay(reason: &str, count: u32) -> SignedDuration {
     let doubled = |first: i64, longest: i64| SignedDuration::from_secs((first << count.saturating_sub(1).min(10)).min(longest));
     match reason {
         "ErrImagePull" => doubled(10, 300),
-        "FailedMount" => doubled(1, 120),
-        FAILED_CLEANUP => doubled(1, 300),
+        // Upstream's, of volumes that come and go: their driver may be back any time.
+        "FailedMount" | FAILED_CLEANUP => doubled(1, 122),
         "FailedCreatePodSandBox" => doubled(1, 15),
         _ => doubled(1, 10),
     }
