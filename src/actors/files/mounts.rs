@@ -14,7 +14,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    mount::{MntFlags, umount2},
+    mount::{MntFlags, MsFlags, mount, umount2},
 };
 
 use super::directory::{Directory, proc_path};
@@ -48,6 +48,87 @@ fn plain(escaped: &[u8]) -> PathBuf {
         rest = if code.is_some() { &after[3..] } else { after };
     }
     OsString::from_vec(bytes).into()
+}
+
+/// How what is mounted below a directory gets to containers that have the directory, and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// It is on a shared mount (mount_namespaces(7)).
+    Shared,
+    /// It is not, and nothing is mounted below it.
+    Private,
+    /// It is not, and what is mounted below it would be hidden by a mount over it.
+    Occupied,
+}
+
+/// Makes a directory a shared mount, as upstream's kubelet does with its own: bound over itself where it is on none. Says what it was before;
+/// one that is occupied stays as it is.
+///
+/// # Errors
+/// When the mount table cannot be read, or the system refuses.
+pub fn share(directory: &Path) -> io::Result<Sharing> {
+    let real = fs::canonicalize(directory)?;
+    let sharing = sharing(&fs::read("/proc/self/mountinfo")?, &real);
+    if sharing == Sharing::Private {
+        let none = None::<&str>;
+        mount(Some(&real), &real, none, MsFlags::MS_BIND, none)?;
+        mount(none, &real, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)?;
+    }
+    Ok(sharing)
+}
+
+/// Unmounts a directory that is [bound over itself](share); any other mount stays.
+///
+/// # Errors
+/// When the mount table cannot be read, or the system refuses.
+pub fn unshare(directory: &Path) -> io::Result<()> {
+    let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    if is_bound_over_itself(&fs::read("/proc/self/mountinfo")?, &real) { unmount(&real) } else { Ok(()) }
+}
+
+/// One mount of a table.
+struct Mount<'a> {
+    id: &'a [u8],
+    parent: &'a [u8],
+    device: &'a [u8],
+    /// The directory of the file system that is mounted.
+    root: PathBuf,
+    point: PathBuf,
+    is_shared: bool,
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (id, parent, device, root, point) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        // Options, and then optional fields up to a dash.
+        let is_shared = fields.skip(1).take_while(|field| *field != b"-").any(|field| field.starts_with(b"shared:"));
+        Some(Mount { id, parent, device, root: plain(root), point: plain(point), is_shared })
+    }
+}
+
+fn parsed(table: &[u8]) -> Vec<Mount<'_>> {
+    table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect()
+}
+
+fn sharing(table: &[u8], directory: &Path) -> Sharing {
+    let all = parsed(table);
+    // Of those of one place the latest is on top.
+    let lies_on = all.iter().filter(|mount| directory.starts_with(&mount.point)).max_by_key(|mount| mount.point.components().count());
+    if lies_on.is_some_and(|mount| mount.is_shared) {
+        return Sharing::Shared;
+    }
+    let is_below = |mount: &Mount<'_>| mount.point != directory && mount.point.starts_with(directory);
+    if all.iter().any(is_below) { Sharing::Occupied } else { Sharing::Private }
+}
+
+/// Whether what is mounted at a directory is that directory.
+fn is_bound_over_itself(table: &[u8], directory: &Path) -> bool {
+    let all = parsed(table);
+    let Some(over) = all.iter().rfind(|mount| mount.point == directory) else { return false };
+    let Some(under) = all.iter().find(|mount| mount.id == over.parent) else { return false };
+    let place = directory.strip_prefix(&under.point).map(|below| under.root.join(below));
+    over.device == under.device && place.is_ok_and(|place| place == over.root)
 }
 
 /// The directories that containers write their layers into, by container, as a mount table tells: a container's root is an overlay
@@ -154,6 +235,34 @@ mod tests {
     fn whatever_a_mount_point_is_called_it_is_found() {
         let table = b"2 1 0:5 / /k/\xff\\134040\\x\\043 rw - tmpfs t rw\n";
         assert_eq!(points(table, Path::new("/k")), [PathBuf::from(OsString::from_vec(b"/k/\xff\\040\\x#".to_vec()))]);
+    }
+
+    #[test]
+    fn a_directory_is_shared_as_the_mount_is_that_it_lies_on() {
+        let root = |tags: &str| format!("1 0 8:1 / / rw,relatime {tags}- ext4 /dev/x rw\n");
+        let is = |table: &str| sharing(table.as_bytes(), Path::new("/k"));
+        assert_eq!(
+            [is(&root("shared:1 ")), is(&root("master:2 shared:1 ")), is(&root("")), is(&root("master:1 "))].map(|is| is == Sharing::Shared),
+            [true, true, false, false]
+        );
+        assert_eq!(is(&(root("") + "2 1 0:5 / /kk rw - tmpfs t rw\n")), Sharing::Private);
+        assert_eq!(is(&(root("") + "2 1 0:5 / /k/a rw shared:2 - tmpfs t rw\n")), Sharing::Occupied);
+        let bound = "2 1 8:1 /k /k rw shared:3 - ext4 /dev/x rw\n";
+        assert_eq!(is(&(root("") + bound + "3 2 0:5 / /k/a rw - tmpfs t rw\n")), Sharing::Shared);
+        assert_eq!(is(&(root("shared:1 ") + "2 1 8:2 / /k rw - ext4 /dev/y rw\n")), Sharing::Private, "a disk of its own");
+    }
+
+    #[test]
+    fn what_a_directory_lies_on_is_told_from_the_directory_itself() {
+        let is = |lines: &[&str]| is_bound_over_itself(lines.join("\n").as_bytes(), Path::new("/d/k"));
+        let (root, data) = ("1 0 8:1 / / rw - ext4 /dev/x rw", "2 1 8:2 /vol /d rw - btrfs /dev/y rw");
+        assert!(is(&[root, "9 1 8:1 /d/k /d/k rw shared:1 - ext4 /dev/x rw"]));
+        assert!(is(&[root, data, "9 2 8:2 /vol/k /d/k rw shared:1 - btrfs /dev/y rw"]), "a part of a file system is mounted above it");
+        assert!(!is(&[root, data]), "nothing is mounted there");
+        assert!(!is(&[root, "9 1 8:3 / /d/k rw - ext4 /dev/z rw"]), "a disk");
+        assert!(!is(&[root, "9 1 8:1 /elsewhere /d/k rw - ext4 /dev/x rw"]), "another directory");
+        let disk = "8 1 8:3 / /d/k rw - ext4 /dev/z rw";
+        assert!(is(&[root, disk, "9 8 8:3 / /d/k rw shared:1 - ext4 /dev/z rw"]), "over a disk, which stays");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use troupe_actors::files::mounts::{mounts_below, unmount};
+use troupe_actors::files::mounts::{mounts_below, unmount, unshare};
 
 use crate::instance::marks::canonical;
 
 const UNREADABLE: &str = "cannot read the mount table";
 
-/// Unmounts everything below a directory, the deepest first. What the directory itself lies on stays.
+/// Unmounts everything below a directory, the deepest first, and the directory where the node has bound it over itself. What it lies on stays.
 ///
 /// # Errors
 /// When some mounts resist; the others are gone.
@@ -21,7 +21,8 @@ pub(super) fn unmount_below(dir: &Path) -> Result<()> {
             outcome = Err(error).with_context(|| format!("cannot unmount {}", point.display()));
         }
     }
-    outcome
+    outcome?;
+    unshare(&dir).with_context(|| format!("cannot unmount {}", dir.display()))
 }
 
 /// Refuses a path where something is mounted, or below it: who mounted that there means to keep it.

@@ -15,6 +15,10 @@ use troupe_actors::{
     apiserver::ApiServer,
     controllers::local_path::objects as local_path,
     dns::{self, DnsOptions},
+    files::{
+        Directory,
+        mounts::{self, Sharing},
+    },
     kubelet::{
         Kubelet, KubeletOptions,
         cgroups::driver::CgroupDriver,
@@ -107,7 +111,25 @@ pub async fn start_kubelet(
     options.cgroup_parent = config.cgroup_parent.clone();
     kubelet::configure(&mut options, config, kept_images(config)).context("the kubelet's configuration")?;
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
+    share_kubelet_dir(&config.kubelet_dir)?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
+}
+
+/// Lets what pods mount in the kubelet's directory reach this process and other pods (`Bidirectional`), on a machine whose `/` is private too:
+/// drivers of volumes mount there.
+fn share_kubelet_dir(directory: &Path) -> Result<()> {
+    Directory::make(directory, 0o700).with_context(|| format!("cannot make {}", directory.display()))?;
+    match mounts::share(directory) {
+        Ok(Sharing::Shared) => {}
+        Ok(Sharing::Private) => tracing::info!(path = %directory.display(), "the kubelet's directory is a shared mount now"),
+        // Pods of an older version run here.
+        Ok(Sharing::Occupied) => tracing::warn!(
+            path = %directory.display(),
+            "the kubelet's directory is on no shared mount, and becomes one when this starts after its pods are gone: until then no pod may mount there"
+        ),
+        Err(error) => tracing::warn!(%error, path = %directory.display(), "the kubelet's directory is on no shared mount: no pod may mount there"),
+    }
+    Ok(())
 }
 
 /// Images that no registry has: what was imported here stays.
