@@ -357,10 +357,18 @@ fn saturate_times(tree: &mut Value) -> bool {
             }
             None => false,
         },
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| saturate_times(item) || found),
-        Value::Object(fields) => fields.values_mut().fold(false, |found, value| saturate_times(value) || found),
+        Value::Array(items) => saturate_all(items.iter_mut()),
+        Value::Object(fields) => saturate_all(fields.values_mut()),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+fn saturate_all<'a>(trees: impl Iterator<Item = &'a mut Value>) -> bool {
+    let mut found = false;
+    for tree in trees {
+        found |= saturate_times(tree);
+    }
+    found
 }
 
 /// Two are equal when they are the same version of the same object.

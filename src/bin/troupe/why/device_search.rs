@@ -1,8 +1,6 @@
 //! What the scheduler tells of the search for a pod's devices: that it waits for its turn, goes on aside, or took too long, and which selector
 //! takes the time. Pure.
 
-use serde_json::Value;
-
 use super::{
     pod::Facts,
     report::Reason,
@@ -64,7 +62,7 @@ fn over_limit(message: &str) -> Option<Reason> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::why::resource_claim::DeviceClaim;
