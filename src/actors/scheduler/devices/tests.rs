@@ -348,7 +348,7 @@ fn a_search_among_few_devices_finds_what_a_longer_one_found() {
     let asking = [claim(vec![exactly("r", json!({"count": 2}))])];
     let among = |names: &[&str]| {
         let among = names.iter().map(|name| (*name).to_owned()).collect();
-        let found = place.allocate_within("n1", &asking, &Bounds { is_over: &|steps| steps > 100, most_cost: MOST_COST, among: Some(&among) })?;
+        let found = place.allocate_within("n1", &asking, &Bounds { is_over: &|steps| steps > 1_000, most_cost: MOST_COST, among: Some(&among) })?;
         let results = found[0].devices.as_ref().and_then(|devices| devices.results.as_deref()).unwrap_or_default();
         Ok::<_, Failure>(results.iter().map(|result| result.device.clone()).collect::<Vec<_>>())
     };

@@ -295,7 +295,8 @@ fn status_is_not_owned_through_the_main_resource() {
 #[test]
 fn metadata_is_owned_through_the_status_unless_that_puts_it_back() {
     let schema = schema("apps", "DaemonSet");
-    let old = object(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "web"}}));
+    let mut old = object(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "web"}, "spec": {"minReadySeconds": 1}}));
+    track_update(None, &mut old, by("zero"), &schema, at(0));
     let mut new = old.clone();
     new.set(&["metadata", "labels"], json!({"a": "b"}));
     let mut updated = new.clone();
