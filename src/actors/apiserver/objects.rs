@@ -11,7 +11,7 @@ use troupe_api::{
         SchemaSource,
         forms::{self, schema_of},
     },
-    schema::{Format, Schema, Schemas, error::unrecognized, strict},
+    schema::{Format, Schema, Schemas, decode::parse_value, error::unrecognized, strict},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
     status::{FieldError, Status, quoted},
 };
@@ -58,7 +58,7 @@ pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Resul
     };
     let decoded = decoded.map_err(|error| error.into_status(schema, sent.as_deref().unwrap_or_default()))?;
     if let Some(sent) = sent.filter(|_| schema.root_struct().lenient) {
-        check_named(gvk, &decoded.object, &sent)?;
+        check_named(gvk, &decoded.object, &sent, validation)?;
     }
     check_kind(schema, &decoded.object)?;
     let (mut object, warnings) = decoded.checked(validation, schema)?;
@@ -67,12 +67,25 @@ pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Resul
 }
 
 /// 400 when the body of a custom resource does not say its kind and version: nothing stands in for them.
-fn check_named(gvk: &GroupVersionKind, object: &Object, body: &[u8]) -> Result<(), Status> {
+fn check_named(gvk: &GroupVersionKind, object: &Object, body: &[u8], validation: FieldValidation) -> Result<(), Status> {
     if object.kind().is_empty() {
+        if validation == FieldValidation::Ignore {
+            return Err(without_kind(gvk, object, body));
+        }
         let body_text = String::from_utf8_lossy(body);
         return Err(unrecognized(&gvk.kind, &format!("Object 'Kind' is missing in '{}'", quoted(&body_text)), body));
     }
     if object.api_version().is_empty() { Err(of_another_version(gvk, object)) } else { Ok(()) }
+}
+
+/// The same where nobody asks for unknown fields: upstream reads the body another way then, as JSON and with the kind that it expects.
+fn without_kind(gvk: &GroupVersionKind, object: &Object, body: &[u8]) -> Status {
+    let text = match body.trim_ascii() {
+        json @ [b'{', ..] => String::from_utf8_lossy(json).into_owned(),
+        yaml => parse_value(yaml, Format::Yaml).map(|value| value.to_string()).unwrap_or_default(),
+    };
+    let version = GroupVersion::parse(sent(object.api_version(), &gvk.api_version())).version;
+    strict::cannot_be_handled(&gvk.kind, &version, format!("Object 'Kind' is missing in '{}'", quoted(&text)))
 }
 
 /// Older versions of kinds, which are not served any more, and whose bodies are taken: they look the same. Kind, version, older version.

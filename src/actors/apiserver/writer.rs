@@ -45,8 +45,9 @@ impl Writer {
         result
     }
 
-    /// 422 about the object.
+    /// 422 about the object, in the group that it is stored in: an event of events.k8s.io is one of the core group.
     pub fn invalid(&self, name: &str, errors: Vec<FieldError>) -> Status {
-        Status::invalid(&self.target.resource.group, &self.target.resource.kind, name, errors)
+        let stored = self.target.resource.storage_gvk();
+        Status::invalid(&stored.group, &stored.kind, name, errors)
     }
 }

@@ -18,7 +18,7 @@ use troupe_api::{
 use super::writes::is_gone;
 use crate::runtime::{
     cache::{Cache, Caches},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 const FINALIZER: &str = "kubernetes";
@@ -309,6 +309,7 @@ async fn finalize(namespace: &Namespace, finalizers: &[String], cx: &ReconcileCo
 
 impl Controller for NamespaceController {
     const NAME: &'static str = "namespace";
+    const BACKOFF: Backoff = Backoff::new(5, 60);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Namespace>();

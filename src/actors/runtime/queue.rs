@@ -44,6 +44,14 @@ impl Default for QueuePolicy {
     }
 }
 
+impl QueuePolicy {
+    /// The usual one with another backoff. Nothing waits for longer than that in quarantine.
+    pub fn backing_off(backoff: Duration, max_backoff: Duration) -> Self {
+        let usual = QueuePolicy::default();
+        QueuePolicy { backoff, max_backoff, quarantine: usual.quarantine.min(max_backoff), ..usual }
+    }
+}
+
 /// How an attempt on a key ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -1,5 +1,6 @@
 //! Turns at work that takes long: so much at once, one piece of a namespace at a time, and next is the namespace whose last turn is longest
-//! ago. Whoever asks for much waits for itself.
+//! ago. Whoever asks for much waits for itself. All namespaces that had no turn yet count as one: whoever makes more and more of them has the
+//! part of one for all.
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,8 @@ struct State {
     number: u64,
     /// The numbers of namespaces' last turns.
     last: HashMap<Arc<str>, u64>,
+    /// The number of the last turn of a namespace that had none before.
+    last_of_new: u64,
     running: Vec<Arc<str>>,
     /// In the order in which they came.
     waiting: Vec<(Arc<str>, oneshot::Sender<Turn>)>,
@@ -73,7 +76,7 @@ impl Turns {
         while state.running.len() < self.at_once {
             let may_go = |namespace: &Arc<str>| !state.running.contains(namespace);
             let candidates = state.waiting.iter().enumerate().filter(|(_, (namespace, _))| may_go(namespace));
-            let next = candidates.min_by_key(|(_, (namespace, _))| state.last.get(namespace).copied().unwrap_or(0)).map(|(at, _)| at);
+            let next = candidates.min_by_key(|(_, (namespace, _))| state.last_turn(namespace)).map(|(at, _)| at);
             let Some(next) = next else { return };
             let (namespace, tell) = state.waiting.remove(next);
             match tell.send(Turn { turns: self.itself.clone(), namespace: namespace.clone() }) {
@@ -86,12 +89,18 @@ impl Turns {
 }
 
 impl State {
+    fn last_turn(&self, namespace: &Arc<str>) -> u64 {
+        self.last.get(namespace).copied().unwrap_or(self.last_of_new)
+    }
+
     fn begin(&mut self, namespace: Arc<str>) {
         if self.last.len() >= MOST_NAMESPACES {
             self.last.clear();
         }
         self.number += 1;
-        self.last.insert(namespace.clone(), self.number);
+        if self.last.insert(namespace.clone(), self.number).is_none() {
+            self.last_of_new = self.number;
+        }
         self.running.push(namespace);
     }
 }
@@ -126,12 +135,30 @@ mod tests {
         let (mut late, mut later) = (turns.wait("late".into()), turns.wait("late".into()));
         assert_eq!((turns.waiting(), turns.waiting_of("many"), turns.waiting_of("late"), turns.waiting_of("nobody")), (11, 9, 2, 0));
         drop(first);
-        let of_late = has_begun(&mut late).expect("its last turn is longer ago");
-        assert!(has_begun(&mut many[1]).is_none() && has_begun(&mut later).is_none());
+        let second = has_begun(&mut many[1]).expect("a namespace without a turn began after its last one");
+        assert!(has_begun(&mut late).is_none());
         drop(others);
-        assert!(has_begun(&mut many[1]).is_some());
+        let of_late = has_begun(&mut late).expect("its turn has come");
+        assert!(has_begun(&mut many[2]).is_none() && has_begun(&mut later).is_none());
+        drop(second);
+        assert!(has_begun(&mut many[2]).is_some());
         drop(of_late);
         assert!(has_begun(&mut later).is_some());
+    }
+
+    #[test]
+    fn whoever_makes_namespaces_has_the_part_of_one_for_all() {
+        let turns = Turns::new(1);
+        drop(has_begun(&mut turns.wait("a".into())).expect("nobody else is there"));
+        let mut running = has_begun(&mut turns.wait("b".into()));
+        let mut waiting: Vec<_> = ["n0", "n1", "n2", "a", "a", "b", "b"].map(|name| (name, turns.wait(name.into()))).into();
+        let mut order = Vec::new();
+        while running.take().is_some() {
+            let begun = waiting.iter_mut().find_map(|(name, told)| Some((*name, has_begun(told)?)));
+            order.extend(begun.as_ref().map(|(name, _)| *name));
+            running = begun.map(|(_, turn)| turn);
+        }
+        assert_eq!(order, ["a", "n0", "b", "a", "n1", "b", "n2"]);
     }
 
     #[test]

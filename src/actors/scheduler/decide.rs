@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     budget::Budget,
-    framework::{Diagnosis, DryRun, Failure, Filters, NodeNames, Nomination, Outcome, Point, Preemption, Profile},
+    framework::{Diagnosis, DryRun, Failure, Filters, NodeNames, Nomination, Outcome, Point, Preemption, Profile, filter_error},
     metrics,
     node_info::NodeInfo,
     pod_info::PodInfo,
@@ -14,8 +14,12 @@ use super::{
 /// What to do with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Bind { node: Arc<str> },
+    Bind {
+        node: Arc<str>,
+    },
     Unschedulable(Unschedulable),
+    /// Nobody can tell: a plugin's filter failed, as this says.
+    Failed(String),
 }
 
 /// A pod that fits nowhere.
@@ -71,7 +75,10 @@ pub fn decide(pod: &PodInfo, context: &SchedulingContext<'_>) -> (Decision, usiz
     }
     let found = find_nodes(&mut filters, &only, context);
     // Clocks are for the metrics only: the decision does not depend on them.
-    metrics::asked(&context.profile.name, Point::Filter, if found.feasible.is_empty() { "Unschedulable" } else { "Success" }, begun.elapsed());
+    metrics::asked(&context.profile.name, Point::Filter, found.result(), begun.elapsed());
+    if let Some(why) = found.failed {
+        return (Decision::Failed(why), found.looked_at);
+    }
     if found.feasible.is_empty() {
         return (after_failure(pod, context, &mut filters, &found.diagnosis), found.looked_at);
     }
@@ -92,6 +99,19 @@ pub struct Found<'a> {
     pub feasible: Vec<&'a NodeInfo>,
     pub diagnosis: Diagnosis,
     pub looked_at: usize,
+    /// What went wrong; nothing else counts then.
+    pub failed: Option<String>,
+}
+
+impl Found<'_> {
+    /// In the words of the metrics.
+    fn result(&self) -> &'static str {
+        match self {
+            Found { failed: Some(_), .. } => "Error",
+            found if found.feasible.is_empty() => "Unschedulable",
+            _ => "Success",
+        }
+    }
 }
 
 /// Goes round the nodes that can do.
@@ -135,19 +155,24 @@ fn find<'a>(
     mut diagnosis: Diagnosis,
 ) -> Found<'a> {
     let enough = context.profile.enough_feasible(number);
-    let (mut feasible, mut looked_at) = (Vec::new(), 0);
+    let (mut feasible, mut looked_at, mut failed) = (Vec::new(), 0, None);
     for offset in 0..number {
         let node: &NodeInfo = node((context.start + offset) % number);
         looked_at += 1;
         match filters.ask_with_nominated(node) {
             Ok(()) => feasible.push(node),
+            // No other node is looked at: whether the pod would fit there makes no difference.
+            Err((plugin, rejection)) if rejection.is_error => {
+                failed = Some(filter_error(plugin, &rejection.reasons.join(", ")));
+                break;
+            }
             Err(refusal) => diagnosis.add(node.at, refusal),
         }
         if feasible.len() >= enough {
             break;
         }
     }
-    Found { feasible, diagnosis, looked_at }
+    Found { feasible, diagnosis, looked_at, failed }
 }
 
 /// What is done for a pod that fits nowhere.

@@ -295,13 +295,16 @@ impl SchedulingQueue {
         }
     }
 
-    /// What a pod was held for is done; with `retry` it is tried again even if nothing changed.
+    /// What a pod was held for is done; with `retry` it is tried again even if nothing changed. Where something did, room was made for it, and it
+    /// goes at once: others that want that room come to their turns, too. So it is upstream, which takes pods out of backoff early.
     pub fn unhold(&mut self, key: &ObjectKey, retry: bool, now: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         if let Place::Held { since, rejected_by, woken } = &mut entry.place {
             let woken = *woken;
             entry.place = Place::Unschedulable { since: *since, rejected_by: std::mem::take(rejected_by) };
-            if woken || retry {
+            if woken && entry.rest.is_zero() {
+                self.activate(key, "AssignedPodDelete");
+            } else if woken || retry {
                 self.requeue(key, "AssignedPodDelete", now);
             }
         }
@@ -420,6 +423,17 @@ impl SchedulingQueue {
 
     pub fn depth(&self) -> QueueDepth {
         QueueDepth { active: self.active.len(), backoff: self.backoff.len(), unschedulable: self.stuck, gated: self.gated }
+    }
+
+    /// Gives an unschedulable pod its attempt without backoff.
+    fn activate(&mut self, key: &ObjectKey, event: &'static str) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let Place::Unschedulable { rejected_by, .. } = &mut entry.place else { return };
+        let rejected_by = std::mem::take(rejected_by);
+        entry.place = Place::Active;
+        self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
+        metrics::incoming("active", event);
+        self.is_stuck_no_more(key, &rejected_by);
     }
 
     /// Moves an unschedulable pod on: to backoff while its backoff since the last attempt lasts, else to active.

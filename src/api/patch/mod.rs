@@ -99,6 +99,9 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     let decoded = schema.decode_applied(raw).map_err(|error| wrong_types(patch, schema).unwrap_or_else(|| error.into_status(schema, patch)))?;
     let mut wrong: Vec<String> = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect();
     wrong.extend(ownership::repeated(decoded.object.root(), &schema.root));
+    if schema.root_struct().lenient {
+        wrong.extend(ownership::mistyped(decoded.object.root(), &schema.root));
+    }
     if wrong.is_empty() {
         if decoded.duplicate().next().is_some() {
             // Its JSON is YAML, and upstream reads it so.
@@ -112,9 +115,9 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
 /// The 500 of a configuration with values of wrong types; `None` where it is wrong otherwise.
 fn wrong_types(patch: &[u8], schema: &Schema) -> Option<Status> {
     let (raw, _) = parse_either(patch).ok()?;
-    let object = raw.into_value();
-    let wrong = ownership::mistyped(&object, &schema.root);
-    (!wrong.is_empty()).then(|| untyped(&Object::from_value(object).unwrap_or_default(), schema, &wrong))
+    let object = Object::from_value(raw.into_value()).unwrap_or_default();
+    let wrong = ownership::mistyped(object.root(), &schema.root);
+    (!wrong.is_empty()).then(|| untyped(&object, schema, &wrong))
 }
 
 /// Upstream's answer to a configuration that is no object of its kind.

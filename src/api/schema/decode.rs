@@ -128,6 +128,15 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
     }
 }
 
+/// Where a problem of a custom resource is told: its metadata is decoded before the rest is pruned, which sorts what it finds.
+fn told_at(problem: &StrictProblem) -> (u8, &str) {
+    match problem {
+        StrictProblem::Unknown(path) if path.0.starts_with("metadata.") => (1, ""),
+        StrictProblem::Unknown(path) => (2, &path.0),
+        StrictProblem::Duplicate(_) | StrictProblem::Repeated { .. } => (0, ""),
+    }
+}
+
 impl Schema {
     /// Decodes a body strictly. One that is null, as an empty one is in YAML, is an object that says nothing.
     pub fn decode(&self, bytes: &[u8], format: Format) -> Result<Decoded, DecodeError> {
@@ -171,6 +180,9 @@ impl Schema {
         match raw {
             Raw::Object(fields) => {
                 let object = Object::new(walk.object(root, fields)?);
+                if root.lenient && reading == Reading::Body {
+                    walk.problems.sort_by(|left, right| told_at(left).cmp(&told_at(right)));
+                }
                 Ok(Decoded { object, problems: walk.problems })
             }
             other => Err(DecodeError::Type(format!("json: cannot unmarshal {} into Go value of type {}", other.describe(false), root.go_name()))),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    node::{Kind, Node, Schema},
+    node::{Field, Kind, Node, Schema},
     walk::keeps,
 };
 use crate::meta::{Object, limits::MAX_STORED};
@@ -18,6 +18,12 @@ impl Schema {
         fill_struct(&self.root, object.root_mut(), &mut room);
         room.0.is_some()
     }
+}
+
+/// Whether Go writes null where nobody set a field: a time is a struct, which `omitempty` never leaves out. The time of creation says
+/// `omitzero`.
+fn is_written_unset(field: &Field) -> bool {
+    matches!(field.node.kind, Kind::Time | Kind::MicroTime) && !field.pointer && &*field.name != "creationTimestamp"
 }
 
 /// The bytes that defaults may still take; nothing when they took too many.
@@ -59,6 +65,8 @@ fn fill_struct(node: &Node, fields: &mut Map<String, Value>, room: &mut Room) {
             && room.take(&field.name, default)
         {
             fields.insert(field.name.to_string(), default.clone());
+        } else if is_written_unset(field) && !fields.contains_key(&*field.name) && room.take(&field.name, &Value::Null) {
+            fields.insert(field.name.to_string(), Value::Null);
         }
         if let Some(value) = fields.get_mut(&*field.name) {
             fill(&field.node, value, room);

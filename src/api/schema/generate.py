@@ -41,6 +41,8 @@ ALIASES = {
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool": "any",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray": "any",
 }
+# Lists of which an empty one is not defaulted, and refused: it is told from none as behind a pointer.
+KEPT_EMPTY = {("io.k8s.api.autoscaling.v2.HPAScalingRules", "policies")}
 SCALARS = {
     ("string", None): "string",
     ("string", "byte"): "bytes",
@@ -131,8 +133,10 @@ def nested(schema):
         schema = schema.get("items") or schema.get("additionalProperties")
 
 
-def field_line(name, schema, package, required, facts):
+def field_line(full, name, schema, required, facts):
+    package = full.rsplit(".", 1)[0]
     pointer, empty, numbers = facts.get(name, (False, "default" not in schema, ["-"]))
+    pointer = pointer or (full, name) in KEPT_EMPTY
     flags = ("!" if required else "") + ("*" if pointer else "") + ("?" if empty else "")
     columns = [name, type_of(schema, package), ".".join(numbers) if "-" not in numbers else "-", flags or "-"]
     if "default" in schema:
@@ -181,7 +185,7 @@ def definition(full, schema, go):
         head += ["kind={group}/{version}/{kind}".format(**kind) for kind in kinds]
     lines = [" ".join(head)]
     for field, value in schema.get("properties", {}).items():
-        lines.append(field_line(field, value, package, field in required, facts))
+        lines.append(field_line(full, field, value, field in required, facts))
     return lines
 
 

@@ -24,7 +24,7 @@ mod yaml;
 pub use builtin::Schemas;
 pub use decode::{Decoded, DocumentError, Format, from_yaml};
 pub use error::DecodeError;
-pub use node::{Field, Kind, ListType, Node, PatchStrategy, Schema, Struct, StructRef};
+pub use node::{Field, Kind, ListType, Node, PatchStrategy, ScalarType, Schema, Struct, StructRef};
 pub use strict::{FieldPath, StrictProblem};
 pub use validate::validate;
 pub use yaml::to_yaml;

@@ -33,6 +33,16 @@ pub struct Node {
     pub default: Option<Value>,
     /// An explicit null is a value of its own (custom resources only).
     pub nullable: bool,
+    /// What a scalar of a custom resource should be. Its kind is [`Kind::Any`]: only server-side apply asks before validation does.
+    pub scalar: Option<ScalarType>,
+}
+
+/// The types that scalars of custom resources are declared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScalarType {
+    String,
+    Numeric,
+    Boolean,
 }
 
 /// What may stand in an unknown field that stays.
@@ -188,6 +198,7 @@ impl Node {
             merge_key: None,
             default: None,
             nullable: false,
+            scalar: None,
         }
     }
 

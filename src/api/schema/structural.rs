@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     builtin,
-    node::{Field, Kind, ListType, Node, Schema, Struct, StructRef},
+    node::{Field, Kind, ListType, Node, ScalarType, Schema, Struct, StructRef},
 };
 use crate::meta::{
     GroupVersionKind,
@@ -39,6 +39,12 @@ fn node(schema: &Value, name: &str) -> Node {
     };
     made.default = schema.get("default").filter(|default| !default.is_null()).cloned();
     made.nullable = flag(schema, &["nullable"]);
+    made.scalar = match text(schema, &["type"]) {
+        "string" => Some(ScalarType::String),
+        "integer" | "number" => Some(ScalarType::Numeric),
+        "boolean" => Some(ScalarType::Boolean),
+        _ => None,
+    };
     made
 }
 
@@ -112,9 +118,7 @@ mod tests {
         }});
         assert_eq!(object.into_value(), want);
         let unknown = ["metadata.bogus", "spec.labels.k.z", "spec.odd", "top"].map(|path| format!("unknown field {path:?}"));
-        let mut problems = problems;
-        problems.sort();
-        assert_eq!(problems, unknown);
+        assert_eq!(problems, unknown, "sorted, whatever order they stand in");
     }
 
     #[test]

@@ -155,6 +155,35 @@ fn base64_that_ends_early_is_at_fault_where_its_last_group_begins() {
 }
 
 #[test]
+fn times_that_nobody_set_are_null_where_go_writes_them() {
+    let conditions = |group: &str, version: &str, kind: &str| {
+        let body = br#"{"metadata":{"name":"x"},"status":{"conditions":[{"type":"T","status":"True"}]}}"#;
+        let schema = schema(group, version, kind);
+        let mut object = schema.decode(body, Format::Json).expect("decodes").object;
+        schema.apply_defaults(&mut object);
+        assert_eq!(object.get(&["metadata"]), Some(&json!({"name": "x"})), "the time of creation says omitzero");
+        object.list(&["status", "conditions"])[0].clone()
+    };
+    for (group, version, kind, times) in [
+        ("", "v1", "Node", ["lastHeartbeatTime", "lastTransitionTime"]),
+        ("batch", "v1", "Job", ["lastProbeTime", "lastTransitionTime"]),
+        ("apps", "v1", "Deployment", ["lastUpdateTime", "lastTransitionTime"]),
+    ] {
+        let mut wanted = json!({"type": "T", "status": "True"});
+        times.iter().for_each(|time| wanted[*time] = json!(null));
+        assert_eq!(conditions(group, version, kind), wanted, "{kind}");
+    }
+}
+
+#[test]
+fn no_policies_of_an_autoscaler_are_other_than_nothing_about_them() {
+    let schema = schema("autoscaling", "v2", "HorizontalPodAutoscaler");
+    let scaler = schema.decode(br#"{"spec":{"behavior":{"scaleUp":{"policies":[]},"scaleDown":{}}}}"#, Format::Json).expect("decodes").object;
+    let rules = json!({"scaleUp": {"policies": []}, "scaleDown": {}});
+    assert_eq!(scaler.get(&["spec", "behavior"]), Some(&rules), "defaulting leaves it to validation");
+}
+
+#[test]
 fn required_fields_are_missed_where_their_parents_stand() {
     let schema = schema("apps", "v1", "Deployment");
     let object = schema.decode(br#"{"metadata":{"name":"x"},"spec":{"template":{"spec":{"containers":[{"image":"i"}]}}}}"#, Format::Json);
@@ -169,6 +198,9 @@ fn what_upstream_takes_although_openapi_requires_it_is_not_missed() {
     let text = format!(r#"{{"metadata":{{"name":"x"}},"spec":{{"securityContext":{{"sysctls":[{{"name":"a.b"}}]}},"containers":[{header}]}}}}"#);
     let object = pod.decode(text.as_bytes(), Format::Json).expect("decodes").object;
     assert!(validate(&pod, &object).is_empty());
+    let definition = schema("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let columns = br#"{"spec":{"group":"a.b","names":{"kind":"K","plural":"ks"},"scope":"Cluster","versions":[{"additionalPrinterColumns":[{}]}]}}"#;
+    assert!(validate(&definition, &definition.decode(columns, Format::Json).expect("decodes").object).is_empty(), "its rules tell of it elsewhere");
     let migration = schema("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration");
     let of_core = br#"{"metadata":{"name":"x"},"spec":{"resource":{"group":"","resource":"secrets"}}}"#;
     assert!(validate(&migration, &migration.decode(of_core, Format::Json).expect("decodes").object).is_empty());

@@ -6,7 +6,10 @@ use super::node::{Field, Kind, Node, Schema, Struct};
 use crate::{meta::Object, status::FieldError};
 
 /// Fields that OpenAPI calls required and whose absence upstream takes, or tells of by a rule of the kind, at another path. By struct.
-const UNASKED: [(&str, &[&str]); 17] = [
+const UNASKED: [(&str, &[&str]); 22] = [
+    ("CustomResourceColumnDefinition", &["jsonPath", "name", "type"]),
+    ("CustomResourceDefinitionVersion", &["name"]),
+    ("CustomResourceSubresourceScale", &["specReplicasPath", "statusReplicasPath"]),
     ("DaemonSetSpec", &["selector"]),
     ("DownwardAPIVolumeFile", &["path"]),
     ("ForZone", &["name"]),
@@ -20,10 +23,12 @@ const UNASKED: [(&str, &[&str]); 17] = [
     ("ScaleIOPersistentVolumeSource", &["secretRef"]),
     ("ScaleIOVolumeSource", &["secretRef"]),
     ("ScopedResourceSelectorRequirement", &["operator", "scopeName"]),
+    ("SelectableField", &["jsonPath"]),
     ("ServiceAccountTokenProjection", &["path"]),
     ("Sysctl", &["value"]),
     ("Taint", &["effect", "key"]),
     ("TokenRequest", &["audience"]),
+    ("ValidationRule", &["rule"]),
 ];
 
 /// Required fields that are missing or empty, in field order. Status is left out: it is written by units, not by people.

@@ -8,6 +8,7 @@
 mod api;
 mod cache;
 mod domains;
+mod failures;
 mod forwarding;
 mod health;
 mod metrics;

@@ -22,6 +22,7 @@ use self::resolver::{Resolver, Step};
 use crate::{
     cache::Cache,
     domains::Domains,
+    failures::Failures,
     forwarding::Forwarding,
     metrics::{Came, METRICS, Reply},
     shares::Shares,
@@ -36,6 +37,8 @@ const TCP_SHARE: usize = 32;
 const UDP_READERS: usize = 2;
 /// The largest query that is read over UDP.
 const MAX_QUERY: usize = 4096;
+/// Replies that could not be sent.
+static REPLIES: Failures = Failures::new();
 
 /// The two sockets of one address.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
 async fn send(socket: &UdpSocket, came: &Came, reply: &Reply, client: SocketAddr) {
     METRICS.answered(came, reply);
     if let Err(error) = socket.send_to(&reply.bytes, client).await {
-        eprintln!("replying to {client}: {error}");
+        REPLIES.tell(|| format!("replying to {client}: {error}"));
     }
 }
 

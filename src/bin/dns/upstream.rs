@@ -25,7 +25,10 @@ use tokio::{
 };
 use troupe_net::{dns::decode, resolv::ResolvConf};
 
-use crate::metrics::{METRICS, To};
+use crate::{
+    failures::Failures,
+    metrics::{METRICS, To},
+};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
@@ -45,6 +48,8 @@ pub struct Upstream {
     /// The one that answered last is asked first.
     preferred: AtomicUsize,
     pending: Semaphore,
+    /// Queries that none of them answered.
+    pub failures: Failures,
 }
 
 /// One resolver and how it fares.
@@ -105,7 +110,7 @@ impl Upstream {
         let resolver =
             |address| Arc::new(Resolver { address, fails: AtomicU32::new(0), checked: AtomicBool::new(false), counts: METRICS.to(address) });
         let servers = servers.into_iter().map(resolver).collect();
-        Upstream { servers, preferred: AtomicUsize::new(0), pending: Semaphore::new(MAX_PENDING) }
+        Upstream { servers, preferred: AtomicUsize::new(0), pending: Semaphore::new(MAX_PENDING), failures: Failures::new() }
     }
 
     /// The servers of a `resolv.conf`. Loopback addresses would lead back to ourselves, so they are left out.

@@ -291,3 +291,14 @@ async fn owners_that_cannot_be_read_are_none() {
     let made = api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).await;
     assert_eq!(made.get(&["metadata", "managedFields"]), None);
 }
+
+#[actix::test]
+async fn an_event_that_is_wrong_is_one_of_the_core_group() {
+    let api = boot().await;
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"}, "type": "Odd", "action": "A", "reason": "R",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "example.com/c", "reportingInstance": "i", "regarding": {"namespace": "default"},
+    });
+    let refused = api.try_create(event).await.expect_err("is refused").message;
+    assert_eq!(refused, "Event \"e\" is invalid: type: Invalid value: \"\": has invalid value: Odd");
+}

@@ -32,7 +32,8 @@ pub enum Deletion {
     Pending,
     /// Writes the marked object; it stays until grace or finalizers end.
     Mark(Box<Object>),
-    Remove,
+    /// Takes it away. Of an object of a kind that knows grace, this is how it goes: marked, with no grace left.
+    Remove(Option<Box<Object>>),
 }
 
 /// Whether a deletion is a request of its own to admission.
@@ -104,11 +105,11 @@ impl WritePath {
                 marked.remove(&["metadata", "resourceVersion"]);
                 ReplyBody::Object(self.write_changed(writer, &marked, current.revision).await?)
             }
-            Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
-            Deletion::Remove => {
+            Deletion::Remove(marked) if options.dry_run => gone(resource, current, marked, current.revision),
+            Deletion::Remove(marked) => {
                 let revision = self.committer.delete(resource, &current.key, current.revision, &writer.cause).await?;
                 self.allocator.release(&writer.target, current, revision).await;
-                gone(resource, current, revision)
+                gone(resource, current, marked, revision)
             }
         };
         Ok(ApiReply::ok(body))
@@ -153,7 +154,7 @@ pub fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: jif
     }
     let held = !metadata::finalizers(&new).is_empty() || resource.strategy.holds(old);
     if !held && graceful.is_none_or(|seconds| seconds == 0) {
-        return Deletion::Remove;
+        return Deletion::Remove(graceful.map(|_| Box::new(new)));
     }
     if graceful.is_none() {
         mark(&mut new, 0, now, 0);
@@ -182,7 +183,10 @@ fn grace(resource: &Resource, new: &mut Object, old: &Object, options: &DeleteOp
         Some(period) if period < left => {
             let until = parse_time(old.str(&["metadata", "deletionTimestamp"])).unwrap_or(now);
             let until = shifted_by_seconds(until, period.saturating_sub(left));
-            new.set(&["metadata", "deletionTimestamp"], format_time(until));
+            // An end that is over already is now, and what was to end with grace keeps the least there is.
+            let is_over = until < now;
+            let period = if is_over { period.min(1) } else { period };
+            new.set(&["metadata", "deletionTimestamp"], format_time(until.max(now)));
             new.set(&["metadata", "deletionGracePeriodSeconds"], period);
             Grace::Seconds(period)
         }
@@ -219,10 +223,16 @@ fn propagate(finalizers: Vec<String>, policy: Option<Propagation>, orphans_by_de
     result
 }
 
-/// The reply to a finished deletion: the object for the kinds where upstream returns it, else a Status.
-fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> ReplyBody {
+/// The reply to a finished deletion: the object for the kinds where upstream returns it (as it was marked, if it was), else a Status.
+fn gone(resource: &Resource, object: &StoredObject, marked: Option<Box<Object>>, revision: Revision) -> ReplyBody {
     if resource.has(Feature::ReturnsDeleted) {
-        return ReplyBody::Object(Arc::new(object.at_revision(revision)));
+        return match marked {
+            Some(mut marked) => {
+                marked.set(&["metadata", "resourceVersion"], revision.to_string());
+                ReplyBody::Tree(*marked)
+            }
+            None => ReplyBody::Object(Arc::new(object.at_revision(revision))),
+        };
     }
     let mut details = json!({"name": &*object.key.name, "kind": &*resource.plural, "uid": &*object.meta().uid});
     if !resource.group.is_empty() {
@@ -264,6 +274,20 @@ mod tests {
         terminating.set(&["metadata", "deletionTimestamp"], "9999-12-30T22:00:00Z");
         terminating.set(&["metadata", "deletionGracePeriodSeconds"], i64::MAX);
         assert_eq!(marked(&pod(30), Some(-7)), "2026-01-01T00:00:01Z", "less than none is the least there is");
-        assert_eq!(marked(&terminating, Some(5)), "0001-01-01T00:00:00Z", "the sooner end wins, and can be read");
+        assert_eq!(marked(&terminating, Some(5)), "2026-01-01T00:00:00Z", "the sooner end wins, and is not over before it begins");
+    }
+
+    #[test]
+    fn a_pod_that_goes_at_once_was_marked_before() {
+        let resources = Registry::new(builtin());
+        let pods = resources.by_resource("", "pods").expect("is served");
+        let mut pod = pod(30);
+        pod.set(&["metadata", "generation"], 1);
+        pod.remove(&["spec", "nodeName"]);
+        let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let Deletion::Remove(Some(gone)) = plan(&pods, &pod, &DeleteOptions::default(), now) else { panic!("no node has it") };
+        let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "generation": 2, "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "deletionGracePeriodSeconds": 0});
+        assert_eq!(gone.get(&["metadata"]), Some(&metadata));
     }
 }

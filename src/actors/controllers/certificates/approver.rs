@@ -20,7 +20,7 @@ use crate::{
     controllers::nodes::is_ready,
     runtime::{
         cache::{Cache, Caches},
-        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+        controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
     },
 };
 
@@ -91,6 +91,7 @@ async fn may(request: &CertificateSigningRequest, subresource: &str, cx: &Reconc
 
 impl Controller for CsrApprovingController {
     const NAME: &'static str = "csrapproving";
+    const BACKOFF: Backoff = Backoff::new(200, 1_000);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<CertificateSigningRequest>();

@@ -19,7 +19,7 @@ use troupe_api::{
 use super::{has_condition, is_issued, parse, put, usages, with_condition, with_ranges};
 use crate::runtime::{
     cache::{Cache, Caches},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 /// How long a certificate lasts unless it asks for less, or another time is set.
@@ -84,6 +84,7 @@ pub(super) fn lasts(expiration_seconds: Option<i32>, longest: SignedDuration) ->
 
 impl Controller for CsrSigningController {
     const NAME: &'static str = "csrsigning";
+    const BACKOFF: Backoff = Backoff::new(200, 1_000);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<CertificateSigningRequest>();

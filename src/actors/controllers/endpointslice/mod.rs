@@ -36,7 +36,7 @@ use super::{
 };
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 /// See the module.
@@ -138,6 +138,7 @@ pub async fn apply(actions: Vec<Action>, slices: &Cache<EndpointSlice>, namespac
 impl Controller for EndpointSliceController {
     const NAME: &'static str = "endpointslice";
     const EVENT_SOURCE: Option<&'static str> = Some("endpoint-slice-controller");
+    const BACKOFF: Backoff = Backoff::new(1_000, 1_000);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Service>();

@@ -20,7 +20,7 @@ use super::endpointslice::{
 };
 use crate::runtime::{
     cache::{Cache, Caches},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 /// See the module.
@@ -43,6 +43,7 @@ impl EndpointSliceMirroringController {
 impl Controller for EndpointSliceMirroringController {
     const NAME: &'static str = "endpointslicemirroring";
     const EVENT_SOURCE: Option<&'static str> = Some("endpoint-slice-mirroring-controller");
+    const BACKOFF: Backoff = Backoff::new(1_000, 100);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Endpoints>();

@@ -69,8 +69,12 @@ pub fn plan(endpoints: &Endpoints, slices: &[Arc<EndpointSlice>]) -> Plan {
             let mut ours = ours.into_iter();
             match ours.next() {
                 Some(slice) => {
-                    let updated = mirror(endpoints, &ports, family, members, Some(slice));
-                    plan.actions.extend((updated != **slice).then(|| Action::Update(Box::new(updated))));
+                    let mut updated = mirror(endpoints, &ports, family, members, Some(slice));
+                    if updated != **slice {
+                        // Upstream writes metadata of its own, without the prefix of a name that there is.
+                        updated.metadata.generate_name = None;
+                        plan.actions.push(Action::Update(Box::new(updated)));
+                    }
                 }
                 None => missing.push(mirror(endpoints, &ports, family, members, None)),
             }

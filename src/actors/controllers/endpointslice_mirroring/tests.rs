@@ -71,6 +71,18 @@ fn a_slice_mirrors_a_set_of_ports_and_a_family() {
 }
 
 #[test]
+fn an_updated_slice_has_no_prefix_for_its_name() {
+    let of = |ip: &str| endpoints(json!([{"addresses": addresses(&[ip]), "ports": [{"port": 80}]}]));
+    let mut slice = (*stored(&plan(&of("10.1.2.3"), &[]))[0]).clone();
+    slice.metadata.generate_name = Some("db-".to_owned());
+    let slices = [Arc::new(slice)];
+    assert_eq!(plan(&of("10.1.2.3"), &slices), Plan::default(), "the prefix alone is no change");
+    let changed = plan(&of("10.1.2.4"), &slices);
+    let [Action::Update(updated)] = changed.actions.as_slice() else { panic!("{changed:?}") };
+    assert_eq!(updated.metadata.generate_name, None);
+}
+
+#[test]
 fn subsets_are_put_together_by_their_addresses() {
     let endpoints = endpoints(json!([
         {"addresses": addresses(&["10.0.0.1", "10.0.0.2"]), "ports": [{"port": 80, "name": "a"}]},

@@ -295,6 +295,55 @@ async fn expressions_that_select_devices_are_judged_when_they_are_written() {
 }
 
 #[actix::test]
+async fn a_selector_that_fails_on_one_node_fails_the_attempt_whatever_another_node_has() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.node("n2", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(slice("n1", &["gpu-0"])).await;
+    let mut plain = slice("n2", &["gpu-0"]);
+    plain["spec"]["devices"] = json!([{"name": "gpu-0"}]);
+    world.api.create(plain).await;
+    let mut picky = claim("picky");
+    let selectors = json!([{"cel": {"expression": "device.attributes['gpu.example.com'].model == 'A'"}}]);
+    picky["spec"]["devices"]["requests"][0]["exactly"]["selectors"] = selectors;
+    world.api.create(picky).await;
+    world.api.create(pod("p", of_claim("picky"))).await;
+    let why = "running \"DynamicResources\" filter plugin: claim default/picky: selector #0: CEL runtime error: no such key: model";
+    eventually_async("it says so", async || world.why_pending("p").await == why).await;
+    let told = ("FailedScheduling".to_owned(), why.to_owned());
+    eventually_async("and in an event", async || world.events("default", "p").await.contains(&told)).await;
+    let devices = slice("n2", &["gpu-0"])["spec"]["devices"].clone();
+    let target = world.api.target("resourceslices.resource.k8s.io", "", "n2-gpu");
+    world.api.patch(target, PatchType::Merge, json!({"spec": {"devices": devices}})).await.expect("published");
+    eventually_async("it runs once all can be judged", async || world.pod_runs("p").await).await;
+}
+
+#[actix::test]
+async fn a_pod_whose_claims_are_too_large_together_is_told_so() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.api.create(class()).await;
+    let parameters = json!({"opaque": {"driver": "gpu.example.com", "parameters": {"text": "x".repeat(10_000)}}});
+    let names: Vec<String> = (0..14).map(|at| format!("large-{at}")).collect();
+    for name in &names {
+        let mut large = claim(name);
+        large["spec"]["devices"]["config"] = vec![parameters.clone(); 32].into();
+        world.api.create(large).await;
+    }
+    let mut large = pod("large", of_claim("large-0"));
+    let asked = |name: &String| json!({"name": name, "resourceClaimName": name});
+    large["spec"]["resourceClaims"] = names.iter().map(asked).collect();
+    large["spec"]["containers"][0]["resources"] = json!({});
+    world.api.create(large).await;
+    let why = "the pod's resource claims are too large together, limit is 4194304 bytes";
+    eventually_async("it says so", async || world.why_pending("large").await.contains(why)).await;
+    world.api.create(pod("small", of_claim("large-0"))).await;
+    eventually_async("one alone is not", async || world.why_pending("small").await.contains("cannot allocate all claims")).await;
+}
+
+#[actix::test]
 async fn extended_resources_are_devices_where_no_plugin_offers_them() {
     let world = World::new().await;
     world.node("n1", 4).await;

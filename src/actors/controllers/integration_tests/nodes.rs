@@ -158,6 +158,21 @@ async fn a_node_is_silent_only_when_it_was_watched_for_the_grace_period() {
 }
 
 #[actix::test]
+async fn pods_of_a_node_that_was_not_ready_before_it_fell_silent_are_left_as_they_are() {
+    let silence = Silence::of(&["lost", "alive"]).await;
+    let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    let target = silence.api.subresource("nodes", "", "lost", "status");
+    silence.api.patch(target, PatchType::StrategicMerge, patch).await.expect("the status is written");
+    silence.keep_alive("alive");
+    silence.start();
+    let is_closed = || silence.taints("lost").contains(&"node.kubernetes.io/unreachable:NoSchedule".to_owned());
+    eventually("the lost node is unknown", || silence.ready("lost") == "Unknown" && is_closed()).await;
+    eventually("its pod leaves", || silence.leaves("lost")).await;
+    assert_eq!(silence.condition("lost", "Ready").as_deref(), Some("True"));
+    assert!(silence.sources("NodeNotReady").await.is_empty(), "nothing changed that anybody is to be told of");
+}
+
+#[actix::test]
 async fn nodes_that_come_and_go_are_told_of() {
     let silence = Silence::of(&["a"]).await;
     silence.start();

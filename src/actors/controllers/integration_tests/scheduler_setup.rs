@@ -325,7 +325,7 @@ async fn a_search_for_devices_that_takes_too_long_ends_by_the_clock_and_holds_up
     world.api.create(json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata, "spec": spec})).await;
     let claims = json!({"resourceClaims": [{"name": "c", "resourceClaimName": "c"}]});
     world.api.create(pod("p", "default-scheduler", claims)).await;
-    let told = ("SchedulerError".to_owned(), "node n1: timed out trying to allocate devices".to_owned());
+    let told = ("SchedulerError".to_owned(), "running \"DynamicResources\" filter plugin: node n1: timed out trying to allocate devices".to_owned());
     eventually_async("the search ends", async || condition(&world, "p").await == told).await;
     world.api.create(pod("q", "default-scheduler", json!({}))).await;
     is_bound(&world, "q", "n1").await;

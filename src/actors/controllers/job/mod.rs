@@ -32,7 +32,7 @@ use self::{apply::Applier, backoff::Backoff, gang::Gangs, plan::Snapshot, pod::J
 use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    controller::{self, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
 /// Keeps a pod until it is counted.
@@ -76,6 +76,7 @@ impl JobController {
 
 impl Controller for JobController {
     const NAME: &'static str = "job";
+    const BACKOFF: controller::Backoff = controller::Backoff::new(1_000, 60);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Job>();

@@ -14,7 +14,7 @@ use crate::{
     },
     runtime::{
         cache::{Cache, Caches},
-        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+        controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
     },
 };
 
@@ -33,6 +33,7 @@ impl JobOrphanController {
 impl Controller for JobOrphanController {
     const NAME: &'static str = "job-orphan";
     const EVENT_SOURCE: Option<&'static str> = Some("job-controller");
+    const BACKOFF: Backoff = Backoff::new(1_000, 60);
 
     fn watches(&self, watches: &mut Watches<'_>) {
         let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| &**finalizer == FINALIZER);

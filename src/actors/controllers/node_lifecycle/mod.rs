@@ -100,6 +100,8 @@ struct Seen {
     /// UIDs of the nodes that were told of, by name.
     registered: HashMap<String, Arc<str>>,
     health: HashMap<String, Health>,
+    /// Nodes that were ready when they fell silent, until nobody is sent to their pods any more.
+    to_mark: HashSet<String>,
     census: Option<Counted>,
     all_lost: bool,
     turns: Turns,
@@ -166,6 +168,7 @@ impl NodeLifecycleController {
         let mut seen = self.seen.lock();
         seen.health.remove(name);
         seen.leaving.remove(name);
+        seen.to_mark.remove(name);
         seen.registered.remove(name)
     }
 
@@ -180,6 +183,16 @@ impl NodeLifecycleController {
         let health = seen.health.entry(node.meta.name.to_string()).or_insert_with(|| Health::first(signs, age, now));
         health.see(signs, now);
         health.is_silent(self.grace, self.options.startup_grace, now)
+    }
+
+    /// Whether nobody should be sent to the pods of a node any more: once, after it fell silent while it was ready, and as long as it is not back.
+    /// Pods of a node that said before that it is not ready are left as they are.
+    fn is_to_mark(&self, node: &NodeDigest) -> bool {
+        let mut seen = self.seen.lock();
+        if node.says_ready {
+            seen.to_mark.remove(&*node.meta.name);
+        }
+        seen.to_mark.contains(&*node.meta.name)
     }
 
     /// Counts all nodes, `node` as it is here.
@@ -257,6 +270,7 @@ impl NodeLifecycleController {
             let patch = json!({"status": {"conditions": conditions}});
             let written = cx.client().all::<Node>().patch(name, "status", PatchType::StrategicMerge, &patch).await?;
             if is_ready(&node) {
+                self.seen.lock().to_mark.insert(name.to_owned());
                 cx.events().normal(&ReconcileContext::reference(&*node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
             }
             cx.wrote(&self.nodes, &*written);
@@ -271,8 +285,9 @@ impl NodeLifecycleController {
             digest = Arc::new(NodeDigest::of(stored.shared_meta(), &*written));
             current = Some(written);
         }
-        if silent {
+        if self.is_to_mark(&digest) {
             self.mark_pods(name, cx).await?;
+            self.seen.lock().to_mark.remove(name);
         }
         let emptying = self.emptying(&digest, cx).await;
         if digest.fits(emptying) {

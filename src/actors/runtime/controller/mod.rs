@@ -39,6 +39,8 @@
 //! ```
 
 mod context;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod watches;
 
@@ -84,6 +86,22 @@ impl Outcome {
     }
 }
 
+/// How long a key that failed waits for its next attempt: doubled with each failure in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+impl Backoff {
+    /// Most controllers' (`DefaultTypedControllerRateLimiter`).
+    pub const USUAL: Backoff = Backoff::new(5, 1_000);
+
+    pub const fn new(first_milliseconds: u64, longest_seconds: u64) -> Self {
+        Backoff { first: Duration::from_millis(first_milliseconds), longest: Duration::from_secs(longest_seconds) }
+    }
+}
+
 /// Why a reconcile failed; the key backs off.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
@@ -103,6 +121,8 @@ pub trait Controller: Send + Sync + 'static {
     const EVENT_SOURCE: Option<&'static str> = None;
     /// Keys worked on at once.
     const CONCURRENCY: usize = 5;
+    /// How keys that fail are paced: as upstream's controller does it.
+    const BACKOFF: Backoff = Backoff::USUAL;
 
     /// Says which changes wake which keys, and which caches must be filled.
     fn watches(&self, watches: &mut Watches<'_>);
@@ -151,7 +171,8 @@ fn spawn<C: Controller>(
     let controller: Arc<dyn AnyController> = Arc::new(controller);
     let caches = caches.clone();
     system.spawn(path, Policy::default(), move |_| {
-        ControllerUnit::new(controller.clone(), C::NAME, concurrency, caches.clone(), client.clone()).telling_as(event_source::<C>())
+        let unit = ControllerUnit::new(controller.clone(), C::NAME, concurrency, caches.clone(), client.clone());
+        unit.telling_as(event_source::<C>()).backing_off(C::BACKOFF)
     })
 }
 

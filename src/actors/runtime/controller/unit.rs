@@ -22,7 +22,7 @@ use troupe_api::{
 use troupe_api_client::Client;
 
 use super::{
-    AnyController, Outcome, ReconcileContext, ReconcileError, Watches,
+    AnyController, Backoff, Outcome, ReconcileContext, ReconcileError, Watches,
     watches::{Inbox, Primary},
 };
 use crate::runtime::{
@@ -45,7 +45,8 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// A key that the API server held back is tried again no sooner than this.
 const HELD_BACK: Duration = Duration::from_secs(5);
 
-/// A key that backs off is tried again after this where its object is not what it was: whoever corrects it need not wait.
+/// A key that backs off is tried again after this where its object is not what it was: whoever corrects it need not wait. The same after an
+/// attempt during which somebody wrote; doubled with each in a row, since it may have been the attempt itself.
 const CORRECTED: Duration = Duration::from_millis(100);
 
 /// Take the inbox and start what can run. Idempotent.
@@ -56,9 +57,12 @@ pub struct Wake;
 /// What is known of a key that fails.
 #[derive(Default)]
 struct Suspect {
-    /// What its object was at the last attempt.
+    /// What its object was at the last attempt, or at its end: with what the attempt itself wrote.
     tried: Option<Fingerprint>,
     error: String,
+    /// Attempts in a row that ended since somebody else wrote meanwhile, and those during which the object changed, maybe by themselves.
+    conflicts: u32,
+    changes: u32,
 }
 
 /// A controller with its queue.
@@ -109,6 +113,12 @@ impl ControllerUnit {
     /// The same with this source of its events.
     pub(super) fn telling_as(self, event_source: String) -> Self {
         ControllerUnit { event_source, ..self }
+    }
+
+    /// The same where keys that fail wait so long.
+    pub(super) fn backing_off(self, backoff: Backoff) -> Self {
+        let policy = QueuePolicy::backing_off(backoff.first, backoff.longest);
+        ControllerUnit { queue: KeyQueue::new(policy).measured(QueueMetrics::of(self.name)), ..self }
     }
 
     /// Starts keys up to the limit, and arms the alarm for the next delayed one.
@@ -218,6 +228,7 @@ impl ControllerUnit {
                 // Somebody else wrote meanwhile: plan again from what the cache shows next.
                 Ok(Err(ReconcileError::Api(status))) if status.is_conflict() => {
                     tracing::debug!(controller = unit.name, %key, "conflict, will plan again");
+                    unit.suspects.entry(key.clone()).or_default().conflicts += 1;
                     Verdict::Failed
                 }
                 // The API server has no room for more now: that is nobody's fault.
@@ -242,7 +253,8 @@ impl ControllerUnit {
         tracing::warn!(controller = self.name, %key, error, "{what}, will retry");
         self.failed += 1;
         self.last_error = Some(format!("{key}: {error}"));
-        self.suspects.entry(key.clone()).or_default().error = error;
+        let suspect = self.suspects.entry(key.clone()).or_default();
+        (suspect.error, suspect.conflicts) = (error, 0);
     }
 
     fn finish(&mut self, key: ObjectKey, verdict: Verdict, cx: &mut UnitContext<'_, Self>) {
@@ -256,7 +268,7 @@ impl ControllerUnit {
         if self.queue.failures(&key) == 0 {
             self.suspects.remove(&key);
         }
-        self.hurry_if_changed(&key, cx.system().instant());
+        self.hurry_after_attempt(&key, cx.system().instant());
         self.pump(cx);
     }
 
@@ -277,7 +289,7 @@ impl ControllerUnit {
         }
         let error = work::death_message(self.name, deaths);
         tracing::error!(controller = self.name, %key, error, "set aside");
-        self.suspects.insert(key.clone(), Suspect { tried: self.fingerprint(key), error: error.clone() });
+        self.suspects.insert(key.clone(), Suspect { tried: self.fingerprint(key), error: error.clone(), ..Suspect::default() });
         self.queue.set_aside(key.clone());
         if let (Some(events), Some(primary)) = (&self.events, &self.primary) {
             events.warning(&primary.reference(key), events::QUARANTINED, error);
@@ -303,6 +315,22 @@ impl ControllerUnit {
         let tried = self.suspects.get(key).and_then(|suspect| suspect.tried);
         if tried.is_some() && tried != self.fingerprint(key) {
             self.queue.hurry(key, at);
+        }
+    }
+
+    /// Does not let a key wait long after an attempt that failed since somebody wrote meanwhile, or during which its object changed. What the
+    /// attempt itself wrote is no correction: where each writes, the pauses are doubled all the same.
+    fn hurry_after_attempt(&mut self, key: &ObjectKey, now: Instant) {
+        if !self.queue.backs_off_beyond(key, now + CORRECTED) {
+            return;
+        }
+        let fingerprint = self.fingerprint(key);
+        let Some(suspect) = self.suspects.get_mut(key) else { return };
+        let changed = suspect.tried.is_some() && suspect.tried != fingerprint;
+        suspect.changes = if changed { suspect.changes + 1 } else { 0 };
+        suspect.tried = fingerprint;
+        if let Some(again) = suspect.conflicts.max(suspect.changes).checked_sub(1) {
+            self.queue.hurry(key, now + CORRECTED.saturating_mul(1 << again.min(16)));
         }
     }
 

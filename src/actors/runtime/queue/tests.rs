@@ -98,6 +98,21 @@ fn a_failing_key_backs_off_and_is_quarantined_then_freed_by_success() {
 }
 
 #[test]
+fn each_failure_doubles_the_pause_up_to_the_longest() {
+    let (mut queue, start) = (KeyQueue::new(QueuePolicy::backing_off(Duration::from_secs(1), Duration::from_secs(60))), Instant::now());
+    queue.add(1, Cause::default());
+    let (mut now, mut pauses) = (start, Vec::new());
+    for _ in 0..16 {
+        assert!(queue.next(now).is_some());
+        queue.done(&1, Verdict::Failed, now);
+        let due = queue.next_due().expect("delayed");
+        pauses.push((due - now).as_secs());
+        now = due;
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60], "in quarantine, too");
+}
+
+#[test]
 fn a_key_that_backs_off_may_be_hurried_and_its_failures_count_on() {
     let (mut queue, start) = (KeyQueue::new(QueuePolicy::default()), Instant::now());
     let mut now = start;

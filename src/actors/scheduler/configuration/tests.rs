@@ -225,6 +225,7 @@ fn each_profile_decides_by_its_own_arguments() {
         match decide(&info, &SchedulingContext { profile, cluster: &cluster, start: 0, chance: 0, budgets: &Vec::new }).0 {
             Decision::Bind { node } => node.to_string(),
             Decision::Unschedulable(unschedulable) => unschedulable.message,
+            Decision::Failed(why) => why,
         }
     };
     assert_eq!(decided("spreads"), "large");

@@ -1,7 +1,7 @@
 //! What the scheduler knows of devices: slices, classes and claims out of caches, as they will be when what was decided is written.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -148,6 +148,14 @@ impl DeviceCaches {
 
     pub fn claim(&self, namespace: &str, name: &str) -> Option<Arc<ResourceClaim>> {
         self.claims.get(&ObjectKey::new(namespace, name)).map(|cached| cached.object)
+    }
+
+    /// How large the claims of a pod are together, in bytes as they are stored. None is decoded for this.
+    pub fn size_of_claims(&self, pod: &Pod) -> usize {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let names: BTreeSet<&str> = claims_of(pod).iter().filter_map(|asked| Some(claim_name(pod, asked).ok()??.0)).collect();
+        let stored = names.into_iter().filter_map(|name| self.claims.stored(&ObjectKey::new(namespace, name)));
+        stored.map(|claim| claim.encoded_length()).sum()
     }
 
     /// The claims of a pod.

@@ -64,7 +64,9 @@ pub enum Failure {
     Nothing,
     /// The search was over before it came to an end.
     Unfinished,
-    /// Something is wrong, here and maybe elsewhere.
+    /// Something is wrong on this node.
+    OnNode(String),
+    /// Something is wrong with what is asked for, or with what is published: nobody can tell what the claims get.
     Error(String),
 }
 

@@ -179,7 +179,7 @@ impl<'s> Search<'s> {
             Ok(true) => Ok(Solution { claims: &self.allocator.claims, chosen: self.chosen, alternatives: self.alternatives, node: self.node }),
             Err(stop @ (Stop::Error(_) | Stop::Over)) => Err(stop.into()),
             Ok(false) | Err(Stop::TooMany) if self.pools.iter().any(|pool| matches!(pool.state, PoolState::Invalid)) => {
-                Err(Failure::Error("invalid resource pools were encountered".to_owned()))
+                Err(Failure::OnNode("invalid resource pools were encountered".to_owned()))
             }
             Ok(false) | Err(Stop::TooMany) => Err(Failure::Nothing),
         }

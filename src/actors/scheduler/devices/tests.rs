@@ -262,7 +262,7 @@ fn what_a_driver_has_replaced_is_not_used() {
     let elsewhere = slice("b", json!({"nodeName": "n2", "pool": pool(2, 1), "devices": [gpu("new", "A", 0)]}));
     assert_eq!(Place::of(vec![half, elsewhere]).devices("n1", &one()), Err(Failure::Nothing));
     let twice = slice("a", json!({"devices": [gpu("g", "A", 0), gpu("g", "A", 0)]}));
-    assert_eq!(Place::of(vec![twice]).devices("n1", &one()), Err(error("invalid resource pools were encountered")));
+    assert_eq!(Place::of(vec![twice]).devices("n1", &one()), Err(Failure::OnNode("invalid resource pools were encountered".into())));
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub fn begin(pod: &PodInfo, context: &SchedulingContext<'_>, without_nominated: 
         return Begun::Ask { nodes: vec![node.node.clone()], looked_at: 0, is_nominated: true };
     }
     let found = find_nodes(&mut filters, &only, context);
+    if let Some(why) = found.failed {
+        return Begun::Decided(Decision::Failed(why), found.looked_at);
+    }
     if found.feasible.is_empty() {
         return decided(pod, context);
     }
@@ -45,6 +48,9 @@ fn decided(pod: &PodInfo, context: &SchedulingContext<'_>) -> Begun {
 pub fn finish(pod: &PodInfo, context: &SchedulingContext<'_>, opinion: &Opinion) -> Decision {
     let Ok((mut filters, only)) = context.profile.pre_filter(pod, context.cluster) else { return decide(pod, context).0 };
     let mut found = find_nodes(&mut filters, &only, context);
+    if let Some(why) = found.failed {
+        return Decision::Failed(why);
+    }
     let (left, out): (Vec<&NodeInfo>, Vec<&NodeInfo>) = found.feasible.iter().partition(|node| opinion.nodes.contains(&*node.name));
     for node in &out {
         match opinion.failed.get(&*node.name) {

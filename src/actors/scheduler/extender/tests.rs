@@ -148,6 +148,7 @@ fn what_extenders_say_is_compared_with_the_cluster_as_it_is() {
     };
     let decided = |cluster: &Snapshot, opinion: &Opinion| match finish(&info, &context(&profile, cluster), opinion) {
         Decision::Bind { node } => node.to_string(),
+        Decision::Failed(why) => why,
         Decision::Unschedulable(unschedulable) => {
             assert!(unschedulable.rejected_by.contains(&"Extender"));
             unschedulable.message

@@ -39,7 +39,7 @@ impl Diagnosis {
     }
 
     /// A node was rejected.
-    pub fn add(&mut self, at: usize, (plugin, Rejection { reasons, unresolvable }): PluginRejection) {
+    pub fn add(&mut self, at: usize, (plugin, Rejection { reasons, unresolvable, .. }): PluginRejection) {
         self.looked_at += 1;
         for reason in reasons {
             *self.reasons.entry(reason).or_default() += 1;

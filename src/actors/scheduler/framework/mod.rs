@@ -21,7 +21,7 @@ pub use self::{
     change::{ClusterChange, Event},
     diagnosis::{Diagnosis, listed},
     filters::{Filters, NodeNames, PluginRejection},
-    node_filter::{DependsOn, NodeFilter, PreFilter, Reasons, Rejection},
+    node_filter::{DependsOn, NodeFilter, PreFilter, Reasons, Rejection, filter_error},
     node_scorer::{MAX_SCORE, NodeScorer, normalize_to_largest},
     outcome::{Candidate, DryRun, Nomination, Outcome, Preemption, Victim},
     permit::{Permit, PluginRefusal, Refusal, WaitingPods},

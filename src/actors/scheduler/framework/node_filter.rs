@@ -18,18 +18,30 @@ pub struct Rejection {
     pub reasons: Reasons,
     /// Removing pods from the node would not help.
     pub unresolvable: bool,
+    /// Something is wrong, so that nobody can tell whether the pod fits: the attempt fails, whatever other nodes there are.
+    pub is_error: bool,
 }
 
 impl Rejection {
     /// Removing pods could help.
     pub fn resolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Rejection { reasons: Reasons::from_buf([reason.into()]), unresolvable: false }
+        Rejection { reasons: Reasons::from_buf([reason.into()]), unresolvable: false, is_error: false }
     }
 
     /// Removing pods would not help.
     pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
-        Rejection { reasons: Reasons::from_buf([reason.into()]), unresolvable: true }
+        Rejection { reasons: Reasons::from_buf([reason.into()]), unresolvable: true, is_error: false }
     }
+
+    /// Something is wrong, maybe not only here.
+    pub fn error(why: impl Into<Cow<'static, str>>) -> Self {
+        Rejection { is_error: true, ..Rejection::unresolvable(why) }
+    }
+}
+
+/// What upstream's framework says where a plugin's filter failed.
+pub fn filter_error(plugin: &str, why: &str) -> String {
+    format!("running {plugin:?} filter plugin: {why}")
 }
 
 /// What a plugin has to say about nodes for a pod.

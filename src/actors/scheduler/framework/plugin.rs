@@ -78,6 +78,9 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// The attempt on a pod failed, by a rejection that is an error: nothing that was noted for it counts any more.
+    fn abandon(&self, _pod: &ObjectKey) {}
+
     /// What is to be written for a pod that fits nowhere, after [`Plugin::post_filter`]; `None` for nothing.
     fn after_failure(&self, _pod: &ObjectKey, _client: &Client) -> Option<Writing> {
         None

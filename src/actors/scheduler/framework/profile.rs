@@ -157,6 +157,11 @@ impl Profile {
         self.at(Point::Filter).find_map(|plugin| plugin.undecided(pod))
     }
 
+    /// The attempt on a pod failed.
+    pub fn abandon(&self, pod: &ObjectKey) {
+        self.at(Point::Filter).for_each(|plugin| plugin.abandon(pod));
+    }
+
     /// What is to be written for a pod that fits nowhere, with the names of who wants it.
     pub fn after_failure(&self, pod: &ObjectKey, client: &Client) -> Vec<(&'static str, Writing)> {
         self.at(Point::PostFilter).filter_map(|plugin| Some((plugin.name(), plugin.after_failure(pod, client)?))).collect()

@@ -38,6 +38,7 @@ fn place(snapshot: &Snapshot, pod: &PodInfo) -> Result<String, String> {
     match decide(pod, &context).0 {
         Decision::Bind { node } => Ok(node.to_string()),
         Decision::Unschedulable(unschedulable) => Err(unschedulable.message),
+        Decision::Failed(why) => Err(why),
     }
 }
 

@@ -49,7 +49,8 @@ impl Plugin for VolumeBinding {
             Ok(volumes) => volumes,
             Err(why) => return PreFilter::Reject(Rejection::unresolvable(why)),
         };
-        let refused = |reasons: Vec<&'static str>| Rejection { reasons: reasons.into_iter().map(Into::into).collect(), unresolvable: true };
+        let refused =
+            |reasons: Vec<&'static str>| Rejection { reasons: reasons.into_iter().map(Into::into).collect(), unresolvable: true, is_error: false };
         PreFilter::by_node_alone(move |node| volumes.on_node(&node.node).map(drop).map_err(refused))
     }
 

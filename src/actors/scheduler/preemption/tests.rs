@@ -59,6 +59,7 @@ fn failure(snapshot: &Snapshot, pod: &Arc<Pod>) -> Unschedulable {
     match attempt_within(snapshot, pod, &[]) {
         Decision::Unschedulable(unschedulable) => unschedulable,
         Decision::Bind { node } => panic!("it fits on {node}"),
+        Decision::Failed(why) => panic!("{why}"),
     }
 }
 

@@ -204,6 +204,27 @@ fn a_held_pod_is_tried_when_that_is_over_and_something_changed() {
     }
 }
 
+#[test]
+fn a_pod_that_room_was_made_for_goes_before_others_that_its_victims_kept_waiting() {
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
+    for (name, priority) in [("other", 0), ("preemptor", 10)] {
+        queue.upsert(key(name), priority, now);
+    }
+    for held in [true, false] {
+        let popped = queue.pop(now).expect("both are there");
+        queue.unschedulable(&popped, vec!["NodeResourcesFit"], held, &hints(&profile), now);
+    }
+    let later = now + Duration::from_secs(2);
+    queue.cluster_changed(pod_removed(), &hints(&profile), later);
+    queue.unhold(&key("preemptor"), false, later);
+    assert_eq!((queue.pop(later), queue.pop(later)), (Some(key("preemptor")), Some(key("other"))));
+    queue.unschedulable(&key("preemptor"), vec!["NodeResourcesFit"], true, &hints(&profile), later);
+    queue.cluster_changed(pod_removed(), &hints(&profile), later);
+    queue.unhold(&key("preemptor"), false, later);
+    assert_eq!(queue.pop(later), Some(key("preemptor")), "it does not rest before");
+    assert_eq!(queue.depth(), QueueDepth::default());
+}
+
 proptest! {
     /// Whatever happens, each known pod is in exactly one place, and no pod is popped twice at once.
     #[test]

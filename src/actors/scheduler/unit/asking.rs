@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::future::{BoxFuture, select};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::sync::oneshot;
+use troupe_api::meta::ObjectKey;
 
 use super::{SchedulerUnit, attempt::Attempted};
 use crate::{
@@ -76,9 +77,7 @@ impl SchedulerUnit {
 
     /// Waits aside for what a plugin has to find out about a pod, and tries the pod anew. If it is gone meanwhile that ends.
     pub(super) fn look_aside(&mut self, of: Attempted, search: BoxFuture<'static, ()>, cx: &mut UnitContext<'_, Self>) {
-        let (wanted, unwanted) = oneshot::channel();
-        self.searching.insert(of.key.clone(), wanted);
-        let searching = async move { drop(select(search, unwanted).await) };
+        let searching = self.while_wanted(of.key.clone(), search);
         cx.spawn_then(searching, move |unit, (), cx| {
             if unit.is_attempted(&of) {
                 unit.searching.remove(&of.key);
@@ -86,6 +85,13 @@ impl SchedulerUnit {
             }
             unit.pump(cx);
         });
+    }
+
+    /// The same search, which is dropped when its pod is gone.
+    pub(super) fn while_wanted(&mut self, key: ObjectKey, search: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        let (wanted, unwanted) = oneshot::channel();
+        self.searching.insert(key, wanted);
+        Box::pin(until_unwanted(search, unwanted))
     }
 
     /// Whether the attempt still is one: the pod is not gone, and not another one by now.
@@ -140,6 +146,11 @@ impl SchedulerUnit {
     }
 }
 
+/// Ends with the search, or drops it when the other end of the channel is gone.
+async fn until_unwanted(search: BoxFuture<'static, ()>, unwanted: oneshot::Receiver<()>) {
+    drop(select(search, unwanted).await);
+}
+
 /// What is done by what extenders left.
 fn chosen(unschedulable: Unschedulable, left: Result<Vec<Candidate>, String>) -> Unschedulable {
     let preemption = left.map(|left| preemption::choose(&left));
@@ -169,4 +180,27 @@ fn found(url: &str, victims: &LeftVictims, there: &BTreeMap<String, Vec<Arc<Plac
 
 fn objects(pods: &Cache<Pod>, candidate: &Candidate) -> Vec<Arc<Pod>> {
     candidate.victims.iter().filter_map(|victim| Some(pods.get(victim.key())?.object)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_search_is_dropped_when_nobody_wants_it_any_more() {
+        let held = Arc::new(());
+        let (wanted, unwanted) = oneshot::channel();
+        let holds = held.clone();
+        let search = async move {
+            std::future::pending::<()>().await;
+            drop(holds);
+        };
+        let mut searching = Box::pin(until_unwanted(search.boxed(), unwanted));
+        assert!((&mut searching).now_or_never().is_none() && Arc::strong_count(&held) == 2);
+        drop(wanted);
+        searching.await;
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
 }

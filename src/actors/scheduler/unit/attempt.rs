@@ -145,6 +145,11 @@ impl SchedulerUnit {
                 self.decided(&of, true, cx);
                 self.place(of, info, node, cx);
             }
+            Decision::Failed(why) => {
+                of.profile.abandon(&of.key);
+                self.decided(&of, true, cx);
+                self.erred(&of, &why, true, cx);
+            }
             Decision::Unschedulable(unschedulable) => {
                 match of.profile.undecided(&of.key) {
                     Some(Undecided::Search(search)) => return self.look_aside(of, search, cx),

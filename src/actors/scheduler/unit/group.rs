@@ -34,6 +34,10 @@ const WAITS_FOR_PREEMPTION: &str = "pod group is waiting for preemption to compl
 struct Tried {
     seated: Vec<(Placement, PodInfo)>,
     rejected: Vec<(Attempted, Unschedulable)>,
+    /// The pod on which the attempt failed, if it did, with what went wrong ...
+    failed: Option<(Attempted, String)>,
+    /// ... and those after it, which were not tried.
+    rest: Vec<Attempted>,
 }
 
 /// What is undone after trying how it were without other pods.
@@ -75,7 +79,10 @@ impl SchedulerUnit {
     fn attempt_members(&mut self, known: &GangCaches, group: &ObjectKey, mut members: Vec<Attempted>, cx: &mut UnitContext<'_, Self>) {
         members.sort_by_key(|of| self.queue.rank(&of.key));
         let mut tried = self.try_members(members, cx);
-        let searches: Vec<BoxFuture<'static, ()>> = tried.rejected.iter().filter_map(|(of, _)| search_for(of)).collect();
+        if let Some((of, why)) = tried.failed.take() {
+            return self.member_erred(known, group, tried, (of, why), cx);
+        }
+        let searches: Vec<_> = tried.rejected.iter().filter_map(|(of, _)| Some((of.key.clone(), search_for(of)?))).collect();
         if !searches.is_empty() {
             return self.look_aside_for_group(known, group, tried, searches, cx);
         }
@@ -90,13 +97,14 @@ impl SchedulerUnit {
         self.tell_group(known, group, &verdict, cx);
     }
 
-    /// Waits aside for what plugins have to find out about pods of a group, which give their places back meanwhile, and tries them anew.
+    /// Waits aside for what plugins have to find out about pods of a group, which give their places back meanwhile, and tries them anew. The
+    /// search for a pod that is gone meanwhile ends.
     fn look_aside_for_group(
         &mut self,
         known: &GangCaches,
         group: &ObjectKey,
         tried: Tried,
-        searches: Vec<BoxFuture<'static, ()>>,
+        searches: Vec<(ObjectKey, BoxFuture<'static, ()>)>,
         cx: &mut UnitContext<'_, Self>,
     ) {
         for (placement, _) in &tried.seated {
@@ -105,8 +113,10 @@ impl SchedulerUnit {
         let seated = tried.seated.into_iter().map(|(placement, _)| placement.of);
         let members: Vec<Attempted> = seated.chain(tried.rejected.into_iter().map(|(of, _)| of)).collect();
         let (known, group) = (known.clone(), group.clone());
+        let searches: Vec<_> = searches.into_iter().map(|(key, search)| self.while_wanted(key, search)).collect();
         cx.spawn_then(join_all(searches), move |unit, _, cx| {
             let members: Vec<Attempted> = members.into_iter().filter(|of| unit.is_attempted(of)).collect();
+            members.iter().for_each(|of| drop(unit.searching.remove(&of.key)));
             if !members.is_empty() {
                 unit.attempt_members(&known, &group, members, cx);
             }
@@ -127,13 +137,18 @@ impl SchedulerUnit {
     /// Gives each pod its place before the next one is looked at.
     fn try_members(&mut self, members: Vec<Attempted>, cx: &mut UnitContext<'_, Self>) -> Tried {
         let mut tried = Tried::default();
-        for of in members {
+        let mut members = members.into_iter();
+        while let Some(of) = members.next() {
             // One on which that panics is no part of the group for now.
             let Some((info, (decision, looked_at))) = self.guarded(&of, cx, decide) else { continue };
             self.looked_at(looked_at);
             match decision {
                 Decision::Unschedulable(unschedulable) => tried.rejected.push((of, unschedulable)),
                 Decision::Bind { node } => self.seat_member(&mut tried, (of, info), node, cx),
+                Decision::Failed(why) => {
+                    tried.failed = Some((of, why));
+                    tried.rest = members.by_ref().collect();
+                }
             }
         }
         tried
@@ -178,6 +193,7 @@ impl SchedulerUnit {
                     let node = found.preemption.as_ref().map(|preemption| self.pretend_removal(preemption, &mut pretended));
                     (found, node)
                 }
+                Decision::Failed(_) => (unschedulable.clone(), None),
             };
             outcomes.push(outcome);
             if let Some(node) = node {
@@ -232,6 +248,19 @@ impl SchedulerUnit {
             };
             self.unschedulable(of, back, cx);
         }
+    }
+
+    /// The attempt failed on one pod, and so on its whole group.
+    fn member_erred(&mut self, known: &GangCaches, group: &ObjectKey, tried: Tried, (of, why): (Attempted, String), cx: &mut UnitContext<'_, Self>) {
+        for (placement, _) in &tried.seated {
+            self.unseat(&placement.of.key);
+        }
+        of.profile.abandon(&of.key);
+        self.decided(&of, true, cx);
+        self.erred(&of, &why, true, cx);
+        let seated = tried.seated.into_iter().map(|(placement, _)| placement.of);
+        let others = seated.chain(tried.rejected.into_iter().map(|(of, _)| of)).chain(tried.rest);
+        self.group_erred(known, group, others.collect(), format!("failed to schedule other pod from a pod group: {why}"), cx);
     }
 
     fn group_erred(&mut self, known: &GangCaches, group: &ObjectKey, members: Vec<Attempted>, why: String, cx: &mut UnitContext<'_, Self>) {

@@ -31,7 +31,7 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use self::{measuring::Measuring, placing::Seat, rejections::Rejections};
+use self::{measuring::Measuring, placing::Seat, rejections::Rejections, unschedulable::Removal};
 use super::{
     MakeSetup, Setup,
     devices::caches::DeviceCaches,
@@ -104,6 +104,8 @@ pub struct SchedulerUnit {
     around: CachedObjects,
     /// Pods that want a node, with what brought their newest version. The cache has the pods.
     pending: HashMap<ObjectKey, Cause>,
+    /// Pods for which others are being removed.
+    preempting: HashMap<ObjectKey, Removal>,
     /// Bound by us, not yet seen bound.
     assumed: HashMap<ObjectKey, Seat>,
     quarantine: Quarantine,
@@ -151,6 +153,7 @@ impl SchedulerUnit {
             measuring: Measuring::new(measures, parts.usage),
             around: CachedObjects::new(&caches),
             pending: HashMap::new(),
+            preempting: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
             rejections: Rejections::default(),

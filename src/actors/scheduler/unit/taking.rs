@@ -85,6 +85,7 @@ impl SchedulerUnit {
                 if let Some(pod) = self.snapshot.remove_pod(&key).or(nominated) {
                     self.cluster_changed(ClusterChange::PodRemoved(pod), now);
                 }
+                self.victim_is_gone(&key, now);
             }
             News::Node { node } => {
                 let name = node.metadata.name.as_deref().unwrap_or_default();

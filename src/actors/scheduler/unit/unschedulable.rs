@@ -1,6 +1,6 @@
 //! What is done about a pod that fits nowhere: it is told, and others are removed for it where that helps.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use troupe_api::meta::{ObjectKey, time::format_time};
@@ -24,6 +24,13 @@ use crate::{
         queue::HintContext,
     },
 };
+
+/// Pods that are being removed for another one.
+pub(super) struct Removal {
+    number: u64,
+    /// Those that are still there.
+    left: HashSet<ObjectKey>,
+}
 
 impl SchedulerUnit {
     /// The attempt on a pod found no node.
@@ -94,6 +101,9 @@ impl SchedulerUnit {
             stopped.iter().for_each(|victim| events.trying("Preempting").normal(&reference(victim), "Preempted", of_stopped.clone()));
         }
         let (key, profile, scheduler) = (of.key.clone(), of.profile.clone(), of.profile.name.clone());
+        let left = victims.iter().filter(|victim| !victim.is_terminating).map(|victim| victim.key.clone()).collect();
+        let number = self.preempting.get(&key).map_or(0, |before| before.number + 1);
+        self.preempting.insert(key.clone(), Removal { number, left });
         let work = async move {
             // They may not fit any more: let them look elsewhere, sooner than after the removal.
             for other in nominated {
@@ -110,9 +120,26 @@ impl SchedulerUnit {
             if let Err(error) = &outcome {
                 tracing::warn!(%error, %key, "not all pods were removed for a more important one");
             }
-            unit.queue.unhold(&key, outcome.is_err(), cx.system().instant());
+            // It may have been let go when all were gone, and others are being removed for it by now.
+            if unit.preempting.get(&key).is_some_and(|removal| removal.number == number) {
+                unit.preempting.remove(&key);
+                unit.queue.unhold(&key, outcome.is_err(), cx.system().instant());
+            }
             unit.pump(cx);
         });
+    }
+
+    /// A pod is gone. Whoever had it removed as the last one is tried at once, though the API has not answered yet: others may want its place.
+    pub(super) fn victim_is_gone(&mut self, key: &ObjectKey, now: Instant) {
+        let mut done = Vec::new();
+        for (preemptor, removal) in &mut self.preempting {
+            if removal.left.remove(key) && removal.left.is_empty() {
+                done.push(preemptor.clone());
+            }
+        }
+        for preemptor in done {
+            self.queue.unhold(&preemptor, false, now);
+        }
     }
 
     /// The less important pods that waited for a node which another one gets: they wait for it no more.

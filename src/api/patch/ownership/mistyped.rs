@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::element;
 use crate::{
-    schema::{Kind, ListType, Node, conversion, strict::PROBLEM_LIMIT},
+    schema::{Kind, ListType, Node, ScalarType, conversion, strict::PROBLEM_LIMIT},
     status::quoted,
 };
 
@@ -13,9 +13,9 @@ use crate::{
 const MOST: usize = 8 << 10;
 
 /// What is wrong with the types of an object's values.
-pub(crate) fn mistyped(object: &Value, node: &Node) -> Vec<String> {
+pub(crate) fn mistyped(object: &Map<String, Value>, node: &Node) -> Vec<String> {
     let mut search = Search::default();
-    search.visit(object, node);
+    search.fields(object, node);
     search.found
 }
 
@@ -36,13 +36,19 @@ impl Search {
             (Kind::Struct(_) | Kind::Map(_), other) => self.tell(&format!("expected map, got {}", shown(other))),
             (Kind::List(item), Value::Array(items)) => self.list(items, node, item),
             (Kind::List(_), other) => self.tell(&format!("expected list, got {}", shown(other))),
-            (Kind::String | Kind::Bytes, other) if !other.is_string() => {
-                self.tell(&format!("expected string, got &value.valueUnstructured{{Value:{}}}", syntax(other)));
+            (_, other) => self.scalar(other, scalar_of(node)),
+        }
+    }
+
+    fn scalar(&mut self, value: &Value, wanted: Option<ScalarType>) {
+        match wanted {
+            Some(ScalarType::String) if !value.is_string() => {
+                self.tell(&format!("expected string, got &value.valueUnstructured{{Value:{}}}", syntax(value)));
             }
-            (Kind::Int32 | Kind::Int64 | Kind::Double, other) if !other.is_number() => {
-                self.tell(&format!("expected numeric (int or float), got {}", go_type(other)));
+            Some(ScalarType::Numeric) if !value.is_number() => {
+                self.tell(&format!("expected numeric (int or float), got {}", go_type(value)));
             }
-            (Kind::Bool, other) if !other.is_boolean() => self.tell(&format!("expected boolean, got {}", shown(other))),
+            Some(ScalarType::Boolean) if !value.is_boolean() => self.tell(&format!("expected boolean, got {}", shown(value))),
             _ => {}
         }
     }
@@ -80,6 +86,16 @@ impl Search {
             self.told += text.len();
             self.found.push(text);
         }
+    }
+}
+
+/// What a scalar at this place is; nothing of those that may be one or another.
+fn scalar_of(node: &Node) -> Option<ScalarType> {
+    match node.kind {
+        Kind::String | Kind::Bytes => Some(ScalarType::String),
+        Kind::Int32 | Kind::Int64 | Kind::Double => Some(ScalarType::Numeric),
+        Kind::Bool => Some(ScalarType::Boolean),
+        _ => node.scalar,
     }
 }
 

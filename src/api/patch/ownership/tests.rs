@@ -106,6 +106,33 @@ fn values_of_wrong_types_are_told_as_typed_objects_do() {
     }
 }
 
+#[test]
+fn custom_resources_are_typed_objects_too() {
+    let spec = json!({"type": "object", "properties": {
+        "size": {"type": "integer"}, "name": {"type": "string", "nullable": true}, "on": {"type": "boolean"}, "many": {"type": "array", "items": {"type": "string"}},
+        "either": {"x-kubernetes-int-or-string": true}, "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    }});
+    let root = json!({"type": "object", "properties": {"spec": spec}});
+    let schema = crate::schema::structural::schema(GroupVersionKind::new("example.com", "v1", "Widget"), &root, false);
+    let read = |spec: Value| {
+        let patch = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "n"}, "spec": spec});
+        decode_apply(patch.to_string().as_bytes(), &schema)
+    };
+    let head = "failed to create typed patch object (n/w; example.com/v1, Kind=Widget): ";
+    for (spec, wanted) in [
+        (json!({"size": "x"}), ".spec.size: expected numeric (int or float), got string"),
+        (json!({"name": 5}), ".spec.name: expected string, got &value.valueUnstructured{Value:5}"),
+        (json!({"on": "x"}), ".spec.on: expected boolean, got &{x}"),
+        (json!({"many": "x"}), ".spec.many: expected list, got &{x}"),
+        (json!({"many": [1]}), ".spec.many[0]: expected string, got &value.valueUnstructured{Value:1}"),
+    ] {
+        let status = read(spec).expect_err("is refused");
+        assert_eq!((status.code, status.message), (500, format!("{head}{wanted}")));
+    }
+    let right = json!({"size": 2.5, "name": null, "on": true, "many": [], "either": "5", "free": {"a": [1, "b"]}});
+    assert!(read(right).is_ok(), "validation looks at the rest");
+}
+
 fn fields_of(object: &Object, manager: &str) -> Value {
     let entries = object.list(&["metadata", "managedFields"]);
     entries.iter().find(|entry| entry["manager"] == manager).map_or(Value::Null, |entry| entry["fieldsV1"].clone())

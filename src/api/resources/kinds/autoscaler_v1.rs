@@ -35,6 +35,9 @@ pub(super) fn upgrade(object: &mut Object) {
     put(object, &["spec", "metrics"], metrics.into());
     let behavior = take(object, BEHAVIOR).map(|behavior| cased(behavior, char::to_ascii_lowercase));
     put(object, &["spec", "behavior"], behavior.unwrap_or_default());
+    if object.int(&["status", "currentReplicas"]) == Some(0) {
+        object.remove(&["status", "currentReplicas"]);
+    }
     let percent = object.remove(&["status", "currentCPUUtilizationPercentage"]);
     let mut current = each(take(object, CURRENT_METRICS), |metric| widened(metric, "current"));
     if let Some(percent) = percent.filter(|_| current.is_empty()) {
@@ -58,6 +61,10 @@ pub(super) fn downgrade(object: &mut Object) {
     annotate(object, METRICS, others.map(|metric| narrowed(metric, "target")).collect());
     let behavior = object.remove(&["spec", "behavior"]).unwrap_or_default();
     annotate(object, BEHAVIOR, cased(behavior, char::to_ascii_uppercase));
+    if object.get(&["status"]).is_some_and(Value::is_object) {
+        // Which v2 leaves out.
+        object.set_default(&["status", "currentReplicas"], 0);
+    }
     let current = object.remove(&["status", "currentMetrics"]).unwrap_or_default();
     if let Some(percent) = items(&current, &[]).iter().find_map(|metric| cpu_utilization(metric, "current")) {
         object.set(&["status", "currentCPUUtilizationPercentage"], percent.clone());
@@ -256,6 +263,7 @@ mod tests {
         let mut scaler = stored.clone();
         downgrade(&mut scaler);
         assert_eq!(scaler.int(&["status", "currentCPUUtilizationPercentage"]), Some(7));
+        assert_eq!(scaler.int(&["status", "currentReplicas"]), Some(0), "v1 tells it always");
         upgrade(&mut scaler);
         assert_eq!(scaler, stored);
     }

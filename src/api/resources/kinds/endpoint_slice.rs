@@ -10,7 +10,7 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, first_three, name, non_empty, string},
         resource::age_of,
-        tree::{at, each, fill, fill_null, items, text},
+        tree::{at, each, fill, items, text},
         validation::{endpoint_slice, warnings},
     },
     status::FieldError,
@@ -28,7 +28,12 @@ impl Strategy for EndpointSlice {
             port.entry("name").or_insert_with(|| "".into());
             fill(port, "protocol", "TCP");
         });
-        fill_null(object.root_mut(), &["endpoints", "ports"]);
+        // Upstream stores slices as protobuf, which knows no empty list.
+        for list in ["endpoints", "ports"] {
+            if object.list(&[list]).is_empty() {
+                object.set(&[list], Value::Null);
+            }
+        }
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {

@@ -75,6 +75,14 @@ impl Strategy for Event {
                 root.insert(new.to_owned(), value);
             }
         }
+        if !to.group.is_empty() {
+            // The core group tells of who reports although it is nobody.
+            for field in ["reportingController", "reportingInstance"] {
+                if root.get(field).is_some_and(|text| text == "") {
+                    root.remove(field);
+                }
+            }
+        }
     }
 
     /// Events of the core group may have any name that an address can hold.

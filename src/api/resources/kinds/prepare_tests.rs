@@ -20,6 +20,8 @@ fn nodes_drop_what_nothing_reads_any_more_unless_it_is_stored() {
 #[test]
 fn a_slice_has_nodes_in_place_of_topology() {
     let slice = |endpoint: Value| json!({"addressType": "IPv4", "endpoints": [endpoint], "ports": []});
+    let bare = created("discovery.k8s.io", "endpointslices", json!({"addressType": "IPv4", "endpoints": []}));
+    assert_eq!(bare.into_value(), json!({"addressType": "IPv4", "endpoints": null, "ports": null}), "no list is empty");
     let topology = json!({"kubernetes.io/hostname": "n"});
     let new = created("discovery.k8s.io", "endpointslices", slice(json!({"addresses": ["10.0.0.1"], "deprecatedTopology": topology})));
     assert_eq!(new.list(&["endpoints"]), [json!({"addresses": ["10.0.0.1"]})]);

@@ -437,6 +437,9 @@ fn events_and_autoscalers_survive_the_trip_to_another_form() {
     assert_eq!(served.clone().into_value(), json!({"note": "m", "regarding": {"kind": "Pod"}, "deprecatedCount": 2}));
     row("", "events").strategy.convert(&mut served, &events, &core);
     assert_eq!(served, stored);
+    let mut nobody = object(json!({"message": "m", "reportingComponent": "", "reportingInstance": ""}));
+    row("", "events").strategy.convert(&mut nobody, &core, &events);
+    assert_eq!(nobody.into_value(), json!({"note": "m"}));
 
     let (v1, v2) = (GroupVersion::new("autoscaling", "v1"), GroupVersion::new("autoscaling", "v2"));
     let strategy = &row("autoscaling", "horizontalpodautoscalers").strategy;

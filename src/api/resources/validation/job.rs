@@ -186,17 +186,23 @@ pub fn job_update(new: &Object, old: &Object) -> Vec<FieldError> {
             errors.push(FieldError::invalid(format!("spec.{field}"), now.clone(), IMMUTABLE));
         }
     }
-    let template = |object: &Object| {
-        let mut template = at(spec(object), &["template"]).clone();
-        if is_at_rest(old) {
-            loosen(&mut template);
-        }
-        template
-    };
-    if template(new) != template(old) {
-        errors.push(FieldError::invalid("spec.template", at(spec(new), &["template"]).clone(), IMMUTABLE));
-    }
+    template_update(&mut errors, spec(new), spec(old), is_at_rest(old));
     errors
+}
+
+/// Of a job at rest only the spec of its pods is compared, without what may change there.
+fn template_update(errors: &mut Vec<FieldError>, new: &Value, old: &Value, is_at_rest: bool) {
+    let (path, field): (&[&str], _) = if is_at_rest { (&["template", "spec"], "spec.template.spec") } else { (&["template"], "spec.template") };
+    let part = |spec: &Value| {
+        let mut part = at(spec, path).clone();
+        if is_at_rest {
+            loosen(&mut part);
+        }
+        part
+    };
+    if part(new) != part(old) {
+        errors.push(FieldError::invalid(field, at(new, path).clone(), IMMUTABLE));
+    }
 }
 
 /// Indexed jobs may grow and shrink, with their parallelism.
@@ -224,28 +230,22 @@ fn is_at_rest(old: &Object) -> bool {
     suspended && (not_started || said) && old.int(&["status", "active"]).unwrap_or(0) == 0
 }
 
-/// Takes out what may change.
-fn loosen(template: &mut Value) {
-    let Some(template) = template.as_object_mut() else { return };
-    if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
-        for field in ["nodeSelector", "tolerations", "schedulingGates"] {
-            spec.remove(field);
-        }
-        if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
-            affinity.remove("nodeAffinity");
-        }
-        if spec.get("affinity").is_some_and(|affinity| affinity.as_object().is_none_or(serde_json::Map::is_empty)) {
-            spec.remove("affinity");
-        }
-        for list in ["containers", "initContainers"] {
-            let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
-            for container in containers.filter_map(Value::as_object_mut) {
-                container.remove("resources");
-            }
-        }
+/// Takes out of a spec of pods what may change.
+fn loosen(spec: &mut Value) {
+    let Some(spec) = spec.as_object_mut() else { return };
+    for field in ["nodeSelector", "tolerations", "schedulingGates"] {
+        spec.remove(field);
     }
-    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("labels");
-        metadata.remove("annotations");
+    if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+        affinity.remove("nodeAffinity");
+    }
+    if spec.get("affinity").is_some_and(|affinity| affinity.as_object().is_none_or(serde_json::Map::is_empty)) {
+        spec.remove("affinity");
+    }
+    for list in ["containers", "initContainers"] {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+        for container in containers.filter_map(Value::as_object_mut) {
+            container.remove("resources");
+        }
     }
 }

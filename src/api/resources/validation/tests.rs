@@ -181,8 +181,12 @@ fn what_a_suspended_job_runs_may_still_be_moved_and_resized() {
     container["resources"] = json!({"requests": {"cpu": "2"}});
     new.set(&["spec", "template", "spec", "containers"], json!([container]));
     assert_eq!(texts(super::job::job_update(&new, &old)), Vec::<String>::new());
+    let named = |new: &Object, old: &Object| super::job::job_update(new, old).into_iter().map(|error| error.field).collect::<Vec<_>>();
+    let mut renamed = new.clone();
+    renamed.set(&["spec", "template", "spec", "hostname"], "h");
+    assert_eq!(named(&renamed, &old), ["spec.template.spec"]);
     old.set(&["spec", "suspend"], false);
-    assert_eq!(super::job::job_update(&new, &old).len(), 1);
+    assert_eq!(named(&new, &old), ["spec.template"]);
 }
 
 #[test]

@@ -272,6 +272,10 @@ pub fn volume(object: &Object) -> Vec<String> {
         let why = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.";
         warnings.push(format!("spec.persistentVolumeReclaimPolicy: {why}"));
     }
+    let field = Field::root("spec", spec);
+    for term in field.child("nodeAffinity").child("required").child("nodeSelectorTerms").each() {
+        node_labels::warn_of_term(&mut warnings, &term, false);
+    }
     let gone = GONE.iter().filter(|(kind, ..)| spec.get(*kind).is_some_and(|source| !source.is_null()));
     warnings.extend(gone.map(|(_, shown, why)| format!("spec.{shown}: {why}")));
     warnings
@@ -362,6 +366,13 @@ mod tests {
         assert_eq!(
             volume(&object(json!({"spec": {"storageos": {}, "persistentVolumeReclaimPolicy": "Retain"}}))),
             ["spec.storageOS: deprecated in v1.22, non-functional in v1.25+"]
+        );
+        let term = json!({"matchExpressions": [{"key": "beta.kubernetes.io/os", "operator": "In", "values": ["linux"]}]});
+        assert_eq!(
+            volume(&object(json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}}))),
+            [
+                "spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use \"kubernetes.io/os\" instead"
+            ]
         );
     }
 

@@ -8,6 +8,10 @@ use serde_json::{Map, Value, json};
 use troupe_api::{
     meta::{GroupVersionKind, Object},
     protobuf,
+    resources::{
+        Resource,
+        forms::{schema_of, served_form, to_working_form},
+    },
     schema::{Format, decode::parse_value},
     service::UserInfo,
     stored::StoredObject,
@@ -45,8 +49,13 @@ pub enum Content {
     Yaml(Bytes),
     Protobuf(Bytes),
     Tree(Box<Object>),
-    /// An object that was sent; what it does not say of its kind is this.
-    Sent(Box<Content>, Box<GroupVersionKind>),
+    /// An object that was sent; what it does not say of its kind is this. With a resource and a version it is an object of these, and
+    /// is told with its defaults.
+    Sent {
+        content: Box<Content>,
+        kind: Box<GroupVersionKind>,
+        whole: Option<(Arc<Resource>, Arc<str>)>,
+    },
     Value(Value),
     /// A stored object as the request's version shows it.
     Stored(Arc<StoredObject>, Box<FullForm>),
@@ -67,7 +76,7 @@ impl Content {
         match self {
             Content::Json(bytes) | Content::Yaml(bytes) | Content::Protobuf(bytes) => bytes.len(),
             Content::Tree(tree) => fields_held(tree.root()),
-            Content::Sent(content, _) => content.held(),
+            Content::Sent { content, .. } => content.held(),
             Content::Value(value) => value_held(value),
             // A dry run's is kept by nobody else.
             Content::Stored(object, _) => object.encoded_length(),
@@ -82,7 +91,11 @@ impl Content {
             Content::Yaml(bytes) => parse_value(bytes, Format::Yaml).ok(),
             Content::Protobuf(bytes) => protobuf::to_json(bytes).ok(),
             Content::Tree(tree) => Some(Value::Object(tree.root().clone())),
-            Content::Sent(content, kind) => content.value().map(|value| told_of_kind(value, kind)),
+            Content::Sent { content, kind, whole } => {
+                let value = told_of_kind(content.value()?, kind);
+                let whole = whole.as_ref().and_then(|(resource, version)| defaulted(resource, version, &value));
+                Some(whole.unwrap_or(value))
+            }
             Content::Value(value) => Some(value.clone()),
             Content::Stored(object, form) => written(object, form),
             Content::List { .. } => None,
@@ -119,6 +132,18 @@ fn told_of_kind(mut object: Value, kind: &GroupVersionKind) -> Value {
         }
     }
     object
+}
+
+/// An object as upstream's events have it: decoded, with its defaults. `None` where it is no such object.
+fn defaulted(resource: &Resource, version: &str, sent: &Value) -> Option<Value> {
+    let mut object = Object::from_value(sent.clone())?;
+    let own = resource.gvk(version);
+    if *object.kind() != *own.kind || object.api_version() != own.api_version() {
+        return None;
+    }
+    object = schema_of(&resource.version(version).schema).ok()?.normalise(object).ok()?.object;
+    to_working_form(resource, version, &mut object).ok()?;
+    Some(served_form(resource, version, &object).into_value())
 }
 
 /// How many bytes a tree takes, about.
@@ -318,6 +343,8 @@ fn micro_time(time: jiff::Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use troupe_api::resources::{Registry, builtin};
+
     use super::*;
 
     fn event(level: Level) -> Event {
@@ -363,6 +390,22 @@ mod tests {
         assert_eq!(request["requestObject"], json!({"metadata": {"name": "a", "uid": "u"}, "data": {"x": "y"}}));
         assert!(request.get("responseObject").is_none());
         assert_eq!(parsed(Level::RequestResponse)["responseObject"], json!({"kind": "ConfigMap"}));
+    }
+
+    #[test]
+    fn what_was_sent_is_told_with_its_defaults() {
+        let resources = Registry::new(builtin());
+        let jobs = resources.by_resource("batch", "jobs").expect("is served");
+        let told = |body: &'static str| {
+            let content = Box::new(Content::Json(Bytes::from_static(body.as_bytes())));
+            let sent = Content::Sent { content, kind: Box::new(jobs.gvk("v1")), whole: Some((jobs.clone(), "v1".into())) };
+            sent.value().expect("JSON")
+        };
+        let job = told(r#"{"metadata": {"name": "a"}, "spec": {"odd": 1}}"#);
+        assert_eq!((&job["kind"], &job["apiVersion"], &job["spec"]["backoffLimit"]), (&json!("Job"), &json!("batch/v1"), &json!(6)));
+        assert!(job["spec"].get("odd").is_none(), "it is told as it was decoded");
+        let other = told(r#"{"kind": "Pod", "apiVersion": "v1", "spec": {}}"#);
+        assert_eq!(other, json!({"kind": "Pod", "apiVersion": "v1", "spec": {}}), "what is none is told as it was sent");
     }
 
     #[test]

@@ -217,8 +217,11 @@ fn sent(target: &Target, body: &Body) -> Content {
         Body::Tree(tree) => Content::Tree(Box::new(tree.clone())),
     };
     let resource = &target.resource;
-    let own = target.served().subresource(&target.subresource).map(|subresource| resource.subresource_gvk(subresource, &target.version));
-    Content::Sent(Box::new(content), Box::new(own.unwrap_or_else(|| resource.gvk(&target.version))))
+    let own = resource.gvk(&target.version);
+    let named = target.served().subresource(&target.subresource).map(|subresource| resource.subresource_gvk(subresource, &target.version));
+    let kind = named.unwrap_or_else(|| own.clone());
+    let whole = (kind == own).then(|| (resource.clone(), target.version.clone()));
+    Content::Sent { content: Box::new(content), kind: Box::new(kind), whole }
 }
 
 /// `metav1.Status` as events carry it.

@@ -364,7 +364,12 @@ async fn perform(
     if let Some(warning) = reply.warning {
         notices.warn(warning);
     }
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type))).body(reply.body))
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type)));
+    if let Some(caching) = reply.caching {
+        response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static(caching)));
+    }
+    Ok(response.body(reply.body))
 }
 
 /// Has another server answer. Until it has, the request is counted as any other.

@@ -15,7 +15,8 @@ use super::{
 
 /// Answers a health path; `None` when `path` is none or names no check.
 pub async fn answer(checks: &[HealthCheck], path: &str, query: &Query) -> Option<HttpResponse> {
-    let mut parts = path.trim_matches('/').splitn(2, '/');
+    // With a slash behind it the path is another one, which names no check.
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let group = parts.next().filter(|group| matches!(*group, "healthz" | "livez" | "readyz"))?;
     let belongs = |check: &&HealthCheck| match group {
         "healthz" => check.groups.healthz,

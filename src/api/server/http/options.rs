@@ -188,6 +188,8 @@ pub struct RawReply {
     pub warning: Option<&'static str>,
     /// Of which version of its API group the document is, if of one: requests for such pages are counted by it.
     pub version: Option<&'static str>,
+    /// What `Cache-Control` says; nobody may keep what says nothing.
+    pub caching: Option<&'static str>,
 }
 
 /// A request to an extra route.
@@ -219,8 +221,18 @@ pub struct ExtraRoute {
 impl ExtraRoute {
     /// A route whose reply is made at once.
     pub fn document(path: &'static str, content_type: &'static str, make: impl Fn() -> Bytes + Send + Sync + 'static) -> Self {
+        Self::cached(path, content_type, None, make)
+    }
+
+    /// The same with what `Cache-Control` says.
+    pub fn cached(
+        path: &'static str,
+        content_type: &'static str,
+        caching: Option<&'static str>,
+        make: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> Self {
         let handler: RawHandler = Arc::new(move |_| {
-            let reply = RawReply { content_type, body: make(), warning: None, version: None };
+            let reply = RawReply { content_type, body: make(), warning: None, version: None, caching };
             Box::pin(std::future::ready(Ok(reply)))
         });
         ExtraRoute { path, handler, acts: false }

@@ -110,6 +110,9 @@ fn scope_of(resource: &Resource, info: &RequestInfo<'_>) -> Result<Arc<str>, Sta
 }
 
 fn object_action(resource: &Resource, info: &RequestInfo<'_>, method: &Method, query: &Query) -> Result<Action, Status> {
+    if !is_there(resource, info) {
+        return Err(Status::page_not_found());
+    }
     let verb = request_verb(info, method, query);
     let action = match verb {
         "get" => Action::Get,
@@ -127,6 +130,16 @@ fn object_action(resource: &Resource, info: &RequestInfo<'_>, method: &Method, q
         return Err(method_not_allowed());
     }
     if resource.verbs.iter().any(|served| served.rbac() == verb) { Ok(action) } else { Err(method_not_allowed()) }
+}
+
+/// Whether any method is taken at this path: no object has one of what is only created, nor has a list across namespaces what nobody lists.
+fn is_there(resource: &Resource, info: &RequestInfo<'_>) -> bool {
+    let serves = |verbs: &[&str]| resource.verbs.iter().any(|served| verbs.contains(&served.rbac()));
+    if !info.name.is_empty() {
+        return serves(&["get", "update", "patch", "delete"]);
+    }
+    let whole_cluster = resource.namespaced && info.namespace.is_empty();
+    !whole_cluster || serves(&["list"])
 }
 
 fn subresource_action(resource: &Resource, version: &str, info: &RequestInfo<'_>, method: &Method) -> Result<Action, Status> {

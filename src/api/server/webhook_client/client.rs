@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use rustls::ClientConfig as TlsConfig;
@@ -78,7 +78,7 @@ impl Client {
         let request = request(&url, body.into(), traceparent.as_deref()).map_err(called)?;
         let answer = match tokio::time::timeout(timeout, self.exchange(config, request, longest)).await {
             Ok(Ok(answer)) if (200..=206).contains(&answer.status.as_u16()) => Ok(answer.body),
-            Ok(Ok(answer)) => Err(refused(answer.status, &answer.body)),
+            Ok(Ok(answer)) => Err(refused(&answer)),
             Ok(Err(why)) => Err(called(why)),
             Err(_) => Err(called("context deadline exceeded".into())),
         };
@@ -153,22 +153,44 @@ fn request(url: &str, body: Bytes, traceparent: Option<&str>) -> Result<Request<
 }
 
 /// An answer that is a failure, in the words of upstream's client.
-pub(super) fn refused(status: StatusCode, answer: &[u8]) -> String {
-    match status.as_u16() {
+pub(super) fn refused(answer: &Answer) -> String {
+    let told = &answer.body[..answer.body.len().min(LONGEST_TOLD)];
+    // What is no text is not told.
+    let said = if answer.is_text { String::from_utf8_lossy(told).trim().to_owned() } else { "unknown".to_owned() };
+    match answer.status.as_u16() {
+        400 => "the server rejected our request for an unknown reason".into(),
         401 => "the server has asked for the client to provide credentials".into(),
-        403 => "forbidden".into(),
+        403 | 415 => said,
         404 => "the server could not find the requested resource".into(),
+        406 if matches!(&*said, "" | "unknown") => "the server was unable to respond with a content type that the client supports".into(),
+        406 => said,
+        409 => "the server reported a conflict".into(),
+        422 => "the server rejected our request due to an error in our request".into(),
+        429 => "the server has received too many requests and has asked us to try again later".into(),
         405 => "the server does not allow this method on the requested resource".into(),
         503 => "the server is currently unable to handle the request".into(),
         504 => "the server was unable to return a response in the time allotted, but may still be processing the request".into(),
-        code => {
-            let said = String::from_utf8_lossy(&answer[..answer.len().min(LONGEST_TOLD)]).trim().to_owned();
-            let said = if said.is_empty() { "unknown".to_owned() } else { said };
-            if code >= 500 {
-                format!("an error on the server ({said:?}) has prevented the request from succeeding")
-            } else {
-                format!("the server responded with the status code {code} but did not return more information (post)")
-            }
-        }
+        500.. => format!("an error on the server ({said:?}) has prevented the request from succeeding"),
+        code => format!("the server responded with the status code {code} but did not return more information"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn only_text_is_told_of_an_answer_that_is_a_failure() {
+        let answer = |code: u16, is_text: bool, body: &'static str| {
+            refused(&Answer { status: StatusCode::from_u16(code).expect("a code"), is_text, body: Bytes::from_static(body.as_bytes()) })
+        };
+        let broken = |said: &str| format!("an error on the server ({said:?}) has prevented the request from succeeding");
+        assert_eq!(answer(500, true, " broken\n"), broken("broken"));
+        assert_eq!(answer(500, true, ""), broken(""));
+        assert_eq!(answer(500, false, "{\"a\": 1}"), broken("unknown"));
+        assert_eq!((answer(403, true, "no"), answer(403, false, "{}")), ("no".to_owned(), "unknown".to_owned()));
+        assert_eq!(answer(418, true, "x"), "the server responded with the status code 418 but did not return more information");
     }
 }

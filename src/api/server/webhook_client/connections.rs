@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     client::conn::http1::{SendRequest, handshake},
@@ -34,7 +34,13 @@ pub type Connection = SendRequest<Full<Bytes>>;
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    /// It says that it is text, or does not say what it is.
+    pub is_text: bool,
     pub body: Bytes,
+}
+
+fn is_text(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.is_empty() || kind.as_bytes().to_ascii_lowercase().starts_with(b"text/"))
 }
 
 /// See the module.
@@ -73,13 +79,13 @@ impl Connections {
                 },
             }
         };
-        let status = reply.status();
+        let (status, is_text) = (reply.status(), is_text(reply.headers()));
         let body = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
         // A server that answered before it read the whole question is not waited for.
         if tokio::time::timeout(SETTLING, connection.ready()).await.is_ok_and(|ready| ready.is_ok()) {
             self.keep(connection);
         }
-        Ok(Answer { status, body })
+        Ok(Answer { status, is_text, body })
     }
 
     /// A connection that was kept.

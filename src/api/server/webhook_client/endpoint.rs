@@ -12,7 +12,7 @@ use troupe_api_client::remote::{Access, AccessError};
 
 use super::{
     client::refused,
-    connections::{Connection, Connections},
+    connections::{Answer, Connection, Connections},
     fetch::{self, Url},
 };
 
@@ -78,9 +78,9 @@ impl Endpoint {
                     tokio::time::sleep(PAUSE * attempt).await;
                 }
                 match self.exchange(body.clone(), longest).await {
-                    Ok((status, answer)) if (200..=206).contains(&status.as_u16()) => return Ok(answer),
-                    Ok((status, answer)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => last = refused(status, &answer),
-                    Ok((status, answer)) => return Err(refused(status, &answer)),
+                    Ok(answer) if (200..=206).contains(&answer.status.as_u16()) => return Ok(answer.body),
+                    Ok(answer) if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS => last = refused(&answer),
+                    Ok(answer) => return Err(refused(&answer)),
                     Err(why) => last = format!("Post {:?}: {why}", self.shown),
                 }
             }
@@ -89,9 +89,8 @@ impl Endpoint {
         tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| Err(format!("Post {:?}: context deadline exceeded", self.shown)))
     }
 
-    async fn exchange(&self, body: Bytes, longest: usize) -> Result<(StatusCode, Bytes), String> {
-        let answer = self.connections.exchange(self.request(body)?, longest, || self.dial()).await?;
-        Ok((answer.status, answer.body))
+    async fn exchange(&self, body: Bytes, longest: usize) -> Result<Answer, String> {
+        self.connections.exchange(self.request(body)?, longest, || self.dial()).await
     }
 
     async fn dial(&self) -> Result<Connection, String> {

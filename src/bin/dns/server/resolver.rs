@@ -203,7 +203,7 @@ impl Resolver {
         let reply = match self.resolve(&question).await {
             Ok(found) => completed(reply, found),
             Err(error) => {
-                eprintln!("following an alias: {error:#}");
+                self.tell_failure(&question, &error);
                 let mut reply = reply;
                 reply.metadata.response_code = ResponseCode::ServFail;
                 reply
@@ -248,10 +248,17 @@ impl Resolver {
         match failure {
             Ok(reply) => passed(reply, ResponseCode::ServFail),
             Err(error) => {
-                eprintln!("asking upstream for {}: {error:#}", query.queries.first().map(|query| query.name().to_ascii()).unwrap_or_default());
+                self.tell_failure(query, &error);
                 encode(query, &servfail(query), tcp, Plugin::Forward)
             }
         }
+    }
+
+    /// Tells people that upstream did not answer; not of every query.
+    fn tell_failure(&self, query: &Message, error: &anyhow::Error) {
+        let Some(question) = query.queries.first() else { return };
+        let upstream = self.forwarding.of(question.name());
+        upstream.failures.tell(|| format!("asking upstream for {}: {error:#}", question.name().to_ascii()));
     }
 
     /// A reply that has ended, for want of a newer one.

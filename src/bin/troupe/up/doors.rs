@@ -38,6 +38,9 @@ pub const KILL: &str = "/debug/troupe/kill";
 /// A page of a backup: the first, or with `?revision=7&after=KEY` (in hex) the one behind a key, at that revision.
 pub const BACKUP: &str = "/debug/troupe/backup";
 
+/// Keys of service accounts may be kept for an hour, as upstream's.
+const KEYS_CACHING: Option<&str> = Some("public, max-age=3600");
+
 /// All extra routes.
 pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, insight: &Insight, metrics: Sources) -> Vec<ExtraRoute> {
     let keys = issuer.key_set();
@@ -45,8 +48,8 @@ pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, insight: &
     let place = config.api.service_account_jwks_uri.clone().unwrap_or_else(|| format!("https://{address}/openid/v1/jwks"));
     let (told, issuer) = (keys.clone(), issuer.clone());
     let mut routes = vec![
-        ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || json_bytes(&tokens::jwks(&keys.told()))),
-        ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || {
+        ExtraRoute::cached("/openid/v1/jwks", "application/jwk-set+json", KEYS_CACHING, move || json_bytes(&tokens::jwks(&keys.told()))),
+        ExtraRoute::cached("/.well-known/openid-configuration", "application/json", KEYS_CACHING, move || {
             json_bytes(&tokens::openid_configuration(issuer.name(), &place, &told.told()))
         }),
         actors(insight.clone()),
@@ -64,7 +67,7 @@ fn json_bytes(value: &impl Serialize) -> Bytes {
 }
 
 fn json_reply(value: &impl Serialize) -> RawReply {
-    RawReply { content_type: "application/json", body: json_bytes(value), warning: None, version: None }
+    RawReply { content_type: "application/json", body: json_bytes(value), warning: None, version: None, caching: None }
 }
 
 type Answer = BoxFuture<'static, Result<RawReply, Status>>;
@@ -112,7 +115,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
         let system = system.clone();
         let reply: Answer = Box::pin(async move {
             let body = insight::tell(&system, acts, &request.path, &request.query).await?;
-            Ok(RawReply { content_type: "application/json", body, warning: None, version: None })
+            Ok(RawReply { content_type: "application/json", body, warning: None, version: None, caching: None })
         });
         reply
     };
@@ -123,7 +126,8 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
 pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let dump = Dump::of(&request.path, &request.query).map(|what| flow.dump(what, clock.now()));
-        let reply = dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into(), warning: None, version: None });
+        let reply =
+            dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into(), warning: None, version: None, caching: None });
         let answer: Answer = Box::pin(std::future::ready(reply.ok_or_else(Status::page_not_found)));
         answer
     };
@@ -139,7 +143,13 @@ pub fn announced(api: Arc<ApiServer>) -> ExtraRoute {
         }
         let told = api.announced(named.clone());
         let reply: Answer = Box::pin(async move {
-            Ok(RawReply { content_type: "application/json", body: announced::document(&named, &told.await), warning: None, version: None })
+            Ok(RawReply {
+                content_type: "application/json",
+                body: announced::document(&named, &told.await),
+                warning: None,
+                version: None,
+                caching: None,
+            })
         });
         reply
     };
@@ -160,7 +170,13 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
                 StoreError::Compacted { .. } => Status::expired("the backup took longer than the store remembers its past, try again"),
                 error => store_status(error),
             })?;
-            Ok(RawReply { content_type: "application/octet-stream", body: encode_page(page, revision.is_none()), warning: None, version: None })
+            Ok(RawReply {
+                content_type: "application/octet-stream",
+                body: encode_page(page, revision.is_none()),
+                warning: None,
+                version: None,
+                caching: None,
+            })
         });
         reply
     };

@@ -208,6 +208,9 @@ async fn a_custom_resource_says_its_kind_and_version() {
     ] {
         assert_eq!(door.send("POST", path, &[], body).await.refusal(), refusal);
     }
+    let ignoring = door.send("POST", &format!("{path}?fieldValidation=Ignore"), &[], format!("{nameless}\n")).await;
+    let missing = format!("Site in version \"v1\" cannot be handled as a Site: Object 'Kind' is missing in '{nameless}'");
+    assert_eq!(ignoring.refusal(), (400, missing));
     let missing = "the object provided is unrecognized (must be of type Site): Object 'Kind' is missing in '' (<empty>)";
     assert_eq!(door.post_yaml(path, "").await.refusal(), (400, missing.to_owned()));
     let twice = r#"{"kind":"Site","apiVersion":"example.com/v1","metadata":{"name":"s"},"spec":{"a":1,"a":2}}"#;

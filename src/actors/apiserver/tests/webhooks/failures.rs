@@ -56,7 +56,7 @@ async fn answers_that_are_none_are_failures() {
         (json!({"code": 404, "body": ""}), "failed to call webhook: the server could not find the requested resource".to_owned()),
         (
             json!({"code": 302, "body": ""}),
-            "failed to call webhook: the server responded with the status code 302 but did not return more information (post)".to_owned(),
+            "failed to call webhook: the server responded with the status code 302 but did not return more information".to_owned(),
         ),
         (
             json!({"code": 200, "body": "{\"kind\": \"AdmissionReview\", \"apiVersion\": \"admission.k8s.io/v1\"}"}),

@@ -43,6 +43,8 @@ const NOT_THERE: &str = "resourceclaim not available on the node";
 const NOTHING_LEFT: &str = "cannot allocate all claims";
 /// After how many steps a search looks whether it is over: they take about a tenth of a millisecond.
 const BETWEEN_LOOKS: usize = 1_000;
+/// How large the claims of a pod may be together, in bytes as they are stored: all of them are read in a decision, while others wait.
+const MOST_BYTES: usize = 4 << 20;
 /// How long the searches of one round may take together, where each is bounded.
 const LONGEST_ROUND: Duration = Duration::from_secs(30);
 
@@ -135,6 +137,9 @@ impl ClaimAllocator {
     /// # Errors
     /// Why no node will do.
     pub(super) fn claims(&self, pod: &Arc<Pod>) -> Result<PodClaims, String> {
+        if self.are_too_large(pod) {
+            return Err(format!("the pod's resource claims are too large together, limit is {MOST_BYTES} bytes"));
+        }
         let (mut allocated, mut lacking) = (Vec::new(), Vec::new());
         let mut basis = Basis { pod: pod.metadata.uid.clone(), claims: Vec::new(), changes: self.devices.changes() };
         for claim in self.devices.claims_of(pod)? {
@@ -167,6 +172,11 @@ impl ClaimAllocator {
             goes_aside: Cell::default(),
             basis,
         })
+    }
+
+    /// Whether a pod's claims are more than a decision can look at.
+    pub(super) fn are_too_large(&self, pod: &Pod) -> bool {
+        self.devices.size_of_claims(pod) > MOST_BYTES
     }
 
     /// Whether a pod has anything to do with devices.
@@ -224,18 +234,19 @@ impl ClaimAllocator {
     /// # Errors
     /// Why nothing.
     pub(super) fn allocate(&self, claims: &PodClaims, node: &Node, bounds: &Bounds<'_>) -> Result<Got, Lack> {
-        let rejected = |why: String| Lack::Rejected(Rejection::unresolvable(why));
+        let failed = |why: String| Lack::Rejected(Rejection::error(why));
         if !claims.allocated.iter().all(|claim| self.is_available(claim, node)) {
             return Err(Lack::Rejected(Rejection::unresolvable(NOT_THERE)));
         }
         let prepared = self.prepared(claims, node);
-        let allocator = prepared.allocator.as_ref().map_err(|why| rejected(why.clone()))?;
+        let allocator = prepared.allocator.as_ref().map_err(|why| failed(why.clone()))?;
         let Some(allocator) = allocator else { return Ok(Got::default()) };
         let share = |claim: usize, result: usize| share_id(claims.lacking.get(claim).map_or(&claims.pod.metadata, |claim| &claim.metadata), result);
         let mut results = allocator.allocate(node, bounds, &share).map_err(|failure| match failure {
             Failure::Nothing => Lack::Rejected(Rejection::unresolvable(NOTHING_LEFT)),
             Failure::Unfinished => Lack::Unfinished,
-            Failure::Error(why) => rejected(why),
+            Failure::OnNode(why) => Lack::Rejected(Rejection::unresolvable(why)),
+            Failure::Error(why) => failed(why),
         })?;
         let extended = prepared.extended.clone().and_then(|requests| Some((requests, results.pop()?)));
         Ok(Got { results, extended })
@@ -249,14 +260,14 @@ impl ClaimAllocator {
         let clock = &self.devices.clock;
         let end = clock.instant() + LONGEST_ROUND;
         let mut round = Round { basis: Some(claims.basis.clone()), nodes: Vec::with_capacity(nodes.len()), costliest: None };
-        let mut is_there = false;
+        let (mut is_there, mut is_wrong) = (false, false);
         for node in nodes {
             let until = (!timeout.is_zero()).then(|| end.min(clock.instant() + timeout));
             let is_late = || stop.load(Ordering::Relaxed) || until.is_some_and(|until| clock.instant() >= until) || !self.is_wanted(&claims);
             let looks = Looks::default();
             let is_over = |steps: usize| looks.is_due(steps) && is_late();
-            // One node is enough; the others were not found out about.
-            let came = if is_there || is_late() {
+            // One node is enough, or one error; the others were not found out about.
+            let came = if is_there || is_wrong || is_late() {
                 Found::Skipped
             } else {
                 match self.allocate(&claims, &node, &Bounds { is_over: &is_over, most_cost: MOST_COST, among: None }) {
@@ -268,6 +279,7 @@ impl ClaimAllocator {
                 }
             };
             is_there |= matches!(came, Found::Devices(_));
+            is_wrong |= matches!(&came, Found::Rejected(rejection) if rejection.is_error);
             round.nodes.push((node, came));
         }
         // Whether allocated claims can be used changes with time, and what was ended is not to be remembered.

@@ -37,7 +37,8 @@ use crate::{
     scheduler::{
         devices::{Bounds, assumed::Choice, bind, caches::DeviceCaches},
         framework::{
-            self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Undecided, Writing, normalize_to_largest,
+            self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Undecided, Writing, filter_error,
+            normalize_to_largest,
         },
         metrics::{Operation, Working},
         node_info::NodeInfo,
@@ -144,7 +145,7 @@ impl DynamicResources {
         self.budgets.take(&pod.namespace, took, now);
         match got {
             Ok(got) => Ok(got),
-            Err(Lack::Rejected(rejection)) if among.is_none() => Err(rejection),
+            Err(Lack::Rejected(rejection)) if among.is_none() || rejection.is_error => Err(rejection),
             // It takes longer, or what was found is not free any more.
             Err(_) => {
                 if among.is_none() {
@@ -224,8 +225,11 @@ impl Plugin for DynamicResources {
         Self::POINTS
     }
 
-    /// A pod is not looked at before its claims are there.
+    /// A pod is not looked at before its claims are there. One whose claims are not to be looked at is told so by its attempt.
     fn pre_enqueue(&self, pod: &Pod) -> Result<(), String> {
+        if self.claims.are_too_large(pod) {
+            return Ok(());
+        }
         self.claims.devices.claims_of(pod).map(drop)
     }
 
@@ -288,9 +292,13 @@ impl Plugin for DynamicResources {
         }
         match self.searches.next(pod) {
             Next::Search(nodes) => Some(Undecided::Search(self.look_aside(pod.clone(), nodes))),
-            Next::TimedOut(node) => Some(Undecided::Failed(timeout_message(&node))),
+            Next::TimedOut(node) => Some(Undecided::Failed(filter_error(NAME, &timeout_message(&node)))),
             Next::Nothing => None,
         }
+    }
+
+    fn abandon(&self, pod: &ObjectKey) {
+        self.searches.give_up(pod);
     }
 
     fn after_failure(&self, pod: &ObjectKey, client: &Client) -> Option<Writing> {

@@ -120,7 +120,7 @@ impl NodeFilter for FitFilter<'_> {
             unresolvable |= lack.is_unresolvable();
             reasons.push(lack.reason());
         }
-        if reasons.is_empty() { Ok(()) } else { Err(Rejection { reasons, unresolvable }) }
+        if reasons.is_empty() { Ok(()) } else { Err(Rejection { reasons, unresolvable, is_error: false }) }
     }
 
     fn fits_taken(&self, node: &NodeInfo, taken: Taken<'_>) -> bool {

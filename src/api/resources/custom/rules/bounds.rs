@@ -24,12 +24,25 @@ pub(super) struct Bounds {
     format: Option<(Box<str>, Format)>,
     /// The format of an integer, which says how large it may be; empty of all else.
     integer_format: Box<str>,
+    /// The format that is told in place of the type where a value is of another one; empty where the type is.
+    told_format: Box<str>,
     minimum: Option<(Number, bool)>,
     maximum: Option<(Number, bool)>,
     multiple_of: Option<Number>,
     length: (Option<u64>, Option<u64>),
     items: (Option<u64>, Option<u64>),
     properties: (Option<u64>, Option<u64>),
+}
+
+/// The format of a schema, if it is one that upstream knows of this type; others it strips.
+fn told_format<'a>(kind: &str, format: &'a str) -> &'a str {
+    let is_known = match kind {
+        "string" => formats::format(format).is_some(),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
+    };
+    if is_known { format } else { "" }
 }
 
 impl Bounds {
@@ -44,6 +57,7 @@ impl Bounds {
             pattern: Some(text(schema, &["pattern"])).filter(|pattern| !pattern.is_empty()).map(|pattern| Pattern::new(pattern, kept)),
             format: formats::format(format).filter(|_| matches!(text(schema, &["type"]), "" | "string")).map(|check| (format.into(), check)),
             integer_format: if text(schema, &["type"]) == "integer" { format.into() } else { Box::default() },
+            told_format: told_format(text(schema, &["type"]), format).into(),
             minimum: limit("minimum", "exclusiveMinimum"),
             maximum: limit("maximum", "exclusiveMaximum"),
             multiple_of: at(schema, &["multipleOf"]).as_number().cloned(),
@@ -60,6 +74,7 @@ impl Bounds {
             && self.pattern.is_none()
             && self.format.is_none()
             && self.integer_format.is_empty()
+            && self.told_format.is_empty()
             && self.minimum.is_none()
             && self.maximum.is_none()
             && self.multiple_of.is_none()
@@ -69,6 +84,11 @@ impl Bounds {
     /// `int32` of an integer that is one; empty where nothing is said.
     pub fn integer_format(&self) -> &str {
         &self.integer_format
+    }
+
+    /// `int32` or `date` where a value of another type is told to be none of these; empty where the type is told.
+    pub fn told_format(&self) -> &str {
+        &self.told_format
     }
 
     /// How much comparing costs, in values looked at.

@@ -34,6 +34,9 @@ fn values_are_judged_in_upstreams_words() {
         (json!({"type": "number", "multipleOf": 0.5}), json!(0.7), "v: Invalid value: 0.7: v in body should be a multiple of 0.5"),
         (json!({"type": "number", "maximum": 1, "exclusiveMaximum": true}), json!(1), "v: Invalid value: 1: v in body should be less than 1"),
         (json!({"type": "string", "format": "date"}), json!("x"), "v: Invalid value: \"x\": v in body must be of type date: \"x\""),
+        (json!({"type": "string", "format": "date"}), json!(1), "v: Invalid value: \"int64\": v in body must be of type date: \"int64\""),
+        (json!({"type": "integer", "format": "int32"}), json!(true), "v: Invalid value: \"\": v in body must be of type int32: \"\""),
+        (json!({"type": "integer", "format": "int32"}), json!("x"), "v: Invalid value: \"string\": v in body must be of type integer: \"string\""),
         (json!({"type": "object", "minProperties": 1}), json!({}), "v: Invalid value: 0: v in body should have at least 1 properties"),
         (json!({"type": "object", "required": ["a"]}), json!({}), "v.a: Required value: "),
     ] {
@@ -46,9 +49,11 @@ fn values_are_judged_in_upstreams_words() {
 fn integers_are_those_that_fit_an_int64() {
     let wrong = "v: Invalid value: \"number\": v in body must be of type integer: \"number\"";
     let outside = |format: &str| format!("<nil>: Invalid value: \"\": Checked value must be of type integer {format} in v");
+    let of_another_format = "v: Invalid value: \"float64\": v in body must be of type int64: \"float64\"";
     for value in [json!(9_223_372_036_854_775_808_u64), json!(-1e19), json!(1e30), json!(1.5)] {
         assert_eq!(told(json!({"type": "integer"}), value.clone()), [wrong.to_owned(), outside("(default format)")], "{value}");
-        assert_eq!(told(json!({"type": "integer", "format": "int64"}), value.clone()), [wrong.to_owned(), outside("with format int64")], "{value}");
+        let with_format = told(json!({"type": "integer", "format": "int64"}), value.clone());
+        assert_eq!(with_format, [of_another_format.to_owned(), outside("with format int64")], "{value}");
     }
     for value in [json!(i64::MAX), json!(i64::MIN), json!(9_007_199_254_740_991.0)] {
         assert_eq!(told(json!({"type": "integer", "format": "int64"}), value.clone()), Vec::<String>::new(), "{value}");

@@ -109,7 +109,11 @@ impl Walk {
     fn itself(&self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) -> bool {
         let is_allowed = if value.is_null() { rules.nullable || rules.types == super::Types::default() } else { self.is_of_type(rules, value) };
         if !is_allowed {
-            errors.push(self.wrong_type(&rules.types.text(), value));
+            let format = rules.bounds.as_ref().map_or("", |bounds| bounds.told_format());
+            errors.push(match value {
+                Value::Bool(_) | Value::Number(_) | Value::Object(_) if !format.is_empty() => self.wrong_type(format, number_format(value)),
+                _ => self.wrong_type(&rules.types.text(), type_name(value)),
+            });
         }
         let is_integer = rules.types == super::Types::of("integer");
         if let Value::Number(number) = value
@@ -138,8 +142,7 @@ impl Walk {
             || found == "number" && types.has("integer") && is_whole()
     }
 
-    fn wrong_type(&self, wanted: &str, value: &Value) -> FieldError {
-        let found = type_name(value);
+    fn wrong_type(&self, wanted: &str, found: &str) -> FieldError {
         let detail = format!("{} in body must be of type {wanted}: {found:?}", self.path);
         FieldError { kind: FieldErrorKind::TypeInvalid, ..FieldError::invalid(self.path.as_str(), found, detail) }
     }
@@ -284,6 +287,15 @@ impl Walk {
         }
         self.path.push_str(name);
         mark
+    }
+}
+
+/// The format of a number as upstream infers it; nothing else has one.
+fn number_format(value: &Value) -> &'static str {
+    match value {
+        Value::Number(number) if number.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        _ => "",
     }
 }
 
