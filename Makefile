@@ -2,37 +2,35 @@
 
 # Build output lives outside the checkout where TROUPE_TARGET_DIR says so.
 export CARGO_TARGET_DIR ?= $(or $(TROUPE_TARGET_DIR),$(CURDIR)/target)
-HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 IMAGES := $(CARGO_TARGET_DIR)/images
-STATIC := $(CARGO_TARGET_DIR)/$(HOST)/release
-PROFILE ?= release
-TROUPE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/troupe
+# Whoever wants to see a cluster has it soonest with `quick`; all else is made of `release`.
+PROFILE ?= $(if $(filter-out up,$(or $(MAKECMDGOALS),up)),release,quick)
+BINARIES = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+TROUPE = $(BINARIES)/troupe
 
-# How our program is built; the tests build it along with theirs.
-BUILD ?= cargo build --profile $(PROFILE) --bin troupe
+# How our programs are built, those of the images among them (config/rustc-wrapper.sh); the tests build them along with theirs.
+BUILD ?= cargo build --profile $(PROFILE) --workspace --bins
 
 .PHONY: up down test fuzz bench conformance lint images build install deps test-deps
 
 ## Start a cluster on this machine
-up: deps build images
+up: images
 	$(TROUPE) up --detach --image-dir $(IMAGES)
 
 ## Stop it (make down PURGE=1 removes its data too)
 down:
-	$(TROUPE) down $(if $(PURGE),--purge)
+	$(or $(firstword $(wildcard $(CARGO_TARGET_DIR)/quick/troupe $(TROUPE))),troupe) down $(if $(PURGE),--purge)
 
-build:
+build: deps
 	$(BUILD)
 
-## Static executables for the images, and the images as OCI archives
-images: deps
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST) -p troupe-pause -p troupe-dns -p troupe-sample-web
-	$(BUILD)
-	$(TROUPE) images build --binaries $(STATIC) --out $(IMAGES)
+## The images, as OCI archives
+images: build
+	$(TROUPE) images build --binaries $(BINARIES) --out $(IMAGES)
 
 ## The daemons, their systemd units and the images, for a machine that runs them for good (docs/operations.md)
 PREFIX ?= /usr/local
-install: build images
+install: images
 	install -D -m 0755 $(TROUPE) $(DESTDIR)$(PREFIX)/bin/troupe
 	ln -sf troupe $(DESTDIR)$(PREFIX)/bin/troupe-control-plane
 	ln -sf troupe $(DESTDIR)$(PREFIX)/bin/troupe-node
@@ -52,7 +50,7 @@ bench: deps
 	./tests/bench.sh
 
 ## Upstream's conformance specs, run by its test binary (make conformance E2E_TEST=/path/e2e.test; see docs/conformance.md)
-conformance: test-deps build images
+conformance: test-deps images
 	TROUPE=$(TROUPE) IMAGES=$(IMAGES) ./tests/conformance.sh
 
 lint:

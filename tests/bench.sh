@@ -10,7 +10,7 @@ trap 'rm -f "$TROUPE_BENCH_ROWS"' EXIT
 
 # Images for the whole-cluster benchmark, made by the program that is built with the benchmarks: they ask for more features of
 # what both depend on, so that a build of its own would compile much of it a second time.
-make --no-print-directory images BUILD="cargo bench --workspace --bench '*' --no-run"
+make --no-print-directory images BUILD="cargo build --release --workspace --bins --bench '*'"
 
 # The table tells what was measured, also where something did not come to its end.
 failed=0

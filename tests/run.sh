@@ -3,9 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Static executables and images for the integration tests, with the fast profile for our own binary. It is built with the tests:
-# they ask for more features of what both depend on, so that a build of its own would compile much of it a second time.
-make --no-print-directory images PROFILE=dev BUILD="cargo test --workspace --no-run"
+# Our programs and the images for the integration tests, with the fast profile. They are built with the tests: those
+# ask for more features of what both depend on, so that a build of its own would compile much of it a second time.
+make --no-print-directory images PROFILE=dev BUILD="cargo build --workspace --bins --tests"
 
 # Attacks come last and one at a time: each watches how others fare meanwhile.
 cargo test --workspace --lib --bins --test clients --test fuzz --test integration

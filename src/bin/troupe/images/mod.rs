@@ -111,7 +111,7 @@ fn specs(binaries: &Path, busybox: &Path) -> Result<Vec<ImageSpec>> {
 fn executable(source: &Path, target: &str) -> Result<ImageFile> {
     let content = std::fs::read(source).with_context(|| format!("cannot read {}; build it first (make images does)", source.display()))?;
     if content.windows(9).take(1 << 20).any(|window| window == b"/lib64/ld") {
-        bail!("{} is linked dynamically, but the image has no libraries: build it with -C target-feature=+crt-static", source.display());
+        bail!("{} is linked dynamically, but the image has no libraries: build it with the rustc wrapper of .cargo/config.toml", source.display());
     }
     Ok(ImageFile::executable(target, content))
 }
