@@ -135,7 +135,7 @@ impl Sources {
             let pods = pods.clone();
             let reply: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(async move {
                 let body = pods.resources().await.ok_or_else(Status::page_not_found)?;
-                Ok(RawReply { content_type: CONTENT_TYPE, body, warning: None, version: None, caching: None })
+                Ok(RawReply::new(CONTENT_TYPE, body))
             });
             reply
         });

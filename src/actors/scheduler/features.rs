@@ -1,7 +1,7 @@
 //! Features of the scheduler that may be off.
 
-/// Which are on; by default none is, as upstream's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Tolerations compare numbers (`TaintTolerationComparisonOperators`).
     pub compares_tolerations: bool,
@@ -9,4 +9,13 @@ pub struct Features {
     pub scores_capacity: bool,
     /// Drivers may have their volumes' pods kept from nodes without them (`VolumeLimitScaling`).
     pub requires_drivers: bool,
+    /// Pods that changes may have helped are tried before their backoff ends when no other waits (`SchedulerPopFromBackoffQ`).
+    pub cuts_backoffs_short: bool,
+}
+
+impl Default for Features {
+    /// As upstream has them.
+    fn default() -> Self {
+        Features { compares_tolerations: false, scores_capacity: false, requires_drivers: false, cuts_backoffs_short: true }
+    }
 }

@@ -1,5 +1,7 @@
 //! The scheduling queue: active (by priority, then age), backoff, unschedulable. Pure; time is an input.
 
+mod backoff;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -9,32 +11,13 @@ use std::{
 
 use troupe_api::meta::ObjectKey;
 
+pub use self::backoff::Backoffs;
+use self::backoff::{BackoffQueue, Rank, Rest};
 use super::{
     framework::{ClusterChange, Profiles},
     metrics,
     pod_info::PodInfo,
 };
-
-/// How long a pod rests after a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoffs {
-    /// After the first; doubles with each further one (`podInitialBackoffSeconds`).
-    pub initial: Duration,
-    /// At most (`podMaxBackoffSeconds`).
-    pub most: Duration,
-}
-
-impl Default for Backoffs {
-    fn default() -> Self {
-        Backoffs { initial: Duration::from_secs(1), most: Duration::from_secs(10) }
-    }
-}
-
-impl Backoffs {
-    fn after(&self, attempts: u32) -> Duration {
-        self.initial.saturating_mul(1 << attempts.saturating_sub(1).min(30)).min(self.most)
-    }
-}
 
 /// An unschedulable pod is tried again after this time even if nothing changed.
 const UNSCHEDULABLE_PATIENCE: Duration = Duration::from_secs(300);
@@ -46,7 +29,7 @@ const ATTEMPT_FAILED: &str = "ScheduleAttemptFailure";
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Active,
-    Backoff(Instant),
+    Backoff(Rest),
     Unschedulable {
         since: Instant,
         rejected_by: Vec<&'static str>,
@@ -86,9 +69,15 @@ struct Entry {
     attempts: u32,
     /// When it came in.
     since: Instant,
-    /// How long it rests after a failed attempt at least.
+    /// How long it rests after a failed attempt at least, and then in any case.
     rest: Duration,
     place: Place,
+}
+
+impl Entry {
+    fn rank(&self) -> Rank {
+        (Reverse(self.priority), self.arrival)
+    }
 }
 
 /// The queue.
@@ -96,8 +85,8 @@ struct Entry {
 pub struct SchedulingQueue {
     backoffs: Backoffs,
     pods: HashMap<ObjectKey, Entry>,
-    active: BTreeSet<(Reverse<i32>, u64, ObjectKey)>,
-    backoff: BTreeMap<(Instant, u64), ObjectKey>,
+    active: BTreeSet<(Rank, ObjectKey)>,
+    backoff: BackoffQueue,
     arrivals: u64,
     /// How many are unschedulable.
     stuck: usize,
@@ -145,9 +134,15 @@ impl SchedulingQueue {
                 self.requeue(&key, "UnscheduledPodUpdate", now);
             }
             Place::Active if changed_priority => {
-                self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()));
+                self.active.remove(&(entry.rank(), key.clone()));
                 entry.priority = priority;
-                self.active.insert((Reverse(priority), entry.arrival, key));
+                self.active.insert((entry.rank(), key));
+            }
+            Place::Backoff(rest) if changed_priority => {
+                let rest = *rest;
+                self.backoff.remove(rest, entry.rank());
+                entry.priority = priority;
+                self.backoff.insert(key, rest, entry.rank());
             }
             Place::Gated { .. } => {
                 entry.priority = priority;
@@ -179,12 +174,9 @@ impl SchedulingQueue {
 
     /// A gated pod may be looked at.
     fn let_in(&mut self, key: &ObjectKey, event: &'static str) {
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let Place::Gated { by } = entry.place else { return };
-        entry.place = Place::Active;
-        self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
-        metrics::incoming("active", event);
-        self.is_gated_no_more(key, by);
+        let Some(Entry { place: Place::Gated { by }, .. }) = self.pods.get(key) else { return };
+        self.is_gated_no_more(key, *by);
+        self.activate(key, event);
     }
 
     fn is_gated_no_more(&mut self, key: &ObjectKey, by: Option<&'static str>) {
@@ -196,23 +188,23 @@ impl SchedulingQueue {
 
     fn insert(&mut self, key: ObjectKey, priority: i32, place: Place, now: Instant) {
         self.arrivals += 1;
-        let arrival = self.arrivals;
-        if matches!(place, Place::Gated { .. }) {
+        let entry = Entry { priority, arrival: self.arrivals, attempts: 0, since: now, rest: Duration::ZERO, place };
+        if matches!(entry.place, Place::Gated { .. }) {
             self.gated += 1;
             metrics::incoming("gated", "UnscheduledPodAdd");
         } else {
-            self.active.insert((Reverse(priority), arrival, key.clone()));
+            self.active.insert((entry.rank(), key.clone()));
             metrics::incoming("active", "UnscheduledPodAdd");
         }
-        self.pods.insert(key, Entry { priority, arrival, attempts: 0, since: now, rest: Duration::ZERO, place });
+        self.pods.insert(key, entry);
     }
 
     /// The pod is gone or has a node.
     pub fn remove(&mut self, key: &ObjectKey) {
         let Some(entry) = self.pods.remove(key) else { return };
         match entry.place {
-            Place::Active => drop(self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()))),
-            Place::Backoff(until) => drop(self.backoff.remove(&(until, entry.arrival))),
+            Place::Active => drop(self.active.remove(&(entry.rank(), key.clone()))),
+            Place::Backoff(rest) => drop(self.backoff.remove(rest, entry.rank())),
             Place::Unschedulable { rejected_by, .. } | Place::Held { rejected_by, .. } => self.is_stuck_no_more(key, &rejected_by),
             Place::Gated { by } => self.is_gated_no_more(key, by),
             Place::InFlight => drop(self.in_flight.remove(key)),
@@ -225,14 +217,18 @@ impl SchedulingQueue {
         self.pods.get(key).map(|entry| (now.saturating_duration_since(entry.since), entry.attempts))
     }
 
-    /// Takes the most urgent pod out for an attempt.
+    /// Takes the most urgent pod out for an attempt; where none is active, one that rests and that a change may have helped.
     pub fn pop(&mut self, now: Instant) -> Option<ObjectKey> {
-        self.end_backoffs(now);
-        let (_, _, key) = self.active.pop_first()?;
-        let entry = self.pods.get_mut(&key).expect("every active key has an entry");
-        entry.attempts += 1;
-        entry.place = Place::InFlight;
-        self.in_flight.insert(key.clone(), InFlightEvents::default());
+        while let Some(key) = self.backoff.ended(now).cloned() {
+            self.end_backoff(&key, "BackoffComplete");
+        }
+        if self.active.is_empty()
+            && let Some(key) = self.backoff.first_early().cloned()
+        {
+            self.end_backoff(&key, "PopFromBackoffQ");
+        }
+        let (_, key) = self.active.pop_first()?;
+        self.take_out(&key);
         Some(key)
     }
 
@@ -240,24 +236,33 @@ impl SchedulingQueue {
     pub fn pop_early(&mut self, key: &ObjectKey) -> bool {
         let Some(entry) = self.pods.get_mut(key) else { return false };
         match &mut entry.place {
-            Place::Active => drop(self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()))),
-            Place::Backoff(until) => drop(self.backoff.remove(&(*until, entry.arrival))),
+            Place::Active => {
+                self.active.remove(&(entry.rank(), key.clone()));
+            }
+            Place::Backoff(rest) => {
+                let rest = *rest;
+                self.backoff.remove(rest, entry.rank());
+            }
             Place::Unschedulable { rejected_by, .. } => {
                 let rejected_by = std::mem::take(rejected_by);
                 self.is_stuck_no_more(key, &rejected_by);
             }
             Place::Held { .. } | Place::Gated { .. } | Place::InFlight | Place::Binding => return false,
         }
-        let Some(entry) = self.pods.get_mut(key) else { return false };
+        self.take_out(key);
+        true
+    }
+
+    fn take_out(&mut self, key: &ObjectKey) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
         entry.attempts += 1;
         entry.place = Place::InFlight;
         self.in_flight.insert(key.clone(), InFlightEvents::default());
-        true
     }
 
     /// Where a pod stands among others: the most urgent has the least.
     pub fn rank(&self, key: &ObjectKey) -> Option<(Reverse<i32>, u64)> {
-        self.pods.get(key).map(|entry| (Reverse(entry.priority), entry.arrival))
+        self.pods.get(key).map(Entry::rank)
     }
 
     /// The attempt found a node.
@@ -296,13 +301,14 @@ impl SchedulingQueue {
     }
 
     /// What a pod was held for is done; with `retry` it is tried again even if nothing changed. Where something did, room was made for it, and it
-    /// goes at once: others that want that room come to their turns, too. So it is upstream, which takes pods out of backoff early.
+    /// goes at once: others that want that room come to their turns, too.
     pub fn unhold(&mut self, key: &ObjectKey, retry: bool, now: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         if let Place::Held { since, rejected_by, woken } = &mut entry.place {
             let woken = *woken;
             entry.place = Place::Unschedulable { since: *since, rejected_by: std::mem::take(rejected_by) };
             if woken && entry.rest.is_zero() {
+                self.end_wait(key);
                 self.activate(key, "AssignedPodDelete");
             } else if woken || retry {
                 self.requeue(key, "AssignedPodDelete", now);
@@ -330,8 +336,12 @@ impl SchedulingQueue {
     /// The attempt failed for a reason outside the pod (a lost race, an API error): try again after backoff.
     pub fn failed(&mut self, key: &ObjectKey, now: Instant) {
         if let Some(entry) = self.pods.get(key) {
-            self.set_aside(key, now + self.backoffs.after(entry.attempts).max(entry.rest));
+            self.set_aside(key, now + self.rest_of(entry));
         }
+    }
+
+    fn rest_of(&self, entry: &Entry) -> Duration {
+        self.backoffs.after(entry.attempts).max(entry.rest)
     }
 
     /// An attempt on the pod is costly: it rests so long after one that fails, or for its backoff if that is longer.
@@ -343,24 +353,15 @@ impl SchedulingQueue {
 
     /// No further attempt before `until`, unless the pod is released.
     pub fn set_aside(&mut self, key: &ObjectKey, until: Instant) {
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        if matches!(entry.place, Place::InFlight | Place::Binding) {
+        if self.pods.get(key).is_some_and(|entry| matches!(entry.place, Place::InFlight | Place::Binding)) {
             self.in_flight.remove(key);
-            entry.place = Place::Backoff(until);
-            self.backoff.insert((until, entry.arrival), key.clone());
-            metrics::incoming("backoff", ATTEMPT_FAILED);
+            self.begin_backoff(key, Rest { until, may_end_early: false }, ATTEMPT_FAILED);
         }
     }
 
     /// Ends a pod's backoff.
     pub fn release(&mut self, key: &ObjectKey) {
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        if let Place::Backoff(until) = entry.place {
-            self.backoff.remove(&(until, entry.arrival));
-            entry.place = Place::Active;
-            self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
-            metrics::incoming("active", "UnscheduledPodUpdate");
-        }
+        self.end_backoff(key, "UnscheduledPodUpdate");
     }
 
     /// The cluster changed: pods that it may help get an attempt.
@@ -418,53 +419,50 @@ impl SchedulingQueue {
 
     /// When the next backoff ends.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.backoff.first_key_value().map(|((until, _), _)| *until)
+        self.backoff.next_end()
     }
 
     pub fn depth(&self) -> QueueDepth {
         QueueDepth { active: self.active.len(), backoff: self.backoff.len(), unschedulable: self.stuck, gated: self.gated }
     }
 
-    /// Gives an unschedulable pod its attempt without backoff.
-    fn activate(&mut self, key: &ObjectKey, event: &'static str) {
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let Place::Unschedulable { rejected_by, .. } = &mut entry.place else { return };
-        let rejected_by = std::mem::take(rejected_by);
-        entry.place = Place::Active;
-        self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
-        metrics::incoming("active", event);
-        self.is_stuck_no_more(key, &rejected_by);
-    }
-
     /// Moves an unschedulable pod on: to backoff while its backoff since the last attempt lasts, else to active.
     fn requeue(&mut self, key: &ObjectKey, event: &'static str, now: Instant) {
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let Place::Unschedulable { since, rejected_by } = &mut entry.place else { return };
-        let (since, rejected_by) = (*since, std::mem::take(rejected_by));
-        self.is_stuck_no_more(key, &rejected_by);
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let until = since + self.backoffs.after(entry.attempts).max(entry.rest);
-        if until > now {
-            entry.place = Place::Backoff(until);
-            self.backoff.insert((until, entry.arrival), key.clone());
-            metrics::incoming("backoff", event);
-        } else {
-            entry.place = Place::Active;
-            self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
-            metrics::incoming("active", event);
+        let Some(entry) = self.pods.get(key) else { return };
+        let Place::Unschedulable { since, .. } = entry.place else { return };
+        let rest = Rest { until: since + self.rest_of(entry), may_end_early: self.backoffs.cut_short && entry.rest.is_zero() };
+        self.end_wait(key);
+        if rest.until <= now { self.activate(key, event) } else { self.begin_backoff(key, rest, event) }
+    }
+
+    /// An unschedulable pod waits for changes no more.
+    fn end_wait(&mut self, key: &ObjectKey) {
+        if let Some(Entry { place: Place::Unschedulable { rejected_by, .. }, .. }) = self.pods.get_mut(key) {
+            let rejected_by = std::mem::take(rejected_by);
+            self.is_stuck_no_more(key, &rejected_by);
         }
     }
 
-    fn end_backoffs(&mut self, now: Instant) {
-        while let Some(first) = self.backoff.first_entry()
-            && first.key().0 <= now
-        {
-            let key = first.remove();
-            let entry = self.pods.get_mut(&key).expect("every key in backoff has an entry");
-            entry.place = Place::Active;
-            self.active.insert((Reverse(entry.priority), entry.arrival, key));
-            metrics::incoming("active", "BackoffComplete");
+    fn begin_backoff(&mut self, key: &ObjectKey, rest: Rest, event: &'static str) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        entry.place = Place::Backoff(rest);
+        self.backoff.insert(key.clone(), rest, entry.rank());
+        metrics::incoming("backoff", event);
+    }
+
+    fn end_backoff(&mut self, key: &ObjectKey, event: &'static str) {
+        let Some(entry) = self.pods.get(key) else { return };
+        if let Place::Backoff(rest) = entry.place {
+            self.backoff.remove(rest, entry.rank());
+            self.activate(key, event);
         }
+    }
+
+    fn activate(&mut self, key: &ObjectKey, event: &'static str) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        entry.place = Place::Active;
+        self.active.insert((entry.rank(), key.clone()));
+        metrics::incoming("active", event);
     }
 }
 

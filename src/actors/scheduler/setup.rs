@@ -37,7 +37,8 @@ pub type MakeSetup = Arc<dyn Fn(&Parts) -> Setup + Send + Sync>;
 impl Setup {
     /// One profile, with upstream's plugins and weights.
     pub fn standard(parts: &Parts) -> Self {
-        let (backoffs, extenders) = (Backoffs::default(), Extenders::default());
+        let backoffs = Backoffs { cut_short: parts.features.cuts_backoffs_short, ..Backoffs::default() };
+        let extenders = Extenders::default();
         let (gangs, taint_rules) = (parts.gangs.clone(), parts.taint_rules.clone());
         Setup { profiles: profile_of(parts).into(), backoffs, extenders, parallelism: PARALLELISM, gangs, taint_rules, measures: false }
     }

@@ -57,6 +57,9 @@ pub const STORAGE_CAPACITY_SCORING: &str = "StorageCapacityScoring";
 /// Drivers may keep pods with their volumes from nodes without them (KEP-5030).
 pub const VOLUME_LIMIT_SCALING: &str = "VolumeLimitScaling";
 
+/// Pods that changes may have helped are tried before their backoff ends when no other waits (KEP-5142).
+pub const POP_FROM_BACKOFF_QUEUE: &str = "SchedulerPopFromBackoffQ";
+
 /// An API server chooses leaders among candidates (KEP-4355).
 pub const COORDINATED_LEADER_ELECTION: &str = "CoordinatedLeaderElection";
 

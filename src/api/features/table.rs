@@ -8,7 +8,7 @@ use super::gate::{
 };
 use super::names::{
     CLUSTER_TRUST_BUNDLE, CONTAINER_STOP_SIGNALS, COORDINATED_LEADER_ELECTION, DEVICE_TAINT_RULES, GANG_SCHEDULING, GENERIC_WORKLOAD,
-    HPA_SCALE_TO_ZERO, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS, RESOURCE_POOL_STATUS, STORAGE_CAPACITY_SCORING,
+    HPA_SCALE_TO_ZERO, POD_CERTIFICATE_REQUEST, POD_LOGS_QUERY_SPLIT_STREAMS, POP_FROM_BACKOFF_QUEUE, RESOURCE_POOL_STATUS, STORAGE_CAPACITY_SCORING,
     STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
 };
 
@@ -199,7 +199,7 @@ pub(super) const GATES: &[Gate] = &[
     locked("SELinuxMountReadWriteOncePod", Stable, true),
     inner("SchedulerAsyncAPICalls", Beta, false),
     inner("SchedulerAsyncPreemption", Beta, true),
-    inner("SchedulerPopFromBackoffQ", Beta, true),
+    switched(POP_FROM_BACKOFF_QUEUE, Beta, true),
     locked("SchedulerQueueingHints", Stable, true),
     locked("SeparateCacheWatchRPC", Deprecated, false),
     locked("SeparateTaintEvictionController", Stable, true),

@@ -117,6 +117,7 @@ impl Configuration {
         let backoffs = Backoffs {
             initial: seconds("podInitialBackoffSeconds").unwrap_or(usual.initial),
             most: seconds("podMaxBackoffSeconds").unwrap_or(usual.most),
+            cut_short: features.cuts_backoffs_short,
         };
         let profiles = list(&value["profiles"]).iter().map(|profile| ProfileConfiguration::read(profile, &value["percentageOfNodesToScore"]));
         let extenders = list(&value["extenders"]).iter().map(ExtenderSettings::read);

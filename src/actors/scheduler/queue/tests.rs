@@ -47,7 +47,8 @@ fn higher_priority_goes_first_and_equals_in_order_of_arrival() {
 
 #[test]
 fn an_unschedulable_pod_wakes_only_for_changes_that_may_help() {
-    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
+    let mut queue = SchedulingQueue::new(Backoffs { cut_short: false, ..Backoffs::default() });
+    let (now, profile) = (Instant::now(), Profiles::from(default_profile()));
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
     queue.unschedulable(&popped, vec!["NodeName"], false, &hints(&profile), now);
@@ -75,6 +76,36 @@ fn a_pod_that_costs_much_rests_longer_than_its_backoff() {
     assert_eq!(queue.pop(now + seconds(20)), Some(key("much")));
     queue.failed(&key("much"), now);
     assert_eq!((queue.pop(now + seconds(19)), queue.pop(now + seconds(20))), (None, Some(key("much"))));
+}
+
+#[test]
+fn pods_that_changes_may_have_helped_are_tried_before_their_backoff_ends_when_no_other_is_active() {
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
+    // Tried twice, "late" rests longer than the others; only an error keeps "failed" from its node, and "costly" rests in any case.
+    for (name, attempts) in [("late", 2), ("low", 1), ("high", 1), ("failed", 1), ("costly", 1)] {
+        queue.upsert(key(name), i32::from(name == "high"), now);
+        for _ in 0..attempts {
+            queue.cluster_changed(node_added(), &hints(&profile), now);
+            assert_eq!(queue.pop(now), Some(key(name)));
+            match name {
+                "failed" => queue.failed(&key(name), now),
+                "costly" => queue.rests(&key(name), Duration::from_secs(1)),
+                _ => {}
+            }
+            queue.unschedulable(&key(name), vec!["NodeName"], false, &hints(&profile), now);
+        }
+    }
+    queue.cluster_changed(node_added(), &hints(&profile), now);
+    assert_eq!(queue.depth(), QueueDepth { backoff: 5, ..QueueDepth::default() });
+    queue.upsert(key("active"), 0, now);
+    assert_eq!(queue.pop(now), Some(key("active")));
+    queue.upsert(key("low"), 7, now);
+    for name in ["low", "high", "late"] {
+        assert_eq!(queue.pop(now), Some(key(name)));
+    }
+    assert_eq!((queue.pop(now), queue.depth().backoff), (None, 2));
+    assert_eq!(queue.pop(now + Duration::from_secs(1)), Some(key("failed")));
+    assert_eq!((queue.pop(now + Duration::from_secs(1)), queue.depth()), (Some(key("costly")), QueueDepth::default()));
 }
 
 #[test]

@@ -192,6 +192,13 @@ pub struct RawReply {
     pub caching: Option<&'static str>,
 }
 
+impl RawReply {
+    /// One that says no more than its body.
+    pub fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        RawReply { content_type, body: body.into(), warning: None, version: None, caching: None }
+    }
+}
+
 /// A request to an extra route.
 #[derive(Clone, Debug)]
 pub struct RawRequest {
@@ -232,7 +239,7 @@ impl ExtraRoute {
         make: impl Fn() -> Bytes + Send + Sync + 'static,
     ) -> Self {
         let handler: RawHandler = Arc::new(move |_| {
-            let reply = RawReply { content_type, body: make(), warning: None, version: None, caching };
+            let reply = RawReply { caching, ..RawReply::new(content_type, make()) };
             Box::pin(std::future::ready(Ok(reply)))
         });
         ExtraRoute { path, handler, acts: false }

@@ -70,7 +70,8 @@ use troupe_api::{
     certificates::CertificateAuthority,
     features::{
         CLUSTER_TRUST_BUNDLE, DEVICE_TAINT_RULES, FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, HPA_SCALE_TO_ZERO, POD_CERTIFICATE_REQUEST,
-        RESOURCE_POOL_STATUS, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS, VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
+        POP_FROM_BACKOFF_QUEUE, RESOURCE_POOL_STATUS, STORAGE_CAPACITY_SCORING, STORAGE_VERSION_MIGRATOR, TOLERATION_COMPARISONS,
+        VOLUME_LIMIT_SCALING, WORKLOAD_WITH_JOB,
     },
 };
 use troupe_api_client::Client;
@@ -368,6 +369,7 @@ pub fn scheduling(config: &Config) -> Result<MakeSetup> {
         compares_tolerations: gates.is_on(TOLERATION_COMPARISONS),
         scores_capacity: gates.is_on(STORAGE_CAPACITY_SCORING),
         requires_drivers: gates.is_on(VOLUME_LIMIT_SCALING),
+        cuts_backoffs_short: gates.is_on(POP_FROM_BACKOFF_QUEUE),
     };
     let parts_of = move |parts: &Parts| {
         let parts = if has_gangs { parts.with_gangs() } else { parts.clone() };

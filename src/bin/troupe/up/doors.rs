@@ -67,7 +67,7 @@ fn json_bytes(value: &impl Serialize) -> Bytes {
 }
 
 fn json_reply(value: &impl Serialize) -> RawReply {
-    RawReply { content_type: "application/json", body: json_bytes(value), warning: None, version: None, caching: None }
+    RawReply::new("application/json", json_bytes(value))
 }
 
 type Answer = BoxFuture<'static, Result<RawReply, Status>>;
@@ -115,7 +115,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
         let system = system.clone();
         let reply: Answer = Box::pin(async move {
             let body = insight::tell(&system, acts, &request.path, &request.query).await?;
-            Ok(RawReply { content_type: "application/json", body, warning: None, version: None, caching: None })
+            Ok(RawReply::new("application/json", body))
         });
         reply
     };
@@ -126,8 +126,7 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
 pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let dump = Dump::of(&request.path, &request.query).map(|what| flow.dump(what, clock.now()));
-        let reply =
-            dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into(), warning: None, version: None, caching: None });
+        let reply = dump.map(|text| RawReply::new("text/plain; charset=utf-8", text));
         let answer: Answer = Box::pin(std::future::ready(reply.ok_or_else(Status::page_not_found)));
         answer
     };
@@ -142,15 +141,7 @@ pub fn announced(api: Arc<ApiServer>) -> ExtraRoute {
             named = api.registry().rows().iter().map(|row| row.group_resource()).collect();
         }
         let told = api.announced(named.clone());
-        let reply: Answer = Box::pin(async move {
-            Ok(RawReply {
-                content_type: "application/json",
-                body: announced::document(&named, &told.await),
-                warning: None,
-                version: None,
-                caching: None,
-            })
-        });
+        let reply: Answer = Box::pin(async move { Ok(RawReply::new("application/json", announced::document(&named, &told.await))) });
         reply
     };
     ExtraRoute { path: announced::PATH, handler: Arc::new(handler), acts: false }
@@ -170,13 +161,7 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
                 StoreError::Compacted { .. } => Status::expired("the backup took longer than the store remembers its past, try again"),
                 error => store_status(error),
             })?;
-            Ok(RawReply {
-                content_type: "application/octet-stream",
-                body: encode_page(page, revision.is_none()),
-                warning: None,
-                version: None,
-                caching: None,
-            })
+            Ok(RawReply::new("application/octet-stream", encode_page(page, revision.is_none())))
         });
         reply
     };

@@ -48,13 +48,7 @@ fn route(path: &'static str, pages: Arc<Zpages>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let RawRequest { path, query, accept, user_agent, .. } = &request;
         let found = pages.answer(&Asked { path, query, accept, user_agent }).unwrap_or_else(|| Err(Status::page_not_found()));
-        let reply = found.map(|page| RawReply {
-            content_type: page.content_type,
-            body: page.body.into(),
-            warning: page.warning,
-            version: page.version,
-            caching: None,
-        });
+        let reply = found.map(|page| RawReply { warning: page.warning, version: page.version, ..RawReply::new(page.content_type, page.body) });
         let answer: BoxFuture<'static, Result<RawReply, Status>> = Box::pin(std::future::ready(reply));
         answer
     };

@@ -34,7 +34,7 @@ async fn pages_count_by_the_version_that_they_are_of() {
         let mut route = ExtraRoute::document(path, "text/plain", || "x".into());
         if version {
             route.handler = Arc::new(|_| {
-                let reply = RawReply { content_type: "application/json", body: "{}".into(), warning: None, version: Some("v1beta1"), caching: None };
+                let reply = RawReply { version: Some("v1beta1"), ..RawReply::new("application/json", "{}") };
                 std::future::ready(Ok(reply)).boxed()
             });
         }
