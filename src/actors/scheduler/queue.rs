@@ -1,6 +1,7 @@
 //! The scheduling queue: active (by priority, then age), backoff, unschedulable. Pure; time is an input.
 
 mod backoff;
+mod hints;
 
 use std::{
     cmp::Reverse,
@@ -11,12 +12,17 @@ use std::{
 
 use troupe_api::meta::ObjectKey;
 
-pub use self::backoff::Backoffs;
-use self::backoff::{BackoffQueue, Rank, Rest};
+pub use self::{
+    backoff::Backoffs,
+    hints::{EXTENDER, HintContext},
+};
+use self::{
+    backoff::{BackoffQueue, Rank, Rest},
+    hints::{NOBODY, is_woken, may_be_looked_at, names},
+};
 use super::{
     framework::{ClusterChange, Profiles},
     metrics,
-    pod_info::PodInfo,
 };
 
 /// An unschedulable pod is tried again after this time even if nothing changed.
@@ -94,15 +100,6 @@ pub struct SchedulingQueue {
     /// Pods that wait for changes, by the plugins that rejected them or do not let them in: a change is compared with those that it may concern.
     rejected: BTreeMap<&'static str, HashSet<ObjectKey>>,
     in_flight: HashMap<ObjectKey, InFlightEvents>,
-}
-
-/// Whom to ask whether a change may help a pod.
-pub struct HintContext<'a> {
-    pub profiles: &'a Profiles,
-    /// The pod as it is now; `None` if it is gone, or so large that it is tried rather than looked at after each change.
-    pub pod: &'a dyn Fn(&ObjectKey) -> Option<PodInfo>,
-    /// The same however large it is: one that must not be looked at is not tried to find that out.
-    pub whole: &'a dyn Fn(&ObjectKey) -> Option<PodInfo>,
 }
 
 /// How many pods are where.
@@ -234,19 +231,11 @@ impl SchedulingQueue {
 
     /// Takes a pod out for an attempt together with another one, before its turn; `false` if it cannot be looked at now.
     pub fn pop_early(&mut self, key: &ObjectKey) -> bool {
-        let Some(entry) = self.pods.get_mut(key) else { return false };
-        match &mut entry.place {
-            Place::Active => {
-                self.active.remove(&(entry.rank(), key.clone()));
-            }
-            Place::Backoff(rest) => {
-                let rest = *rest;
-                self.backoff.remove(rest, entry.rank());
-            }
-            Place::Unschedulable { rejected_by, .. } => {
-                let rejected_by = std::mem::take(rejected_by);
-                self.is_stuck_no_more(key, &rejected_by);
-            }
+        let Some(entry) = self.pods.get(key) else { return false };
+        match entry.place {
+            Place::Active => drop(self.active.remove(&(entry.rank(), key.clone()))),
+            Place::Backoff(rest) => drop(self.backoff.remove(rest, entry.rank())),
+            Place::Unschedulable { .. } => self.end_wait(key),
             Place::Held { .. } | Place::Gated { .. } | Place::InFlight | Place::Binding => return false,
         }
         self.take_out(key);
@@ -464,26 +453,6 @@ impl SchedulingQueue {
         self.active.insert((entry.rank(), key.clone()));
         metrics::incoming("active", event);
     }
-}
-
-/// Stands for the plugins of a pod that none rejected, as where there are no nodes: every change may help it.
-const NOBODY: &str = "";
-
-/// Stands for extenders that rejected nodes: nobody knows which changes may help them, so each may.
-pub const EXTENDER: &str = "Extender";
-
-fn names(rejected_by: &[&'static str]) -> Vec<&'static str> {
-    if rejected_by.is_empty() { vec![NOBODY] } else { rejected_by.to_vec() }
-}
-
-fn is_woken(rejected_by: &[&'static str], change: &ClusterChange, key: &ObjectKey, with: &HintContext<'_>) -> bool {
-    rejected_by.is_empty() || rejected_by.contains(&EXTENDER) || with.profiles.may_help(rejected_by, change, || (with.pod)(key))
-}
-
-/// Whether no plugin of its profile keeps a pod from being looked at. One that cannot be seen is tried.
-fn may_be_looked_at(key: &ObjectKey, with: &HintContext<'_>) -> bool {
-    let Some(info) = (with.pod)(key) else { return true };
-    with.profiles.of(&info.pod).is_none_or(|profile| profile.pre_enqueue(&info.pod).is_ok())
 }
 
 #[cfg(test)]

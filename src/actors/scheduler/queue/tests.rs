@@ -16,6 +16,7 @@ use crate::scheduler::{
     object_lookup::NoObjects,
     placed_pod::PlacedPod,
     plugins::default_profile,
+    pod_info::PodInfo,
 };
 
 fn key(name: &str) -> ObjectKey {
