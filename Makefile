@@ -11,7 +11,7 @@ TROUPE = $(BINARIES)/troupe
 # How our programs are built, those of the images among them (config/rustc-wrapper.sh); the tests build them along with theirs.
 BUILD ?= cargo build --profile $(PROFILE) --workspace --bins
 
-.PHONY: up down test fuzz bench conformance lint images build install deps test-deps
+.PHONY: up down test fuzz bench conformance swap lint images build install deps test-deps
 
 ## Start a cluster on this machine
 up: images
@@ -52,6 +52,10 @@ bench: deps
 ## Upstream's conformance specs, run by its test binary (make conformance E2E_TEST=/path/e2e.test; see docs/conformance.md)
 conformance: test-deps images
 	TROUPE=$(TROUPE) IMAGES=$(IMAGES) ./tests/conformance.sh
+
+## Upstream's controllers and scheduler on our API server and ours on upstream's (make swap KUBERNETES=/path; see docs/operations.md)
+swap: test-deps build
+	TROUPE=$(TROUPE) KUBERNETES=$(KUBERNETES) ./tests/swap.sh
 
 lint:
 	cargo fmt --all --check

@@ -87,6 +87,7 @@ impl Neighbour {
             given("--node-name", "it"),
             given("--bridge", "it0"),
             given("--cgroup-parent", &self.cgroup),
+            given("--eviction-hard", "none"),
         ];
         all.concat()
     }

@@ -248,7 +248,9 @@ impl Cluster {
         text(&output.stdout)
     }
 
-    fn settings(&self) -> Vec<String> {
+    /// What names this cluster's place, beside `flags`. What evicts for want of room is off where they say nothing of it: the machine's disk
+    /// may be as full as it likes.
+    fn settings_beside(&self, flags: &[&str]) -> Vec<String> {
         let path = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
         let pairs = [
             ("--data-dir", path("data")),
@@ -265,17 +267,19 @@ impl Cluster {
         ];
         let etcd = self.etcd.iter().map(|_| ("--etcd-servers", database::URL.to_owned()));
         let pairs = pairs.into_iter().filter(|(flag, _)| !self.elsewhere || *flag != "--node-ip");
-        pairs.chain(etcd).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        let spacious = (!flags.iter().any(|flag| flag.starts_with("--eviction-"))).then(|| ("--eviction-hard", "none".to_owned()));
+        pairs.chain(etcd).chain(spacious).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     /// The settings that a daemon takes; it refuses those that would have no effect.
     fn settings_of_daemon(&self, name: &str, flags: &[&str]) -> Vec<String> {
-        const NODES: [&str; 6] = ["--kubelet-dir", "--pod-logs-dir", "--cni-conf-dir", "--manifests-dir", "--bridge", "--cgroup-parent"];
+        const NODES: [&str; 7] =
+            ["--kubelet-dir", "--pod-logs-dir", "--cni-conf-dir", "--manifests-dir", "--bridge", "--cgroup-parent", "--eviction-hard"];
         let takes = |flag: &str| match name {
             "node" => flag != "--etcd-servers" && (flag != "--kubeconfig" || !flags.contains(&"--standalone")),
             _ => !NODES.contains(&flag),
         };
-        let settings = self.settings();
+        let settings = self.settings_beside(flags);
         settings.chunks(2).filter(|pair| takes(&pair[0])).flatten().cloned().collect()
     }
 
@@ -296,7 +300,7 @@ impl Cluster {
     /// Runs a troupe command that takes the cluster's settings.
     pub fn troupe_with_settings(&self, command: &[&str]) -> Output {
         let mut arguments: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        arguments.extend(self.settings());
+        arguments.extend(self.settings_beside(command));
         self.troupe(&arguments)
     }
 
@@ -307,7 +311,7 @@ impl Cluster {
     /// `troupe` with a command and this cluster's settings, to be started by the test.
     pub fn troupe_command(&self, command: &[&str]) -> Command {
         let mut process = self.held(&self.program);
-        process.args(command).args(self.settings());
+        process.args(command).args(self.settings_beside(command));
         process
     }
 

@@ -143,7 +143,7 @@ fn a_node_on_a_full_disk_says_so_and_recovers() {
     let _store = SmallDisk::at(cluster.path("data/store"), 256);
     let disk = SmallDisk::at(cluster.path("kubelet"), 96);
     let logs = SmallDisk::at(cluster.path("logs"), 32);
-    cluster.start_with(&["--eviction-pressure-transition-period", "5"]);
+    cluster.start_with(&["--eviction-hard", "nodefs.available<10%", "--eviction-pressure-transition-period", "5"]);
     crate::cluster::apply(&cluster, MOUNTED);
     cluster.kubectl("-n kube-system wait --for=condition=Ready pod/mounted --timeout=120s");
     assert_eq!(condition(&cluster, "DiskPressure"), "False");

@@ -54,8 +54,6 @@ fn the_sample_runs_with_addresses_of_both_families() {
         "10.96.0.0/16,fd00:10:96::/112",
         "--cluster-cidr",
         "10.244.0.0/16,fd00:10:244::/56",
-        "--eviction-hard",
-        "none",
         "--load-balancer-pool",
         POOL,
     ]);
@@ -78,8 +76,6 @@ fn the_sample_runs_with_ipv6_alone() {
         "fd00:10:96::/112",
         "--cluster-cidr",
         "fd00:10:244::/56",
-        "--eviction-hard",
-        "none",
         "--load-balancer-pool",
         POOL,
     ]);
@@ -264,7 +260,7 @@ impl World {
     /// After a crash: policies made since hold for each family.
     fn a_start_without_ranges_has_those_of_before(&self) {
         self.cluster.strike("-9");
-        self.cluster.start_with(&["--eviction-hard", "none"]);
+        self.cluster.start();
         self.nodes_and_ranges_have_all_families();
         self.policies_hold();
         let less = self.cluster.troupe_with_settings(&["up", "--service-cidr", "10.96.0.0/16"]);

@@ -93,6 +93,8 @@ impl Machine {
             ("--node-name", self.name.to_owned()),
             ("--bridge", format!("{}0", self.name)),
             ("--cgroup-parent", format!("{}/kubepods", self.namespace)),
+            // The disk may be as full as it likes.
+            ("--eviction-hard", "none".to_owned()),
             // Signs of life come fast, and their absence is noticed fast.
             ("--node-heartbeat", "1".to_owned()),
             ("--node-monitor-grace-period", self.grace.to_string()),
