@@ -55,16 +55,16 @@ background() {
 
 kube() { inside "$kubectl" "$@"; }
 
-# Waits until a command succeeds, at most two minutes.
+# Waits until a command succeeds, at most a minute.
 await() {
-    for _ in $(seq 240); do
+    for _ in $(seq 120); do
         if "$@" >/dev/null 2>&1; then return 0; fi
         sleep 0.5
     done
     return 1
 }
 
-# A step: what it is, and a command that must succeed within two minutes.
+# A step: what it is, and a command that must succeed within a minute.
 step() {
     local began=$SECONDS
     if await "${@:2}"; then
@@ -84,14 +84,14 @@ fewest_and_most() {
     kube -n swap get pods -l app=web -o "jsonpath={range .items[*]}{.spec.nodeName}{\"\n\"}{end}" | sort | uniq -c | awk '{print $1}' | sort -n | sed -n '1p;$p' | xargs
 }
 spread() { [ "$(fewest_and_most)" = "$1" ]; }
-denied() { kube -n swap get events -o "jsonpath={.items[*].message}" | grep -q "$1"; }
+told() { [[ "$(kube -n swap get events -o "jsonpath={.items[*].message}")" = *"$1"* ]]; }
 evicts() {
     local pod
     pod="$(kube -n swap get pods -l app=web -o "jsonpath={.items[0].metadata.name}")"
     printf '{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"%s","namespace":"swap"}}' "$pod" >"$place/eviction.json"
     kube create --raw "/api/v1/namespaces/swap/pods/$pod/eviction" -f "$place/eviction.json" 2>&1
 }
-refused_by_budget() { evicts | grep -q "Cannot evict pod as it would violate the pod's disruption budget"; }
+refused_by_budget() { [[ "$(evicts)" = *"Cannot evict pod as it would violate the pod's disruption budget"* ]]; }
 ranges() { [ "$(kube get nodes -o "jsonpath={range .items[*]}{.spec.podCIDR}{\"\n\"}{end}" | sort -u | grep -c /)" = 3 ]; }
 revisions() { [ "$(kube -n swap get replicasets -l app=web -o name | wc -l)" = "$1" ]; }
 
@@ -192,8 +192,8 @@ steps() {
     step "a suspended Job has no pods and says so" says True job/once -o "jsonpath={.status.conditions[?(@.type==\"Suspended\")].status}"
     step "resumed it has two" kube -n swap patch job once --type=merge -p '{"spec":{"suspend":false}}'
     step "which run" says "2" job/once -o "jsonpath={.status.active}"
-    step "scaled beyond the quota" kube -n swap scale deployment web --replicas=12
-    step "pods are refused with the quota's words" denied "exceeded quota: pods, requested: pods=1, used: pods=20, limited: pods=20"
+    step "scaled beyond the quota" kube -n swap scale deployment web --replicas=14
+    step "pods are refused with the quota's words" told "exceeded quota: pods, requested: pods=1, used: pods=20, limited: pods=20"
     step "scaled down again" kube -n swap scale deployment web --replicas=4
     step "four are left" says "4 4" deployment/web -o "jsonpath={.status.replicas} {.status.readyReplicas}"
     step "a rollout" kube -n swap set image deployment/web c=web:2
@@ -205,7 +205,7 @@ steps() {
     step "one after the other" kube -n swap rollout status statefulset/data --timeout=5s
     step "the nodes are closed" kube cordon -l troupe.dev/hollow
     step "a pod that fits nowhere waits" kube -n swap scale deployment web --replicas=5
-    step "for the reason that upstream gives" denied "0/3 nodes are available: 3 node(s) were unschedulable"
+    step "for the reason that upstream gives" told "0/3 nodes are available: 3 node(s) were unschedulable"
     step "they are open again" kube uncordon -l troupe.dev/hollow
     step "and the pod runs" ready 5 deployment/web
     step "a Deployment is deleted in the foreground" kube -n swap delete deployment web --cascade=foreground --ignore-not-found
@@ -263,7 +263,7 @@ ours() {
     end
 }
 
-hollow() { background hollow "$troupe" node --hollow 3 --kubeconfig "$KUBECONFIG" --data-dir "$place/h" --run-dir "$place/h/run"; }
+hollow() { background hollow "$troupe" node --hollow 3 --kubeconfig "$KUBECONFIG"; }
 
 case "${HALF:-both}" in
 theirs) theirs ;;
