@@ -71,14 +71,7 @@ fn the_sample_runs_with_addresses_of_both_families() {
 #[test]
 fn the_sample_runs_with_ipv6_alone() {
     let cluster = Cluster::place_of_families(false);
-    cluster.start_with(&[
-        "--service-cidr",
-        "fd00:10:96::/112",
-        "--cluster-cidr",
-        "fd00:10:244::/56",
-        "--load-balancer-pool",
-        POOL,
-    ]);
+    cluster.start_with(&["--service-cidr", "fd00:10:96::/112", "--cluster-cidr", "fd00:10:244::/56", "--load-balancer-pool", POOL]);
     let world = World { cluster, families: vec!["IPv6"] };
     world.nodes_and_ranges_have_all_families();
     world.the_sample_answers();
