@@ -36,7 +36,11 @@ begin() {
 
 end() {
     [ -n "$place" ] || return
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    # Each before what it needs: an API server that cannot reach its etcd does not end by itself.
+    for ((at = ${#pids[@]} - 1; at >= 0; at--)); do
+        kill "${pids[at]}" 2>/dev/null
+        timeout 10 tail --pid="${pids[at]}" -f /dev/null || kill -9 "${pids[at]}"
+    done
     wait
     ip netns delete "$name"
     if [ -n "${KEEP:-}" ]; then echo "the logs are in $place"; else rm -rf "$place"; fi
@@ -243,6 +247,7 @@ ours() {
     await kube get --raw /readyz || die "no API server: $(tail -n 3 "$place/made.log")"
     kill "${pids[0]}"
     wait "${pids[0]}"
+    pids=()
     local pki="$place/data/pki"
     # Upstream reads no public key out of PKCS#8.
     openssl pkey -in "$pki/sa.key" -pubout -out "$place/sa.pub"
