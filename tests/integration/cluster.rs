@@ -182,6 +182,7 @@ impl Cluster {
         };
         let mut command = self.held(&self.program);
         command.arg(name).args(flags).args(self.settings_of_daemon(name, flags).into_iter().map(own));
+        command.args(started_with(&[&[name], flags].concat()));
         if name == "node" {
             command.arg("--image-dir").arg(images());
         }
@@ -248,9 +249,7 @@ impl Cluster {
         text(&output.stdout)
     }
 
-    /// What names this cluster's place, beside `flags`. What evicts for want of room is off where they say nothing of it: the machine's disk
-    /// may be as full as it likes.
-    fn settings_beside(&self, flags: &[&str]) -> Vec<String> {
+    fn settings(&self) -> Vec<String> {
         let path = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
         let pairs = [
             ("--data-dir", path("data")),
@@ -267,19 +266,17 @@ impl Cluster {
         ];
         let etcd = self.etcd.iter().map(|_| ("--etcd-servers", database::URL.to_owned()));
         let pairs = pairs.into_iter().filter(|(flag, _)| !self.elsewhere || *flag != "--node-ip");
-        let spacious = (!flags.iter().any(|flag| flag.starts_with("--eviction-"))).then(|| ("--eviction-hard", "none".to_owned()));
-        pairs.chain(etcd).chain(spacious).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        pairs.chain(etcd).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     /// The settings that a daemon takes; it refuses those that would have no effect.
     fn settings_of_daemon(&self, name: &str, flags: &[&str]) -> Vec<String> {
-        const NODES: [&str; 7] =
-            ["--kubelet-dir", "--pod-logs-dir", "--cni-conf-dir", "--manifests-dir", "--bridge", "--cgroup-parent", "--eviction-hard"];
+        const NODES: [&str; 6] = ["--kubelet-dir", "--pod-logs-dir", "--cni-conf-dir", "--manifests-dir", "--bridge", "--cgroup-parent"];
         let takes = |flag: &str| match name {
             "node" => flag != "--etcd-servers" && (flag != "--kubeconfig" || !flags.contains(&"--standalone")),
             _ => !NODES.contains(&flag),
         };
-        let settings = self.settings_beside(flags);
+        let settings = self.settings();
         settings.chunks(2).filter(|pair| takes(&pair[0])).flatten().cloned().collect()
     }
 
@@ -300,7 +297,8 @@ impl Cluster {
     /// Runs a troupe command that takes the cluster's settings.
     pub fn troupe_with_settings(&self, command: &[&str]) -> Output {
         let mut arguments: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        arguments.extend(self.settings_beside(command));
+        arguments.extend(self.settings());
+        arguments.extend(started_with(command).map(str::to_owned));
         self.troupe(&arguments)
     }
 
@@ -311,7 +309,7 @@ impl Cluster {
     /// `troupe` with a command and this cluster's settings, to be started by the test.
     pub fn troupe_command(&self, command: &[&str]) -> Command {
         let mut process = self.held(&self.program);
-        process.args(command).args(self.settings_beside(command));
+        process.args(command).args(self.settings()).args(started_with(command));
         process
     }
 
@@ -431,6 +429,19 @@ pub fn ask(address: &str) -> std::io::Result<String> {
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     if reply.starts_with("HTTP/1.1 200") { Ok(reply) } else { Err(std::io::Error::other(format!("answered {reply:?}"))) }
+}
+
+/// What a command that starts a node has besides its own words: where they say nothing of evictions, the machine's disk may be as full as it
+/// likes.
+fn started_with(command: &[&str]) -> impl Iterator<Item = &'static str> + use<> {
+    let starts = match command {
+        ["up", ..] => true,
+        // Else it is a drill: `node stop`.
+        ["node", rest @ ..] => rest.first().is_none_or(|word| word.starts_with("--")),
+        _ => false,
+    };
+    let silent = !command.iter().any(|word| word.starts_with("--eviction-"));
+    ["--eviction-hard", "none"].into_iter().filter(move |_| starts && silent)
 }
 
 impl Drop for Cluster {
