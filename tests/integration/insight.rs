@@ -1,6 +1,9 @@
 //! `troupe trace`, `troupe actors` and `troupe why` on live clusters.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,6 +12,18 @@ use crate::cluster::{Cluster, apply, eventually, shared, text};
 
 fn trace(cluster: &Cluster, object: &str) -> Vec<Value> {
     serde_json::from_str(&cluster.troupe_text(&["trace", object, "-n", "insight", "--json"])).expect("JSON")
+}
+
+/// The same when all processes have answered.
+fn whole_trace(cluster: &Cluster, object: &str) -> Vec<Value> {
+    let command = ["trace", object, "-n", "insight", "--json"];
+    let told = RefCell::new(Vec::new());
+    eventually("all processes tell their steps", || {
+        let output = cluster.troupe_with_settings(&command);
+        told.replace(serde_json::from_slice(&output.stdout).unwrap_or_default());
+        output.status.success() && !text(&output.stderr).contains("does not answer")
+    });
+    told.into_inner()
 }
 
 /// The position of the first step of `message` that matches `fits`.
@@ -82,7 +97,7 @@ fn a_trace_goes_through_all_daemons_of_a_cluster() {
     deploy(&cluster);
     let pod = cluster.kubectl("-n insight get pods -o jsonpath={.items[0].metadata.name}");
     for object in ["deployment/sleeper".to_owned(), format!("pod/{pod}")] {
-        let steps = trace(&cluster, &object);
+        let steps = whole_trace(&cluster, &object);
         let at = |process: &str, message: &str| position(&steps, message, |step| step["process"] == process);
         let order = [
             at("apiserver@it", "create"),
@@ -100,11 +115,26 @@ fn a_trace_goes_through_all_daemons_of_a_cluster() {
     let told = cluster.troupe_text(&["trace", &format!("pod/{pod}"), "-n", "insight"]);
     assert!(told.lines().any(|line| line.contains("node@it") && line.contains("StartContainer")), "{told}");
     all_processes_are_asked(&cluster);
+    secrets_get_their_tokens(&cluster);
     drop(node);
     eventually("a node that does not answer is named", || {
         let output = cluster.troupe_command(&["trace", "deployment/sleeper", "-n", "insight"]).output().expect("troupe runs");
         output.status.success() && text(&output.stderr).contains("node@it does not answer")
     });
+}
+
+/// Controllers without an API server sign them with the key beside the certificates.
+fn secrets_get_their_tokens(cluster: &Cluster) {
+    apply(
+        cluster,
+        r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: token, namespace: insight, annotations: {kubernetes.io/service-account.name: default}}
+type: kubernetes.io/service-account-token
+"#,
+    );
+    eventually("the secret has its token", || !cluster.kubectl("-n insight get secret token -o jsonpath={.data.token}").is_empty());
 }
 
 /// `troupe actors` shows and reaches all of them, and each tells its metrics.
@@ -305,6 +335,7 @@ fn why_tells_what_is_wrong_with_pods() {
     the_node_is_told_as_it_is(&cluster);
     says("lonely", &["didn't match pod affinity rules (InterPodAffinity)", "a pod that its podAffinity asks for runs near there"]);
     says("claiming", &["not on a node yet", "its resource claim gpu does not exist"]);
+    says("far", &["didn't match PersistentVolume's node affinity (VolumeBinding)", "its claims' volumes can be reached from there"]);
     says("again", &["Running and Ready (1 restarts so far)", "container c runs again after it ended", "exit code 3 (Error)"]);
     pods_that_a_policy_refuses_lead_to_it(&cluster);
     let report: Value = serde_json::from_str(&cluster.troupe_text(&["why", "pod/crash", "-n", "troubles", "--json"])).expect("JSON");
@@ -325,6 +356,7 @@ fn why_tells_what_is_wrong_with_pods() {
     explains("namespace/troubles", &["Terminating", "configmaps are left", "kept, held by finalizers: example.com/keep"]);
     cluster.kubectl_words(&["-n", "troubles", "patch", "configmap", "kept", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
     cluster.kubectl("wait --for=delete namespace/troubles --timeout=180s");
+    cluster.kubectl("delete pv troubles-far --timeout=60s");
 }
 
 /// It minds pods of this test alone.
@@ -389,6 +421,29 @@ metadata: {name: claiming, namespace: troubles}
 spec:
   containers: [{name: c, image: "busybox:1.35"}]
   resourceClaims: [{name: gpu, resourceClaimName: gpu}]
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: troubles-far}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: ""
+  claimRef: {namespace: troubles, name: far}
+  local: {path: /nowhere}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [elsewhere]}]}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: far, namespace: troubles}
+spec: {storageClassName: "", accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, namespace: troubles}
+spec:
+  containers: [{name: c, image: "busybox:1.35", volumeMounts: [{name: v, mountPath: /v}]}]
+  volumes: [{name: v, persistentVolumeClaim: {claimName: far}}]
 ---
 apiVersion: v1
 kind: Pod

@@ -124,7 +124,7 @@ impl Replaying {
                         let selected = selected(changes.take(usize::MAX), self.request.selection.clone());
                         aside::on_behalf_of(self.behalf.clone(), selected).await
                     }
-                    Backlog::Objects(_) => Vec::new(),
+                    Backlog::Objects(..) => Vec::new(),
                 };
                 // The cache takes it for told up to where the replay came, of which nothing told the watcher if nothing happened.
                 let told = WatchItem::Bookmark { revision: subscription.revision, initial_end: false };

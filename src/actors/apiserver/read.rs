@@ -285,7 +285,9 @@ impl Reader {
             .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
             Backlog::Changes(changes) => missed_events(self.underway.send(changes), selection.clone()).boxed(),
-            Backlog::Objects(snapshot) => initial_events(self.underway.send((snapshot, None)), selection.clone()).boxed(),
+            Backlog::Objects(snapshot, recent) => {
+                initial_events(self.underway.send(Initial { snapshot, recent, after: None }), selection.clone()).boxed()
+            }
         };
         let news = ReceiverStream::new(subscription.queue).map(Queued::take);
         let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
@@ -338,8 +340,27 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
+/// What there is when a watch begins, as far as it is not told yet.
+struct Initial {
+    snapshot: Arc<Snapshot>,
+    /// The newest changes, which say what caused the versions that they made.
+    recent: Changes,
+    /// Up to here it is told.
+    after: Option<ObjectKey>,
+}
+
+impl Initial {
+    /// The next objects, each with what caused it as far as that is known.
+    fn take(&mut self, namespace: &str) -> Vec<(Arc<StoredObject>, Cause)> {
+        let objects = self.snapshot.scan(namespace, self.after.as_ref()).take(AT_ONCE);
+        let objects: Vec<_> = objects.map(|object| (object.clone(), self.recent.cause_of(object).cloned().unwrap_or_default())).collect();
+        self.after = objects.last().map(|(object, _)| object.key.clone());
+        objects
+    }
+}
+
 /// What there is when a watch begins, so many objects at a time: who takes them slowly keeps nothing but the snapshot, and that not for ever.
-fn initial_events(unsent: Unsent<(Arc<Snapshot>, Option<ObjectKey>)>, selection: Arc<Selection>) -> impl Stream<Item = Delivery> {
+fn initial_events(unsent: Unsent<Initial>, selection: Arc<Selection>) -> impl Stream<Item = Delivery> {
     // They are asked for where nobody knows any more who wants them.
     let behalf = aside::behalf();
     let pieces = stream::unfold(Some(unsent), move |unsent| {
@@ -347,19 +368,15 @@ fn initial_events(unsent: Unsent<(Arc<Snapshot>, Option<ObjectKey>)>, selection:
         async move {
             let unsent = unsent?;
             // A watch that is cut ends: its client begins anew.
-            let objects = unsent.with(|(snapshot, after)| {
-                let objects: Vec<_> = snapshot.scan(&selection.namespace, after.as_ref()).take(AT_ONCE).cloned().collect();
-                *after = objects.last().map(|object| object.key.clone());
-                objects
-            });
-            let objects = match objects {
+            let objects = match unsent.with(|initial| initial.take(&selection.namespace)) {
                 Ok(objects) => objects,
                 Err(cut) => return Some((vec![Delivery::Item(WatchItem::End(Status::timeout(cut.to_string())))], None)),
             };
             let is_last = objects.len() < AT_ONCE;
-            let unknown = objects.iter().filter(|object| !object.knows_fields());
-            let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded_length()).sum() } else { 0 };
-            let added = aside::compute(bytes, move || objects.iter().filter_map(|object| added(object, &selection)).collect::<Vec<_>>());
+            let unknown = objects.iter().filter(|(object, _)| !object.knows_fields());
+            let bytes = if selection.reads_documents() { unknown.map(|(object, _)| object.encoded_length()).sum() } else { 0 };
+            let all = move || objects.iter().filter_map(|(object, cause)| added(object, cause, &selection)).collect::<Vec<_>>();
+            let added = aside::compute(bytes, all);
             let added = aside::on_behalf_of(behalf, added).await;
             // Others have their turn, also while nothing is found.
             tokio::task::yield_now().await;
@@ -369,12 +386,12 @@ fn initial_events(unsent: Unsent<(Arc<Snapshot>, Option<ObjectKey>)>, selection:
     pieces.flat_map(stream::iter)
 }
 
-fn added(object: &Arc<StoredObject>, selection: &Selection) -> Option<Delivery> {
+fn added(object: &Arc<StoredObject>, cause: &Cause, selection: &Selection) -> Option<Delivery> {
     if selection.shows.is_some() {
-        let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+        let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: cause.clone() };
         return selection.deliver(&change);
     }
-    let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
+    let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: cause.clone() };
     selection.matches(object).then(|| Delivery::Item(item()))
 }
 

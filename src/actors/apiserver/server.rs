@@ -151,6 +151,12 @@ impl Parts {
         }
     }
 
+    /// Whether another server answers: for what it alone has, and for what is only computed here as long as nobody else wants to, such as metrics.
+    fn is_elsewhere(&self, target: &Target) -> bool {
+        let is_yielded = || !target.resource.is_stored() && self.listers.registry.load().is_elsewhere(&target.resource.group, &target.version);
+        target.resource.is_elsewhere || is_yielded()
+    }
+
     /// Has the server answer that has the objects.
     async fn elsewhere(&self, call: ApiCall) -> Result<ApiReply, Status> {
         let name = authorized_name(&call.target, &call.operation);
@@ -226,7 +232,7 @@ fn selection(operation: &Operation) -> Selection<'_> {
 
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
-        if call.target.resource.is_elsewhere {
+        if self.parts.is_elsewhere(&call.target) {
             let parts = self.parts.clone();
             return Box::pin(async move { parts.elsewhere(call).await });
         }
@@ -246,7 +252,7 @@ impl ApiService for ApiServer {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
             let selected = Selection { labels: Some(&options.labels), fields: Some(&options.fields) };
             parts.authorization.authorize(&user, &target, "watch", &name, selected).await?;
-            if target.resource.is_elsewhere {
+            if parts.is_elsewhere(&target) {
                 return calls::watch(parts.aggregator.clone(), user, target, options).await;
             }
             parts.reader.watch(&target, options).await

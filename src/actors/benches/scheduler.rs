@@ -117,7 +117,7 @@ fn decisions_per_second(snapshot: &mut Snapshot, name: &str, spec: &Value, decis
         let info = PodInfo::new(pod.clone(), &NoObjects);
         snapshot.prepare(&info);
         let chance = u64::try_from(number).expect("small").wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let context = SchedulingContext { profile: &profile, cluster: snapshot, start, chance, budgets: &Vec::new };
+        let context = SchedulingContext { profile: &profile, cluster: snapshot, start, chance, budgets: &Vec::new, ranked: &|_| () };
         let (decision, looked_at) = decide(&info, &context);
         start = (start + looked_at) % snapshot.nodes().len();
         let Decision::Bind { node } = decision else { panic!("there is room: {decision:?}") };
@@ -139,7 +139,7 @@ fn preemptions_per_second(snapshot: &Snapshot) -> f64 {
     let info = PodInfo::new(pod("important", &spec, "db"), &NoObjects);
     let begun = Instant::now();
     for chance in 0..u64::from(DECISIONS) {
-        let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: chance * 977, budgets: &Vec::new };
+        let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: chance * 977, budgets: &Vec::new, ranked: &|_| () };
         let (Decision::Unschedulable(unschedulable), _) = decide(&info, &context) else { panic!("there is no room") };
         assert!(unschedulable.preemption.is_some(), "{}", unschedulable.message);
     }

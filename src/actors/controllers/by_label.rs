@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use troupe_api::{
     meta::LabelSelector,
-    projection::MetaProjection,
     stored::{KubeObject, StoredObject},
 };
 
-use crate::runtime::cache::Cache;
+use crate::runtime::{cache::Cache, turn::Turn};
 
 /// Files each object under its namespace and each of its labels.
 const BY_LABEL: &str = "label";
@@ -20,15 +19,30 @@ pub async fn filed<K: KubeObject>(objects: &Cache<K>) {
     objects.synced().await;
 }
 
-/// What a selector selects in a namespace, in key order, as it is stored.
-pub fn selected<K: KubeObject>(objects: &Cache<K>, namespace: &str, selector: &LabelSelector) -> Vec<Arc<StoredObject>> {
-    let wanted = |meta: &MetaProjection| selector.matches_projection(&meta.labels);
+/// What a selector selects in a namespace, in key order, as it is stored. Others have their turns meanwhile.
+pub async fn selected<K: KubeObject>(objects: &Cache<K>, namespace: &str, selector: &LabelSelector) -> Vec<Arc<StoredObject>> {
     let required = selector.required_labels().map(|(key, value)| entry(namespace, key, value));
-    match required.min_by_key(|entry| objects.index_count(BY_LABEL, entry)) {
-        Some(rarest) => objects.by_index_stored(BY_LABEL, &rarest, wanted),
-        None => objects.select_stored(namespace, wanted),
-    }
+    let found = match required.min_by_key(|entry| objects.index_count(BY_LABEL, entry)) {
+        Some(rarest) => objects.by_index_stored(BY_LABEL, &rarest, |_| true),
+        None => objects.select_stored(namespace, |_| true),
+    };
+    selected_of(found, selector).await
 }
+
+/// What a selector selects of these. A selector may have thousands of requirements: others have their turns meanwhile.
+pub async fn selected_of(objects: Vec<Arc<StoredObject>>, selector: &LabelSelector) -> Vec<Arc<StoredObject>> {
+    let (mut turn, mut selected, cost) = (Turn::default(), Vec::new(), selector.requirements.len() * REQUIREMENT);
+    for object in objects {
+        if selector.matches_projection(&object.meta().labels) {
+            selected.push(object);
+        }
+        turn.step_bytes(cost).await;
+    }
+    selected
+}
+
+/// To compare a requirement with an object's labels takes as long as to decode so many bytes.
+const REQUIREMENT: usize = 32;
 
 /// No namespace's name has a slash.
 pub fn entry(namespace: &str, key: &str, value: &str) -> String {
@@ -71,7 +85,7 @@ mod tests {
             ("app=none", vec![]),
         ] {
             let before = decoded_here();
-            let found = selected(&cache, "n", &LabelSelector::parse(selector).expect("parses"));
+            let found = selected(&cache, "n", &LabelSelector::parse(selector).expect("parses")).await;
             assert_eq!(found.iter().map(|pod| &*pod.key.name).collect::<Vec<_>>(), names, "{selector}");
             assert_eq!(decoded_here(), before);
         }

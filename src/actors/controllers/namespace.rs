@@ -64,6 +64,14 @@ struct Remaining {
     error: Option<String>,
 }
 
+impl Remaining {
+    /// How much is left, in upstream's words, where the name of the core group, which is empty, has its dot, too.
+    fn count(&self) -> String {
+        let dot = if self.resource.contains('.') { "" } else { "." };
+        format!("{}{dot} has {} resource instances", self.resource, self.objects)
+    }
+}
+
 fn is_empty(remaining: &[Remaining]) -> bool {
     remaining.iter().all(|resource| resource.objects == 0 && resource.error.is_none())
 }
@@ -106,8 +114,7 @@ fn shortened(mut message: String) -> String {
 fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<NamespaceCondition> {
     let undiscovered = undiscovered(stale);
     let failed: Vec<&str> = remaining.iter().filter_map(|r| r.error.as_deref()).collect();
-    let content: Vec<String> =
-        remaining.iter().filter(|r| r.objects > 0).map(|r| format!("{} has {} resource instances", r.resource, r.objects)).collect();
+    let content: Vec<String> = remaining.iter().filter(|r| r.objects > 0).map(|r| r.count()).collect();
     let held = held_by(remaining);
     let condition = |kind: &str, bad: bool, reasons: [&str; 2], message: String| NamespaceCondition {
         type_: kind.into(),
@@ -333,7 +340,7 @@ mod tests {
         let found = conditions(&[pods], &["example.com/v1".to_owned()], Timestamp::UNIX_EPOCH);
         let of =
             |kind: &str| found.iter().find(|c| c.type_ == kind).map(|c| (c.status.clone(), c.message.clone().unwrap_or_default())).expect("there");
-        assert_eq!(of("NamespaceContentRemaining"), ("True".into(), "Some resources are remaining: pods has 2 resource instances".into()));
+        assert_eq!(of("NamespaceContentRemaining"), ("True".into(), "Some resources are remaining: pods. has 2 resource instances".into()));
         assert_eq!(of("NamespaceFinalizersRemaining").1, "Some content in the namespace has finalizers remaining: x/y in 1 resource instances");
         assert_eq!(of("NamespaceDeletionContentFailure").0, "False");
         let why = "unable to retrieve the complete list of server APIs: example.com/v1: stale GroupVersion discovery: example.com/v1";

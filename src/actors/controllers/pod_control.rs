@@ -1,6 +1,6 @@
 //! Making and deleting pods for an owner, with the events that upstream writes about it.
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodTemplateSpec};
 use troupe_api::{meta::ObjectKey, status::Status, stored::KubeObject};
 use troupe_api_client::Api;
@@ -10,7 +10,7 @@ use super::{
     pace,
     writes::{delete_with_uid, is_namespace_terminating},
 };
-use crate::runtime::{cache::Cache, controller::ReconcileContext};
+use crate::runtime::{cache::Cache, controller::ReconcileContext, turn};
 
 /// The pod that a template of `owner` makes, named by the server.
 pub fn pod_from_template<K: KubeObject>(template: &PodTemplateSpec, owner: &K) -> Pod {
@@ -29,7 +29,16 @@ pub fn pod_from_template<K: KubeObject>(template: &PodTemplateSpec, owner: &K) -
 /// Pods that are on their way to the server at once have no more bytes than this together: a template may be as large as a request.
 const IN_FLIGHT: usize = 16 << 20;
 
-/// How many pods like this one may be on their way at once.
+/// So many pods of a batch are under way at once, and no more bytes than are decoded in a turn. What admission has to do for them is done where they
+/// are made: others on the same arbiter wait for these.
+const UNDER_WAY: usize = 16;
+
+/// How many pods like this one are under way at once.
+fn under_way(pod: &Pod) -> usize {
+    (turn::BYTES / pace::length(pod).max(1)).clamp(1, UNDER_WAY)
+}
+
+/// How many pods like this one may be made in a batch.
 fn at_once(pod: &Pod) -> usize {
     (IN_FLIGHT / pace::length(pod).max(1)).max(1)
 }
@@ -78,7 +87,9 @@ impl<'a, K: KubeObject> PodControl<'a, K> {
             let later = count - batch.end;
             let now: Vec<Pod> = batch.map(&make).collect();
             let (mut failed, mut first) = (0, None);
-            for result in join_all(now.iter().map(|pod| self.api.create(pod))).await {
+            let under_way = now.first().map_or(1, under_way);
+            let results: Vec<_> = stream::iter(now.iter().map(|pod| self.api.create(pod))).buffered(under_way).collect().await;
+            for result in results {
                 match result {
                     Ok(made) => {
                         self.cx.wrote(self.pods, &*made);

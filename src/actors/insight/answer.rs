@@ -27,12 +27,16 @@ pub const ACTORS: &str = "/debug/troupe/process/actors";
 /// Its hops that may belong to the story of an object: `?object=pods%20default/web&trace=…&version=…`, the latter two
 /// repeated. With `&asker=ID` of the process itself nothing is told twice.
 pub const HOPS: &str = "/debug/troupe/process/hops";
+/// What an actor says about one of the things that it works on: `?path=scheduler&about=default/web`. No item where it says nothing.
+pub const ASK: &str = "/debug/troupe/process/ask";
 /// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message, with
 /// `&when=poison&key=default/web` whenever it works on that key (without one: whatever it does) until `&when=cure`.
 pub const KILL: &str = "/debug/troupe/process/kill";
 
 /// How long an actor may take to tell its status.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long it may take to answer a question.
+const THINKING: Duration = Duration::from_secs(2);
 
 /// What one process tells.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +78,7 @@ pub async fn tell(system: &System, post: bool, path: &str, query: &str) -> Resul
             let told = if own { Report::of(system, Vec::new()) } else { hops(system, &wanted(query)?) };
             Ok(bytes_of(&told))
         }
+        ASK => Ok(bytes_of(&said(system, &value_of(query, "path"), &value_of(query, "about")).await)),
         KILL => kill(system, query).map(|told| bytes_of(&told)),
         _ => Err(Status::page_not_found()),
     }
@@ -81,6 +86,10 @@ pub async fn tell(system: &System, post: bool, path: &str, query: &str) -> Resul
 
 fn bytes_of(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("plain data encodes").into()
+}
+
+fn value_of(query: &str, name: &str) -> String {
+    query_values(query, name).into_iter().next().unwrap_or_default()
 }
 
 fn wanted(query: &str) -> Result<Wanted, Status> {
@@ -96,6 +105,11 @@ pub(super) async fn actors(system: &System) -> Report<Value> {
     Report::of(system, found.iter().map(|actor| json!(actor)).collect())
 }
 
+/// What an actor says about something.
+pub(super) async fn said(system: &System, path: &str, about: &str) -> Report<Value> {
+    Report::of(system, system.directory().ask(path, about, THINKING).await.into_iter().collect())
+}
+
 /// The hops that may belong to a story.
 pub(super) fn hops(system: &System, wanted: &Wanted) -> Report<HopRecord> {
     let records = system.recorder().records(system.clock().now(), system.instant());
@@ -103,13 +117,12 @@ pub(super) fn hops(system: &System, wanted: &Wanted) -> Report<HopRecord> {
 }
 
 fn kill(system: &System, query: &str) -> Result<Value, Status> {
-    let value = |name| query_values(query, name).into_iter().next().unwrap_or_default();
-    let path = resolve(system, &value("path"))?;
+    let path = resolve(system, &value_of(query, "path"))?;
     tracing::warn!(actor = %path, asked = query, "the chaos switch is used");
-    match value("when").as_str() {
+    match value_of(query, "when").as_str() {
         "next-message" => system.directory().poison(&path),
-        "poison" => system.directory().poison_key(&path, &value("key"), true),
-        "cure" => system.directory().poison_key(&path, &value("key"), false),
+        "poison" => system.directory().poison_key(&path, &value_of(query, "key"), true),
+        "cure" => system.directory().poison_key(&path, &value_of(query, "key"), false),
         _ => system.directory().kill(&path),
     };
     Ok(json!({"killed": path, "process": system.process().name}))

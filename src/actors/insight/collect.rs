@@ -19,7 +19,7 @@ use troupe_api::{
 use troupe_api_server::http::streaming::{escaped, query_values};
 
 use super::{
-    answer::{self, ACTORS, HOPS, KILL, Report},
+    answer::{self, ACTORS, ASK, HOPS, KILL, Report},
     ask::{Asker, Credentials, refusal},
     peers::{self, Peer},
     presence::{LABEL, NAMESPACE},
@@ -135,6 +135,14 @@ impl Insight {
             }
         }
         json!({"steps": chain::chain(found, &object), "silent": silent})
+    }
+
+    /// What actors at this path say, in whatever processes they live, about one of the things that they work on: `{"answers": […], "silent": […]}`.
+    pub async fn said(&self, path: &str, about: &str) -> Value {
+        let question = format!("{ASK}?path={}&about={}", escaped(path), escaped(about));
+        let (own, told) = futures::join!(answer::said(&self.system, path, about), self.ask_all::<Value>(&question));
+        let answers: Vec<Value> = std::iter::once(own).chain(told.reports).flat_map(|report| report.items).collect();
+        json!({"answers": answers, "silent": told.silent})
     }
 
     fn question(&self, wanted: &Wanted) -> String {

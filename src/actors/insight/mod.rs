@@ -13,7 +13,7 @@ pub mod presence;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{ACTORS, BELOW, HOPS, KILL, answer, tell};
+pub use answer::{ACTORS, ASK, BELOW, HOPS, KILL, answer, tell};
 pub use ask::Credentials;
 pub use collect::Insight;
 pub use door::FrontDoor;

@@ -30,6 +30,8 @@ pub enum Control {
     /// End in good order.
     Stop,
     Observe(oneshot::Sender<Value>),
+    /// What does it say about one of the things that it works on?
+    Ask(String, oneshot::Sender<Option<Value>>),
 }
 
 impl Message for Control {
@@ -367,6 +369,15 @@ impl Directory {
     /// Counters of all actors, in path order, without asking them.
     pub fn snapshot(&self) -> Vec<ActorStatus> {
         self.all().iter().map(|entry| entry.status(Value::Null)).collect()
+    }
+
+    /// What the actor at this path says about one of the things that it works on; `None` if there is no such actor, it knows nothing of that, or
+    /// does not answer within `patience`.
+    pub async fn ask(&self, path: &str, about: &str, patience: Duration) -> Option<Value> {
+        let entry = self.all().into_iter().find(|entry| &*entry.path == path)?;
+        let (reply, answer) = oneshot::channel();
+        entry.control(Control::Ask(about.to_owned(), reply));
+        tokio::time::timeout(patience, answer).await.ok()?.ok()?
     }
 
     /// Like [`Self::snapshot`], with the status of every actor that answers within `patience`, and behind them the caches that are no actors.

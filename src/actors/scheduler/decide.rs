@@ -8,6 +8,7 @@ use super::{
     metrics,
     node_info::NodeInfo,
     pod_info::PodInfo,
+    ranking::{Ranking, Scores},
     snapshot::Snapshot,
 };
 
@@ -47,6 +48,8 @@ pub struct SchedulingContext<'a> {
     pub chance: u64,
     /// Asks for all disruption budgets.
     pub budgets: &'a dyn Fn() -> Vec<Budget>,
+    /// Is told how the nodes that would do compared, where the pod gets one of them.
+    pub ranked: &'a dyn Fn(Ranking),
 }
 
 /// Goes round the nodes, filters until enough are feasible, scores those, and takes the best; among equals the one that chance picks.
@@ -71,6 +74,7 @@ pub fn decide(pod: &PodInfo, context: &SchedulingContext<'_>) -> (Decision, usiz
     };
     if let Some(node) = nominated_node(pod, context.cluster).filter(|node| filters.ask_with_nominated(node).is_ok()) {
         tell_filters(context.profile, &filters);
+        (context.ranked)(Ranking::nominated(node));
         return (Decision::Bind { node: node.name.clone() }, 0);
     }
     let found = find_nodes(&mut filters, &only, context);
@@ -83,7 +87,7 @@ pub fn decide(pod: &PodInfo, context: &SchedulingContext<'_>) -> (Decision, usiz
         return (after_failure(pod, context, &mut filters, &found.diagnosis), found.looked_at);
     }
     let begun = Instant::now();
-    let node = best(pod, context, &found.feasible).name.clone();
+    let node = best(pod, context, &found.feasible, found.looked_at).name.clone();
     metrics::asked(&context.profile.name, Point::Score, "Success", begun.elapsed());
     (Decision::Bind { node }, found.looked_at)
 }
@@ -198,32 +202,32 @@ pub fn after_failure<'a>(pod: &'a PodInfo, context: &SchedulingContext<'a>, filt
     })
 }
 
-fn best<'a>(pod: &PodInfo, context: &SchedulingContext<'_>, feasible: &[&'a NodeInfo]) -> &'a NodeInfo {
+fn best<'a>(pod: &PodInfo, context: &SchedulingContext<'_>, feasible: &[&'a NodeInfo], looked_at: usize) -> &'a NodeInfo {
     if let [only] = feasible {
+        (context.ranked)(Ranking::only(only, looked_at));
         return only;
     }
-    choose(feasible, &scores(pod, context.profile, context.cluster, feasible), context.chance)
+    choose(feasible, &scores(pod, context.profile, context.cluster, feasible), looked_at, context)
 }
 
 /// The node with the highest total; among equals the one that chance picks.
-pub fn choose<'a>(feasible: &[&'a NodeInfo], totals: &[i64], chance: u64) -> &'a NodeInfo {
-    let highest = totals.iter().copied().max().unwrap_or(0);
-    let winners: Vec<usize> = (0..feasible.len()).filter(|at| totals[*at] == highest).collect();
-    feasible[winners[usize::try_from(chance).unwrap_or(usize::MAX) % winners.len()]]
+pub fn choose<'a>(feasible: &[&'a NodeInfo], scores: &Scores, looked_at: usize, context: &SchedulingContext<'_>) -> &'a NodeInfo {
+    let chosen = scores.highest(context.chance);
+    (context.ranked)(scores.ranking(chosen, feasible, looked_at));
+    feasible[chosen]
 }
 
-/// The weighted sum of all plugins' scores, for each feasible node.
-pub fn scores(pod: &PodInfo, profile: &Profile, cluster: &Snapshot, feasible: &[&NodeInfo]) -> Vec<i64> {
-    let mut totals = vec![0_i64; feasible.len()];
+/// What all plugins give each feasible node, weighted.
+pub fn scores(pod: &PodInfo, profile: &Profile, cluster: &Snapshot, feasible: &[&NodeInfo]) -> Scores {
+    let mut all = Scores::of(feasible.len());
     for (plugin, weight) in profile.scoring() {
         metrics::evaluated(plugin.name(), Point::PreScore, &profile.name, 1);
         let Some(scorer) = plugin.pre_score(pod, cluster, feasible) else { continue };
         metrics::evaluated(plugin.name(), Point::Score, &profile.name, u64::try_from(feasible.len()).unwrap_or(u64::MAX));
         let mut scores: Vec<i64> = feasible.iter().map(|node| scorer.score(node)).collect();
         scorer.normalize(feasible, &mut scores);
-        for (total, score) in totals.iter_mut().zip(&scores) {
-            *total += weight * score;
-        }
+        scores.iter_mut().for_each(|score| *score *= weight);
+        all.add(plugin.name(), scores);
     }
-    totals
+    all
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde::{Deserialize, Serialize};
 
 use super::{
     budget::Budget,
@@ -17,9 +18,10 @@ use super::{
 };
 
 /// What a plugin has against nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Finding {
-    pub plugin: &'static str,
+    pub plugin: String,
     pub reason: String,
     /// Names of the nodes.
     pub nodes: Vec<String>,
@@ -28,7 +30,8 @@ pub struct Finding {
 }
 
 /// What removing less important pods could do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum PreemptionFinding {
     /// It is not needed: the pod fits somewhere.
     NotNeeded,
@@ -41,7 +44,8 @@ pub enum PreemptionFinding {
 }
 
 /// Pods of a node that would have to go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Victims {
     pub node: String,
     /// `namespace/name (priority)`
@@ -51,7 +55,8 @@ pub struct Victims {
 }
 
 /// All of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// In the order of the plugins.
     pub findings: Vec<Finding>,
@@ -62,7 +67,8 @@ pub struct Explanation {
     pub nominated_node: Option<String>,
 }
 
-/// Explains a pod in a cluster of these nodes, where `pods` have nodes and have not ended.
+/// Explains a pod in a cluster of these nodes, where `pods` have nodes and have not ended, by the default profile without the plugins that look at
+/// more: for whoever cannot ask the scheduler.
 pub fn explain(pod: Arc<Pod>, nodes: Vec<Arc<Node>>, pods: &[Arc<Pod>], lookup: &dyn ObjectLookup) -> Explanation {
     let mut cluster = Snapshot::default();
     nodes.into_iter().for_each(|node| cluster.set_node(node));
@@ -75,14 +81,15 @@ pub fn explain(pod: Arc<Pod>, nodes: Vec<Arc<Node>>, pods: &[Arc<Pod>], lookup: 
     explain_in(&profile, &info, &cluster, &lookup.budgets())
 }
 
-fn explain_in(profile: &Profile, pod: &PodInfo, cluster: &Snapshot, budgets: &[Budget]) -> Explanation {
+/// Explains a pod by the plugins of a profile, in a cluster that is prepared for it.
+pub(super) fn explain_in(profile: &Profile, pod: &PodInfo, cluster: &Snapshot, budgets: &[Budget]) -> Explanation {
     let nominated_node = nominated_node(&pod.pod).map(str::to_owned);
     let all = || cluster.nodes().iter().map(|node| node.name.to_string()).collect::<Vec<String>>();
     let mut filters = match profile.pre_filter(pod, cluster) {
         Ok((filters, _)) => filters,
         Err((plugin, rejection)) => {
             let reason = rejection.reasons.join(", ");
-            let findings = vec![Finding { plugin, reason, nodes: all(), unresolvable: rejection.unresolvable }];
+            let findings = vec![Finding { plugin: plugin.to_owned(), reason, nodes: all(), unresolvable: rejection.unresolvable }];
             return Explanation { findings, feasible: Vec::new(), preemption: PreemptionFinding::Helpless, nominated_node };
         }
     };
@@ -98,7 +105,7 @@ fn explain_in(profile: &Profile, pod: &PodInfo, cluster: &Snapshot, budgets: &[B
         for (plugin, rejection) in rejections {
             let reason = rejection.reasons.join(", ");
             let finding = by_reason.entry((order(plugin), reason.clone())).or_insert_with(|| Finding {
-                plugin,
+                plugin: plugin.to_owned(),
                 reason,
                 nodes: Vec::new(),
                 unresolvable: rejection.unresolvable,

@@ -28,6 +28,7 @@ pub mod pod_info;
 pub mod preemption;
 pub mod quarantine;
 pub mod queue;
+pub mod ranking;
 pub mod resources;
 mod setup;
 pub mod snapshot;

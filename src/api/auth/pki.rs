@@ -27,6 +27,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub const LEAF_VALIDITY: Duration = Duration::from_secs(365 * DAY.as_secs());
 /// The CA is valid for ten years.
 const CA_VALIDITY: Duration = Duration::from_secs(3650 * DAY.as_secs());
+/// The file with the key that signs service-account tokens, beside the certificates.
+pub const SERVICE_ACCOUNT_KEY: &str = "sa.key";
 
 /// Why the certificates are not there.
 #[derive(Debug, Error)]
@@ -147,7 +149,7 @@ impl Pki {
 
     /// The PKCS#8 PEM of an ECDSA P-256 key that signs service-account tokens, made at first use.
     pub fn service_account_key(&self) -> Result<String, PkiError> {
-        let path = self.dir.join("sa.key");
+        let path = self.dir.join(SERVICE_ACCOUNT_KEY);
         if !path.exists() {
             let key = KeyPair::generate().map_err(|source| PkiError::Make { name: "sa".into(), source })?;
             write_private(&path, key.serialize_pem().as_bytes())?;

@@ -1,6 +1,9 @@
 //! Groups and versions that other servers answer for, as API services say, and how all of them are ordered. Pure.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -54,6 +57,8 @@ pub struct Aggregated {
     /// What API services say of versions that are served here, where it is not what they say by themselves.
     priorities: ByVersion<Priority>,
     rows: Vec<Arc<Resource>>,
+    /// What a client was told that its server serves, by group and version.
+    told: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
 
 impl Aggregated {
@@ -70,10 +75,20 @@ impl Aggregated {
         all
     }
 
-    /// What a client knows whose server tells it that these cannot be asked for.
-    pub fn of_stale(versions: impl Iterator<Item = Arc<RemoteVersion>>) -> Self {
+    /// What a client knows whose server tells it of these.
+    pub fn told(versions: &[DiscoveredVersion]) -> Self {
+        let stale = versions.iter().filter(|version| version.stale).map(|version| Arc::new(RemoteVersion::stale(&version.group, &version.version)));
         // Nothing of them is served elsewhere: the server that tells it is asked for them.
-        Aggregated { versions: versions.collect(), ..Aggregated::default() }
+        let mut all = Aggregated { versions: stale.collect(), ..Aggregated::default() };
+        for version in versions {
+            all.told.entry(version.group.clone()).or_default().insert(version.version.clone());
+        }
+        all
+    }
+
+    /// Whether a client was told that its server serves the version.
+    pub fn is_told(&self, group: &str, version: &str) -> bool {
+        self.told.get(group).is_some_and(|versions| versions.contains(version))
     }
 
     pub fn versions(&self) -> &[Arc<RemoteVersion>] {

@@ -50,6 +50,12 @@ impl Registry {
         self.aggregated.version(group, version).is_some()
     }
 
+    /// Whether somebody can be asked for a version that is not built in: another server that answers for it, or the server of a client, which told
+    /// it so.
+    pub fn is_reached(&self, group: &str, version: &str) -> bool {
+        self.is_elsewhere(group, version) || self.aggregated.is_told(group, version)
+    }
+
     /// Where a version that is served here stands in discovery.
     pub fn priority(&self, group: &str, version: &str) -> Priority {
         self.aggregated.priority(group, version).unwrap_or_else(|| priorities::local(group, version))

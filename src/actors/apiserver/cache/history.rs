@@ -89,24 +89,41 @@ impl History {
         if revision < self.complete_after {
             return None;
         }
-        let (mut low, mut high) = (0, self.changes.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if self.changes.get(middle).is_some_and(|(_, change)| change.revision <= revision) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Some(Changes(self.changes.clone().split_off(low)))
+        Some(Changes(self.changes.clone().split_off(first_behind(&self.changes, revision))))
+    }
+
+    /// All changes that are not forgotten.
+    pub fn all(&self) -> Changes {
+        Changes(self.changes.clone())
     }
 }
 
+/// Where changes behind `revision` begin.
+fn first_behind(changes: &Vector<(Instant, Change)>, revision: Revision) -> usize {
+    let (mut low, mut high) = (0, changes.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if changes.get(middle).is_some_and(|(_, change)| change.revision <= revision) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
 /// Changes in revision order, which share their memory with the history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Changes(Vector<(Instant, Change)>);
 
 impl Changes {
+    /// What caused a version, where it is among these.
+    pub fn cause_of(&self, object: &StoredObject) -> Option<&Cause> {
+        let (_, change) = self.0.get(first_behind(&self.0, object.revision).checked_sub(1)?)?;
+        let is_it = change.revision == object.revision && change.current.as_ref().is_some_and(|current| current.key == object.key);
+        is_it.then_some(&change.cause)
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -85,7 +85,8 @@ pub struct Subscription {
 /// What a watch delivers before news.
 #[derive(Debug)]
 pub enum Backlog {
-    Objects(Arc<Snapshot>),
+    /// All objects, and for our own watches what is known of what caused their versions.
+    Objects(Arc<Snapshot>, Changes),
     /// What was selected of these.
     Changes(Changes),
 }

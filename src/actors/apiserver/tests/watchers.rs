@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::json;
 use troupe_api::{
-    meta::{FieldSelector, LabelSelector, Revision},
+    meta::{Cause, FieldSelector, LabelSelector, Revision},
     service::{EventType, WatchItem, WatchOptions, WatchStream},
 };
 
@@ -54,6 +54,25 @@ async fn a_write_waits_for_nobodys_watch() {
     for name in ["a", "b", "c"] {
         assert_eq!(next(&mut watch).await.map(|(_, seen, _)| seen).as_deref(), Some(name));
     }
+}
+
+#[actix::test]
+async fn watches_of_ours_that_begin_late_hear_of_the_cause_of_what_there_is() {
+    let api = boot().await;
+    let begun = newest(&api).await;
+    let mut early = api.watch("configmaps", "default", after(begun, "", "")).await;
+    config_map(&api, "a", json!({})).await;
+    let cause = async |watch: &mut WatchStream| match tokio::time::timeout(PATIENCE, watch.next()).await.expect("in time") {
+        Some(WatchItem::Event { object, cause, .. }) if &*object.key.name == "a" => cause,
+        other => panic!("expected the object, got {other:?}"),
+    };
+    let wrote = cause(&mut early).await;
+    assert!(wrote.trace != 0 && wrote.object.is_some(), "{wrote:?}");
+    let name = FieldSelector::parse("metadata.name=a").expect("fields");
+    let late =
+        |progress| WatchOptions { fields: name.clone(), send_initial_events: Some(true), allow_bookmarks: true, progress, ..WatchOptions::default() };
+    assert_eq!(cause(&mut api.watch("configmaps", "default", late(true)).await).await, wrote);
+    assert_eq!(cause(&mut api.watch("configmaps", "default", late(false)).await).await, Cause::default(), "nobody else is told");
 }
 
 #[actix::test]

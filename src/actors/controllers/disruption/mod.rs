@@ -22,7 +22,7 @@ use self::{
     plan::{Expectation, Plan, needs_scale},
 };
 pub use self::{several::SeveralBudgetsController, stale::StaleDisruptionController};
-use super::{by_selector, pod_digest::PodDigest, writes::write_status};
+use super::{by_label, by_selector, pod_digest::PodDigest, writes::write_status};
 use crate::runtime::{
     cache::{Cache, Caches, Digests},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -90,7 +90,7 @@ impl Controller for DisruptionController {
         let Some(budget) = self.budgets.get(key) else { return Ok(Outcome::Done) };
         let budget = budget.object;
         let selector = selector_of(&budget);
-        let pods = self.pods.select_stored(&key.namespace, |meta| selector.matches_projection(&meta.labels));
+        let pods = by_label::selected_of(self.pods.select_stored(&key.namespace, |_| true), &selector).await;
         let pods = self.digests.read(&pods).await;
         let about = ReconcileContext::reference(&*budget);
         if pods.is_empty() {

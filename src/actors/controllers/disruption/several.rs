@@ -9,6 +9,7 @@ use crate::{
     runtime::{
         cache::{Cache, Caches},
         controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+        turn::Turn,
     },
 };
 
@@ -23,12 +24,23 @@ impl SeveralBudgetsController {
         SeveralBudgetsController { pods: caches.cache(), budgets: index(caches) }
     }
 
-    /// The names of the budgets that select these labels, in order.
-    fn selecting(&self, namespace: &str, labels: &Labels) -> Vec<String> {
-        let keys = selecting(&self.budgets, namespace, std::iter::once(labels));
-        let selects = |key: &ObjectKey| self.budgets.get(key).is_some_and(|budget| selector_of(&budget.object).matches_projection(labels));
-        let mut names: Vec<String> = keys.iter().filter(|key| selects(key)).map(|key| key.name.to_string()).collect();
-        names.sort_unstable();
+    /// The names of the first two budgets that select these labels, in order. Those that may are many and large where somebody wants that: others
+    /// have their turns meanwhile, and each is decoded for this alone.
+    async fn selecting(&self, namespace: &str, labels: &Labels) -> Vec<String> {
+        let mut keys = selecting(&self.budgets, namespace, std::iter::once(labels));
+        keys.sort_unstable();
+        let (mut turn, mut names) = (Turn::default(), Vec::new());
+        for key in keys {
+            let Some(stored) = self.budgets.stored(&key) else { continue };
+            let Some(budget) = Cache::<PodDisruptionBudget>::decode_once(&stored) else { continue };
+            if selector_of(&budget).matches_projection(labels) {
+                names.push(key.name.to_string());
+            }
+            if names.len() == 2 {
+                break;
+            }
+            turn.step_bytes(stored.encoded_length()).await;
+        }
         names
     }
 }
@@ -55,7 +67,7 @@ impl Controller for SeveralBudgetsController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(stored) = self.pods.stored(key) else { return Ok(Outcome::Done) };
-        let Some(message) = message(key, &self.selecting(&key.namespace, &stored.meta().labels)) else { return Ok(Outcome::Done) };
+        let Some(message) = message(key, &self.selecting(&key.namespace, &stored.meta().labels).await) else { return Ok(Outcome::Done) };
         if let Some(pod) = Cache::<Pod>::decode_once(&stored) {
             cx.tell(&*pod, true, "MultiplePodDisruptionBudgets", message);
         }

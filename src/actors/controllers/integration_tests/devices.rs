@@ -121,6 +121,21 @@ async fn a_pod_gets_a_claim_of_its_template_with_a_device_and_gives_both_back() 
 }
 
 #[actix::test]
+async fn a_pod_that_is_done_gets_no_claim_any_more() {
+    let world = World::new().await;
+    world.api.create(template()).await;
+    world.api.create(pod("a", of_template())).await;
+    let claims = async || world.api.names("resourceclaims.resource.k8s.io", "default").await;
+    eventually_async("a claim is made", async || claims().await.len() == 1).await;
+    let status = world.api.subresource("pods", "default", "a", "status");
+    world.api.patch(status, PatchType::Merge, json!({"status": {"phase": "Failed"}})).await.expect("written");
+    eventually_async("it is taken away", async || claims().await.is_empty()).await;
+    // Nor is one made and taken away for ever.
+    world.settles().await;
+    assert_eq!(claims().await, Vec::<String>::new());
+}
+
+#[actix::test]
 async fn a_pod_whose_class_of_devices_is_not_there_says_so() {
     let world = World::new().await;
     world.node("n1", 4).await;

@@ -55,7 +55,7 @@ async fn pods_of_a_deleted_namespace_end_before_anything_else_goes() {
     world.api.delete("namespaces", "", "team", DeleteOptions::default()).await.expect("accepted");
     eventually_async("the namespace waits for the pod", async || {
         let namespace = world.api.get("namespaces", "", "team").await.expect("is still there");
-        let told = "Some resources are remaining: pods has 1 resource instances";
+        let told = "Some resources are remaining: pods. has 1 resource instances";
         namespace.list(&["status", "conditions"]).iter().any(|condition| condition["message"] == told)
     })
     .await;

@@ -90,6 +90,51 @@ async fn each_profile_serves_the_pods_that_name_it_and_tells_so() {
     assert_eq!((node_of(&world, "foreign").await, condition(&world, "foreign").await), (String::new(), Default::default()));
 }
 
+/// What the scheduler says about a pod, as findings by plugin, and the nodes that nothing is against.
+async fn explained(world: &World, name: &str) -> Option<Value> {
+    world.system.directory().ask("scheduler", &format!("default/{name}"), Duration::from_secs(10)).await
+}
+
+#[actix::test]
+async fn a_pod_is_explained_by_its_own_profile_and_its_claims() {
+    let world = World::scheduled_as(configured(
+        "profiles:
+- schedulerName: default-scheduler
+- schedulerName: picky
+  pluginConfig:
+  - name: NodeAffinity
+    args: {addedAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: disk, operator: Exists}]}]}}}
+",
+    ))
+    .await;
+    world.node("one", 4).await;
+    world.node("two", 4).await;
+    world.api.create(pod("picked", "picky", json!({}))).await;
+    eventually_async("it is told why", async || condition(&world, "picked").await.0 == "Unschedulable").await;
+    let told = explained(&world, "picked").await.expect("it waits for a node");
+    assert_eq!((&told["findings"][0]["plugin"], &told["findings"][0]["nodes"]), (&json!("NodeAffinity"), &json!(["one", "two"])), "{told}");
+    assert_eq!(told["feasible"], json!([]));
+
+    let reached = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["three"]}]}]}});
+    let volume = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "", "local": {"path": "/v"},
+        "claimRef": {"namespace": "default", "name": "data"}, "nodeAffinity": reached});
+    world.api.create(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"}, "spec": volume})).await;
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}});
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "default"}, "spec": claim});
+    world.api.create(claim).await;
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+    world.api.create(pod("far", "default-scheduler", json!({"volumes": volumes}))).await;
+    let conflict = "node(s) didn't match PersistentVolume's node affinity";
+    eventually_async("it is told why", async || condition(&world, "far").await.1.contains(conflict)).await;
+    let told = explained(&world, "far").await.expect("it waits for a node");
+    assert_eq!((&told["findings"][0]["plugin"], &told["findings"][0]["reason"]), (&json!("VolumeBinding"), &json!(conflict)), "{told}");
+    assert_eq!((&told["findings"][0]["nodes"], &told["preemption"]), (&json!(["one", "two"]), &json!("helpless")), "{told}");
+
+    world.api.create(pod("foreign", "somebody-else", json!({}))).await;
+    world.settles().await;
+    assert_eq!((explained(&world, "foreign").await, explained(&world, "absent").await), (None, None));
+}
+
 /// Makes pods wait that ask for it by a label of theirs.
 struct Patient {
     rejects: bool,

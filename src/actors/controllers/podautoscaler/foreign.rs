@@ -95,7 +95,7 @@ impl Foreign<'_> {
     async fn ask(&self, asked: &Asked<'_>, options: ListOptions) -> Result<Vec<Value>, String> {
         let (group, name) = asked.group;
         let registry = self.client.service().registry();
-        let version = VERSIONS.into_iter().find(|version| registry.is_elsewhere(group, version));
+        let version = VERSIONS.into_iter().find(|version| registry.is_reached(group, version));
         let version = version.ok_or_else(|| {
             let why = if asked.group == EXTERNAL {
                 format!("the server could not find the requested resource (get {}.{group})", asked.plural)

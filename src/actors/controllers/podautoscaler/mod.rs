@@ -92,7 +92,7 @@ impl HorizontalController {
             }
         };
         by_label::filed(&self.pods).await;
-        let pods = by_label::selected(&self.pods, &key.namespace, &selector);
+        let pods = by_label::selected(&self.pods, &key.namespace, &selector).await;
         known.selector = Some(selector.clone());
         let sharing = self.known.lock().sharing(key, &pods);
         if sharing.len() > 1 {

@@ -97,6 +97,7 @@ pub fn without_metrics(mut status: HorizontalPodAutoscalerStatus, way: Way, curr
 /// The plan for a target without a usable selector.
 pub fn without_selector(mut status: HorizontalPodAutoscalerStatus, event: (&'static str, String), condition: (&str, &str), now: Timestamp) -> Plan {
     set_condition(&mut status, "ScalingActive", false, condition.0, condition.1, now);
+    status.current_metrics = None;
     let error = event.1.clone();
     Plan { status, scale: None, events: vec![event, ("FailedComputeMetricsReplicas", error.clone())], error: Some(error) }
 }

@@ -31,6 +31,10 @@ impl Scale {
             _ => version,
         };
         let target = Target { resource, version, namespace: namespace.into(), name: reference.name.as_str().into(), subresource: "scale".into() };
+        // Of those that are known by discovery alone their server says it.
+        if !target.resource.is_elsewhere && target.served().subresource("scale").is_none() {
+            return Err("the server could not find the requested resource".into());
+        }
         let object = read(client, &target).await.map_err(|status| status.message)?;
         Ok(Scale { target, object })
     }

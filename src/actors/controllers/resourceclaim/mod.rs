@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType};
 
-use self::plan::{Lacking, lacking, owned_by, reservations_of};
+use self::plan::{Lacking, is_done, lacking, owned_by, reservations_of};
 pub use self::{metrics::COLLECTORS, reservations::ClaimReservationController};
 use super::writes::{is_namespace_terminating, write_status};
 use crate::{
@@ -109,7 +109,8 @@ impl Controller for ResourceClaimController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
-        if pod.metadata.deletion_timestamp.is_some() || claims_of(&pod).is_empty() {
+        // The claims of a pod that is done are taken away, and not to be made again.
+        if pod.metadata.deletion_timestamp.is_some() || is_done(&pod) || claims_of(&pod).is_empty() {
             return Ok(Outcome::Done);
         }
         let names = match self.make(&pod, cx).await {

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    identity::{claim_name, ordinals},
+    identity::{Ordinal, claim_name, ordinals},
     model::{Action, Claims, is_full},
 };
 use crate::controllers::owners::controller_reference;
@@ -66,7 +66,7 @@ pub enum Ensured {
 }
 
 /// Plans the claims that a pod lacks, as long as there is room for them.
-pub fn ensure(set: &StatefulSet, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) -> Ensured {
+pub fn ensure(set: &StatefulSet, ordinal: Ordinal, claims: &Claims, actions: &mut Vec<Action>) -> Ensured {
     let mut ensured = Ensured::All;
     for (template, of) in templates(set).iter().enumerate() {
         let name = claim_name(set, of, ordinal);
@@ -81,7 +81,7 @@ pub fn ensure(set: &StatefulSet, ordinal: i32, claims: &Claims, actions: &mut Ve
 }
 
 /// The claim of an ordinal by one of the set's templates.
-pub fn new_claim(set: &StatefulSet, template: usize, ordinal: i32) -> Option<PersistentVolumeClaim> {
+pub fn new_claim(set: &StatefulSet, template: usize, ordinal: Ordinal) -> Option<PersistentVolumeClaim> {
     let template = templates(set).get(template)?;
     let mut claim = PersistentVolumeClaim { status: None, ..template.clone() };
     if wanted_owners(set, ordinal).0 {
@@ -162,13 +162,13 @@ fn policy(set: &StatefulSet) -> Policy {
 }
 
 /// A claim that an earlier pod of the same name owns goes with that pod: a new one must wait for that.
-pub fn is_stale(set: &StatefulSet, pod: Owner<'_>, ordinal: i32, claims: &Claims) -> bool {
+pub fn is_stale(set: &StatefulSet, pod: Owner<'_>, ordinal: Ordinal, claims: &Claims) -> bool {
     let mut owned = templates(set).iter().filter_map(|template| claims.get(&claim_name(set, template, ordinal)));
     policy(set).delete_when_scaled && owned.any(|claim| has_stale_owner(claim, pod))
 }
 
 /// Plans the owners that the retention policy wants for the claims of a pod.
-pub fn fix_owners(set: &StatefulSet, pod: Owner<'_>, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) {
+pub fn fix_owners(set: &StatefulSet, pod: Owner<'_>, ordinal: Ordinal, claims: &Claims, actions: &mut Vec<Action>) {
     for template in templates(set) {
         let Some(claim) = claims.get(&claim_name(set, template, ordinal)) else { continue };
         if is_up_to_date(claim, set, pod, ordinal) {
@@ -202,7 +202,7 @@ fn has_foreign_controller(claim: &PersistentVolumeClaim, set: &StatefulSet, pod:
     })
 }
 
-fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>, ordinal: i32) -> bool {
+fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>, ordinal: Ordinal) -> bool {
     let of_set = Owner::set(set);
     // What an earlier set or pod of that name left is not touched.
     if has_stale_owner(claim, of_set) || has_stale_owner(claim, pod) {
@@ -220,13 +220,13 @@ fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_
 }
 
 /// Whether the set, and whether the pod, shall own the claim of an ordinal.
-fn wanted_owners(set: &StatefulSet, ordinal: i32) -> (bool, bool) {
+fn wanted_owners(set: &StatefulSet, ordinal: Ordinal) -> (bool, bool) {
     let Policy { delete_with_set, delete_when_scaled } = policy(set);
     let scaled_down = !ordinals(set).contains(&ordinal);
     (delete_with_set && !(delete_when_scaled && scaled_down), delete_when_scaled && scaled_down)
 }
 
-fn owners(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>, ordinal: i32) -> Vec<OwnerReference> {
+fn owners(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: Owner<'_>, ordinal: Ordinal) -> Vec<OwnerReference> {
     let of_set = Owner::set(set);
     let foreign = references(claim).iter().filter(|reference| !of_set.is_named_by(reference) && !pod.is_named_by(reference));
     let mut owners: Vec<OwnerReference> = foreign.cloned().collect();

@@ -16,22 +16,25 @@ use crate::controllers::pod_control::pod_from_template;
 const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
 
+/// A pod's number. The largest is the sum of two that a set may say, of 32 bits each.
+pub type Ordinal = i64;
+
 /// The number behind the set's name in that of a pod; `None` for pods that are named otherwise.
-pub fn ordinal(set: &StatefulSet, pod: &str) -> Option<i32> {
+pub fn ordinal(set: &StatefulSet, pod: &str) -> Option<Ordinal> {
     ordinal_in(set.metadata.name.as_deref().unwrap_or_default(), pod)
 }
 
 /// The same by the set's name alone.
-pub fn ordinal_in(set: &str, pod: &str) -> Option<i32> {
+pub fn ordinal_in(set: &str, pod: &str) -> Option<Ordinal> {
     let digits = pod.strip_prefix(set)?.strip_prefix('-')?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 /// The ordinals that the set has pods for.
-pub fn ordinals(set: &StatefulSet) -> Range<i32> {
+pub fn ordinals(set: &StatefulSet) -> Range<Ordinal> {
     let spec = set.spec.as_ref();
-    let start = spec.and_then(|spec| spec.ordinals.as_ref()).and_then(|ordinals| ordinals.start).unwrap_or(0);
-    start..start.saturating_add(replicas(set))
+    let start = Ordinal::from(spec.and_then(|spec| spec.ordinals.as_ref()).and_then(|ordinals| ordinals.start).unwrap_or(0));
+    start..start + Ordinal::from(replicas(set))
 }
 
 /// `spec.replicas`.
@@ -40,18 +43,18 @@ pub fn replicas(set: &StatefulSet) -> i32 {
 }
 
 /// The name of the pod with this ordinal.
-pub fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
+pub fn pod_name(set: &StatefulSet, ordinal: Ordinal) -> String {
     format!("{}-{ordinal}", set.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// The name of the claim that a template makes for a pod.
-pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
+pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: Ordinal) -> String {
     let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
     format!("{}-{}-{ordinal}", name(&template.metadata), name(&set.metadata))
 }
 
 /// Makes the pod with this ordinal from a template.
-pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
+pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: Ordinal) -> Pod {
     let mut pod = pod_from_template(template, set);
     let name = pod_name(set, ordinal);
     pod.metadata.name = Some(name.clone());
@@ -64,14 +67,14 @@ pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, or
     pod
 }
 
-fn set_identity(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
+fn set_identity(set: &StatefulSet, pod: &mut Pod, ordinal: Ordinal) {
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(POD_NAME_LABEL.into(), pod_name(set, ordinal));
     labels.insert(POD_INDEX_LABEL.into(), ordinal.to_string());
 }
 
 /// Mounts the claims under the names of their templates, in place of other volumes so named.
-fn set_storage(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
+fn set_storage(set: &StatefulSet, pod: &mut Pod, ordinal: Ordinal) {
     let Some(templates) = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref()).filter(|templates| !templates.is_empty()) else {
         return;
     };
@@ -90,12 +93,12 @@ fn set_storage(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
 }
 
 /// The pod is what its ordinal wants it to be.
-pub fn is_correct(set: &StatefulSet, pod: &MemberDigest, ordinal: i32) -> bool {
+pub fn is_correct(set: &StatefulSet, pod: &MemberDigest, ordinal: Ordinal) -> bool {
     identity_matches(set, pod.meta.labels.get(POD_NAME_LABEL), ordinal) && storage_matches(set, &pod.claims, ordinal)
 }
 
 /// The pod as its ordinal wants it.
-pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: i32) -> Pod {
+pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: Ordinal) -> Pod {
     let mut corrected = pod.clone();
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_NAME_LABEL));
     if !identity_matches(set, label.map(String::as_str), ordinal) {
@@ -108,11 +111,11 @@ pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: i32) -> Pod {
 }
 
 /// `label` is the pod's name as its label says it.
-fn identity_matches(set: &StatefulSet, label: Option<&str>, ordinal: i32) -> bool {
+fn identity_matches(set: &StatefulSet, label: Option<&str>, ordinal: Ordinal) -> bool {
     label.is_some_and(|label| *label == pod_name(set, ordinal))
 }
 
-fn storage_matches(set: &StatefulSet, claims: &VolumeClaims, ordinal: i32) -> bool {
+fn storage_matches(set: &StatefulSet, claims: &VolumeClaims, ordinal: Ordinal) -> bool {
     let mut templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
     templates.all(|template| {
         let claim = template.metadata.name.as_deref().and_then(|volume| claims.get(volume));

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
-use super::member::MemberDigest;
+use super::{identity::Ordinal, member::MemberDigest};
 use crate::controllers::{owners::Named, pace};
 
 /// One step. Steps are applied in order. What a step makes is as large as the set's templates, and there are many steps: a step says what it
@@ -39,7 +39,7 @@ pub enum Action {
     /// Makes the claim of an ordinal from the template of this place among the set's.
     CreateClaim {
         template: usize,
-        ordinal: i32,
+        ordinal: Ordinal,
     },
     /// Gives a claim other owners; `conflict`: somebody else controls it.
     UpdateClaim {
@@ -50,13 +50,13 @@ pub enum Action {
     /// Makes the pod of an ordinal.
     CreatePod {
         template: Arc<Template>,
-        ordinal: i32,
+        ordinal: Ordinal,
     },
     /// Makes a pod what its ordinal wants it to be.
     UpdatePod {
         pod: String,
         uid: String,
-        ordinal: i32,
+        ordinal: Ordinal,
     },
     DeletePod {
         pod: String,
@@ -77,11 +77,11 @@ pub struct View<'a> {
     pub claims: &'a Claims,
     pub history: &'a History,
     /// The ordinals that the set has.
-    pub range: Range<i32>,
+    pub range: Range<Ordinal>,
     /// The pods of these ordinals that there are.
-    pub there: BTreeMap<i32, &'a MemberDigest>,
+    pub there: BTreeMap<Ordinal, &'a MemberDigest>,
     /// Pods of ordinals that the set does not have (any more), highest first.
-    pub condemned: Vec<(i32, &'a MemberDigest)>,
+    pub condemned: Vec<(Ordinal, &'a MemberDigest)>,
     pub min_ready: i32,
     /// One step at a time, each when the last one is done (`OrderedReady`).
     pub in_order: bool,
@@ -103,11 +103,11 @@ impl<'a> View<'a> {
 
     /// How many ordinals the set has.
     pub fn size(&self) -> usize {
-        self.range.len()
+        usize::try_from(self.range.end - self.range.start).unwrap_or(0)
     }
 
     /// The ordinals to look after now, lowest first: all that have a pod, and the lowest of those that lack one.
-    pub fn due(&self) -> BTreeMap<i32, Option<&'a MemberDigest>> {
+    pub fn due(&self) -> BTreeMap<Ordinal, Option<&'a MemberDigest>> {
         let missing = self.range.clone().filter(|ordinal| !self.there.contains_key(ordinal)).take(self.room);
         let there = self.there.iter().map(|(ordinal, pod)| (*ordinal, Some(*pod)));
         there.chain(missing.map(|ordinal| (ordinal, None))).collect()

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 
 use super::{
     claims::{self, Ensured, Owner},
-    identity::{is_correct, ordinals, pod_name},
+    identity::{Ordinal, is_correct, ordinals, pod_name},
     member::MemberDigest,
     model::{Action, History, Template, View, delete, is_full},
 };
@@ -45,7 +45,7 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
 }
 
 /// Looks after one ordinal; `false` when the next ones must wait for it.
-fn keep(view: &View<'_>, ordinal: i32, pod: &MemberDigest, actions: &mut Vec<Action>) -> bool {
+fn keep(view: &View<'_>, ordinal: Ordinal, pod: &MemberDigest, actions: &mut Vec<Action>) -> bool {
     let leaving = pod.standing.is_deleted;
     if pod.standing.is_finished() {
         // A new one follows when it is gone.
@@ -80,7 +80,7 @@ fn keep(view: &View<'_>, ordinal: i32, pod: &MemberDigest, actions: &mut Vec<Act
 }
 
 /// Makes a pod, its claims first.
-fn make(view: &View<'_>, ordinal: i32, actions: &mut Vec<Action>) -> bool {
+fn make(view: &View<'_>, ordinal: Ordinal, actions: &mut Vec<Action>) -> bool {
     // Its name is all that its claims need of it.
     let name = pod_name(view.set, ordinal);
     if claims::is_stale(view.set, Owner::pod(&name, None), ordinal, view.claims) {
@@ -129,7 +129,7 @@ fn delete_outdated(view: &View<'_>, pod: &MemberDigest, first_unavailable: Optio
 }
 
 /// What the pod that an ordinal lacks is made from: below the partition it comes back as it was.
-fn template_of<'a>(set: &StatefulSet, history: &'a History, ordinal: i32) -> &'a Arc<Template> {
+fn template_of<'a>(set: &StatefulSet, history: &'a History, ordinal: Ordinal) -> &'a Arc<Template> {
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let is_rolling = strategy.is_none_or(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
@@ -138,5 +138,5 @@ fn template_of<'a>(set: &StatefulSet, history: &'a History, ordinal: i32) -> &'a
         None if is_rolling => set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0),
         None => 0,
     };
-    if ordinal < ordinals(set).start.saturating_add(kept) { &history.current } else { &history.update }
+    if ordinal < ordinals(set).start + Ordinal::from(kept) { &history.current } else { &history.update }
 }

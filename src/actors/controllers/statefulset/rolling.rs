@@ -3,7 +3,7 @@
 use k8s_openapi::{api::apps::v1::RollingUpdateStatefulSetStrategy, apimachinery::pkg::util::intstr::IntOrString};
 use troupe_api::resources::int_or_string::{Rounding, scaled};
 
-use super::{member::MemberDigest, model::View};
+use super::{identity::Ordinal, member::MemberDigest, model::View};
 
 /// Pods that are taken away so that they come back updated; none with `OnDelete`.
 pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a MemberDigest> {
@@ -13,7 +13,7 @@ pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a MemberDigest> {
     }
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let partition = rolling.and_then(|rolling| rolling.partition).unwrap_or(0).max(0);
-    let from = view.range.start.saturating_add(partition);
+    let from = view.range.start + Ordinal::from(partition);
     match rolling.and_then(max_unavailable) {
         Some(most) => several(view, from, at_least_one(most, view.size())),
         None => one(view, from).into_iter().collect(),
@@ -35,7 +35,7 @@ fn is_outdated(view: &View<'_>, pod: &MemberDigest) -> bool {
 }
 
 /// The highest outdated one, unless a higher one still has to come up.
-fn one<'a>(view: &View<'a>, from: i32) -> Option<&'a MemberDigest> {
+fn one<'a>(view: &View<'a>, from: Ordinal) -> Option<&'a MemberDigest> {
     let mut next = view.range.end;
     for (ordinal, pod) in view.there.range(from..).rev() {
         next -= 1;
@@ -54,7 +54,7 @@ fn one<'a>(view: &View<'a>, from: i32) -> Option<&'a MemberDigest> {
 }
 
 /// As many of the highest as may be unavailable at once.
-fn several<'a>(view: &View<'a>, from: i32, most: usize) -> Vec<&'a MemberDigest> {
+fn several<'a>(view: &View<'a>, from: Ordinal, most: usize) -> Vec<&'a MemberDigest> {
     let unavailable = view.missing_count() + view.there.values().filter(|pod| view.is_unavailable(pod)).count();
     let outdated = view.there.range(from..).rev().map(|(_, pod)| *pod).filter(|pod| is_outdated(view, pod));
     outdated.take(most.saturating_sub(unavailable)).collect()

@@ -233,6 +233,16 @@ fn a_pod_knows_its_name_its_number_and_its_service() {
 }
 
 #[test]
+fn numbers_may_be_as_large_as_a_set_can_say() {
+    let mut world = World::new(set(2, json!({"ordinals": {"start": i32::MAX}})));
+    world.settle();
+    assert_eq!(world.log, ["+db-2147483647", "+db-2147483648"]);
+    world.image("a:2");
+    world.settle();
+    assert_eq!(world.images(), owned([("db-2147483647", "a:2"), ("db-2147483648", "a:2")]));
+}
+
+#[test]
 fn an_update_goes_from_the_highest_down_to_the_partition() {
     let mut world = World::new(set(4, json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}})));
     world.settle();

@@ -19,8 +19,8 @@ pub(super) struct News {
 impl News {
     /// Something woke the worker; only what has a cause is news.
     pub fn heard(&mut self, cause: &Cause, system: &System) {
-        if cause.trace != 0 {
-            self.cause = cause.clone();
+        if cause.trace != 0 || cause.object.is_some() {
+            self.cause = if cause.trace == 0 { system.next_cause(cause) } else { cause.clone() };
             self.since = Some(system.instant());
         }
     }

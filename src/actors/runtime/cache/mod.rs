@@ -13,6 +13,7 @@
 //! replaced when it is stuck ([`crate::runtime::freshness`]).
 
 mod caches;
+mod causes;
 mod change;
 mod cursor;
 mod definition;
@@ -54,6 +55,7 @@ pub use self::{
     subscription::Subscription,
 };
 use self::{
+    causes::Causes,
     change::Version,
     digests::Books,
     index::{Entries, Index, Values},
@@ -96,6 +98,7 @@ struct Inner<K> {
     books: Books,
     /// Whoever changes the objects holds it.
     subscribers: Mutex<Subscribers<K>>,
+    causes: Mutex<Causes>,
     /// A new list is in, and not everybody has heard of all that it changed.
     announcing: AtomicBool,
     /// `None` until the first list is in; then the newest revision seen.
@@ -132,6 +135,7 @@ impl<K: KubeObject> Cache<K> {
             indexes: ArcSwap::default(),
             books: Books::default(),
             subscribers: Mutex::default(),
+            causes: Mutex::default(),
             announcing: AtomicBool::new(false),
             progress: Progress::default(),
             freshness: Freshness::new(path),
@@ -318,9 +322,20 @@ impl<K: KubeObject> Cache<K> {
         self.0.progress.until(|_| !self.is_announcing()).await;
     }
 
+    /// Notes what caused a version that is to come with a list.
+    pub(crate) fn note_cause(&self, key: &ObjectKey, revision: Revision, cause: &Cause) {
+        self.0.causes.lock().note(key, revision, cause);
+    }
+
+    /// What caused a version, as far as that is known.
+    fn cause_of(&self, key: &ObjectKey, stored: &StoredObject) -> Cause {
+        self.0.causes.lock().of(key, stored.revision)
+    }
+
     /// Takes one event in.
     pub(crate) fn apply(&self, key: ObjectKey, new: Option<Arc<StoredObject>>, revision: Revision, cause: &Cause) {
         let subscribers = self.0.subscribers.lock();
+        self.note_cause(&key, revision, cause);
         let mut objects = Objects::clone(&self.0.objects.load());
         let old = match &new {
             Some(stored) => objects.insert(key.clone(), stored.clone()),
@@ -377,7 +392,8 @@ impl<K: KubeObject> Cache<K> {
         let subscribers = self.0.subscribers.lock();
         if !subscribers.is_empty() {
             let version = |stored: Option<&Arc<StoredObject>>| stored.cloned().map(Version::new);
-            subscribers.announce(&Change::split(key, version(old), version(new), &Cause::default()));
+            let cause = new.map(|new| self.cause_of(key, new)).unwrap_or_default();
+            subscribers.announce(&Change::split(key, version(old), version(new), &cause));
         }
     }
 

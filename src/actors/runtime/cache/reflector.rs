@@ -109,6 +109,9 @@ async fn follow<K: KubeObject>(
         match item {
             WatchItem::Event { event, object: stored, cause } => {
                 let (key, revision) = (stored.key.clone(), stored.revision);
+                if listing.is_some() {
+                    cache.note_cause(&key, revision, &cause);
+                }
                 // A version from elsewhere is ours alone, and one of this process its server's, too.
                 let stored = (event != EventType::Deleted).then(|| stored.without_managed_fields());
                 match (&mut listing, stored) {

@@ -94,7 +94,7 @@ impl<K: KubeObject> Cache<K> {
         let mut turn = Turn::default();
         let mut last = None;
         for (key, stored) in subscriber.heard.rest_of(&objects) {
-            (subscriber.listener)(&Change::between(key.clone(), None, Some(stored.clone()), Default::default()));
+            (subscriber.listener)(&Change::between(key.clone(), None, Some(stored.clone()), self.cause_of(key, stored)));
             last = Some(key);
             if turn.count() {
                 break;

@@ -159,6 +159,30 @@ fn a_dense_tree_has_the_same_objects_and_is_made_a_turn_at_a_time() {
 }
 
 #[test]
+fn who_hears_of_an_object_by_a_list_or_late_hears_of_its_cause() {
+    let cache = Cache::<ConfigMap>::default();
+    let heard: Arc<Mutex<Vec<(String, u128)>>> = Arc::default();
+    let listens = || {
+        let notes = heard.clone();
+        let subscription = cache.subscribe(move |change| notes.lock().push((change.key.name.to_string(), change.cause.trace)));
+        subscription.filled().now_or_never();
+        subscription
+    };
+    let taken = || std::mem::take(&mut *heard.lock());
+    let caused = |trace| Cause { trace, ..Cause::default() };
+    let early = listens();
+    let (a, b) = (config_map("a", "1", "x", 1), config_map("b", "2", "x", 2));
+    cache.note_cause(&b.0, Revision(2), &caused(7));
+    cache.replace_now(list(&[a.clone(), b.clone()]), Revision(2));
+    assert_eq!(taken(), [("a".to_owned(), 0), ("b".to_owned(), 7)]);
+    cache.apply(a.0.clone(), Some(config_map("a", "1", "y", 3).1), Revision(3), &caused(8));
+    assert_eq!(taken(), [("a".to_owned(), 8)]);
+    drop(early);
+    let _late = listens();
+    assert_eq!(taken(), [("a".to_owned(), 8), ("b".to_owned(), 7)]);
+}
+
+#[test]
 fn nothing_is_decoded_for_whoever_needs_only_keys_and_metadata() {
     let (cache, objects) = (Cache::<ConfigMap>::default(), many(600, 100));
     cache.add_meta_index("team", |meta| meta.labels.get("team").map(Arc::from).into_iter().collect());

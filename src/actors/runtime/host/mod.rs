@@ -55,6 +55,11 @@ pub trait Unit: Sized + Unpin + 'static {
     fn observe(&self) -> Value {
         Value::Null
     }
+
+    /// What it has to say about one of the things that it works on, for people who ask (`troupe why`); `None` where it knows nothing of it.
+    fn asked(&mut self, _about: &str) -> Option<Value> {
+        None
+    }
 }
 
 /// A unit's handler of one message type.
@@ -249,6 +254,10 @@ impl<U: Unit> Handler<Control> for Host<U> {
                 let status = self.unit.as_ref().map(U::observe).unwrap_or_default();
                 // The observer may have stopped waiting.
                 let _ = reply.send(status);
+            }
+            Control::Ask(about, reply) => {
+                let answer = self.unit.as_mut().and_then(|unit| unit.asked(&about));
+                let _ = reply.send(answer);
             }
         }
     }

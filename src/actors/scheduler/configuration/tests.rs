@@ -222,7 +222,7 @@ fn each_profile_decides_by_its_own_arguments() {
         let pod = pod(scheduler);
         let profile = profiles.of(&pod).expect("one of ours");
         let info = PodInfo::with_defaults(pod.clone(), &NoObjects, &profile.spread_defaults);
-        match decide(&info, &SchedulingContext { profile, cluster: &cluster, start: 0, chance: 0, budgets: &Vec::new }).0 {
+        match decide(&info, &SchedulingContext { profile, cluster: &cluster, start: 0, chance: 0, budgets: &Vec::new, ranked: &|_| () }).0 {
             Decision::Bind { node } => node.to_string(),
             Decision::Unschedulable(unschedulable) => unschedulable.message,
             Decision::Failed(why) => why,

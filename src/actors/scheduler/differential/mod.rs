@@ -77,7 +77,7 @@ fn compare(seen: &mut Seen, seed: u64, cluster: &TestCluster, snapshot: &Snapsho
         feasible = snapshot.nodes().iter().map(|node| &**node).collect();
     }
     let names: Vec<&str> = feasible.iter().map(|node| &*node.name).collect();
-    let (got, want) = (scores(pod, profile, snapshot, &feasible), reference.scores(&names));
+    let (got, want) = (scores(pod, profile, snapshot, &feasible).totals, reference.scores(&names));
     assert_eq!(got, want, "seed {seed}, scores of {names:?}: {:#?}\n{}", pod.pod.spec, cluster.tell());
 }
 
@@ -185,7 +185,7 @@ fn whatever_lets_a_pod_on_a_node_is_hinted_at() {
 }
 
 fn attempt(profile: &Profile, pod: &PodInfo, cluster: &Snapshot) -> Decision {
-    decide(pod, &SchedulingContext { profile, cluster, start: 0, chance: 0, budgets: &Vec::new }).0
+    decide(pod, &SchedulingContext { profile, cluster, start: 0, chance: 0, budgets: &Vec::new, ranked: &|_| () }).0
 }
 
 #[test]

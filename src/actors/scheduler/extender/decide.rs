@@ -11,6 +11,7 @@ use crate::scheduler::{
     node_info::NodeInfo,
     pod_info::PodInfo,
     queue::EXTENDER,
+    ranking::Ranking,
 };
 
 /// What the first step comes to.
@@ -63,13 +64,14 @@ pub fn finish(pod: &PodInfo, context: &SchedulingContext<'_>, opinion: &Opinion)
     }
     match left[..] {
         [] => after_failure(pod, context, &mut filters, &found.diagnosis),
-        [only] => Decision::Bind { node: only.name.clone() },
+        [only] => {
+            (context.ranked)(Ranking::only(only, found.looked_at));
+            Decision::Bind { node: only.name.clone() }
+        }
         _ => {
-            let mut totals = scores(pod, context.profile, context.cluster, &left);
-            for (total, node) in totals.iter_mut().zip(&left) {
-                *total = total.saturating_add(opinion.scores.get(&*node.name).copied().unwrap_or(0));
-            }
-            Decision::Bind { node: choose(&left, &totals, context.chance).name.clone() }
+            let mut scores = scores(pod, context.profile, context.cluster, &left);
+            scores.add(EXTENDER, left.iter().map(|node| opinion.scores.get(&*node.name).copied().unwrap_or(0)).collect());
+            Decision::Bind { node: choose(&left, &scores, found.looked_at, context).name.clone() }
         }
     }
 }
@@ -79,5 +81,8 @@ pub fn finish_nominated(pod: &PodInfo, context: &SchedulingContext<'_>, opinion:
     let name = opinion.nodes.iter().next()?;
     let node = context.cluster.node(name)?;
     let (mut filters, _) = context.profile.pre_filter(pod, context.cluster).ok()?;
-    filters.ask_with_nominated(node).is_ok().then(|| Decision::Bind { node: node.name.clone() })
+    filters.ask_with_nominated(node).is_ok().then(|| {
+        (context.ranked)(Ranking::nominated(node));
+        Decision::Bind { node: node.name.clone() }
+    })
 }

@@ -131,7 +131,7 @@ async fn an_extender_binds_and_leaves_victims() {
 }
 
 fn context<'a>(profile: &'a Profile, cluster: &'a Snapshot) -> SchedulingContext<'a> {
-    SchedulingContext { profile, cluster, start: 0, chance: 0, budgets: &Vec::new }
+    SchedulingContext { profile, cluster, start: 0, chance: 0, budgets: &Vec::new, ranked: &|_| () }
 }
 
 #[test]

@@ -75,7 +75,7 @@ mod tests {
     fn scored(profile: &Profile, cluster: &Snapshot) -> Vec<i64> {
         let pod = PodInfo::new(Arc::new(Pod::default()), &NoObjects);
         let feasible: Vec<&NodeInfo> = cluster.nodes().iter().map(|node| &**node).collect();
-        scores(&pod, profile, cluster, &feasible)
+        scores(&pod, profile, cluster, &feasible).totals
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn requesting(name: &str, cpu: &str, memory: &str) -> PodInfo {
 
 fn place(snapshot: &Snapshot, pod: &PodInfo) -> Result<String, String> {
     let (profile, budgets) = (default_profile(), &|| Vec::new());
-    let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: 0, budgets };
+    let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: 0, budgets, ranked: &|_| () };
     match decide(pod, &context).0 {
         Decision::Bind { node } => Ok(node.to_string()),
         Decision::Unschedulable(unschedulable) => Err(unschedulable.message),

@@ -51,7 +51,7 @@ fn cluster(nodes: &[(&str, Vec<Arc<Pod>>)]) -> Snapshot {
 
 fn attempt_within(snapshot: &Snapshot, pod: &Arc<Pod>, budgets: &[Budget]) -> Decision {
     let profile = default_profile();
-    let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: 0, budgets: &|| budgets.to_vec() };
+    let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: 0, budgets: &|| budgets.to_vec(), ranked: &|_| () };
     decide(&PodInfo::new(pod.clone(), &NoObjects), &context).0
 }
 

@@ -1,6 +1,7 @@
 //! An attempt on a pod: its decision, guarded, and what comes of it.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -8,7 +9,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use rand::RngCore;
-use troupe_api::meta::ObjectKey;
+use troupe_api::meta::{ObjectKey, Uid};
 
 use super::{NAME, SchedulerUnit};
 use crate::{
@@ -99,14 +100,15 @@ impl SchedulerUnit {
     ) -> Option<(PodInfo, T)> {
         let chance = self.rng.as_mut().map_or(0, RngCore::next_u64);
         let poisoned = cx.is_poisoned(&of.key);
-        let begun = Instant::now();
+        let (begun, ranking) = (Instant::now(), Cell::new(None));
         let guarded = || {
             catch_unwind(AssertUnwindSafe(|| {
                 die_if(poisoned);
                 let info = of.profile.info(of.pod.clone(), &self.around);
                 self.snapshot.prepare(&info);
                 let (profile, cluster, budgets) = (&*of.profile, &self.snapshot, &|| self.around.budgets());
-                let decided = decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets });
+                let ranked = &|told| ranking.set(Some(told));
+                let decided = decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets, ranked });
                 (info, decided)
             }))
         };
@@ -119,6 +121,9 @@ impl SchedulerUnit {
         match decided {
             Ok(decided) => {
                 self.quarantine.forget(&of.key);
+                if let Some(ranking) = ranking.take() {
+                    self.rankings.note(&of.key, Uid(of.pod.metadata.uid.as_deref().unwrap_or_default().into()), ranking);
+                }
                 if cx.system().work().has_suspects() {
                     cx.system().work().forget(NAME, &of.key);
                 }

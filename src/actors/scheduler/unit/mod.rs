@@ -2,6 +2,7 @@
 
 mod asking;
 mod attempt;
+mod explaining;
 mod group;
 mod measuring;
 mod placing;
@@ -44,6 +45,7 @@ use super::{
     plugins::Parts,
     quarantine::{LONG_PAUSE, Quarantine},
     queue::SchedulingQueue,
+    ranking::Rankings,
     snapshot::Snapshot,
     volumes::StorageCaches,
 };
@@ -92,6 +94,8 @@ pub struct SchedulerUnit {
     queue: SchedulingQueue,
     snapshot: Snapshot,
     profiles: Profiles,
+    /// The same anew, by which pods are explained.
+    explaining: Profiles,
     /// Pods that plugins make wait.
     waiting: Arc<WaitingPods>,
     extenders: Extenders,
@@ -110,6 +114,7 @@ pub struct SchedulerUnit {
     assumed: HashMap<ObjectKey, Seat>,
     quarantine: Quarantine,
     rejections: Rejections,
+    rankings: Rankings,
     /// By the names of the profiles.
     events: BTreeMap<Arc<str>, EventRecorder>,
     rng: Option<StdRng>,
@@ -128,6 +133,7 @@ impl SchedulerUnit {
         let (of_storage, of_devices) = (Some(storage.clone()), Some(devices.clone()));
         let parts = Parts { storage: of_storage, devices: of_devices, caches: Some(caches.clone()), ..Parts::default() };
         let Setup { profiles, backoffs, extenders, parallelism, gangs, taint_rules, measures } = make(&parts);
+        let explaining = make(&parts).profiles;
         let measures = measures && profiles.iter().any(|profile| profile.scoring().any(|(plugin, _)| plugin.name() == "NodeInterference"));
         SchedulerUnit {
             client,
@@ -145,6 +151,7 @@ impl SchedulerUnit {
             // Extenders are told of whole nodes.
             snapshot: if extenders.is_empty() { Snapshot::of_slim_nodes() } else { Snapshot::default() },
             profiles,
+            explaining,
             waiting: parts.waiting,
             extenders,
             parallelism,
@@ -157,6 +164,7 @@ impl SchedulerUnit {
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
             rejections: Rejections::default(),
+            rankings: Rankings::default(),
             events: BTreeMap::new(),
             rng: None,
             synced: false,
@@ -406,6 +414,11 @@ impl Unit for SchedulerUnit {
             "kind": "Pod",
             "quarantined": self.quarantine.list(),
         })
+    }
+
+    fn asked(&mut self, about: &str) -> Option<Value> {
+        let key = explaining::key_of(about)?;
+        self.explained(&key).or_else(|| self.ranking_of(&key))
     }
 }
 

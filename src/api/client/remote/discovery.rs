@@ -6,7 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use troupe_api::{
     resources::{
         Registry, Resource,
-        aggregated::{Aggregated, RemoteVersion},
+        aggregated::Aggregated,
         discovered::{self, DiscoveredKind, DiscoveredResource, DiscoveredVersion},
     },
     stored::KubeObject,
@@ -21,8 +21,7 @@ pub const MEDIA_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=API
 pub fn registry(versions: &[DiscoveredVersion], mut builtin: Vec<Arc<Resource>>) -> Registry {
     let others = discovered::rows(versions.iter(), |group, plural| builtin.iter().any(|row| *row.group == *group && *row.plural == *plural));
     builtin.extend(others);
-    let stale = versions.iter().filter(|version| version.stale).map(|version| Arc::new(RemoteVersion::stale(&version.group, &version.version)));
-    Registry::new(builtin).with_aggregated(Arc::new(Aggregated::of_stale(stale)))
+    Registry::new(builtin).with_aggregated(Arc::new(Aggregated::told(versions)))
 }
 
 /// The row that discovery would tell of a kind.
@@ -68,5 +67,7 @@ mod tests {
         let registry = registry(&[version("v1", false), version("v2", true)], troupe_api::resources::builtin());
         assert!(registry.by_resource("example.com", "widgets").is_some_and(|row| row.is_elsewhere));
         assert_eq!(registry.stale(), ["example.com/v2"]);
+        assert!(registry.is_reached("example.com", "v1") && !registry.is_reached("example.com", "v3"));
+        assert!(!registry.is_elsewhere("example.com", "v1"), "its server is asked for it");
     }
 }

@@ -173,7 +173,11 @@ fn text(body: &[u8]) -> Result<&str, Status> {
     std::str::from_utf8(body).map_err(unreadable)
 }
 
+/// Lists that are made when they are asked for, such as those of metrics, are of no revision.
 fn revision(text: &str) -> Result<Revision, Status> {
+    if text.is_empty() {
+        return Ok(Revision::ZERO);
+    }
     text.parse().map_err(|_| unreadable(format!("the resourceVersion {text:?}")))
 }
 
@@ -267,6 +271,9 @@ mod tests {
         assert_eq!(list.items[0].to_object(), config_map().to_object());
         assert_eq!(list.items[1].to_object().kind(), "ConfigMap");
         assert!(decoder().list(br#"{"metadata":{"resourceVersion":"9"},"items":null}"#).expect("understood").items.is_empty());
+        let made_now = decoder().list(format!(r#"{{"metadata":{{}},"items":[{foreign}]}}"#).as_bytes()).expect("understood");
+        assert_eq!((made_now.revision, made_now.items.len()), (Revision::ZERO, 1));
+        assert!(decoder().list(br#"{"metadata":{"resourceVersion":"x"},"items":[]}"#).is_err());
     }
 
     #[test]

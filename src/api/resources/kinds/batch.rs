@@ -34,13 +34,15 @@ impl Strategy for Job {
         fill(spec, "podReplacementPolicy", replacement);
         fill(spec, "manualSelector", false);
         default_failure_policy(spec);
-        label_as_template(object);
+        if has_all_labels(object) {
+            label_as_template(object);
+        }
         default_template(object, &["spec", "template"]);
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         generate_selector(object);
-        // Upstream defaults what it reads from its store once more, and finds the labels that it has just put into the template.
+        // In upstream a job without labels shares its template's, also those that it has just put there.
         label_as_template(object);
         empty_status(object);
     }
@@ -121,6 +123,15 @@ fn default_failure_policy(spec: &mut crate::resources::tree::Fields) {
     }
 }
 
+/// Whether its template has the labels that pods are selected by: those that are generated come later.
+fn has_all_labels(object: &Object) -> bool {
+    is_selected_manually(object) || object.get(&["spec", "template", "metadata", "labels", "batch.kubernetes.io/controller-uid"]).is_some()
+}
+
+fn is_selected_manually(object: &Object) -> bool {
+    object.get(&["spec", "manualSelector"]).and_then(Value::as_bool) == Some(true)
+}
+
 /// A job without labels has those of its pods.
 fn label_as_template(object: &mut Object) {
     if let Some(labels) = object.get(&["spec", "template", "metadata", "labels"]).cloned() {
@@ -131,7 +142,7 @@ fn label_as_template(object: &mut Object) {
 /// Pods of a job carry its uid, so that its selector never meets another's pods. The uid is given before.
 /// What the user wrote stays, for validation to judge.
 fn generate_selector(object: &mut Object) {
-    if object.get(&["spec", "manualSelector"]).and_then(Value::as_bool) == Some(true) {
+    if is_selected_manually(object) {
         return;
     }
     let (uid, name) = (object.uid().to_owned(), object.name().to_owned());

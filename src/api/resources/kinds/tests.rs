@@ -193,6 +193,13 @@ fn a_job_selects_its_pods_by_its_uid() {
     assert_eq!(job.get(&["spec", "selector"]), Some(&json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}})));
     assert_eq!(job.str(&["spec", "template", "metadata", "labels", "job-name"]), "j");
     assert_eq!(job.get(&["metadata", "labels"]), job.get(&["spec", "template", "metadata", "labels"]), "which are its own, too");
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {}});
+    let job = created("batch", "jobs", json!({"metadata": {"name": "j", "uid": "u1"}, "spec": {"template": template}}));
+    assert_eq!(job.get(&["metadata", "labels"]), job.get(&["spec", "template", "metadata", "labels"]), "also where the template has some");
+    assert_eq!((job.str(&["metadata", "labels", "a"]), job.str(&["metadata", "labels", "controller-uid"])), ("b", "u1"));
+    let own = json!({"name": "j", "uid": "u1", "labels": {"a": "b"}});
+    let job = created("batch", "jobs", json!({"metadata": own, "spec": {"template": template}}));
+    assert_eq!(job.get(&["metadata", "labels"]), Some(&json!({"a": "b"})), "one that has labels keeps these alone");
 }
 
 #[test]

@@ -90,7 +90,9 @@ fn time_zone(errors: &mut Vec<FieldError>, zone: &str) {
     if zone.eq_ignore_ascii_case("Local") {
         invalid("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones".into());
     }
-    if jiff::tz::TimeZone::get(zone).is_err() && zone != "Local" {
+    // Names are those of files, as where Go looks for them: capitals count.
+    let is_known = || jiff::tz::TimeZone::get(zone).is_ok_and(|known| known.iana_name() == Some(zone));
+    if zone != "Local" && !is_known() {
         invalid(format!("unknown time zone {zone}"));
     }
 }

@@ -237,6 +237,7 @@ fn a_cron_jobs_schedule_and_zone_are_checked() {
         ["spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"]
     );
     assert_eq!(cron("@daily", json!("Nowhere/Land")), ["spec.timeZone: Invalid value: \"Nowhere/Land\": unknown time zone Nowhere/Land"]);
+    assert_eq!(cron("@daily", json!("europe/berlin")), ["spec.timeZone: Invalid value: \"europe/berlin\": unknown time zone europe/berlin"]);
     assert_eq!(cron("@daily", json!("../etc")), ["spec.timeZone: Invalid value: \"../etc\": unknown time zone ../etc"]);
 }
 

@@ -89,7 +89,7 @@ pub const MANAGER: &str = "kube-controller-manager";
 #[derive(Clone)]
 pub struct Authority {
     pub ca_pem: String,
-    /// Signs tokens; there where the API server is in this process too.
+    /// Signs tokens; without their key here nobody signs those of secrets.
     pub issuer: Option<Arc<Issuer>>,
     /// Signs what the CSR API is asked for; without the CA's key here nobody does.
     pub signer: Option<Arc<CertificateAuthority>>,
@@ -220,9 +220,13 @@ fn identities(run: &Run<'_>, config: &Config, features: &FeatureGates, authority
     });
     let tokens = "serviceaccount-token-controller";
     // As upstream: who signs elsewhere signs no tokens for secrets.
-    if let Some(issuer) = authority.issuer.as_ref().filter(|issuer| issuer.signer().is_none() && run.runs(tokens)) {
-        let secrets = TokenSecretController::new(run.caches, issuer.clone(), authority.ca_pem.as_str());
-        run.start(tokens, manager_client(run.service.clone()), secrets);
+    match &authority.issuer {
+        Some(issuer) if issuer.signer().is_none() && run.runs(tokens) => {
+            let secrets = TokenSecretController::new(run.caches, issuer.clone(), authority.ca_pem.as_str());
+            run.start(tokens, manager_client(run.service.clone()), secrets);
+        }
+        None if run.runs(tokens) => tracing::warn!("the key that signs tokens of service accounts is not here: secrets for tokens get none"),
+        _ => {}
     }
     run.controller(("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"), |caches| {
         LegacyTokenCleaner::new(caches, unused_tokens(&config.controllers))

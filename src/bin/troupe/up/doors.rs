@@ -31,6 +31,8 @@ use crate::{backup::encode_page, config::Config};
 pub const ACTORS: &str = "/debug/troupe/actors";
 /// The causal chain of one object through all processes: `?resource=pods&namespace=n&name=x`.
 pub const TRACE: &str = "/debug/troupe/trace";
+/// What an actor says about one of the things that it works on, in whatever processes it lives: `?path=scheduler&about=default/web`.
+pub const ASK: &str = "/debug/troupe/ask";
 /// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message, and with
 /// `&process=…` in that process.
 pub const KILL: &str = "/debug/troupe/kill";
@@ -54,6 +56,7 @@ pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, insight: &
         }),
         actors(insight.clone()),
         trace(insight.clone()),
+        said(insight.clone()),
         kill(insight.clone()),
         own(system.clone(), insight::KILL, true),
         own(system.clone(), insight::BELOW, false),
@@ -95,6 +98,18 @@ fn trace(insight: Insight) -> ExtraRoute {
         reply
     };
     ExtraRoute { path: TRACE, handler: Arc::new(handler), acts: false }
+}
+
+fn said(insight: Insight) -> ExtraRoute {
+    let handler = move |request: RawRequest| {
+        let insight = insight.clone();
+        let reply: Answer = Box::pin(async move {
+            let value = |name: &str| parameter(&request.query, name).unwrap_or_default();
+            Ok(json_reply(&insight.said(&value("path"), &value("about")).await))
+        });
+        reply
+    };
+    ExtraRoute { path: ASK, handler: Arc::new(handler), acts: false }
 }
 
 fn kill(insight: Insight) -> ExtraRoute {

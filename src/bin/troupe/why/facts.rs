@@ -20,7 +20,7 @@ use super::{
     tree::{self, items, text},
     workload::{self, DeploymentFacts, NamespaceFacts},
 };
-use crate::{actors, lookup, remote::Remote};
+use crate::{actors, lookup, remote::Remote, up::doors};
 
 /// Lines shown of a crashed container's log.
 const LOG_LINES: usize = 5;
@@ -47,6 +47,7 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         facts.node = optional(remote, &format!("/api/v1/nodes/{node}")).await?;
         facts.worker = worker(remote, &namespace, &name, text(&meta["uid"])).await;
     }
+    facts.explained = explained(remote, &namespace, &name).await;
     for claim in items(&pod["spec"]["volumes"]).map(|volume| text(&volume["persistentVolumeClaim"]["claimName"])).filter(|claim| !claim.is_empty()) {
         let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}");
         facts.claims.insert(claim.to_owned(), optional(remote, &path).await?);
@@ -163,6 +164,13 @@ async fn scheduler(remote: &Remote, name: &str) -> Value {
     let mut schedulers = actors.iter().filter(|actor| actor["path"] == "scheduler");
     let told = schedulers.find(|actor| actor["status"]["synced"] == true && actor["status"]["profiles"][name].is_object());
     told.map(|actor| actor["status"]["profiles"][name].clone()).unwrap_or_default()
+}
+
+/// What the scheduler says about a pod, with a node or without; null where it says nothing, or the server cannot tell.
+async fn explained(remote: &Remote, namespace: &str, name: &str) -> Value {
+    let path = format!("{}?path=scheduler&about={}", doors::ASK, escaped(&format!("{namespace}/{name}")));
+    let told = remote.get_json(&path).await.unwrap_or_default();
+    items(&told["answers"]).next().cloned().unwrap_or_default()
 }
 
 /// What the pod's worker says of itself; null where the server cannot tell.

@@ -64,7 +64,7 @@ pub fn explain(facts: &ObjectFacts) -> Report {
         (false, false, true) => format!("{counts}: nothing is wrong"),
         (false, false, false) => counts,
     };
-    Report { object, state, reasons, earlier: warnings.earlier }
+    Report { object, state, reasons, earlier: warnings.earlier, ..Report::default() }
 }
 
 /// What holds up the deletion of an object.

@@ -12,6 +12,7 @@ mod placement;
 mod pod;
 mod pod_group;
 mod quarantine;
+mod ranking;
 mod refusals;
 mod report;
 mod resource_claim;

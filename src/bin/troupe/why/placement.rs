@@ -112,7 +112,10 @@ fn nodes(facts: &Facts, explanation: Option<&Explanation>) -> (Vec<String>, Opti
         against.extend(explanation.map(|explanation| scheduling::further(explanation, name, &against)).unwrap_or_default());
         (name, against)
     });
-    let judged: Vec<_> = judged.collect();
+    let mut judged: Vec<_> = judged.collect();
+    // First where other pods are in its way, or it lacks room: there less has to change than where the pod itself does not want to go.
+    let is_out = |name: &str| explanation.is_some_and(|explanation| scheduling::is_out(explanation, name));
+    judged.sort_by_key(|(name, against)| (is_out(name), against.len()));
     let lines = judged.iter().take(SHOWN).map(|(name, against)| {
         let against: Vec<&str> = against.iter().map(|obstacle| obstacle.what.as_str()).collect();
         if against.is_empty() { format!("node {name}: nothing obvious against it") } else { format!("node {name}: {}", against.join(", ")) }
@@ -121,7 +124,7 @@ fn nodes(facts: &Facts, explanation: Option<&Explanation>) -> (Vec<String>, Opti
     if judged.len() > SHOWN {
         lines.push(format!("… and {} more nodes", judged.len() - SHOWN));
     }
-    let nearest = judged.iter().filter(|(_, against)| !against.is_empty()).min_by_key(|(_, against)| against.len());
+    let nearest = judged.iter().find(|(_, against)| !against.is_empty());
     let remedy = nearest.map(|(name, against)| {
         let all: Vec<&str> = against.iter().map(|obstacle| obstacle.remedy.as_str()).collect();
         format!("it would fit on node {name} if {}", all.join("; and "))

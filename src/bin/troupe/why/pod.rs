@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     containers, network_policy, placement,
     pod_group::Gang,
+    ranking,
     report::{Reason, Report},
     resource_claim::{self, PodClaim},
     terminating,
@@ -23,6 +24,9 @@ pub struct Facts {
     pub events: Vec<Value>,
     /// What the scheduler tells of the profile that schedules it, while it has no node; null when nobody can be asked.
     pub scheduler: Value,
+    /// What it says about the pod; null when nobody can be asked. By its plugins, while it has no node (`scheduler::explain::Explanation`); then
+    /// how the nodes compared (`{"ranking": scheduler::ranking::Ranking}`).
+    pub explained: Value,
     /// The node it is bound to; null when there is none of that name.
     pub node: Value,
     /// All nodes, while the pod has none.
@@ -77,7 +81,13 @@ pub fn explain(facts: &Facts) -> Report {
     }
     reasons.extend(ends.fresh);
     reasons.extend(network_policy::of_pod(&facts.pod, &facts.policies));
-    Report { object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()), state, reasons, earlier: ends.earlier }
+    Report {
+        object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()),
+        state,
+        reasons,
+        placed: ranking::lines(facts),
+        earlier: ends.earlier,
+    }
 }
 
 fn judge(facts: &Facts) -> (String, Vec<Reason>) {

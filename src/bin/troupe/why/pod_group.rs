@@ -119,7 +119,7 @@ pub fn explain(facts: &GroupFacts) -> Report {
     reasons.extend(facts.unwell.iter().map(Report::as_reason));
     reasons.extend(warned.fresh);
     let state = if reasons.is_empty() { format!("{state}: nothing is wrong") } else { state };
-    Report { object, state, reasons, earlier: warned.earlier }
+    Report { object, state, reasons, earlier: warned.earlier, ..Report::default() }
 }
 
 /// Whether there is something to explain about a pod of a group.

@@ -11,6 +11,9 @@ pub struct Report {
     /// How it stands, in a few words.
     pub state: String,
     pub reasons: Vec<Reason>,
+    /// How it got where it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub placed: Vec<String>,
     /// What happened a while ago and may say why the object is as it is; it is no fault of the present.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<String>,
@@ -72,6 +75,9 @@ impl Report {
             if let Some(hint) = &reason.hint {
                 text.push_str(&format!("      → {}\n", plain(hint)));
             }
+        }
+        for (at, told) in self.placed.iter().enumerate() {
+            text.push_str(&format!("  {}{}\n", if at == 0 { "placed: " } else { "    " }, plain(told)));
         }
         for told in &self.earlier {
             text.push_str(&format!("  earlier: {}\n", plain(told)));

@@ -79,7 +79,7 @@ pub fn explain(facts: &DeviceClaim) -> Report {
     let warned = warnings(&facts.events, facts.now);
     reasons.extend(warned.fresh);
     let state = if reasons.is_empty() && !deleted { format!("{state}: nothing is wrong") } else { state };
-    Report { object, state, reasons, earlier: warned.earlier }
+    Report { object, state, reasons, earlier: warned.earlier, ..Report::default() }
 }
 
 /// Devices that were allocated, as driver, pool and name; `None` as long as none were.

@@ -56,8 +56,12 @@ fn typed<K: DeserializeOwned>(objects: &[Value]) -> Vec<K> {
 /// Plugins whose objections [`obstacles`](super::obstacles) finds by itself and tells with figures.
 const TOLD_WITH_FIGURES: [&str; 6] = ["NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"];
 
-/// What the scheduler's plugins say now; `None` if the pod cannot be read.
+/// What the scheduler's plugins say now: by its own word, or else by what the default ones make of nodes and pods. `None` if the pod cannot be
+/// read.
 pub fn explanation(facts: &Facts) -> Option<Explanation> {
+    if let Ok(explanation) = serde_json::from_value(facts.explained.clone()) {
+        return Some(explanation);
+    }
     let pod = serde_json::from_value(facts.pod.clone()).ok()?;
     let fetched = Fetched { namespaces: typed(&facts.namespaces), budgets: typed(&facts.budgets) };
     let pods: Vec<Arc<Pod>> = typed(&facts.tenants).into_iter().map(Arc::new).collect();
@@ -71,10 +75,15 @@ pub fn plugins(explanation: &Explanation) -> Option<Reason> {
     (!lines.is_empty()).then(|| Reason::new("plugin by plugin").details(lines))
 }
 
+/// Whether a plugin has something against the node that no other pod's removal would change.
+pub fn is_out(explanation: &Explanation, node: &str) -> bool {
+    explanation.findings.iter().any(|finding| finding.unresolvable && finding.nodes.iter().any(|name| name == node))
+}
+
 /// What plugins have against a node beside `known`.
 pub fn further(explanation: &Explanation, node: &str, known: &[Obstacle]) -> Vec<Obstacle> {
     let about = explanation.findings.iter().filter(|finding| finding.nodes.iter().any(|name| name == node));
-    let news = about.filter(|finding| known.is_empty() || !TOLD_WITH_FIGURES.contains(&finding.plugin));
+    let news = about.filter(|finding| known.is_empty() || !TOLD_WITH_FIGURES.contains(&finding.plugin.as_str()));
     news.map(|finding| {
         let said = finding.reason.strip_prefix("node(s) ").unwrap_or(&finding.reason);
         Obstacle { what: format!("{said} ({})", finding.plugin), remedy: remedy(finding) }
@@ -85,7 +94,7 @@ pub fn further(explanation: &Explanation, node: &str, known: &[Obstacle]) -> Vec
 /// What takes an objection away.
 fn remedy(finding: &Finding) -> String {
     let said = finding.reason.as_str();
-    match finding.plugin {
+    match finding.plugin.as_str() {
         "InterPodAffinity" if said.contains("existing pods") => "the pods that keep it away by their own podAntiAffinity leave".into(),
         "InterPodAffinity" if said.contains("anti-affinity") => {
             "the pods that its podAntiAffinity avoids leave, or that term is only preferred".into()
@@ -93,6 +102,10 @@ fn remedy(finding: &Finding) -> String {
         "InterPodAffinity" => "a pod that its podAffinity asks for runs near there, or that term is only preferred".into(),
         "PodTopologySpread" if said.contains("label") => "the node has the labels that its topologySpreadConstraints name".into(),
         "PodTopologySpread" => "pods of its kind leave there or come elsewhere, or its topologySpreadConstraints allow a greater maxSkew".into(),
+        "VolumeBinding" if said.contains("node affinity") => "its claims' volumes can be reached from there, or others take their place".into(),
+        "VolumeBinding" if said.contains("unbound immediate") => "its claims are bound".into(),
+        "VolumeBinding" => "there is a volume for each of its claims that can be reached from there, or their class makes one".into(),
+        "DynamicResources" => "a driver offers devices there that its claims ask for, and that are free".into(),
         plugin => format!("{plugin} has nothing against the node any more"),
     }
 }

@@ -6,6 +6,7 @@ use troupe_api::meta::Cause;
 
 use super::{
     super::{
+        history::Changes,
         messages::{Backlog, NoSubscription, Start, Subscribe, Subscription},
         queue::queue,
         ticks::{self, QUIET},
@@ -34,7 +35,10 @@ impl ResourceActor {
         let snapshot = self.cache.load();
         let progress = self.cache.progress(&self.context.dispatched).max(self.loaded_at);
         let (backlog, from, revision, told) = match request.start {
-            Start::Initial => (Backlog::Objects(snapshot.clone()), snapshot.revision, progress, progress),
+            Start::Initial => {
+                let recent = if request.progress { self.history.all() } else { Changes::default() };
+                (Backlog::Objects(snapshot.clone(), recent), snapshot.revision, progress, progress)
+            }
             Start::After(after) => {
                 let oldest = self.history.complete_after();
                 let changes = self.history.after(after).ok_or(NoSubscription::TooOld(oldest))?;

@@ -179,10 +179,14 @@ impl Extension {
     }
 
     pub fn api_service(&self, service: &str) -> Value {
+        self.api_service_of(service, GROUP, self.state.version)
+    }
+
+    /// The same of another group that it answers for.
+    pub fn api_service_of(&self, service: &str, group: &str, version: &str) -> Value {
         let service = json!({"namespace": "default", "name": service, "port": self.port});
-        let version = self.state.version;
-        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": format!("{version}.{GROUP}")},
-            "spec": {"group": GROUP, "version": version, "service": service, "caBundle": self.ca, "groupPriorityMinimum": 2000, "versionPriority": 200}})
+        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": format!("{version}.{group}")},
+            "spec": {"group": group, "version": version, "service": service, "caBundle": self.ca, "groupPriorityMinimum": 2000, "versionPriority": 200}})
     }
 }
 
@@ -214,6 +218,9 @@ async fn respond(request: Request<Incoming>, state: Arc<State>, is_proxy: bool) 
     let version = state.version;
     let below = path.strip_prefix(&format!("/apis/{GROUP}/{version}")).map(str::to_owned);
     let accept = request.headers().get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    if let Some(reply) = metrics(&path) {
+        return Ok(document(200, &reply));
+    }
     Ok(match (path.as_str(), below.as_deref()) {
         ("/apis", _) if !manners.old && accept.contains("v=v2;") => discovery(version),
         ("/openapi/v3", _) if !manners.old => {
@@ -227,6 +234,34 @@ async fn respond(request: Request<Incoming>, state: Arc<State>, is_proxy: bool) 
         (_, Some("" | "/")) => resources(version),
         (_, Some(below)) => flunders(request, &state, below, &query).await,
         _ => document(404, &json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "not here"})),
+    })
+}
+
+/// Versions of groups of metrics that it answers for, in the manner of an old server.
+pub const METRICS: [(&str, &str); 3] = [("metrics.k8s.io", "v1beta1"), ("custom.metrics.k8s.io", "v1beta2"), ("external.metrics.k8s.io", "v1beta1")];
+
+/// What the pod `default/web-1` uses and does. As with servers of metrics everywhere, the lists are made when they are asked for and have no version.
+fn metrics(path: &str) -> Option<Value> {
+    const TIME: &str = "2026-01-01T00:00:00Z";
+    let (group, version) = METRICS.into_iter().find(|(group, version)| path.starts_with(&format!("/apis/{group}/{version}")))?;
+    let group_version = format!("{group}/{version}");
+    let list = |kind: &str, item: Value| json!({"kind": kind, "apiVersion": group_version, "metadata": {}, "items": [item]});
+    let below = path.strip_prefix(&format!("/apis/{group_version}"))?;
+    Some(match below {
+        "/namespaces/default/pods" => list(
+            "PodMetricsList",
+            json!({"metadata": {"name": "web-1", "namespace": "default", "creationTimestamp": TIME}, "timestamp": TIME, "window": "30s",
+                "containers": [{"name": "c", "usage": {"cpu": "150m", "memory": "1Mi"}}]}),
+        ),
+        "/namespaces/default/pods/%2A/queries" => list(
+            "MetricValueList",
+            json!({"describedObject": {"kind": "Pod", "namespace": "default", "name": "web-1", "apiVersion": "/v1"}, "metric": {"name": "queries"},
+                "timestamp": TIME, "windowSeconds": 60, "value": "50"}),
+        ),
+        "/namespaces/default/waiting" => {
+            list("ExternalMetricValueList", json!({"metricName": "waiting", "metricLabels": {}, "timestamp": TIME, "value": "20"}))
+        }
+        _ => json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": []}),
     })
 }
 

@@ -3,6 +3,7 @@
 mod controllers;
 mod extension;
 mod local;
+mod metrics;
 mod passing;
 mod paused;
 mod published;
