@@ -90,7 +90,8 @@ fn a_trace_goes_through_all_daemons_of_a_cluster() {
     let _apiserver = cluster.daemon("control-plane", &["--components=apiserver"]);
     eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
     eventually("the components have kubeconfigs", || cluster.path("node.kubeconfig").exists());
-    let _controllers = cluster.daemon_beside("-c", "control-plane", "controller-manager.kubeconfig", &["--components=controllers"]);
+    let keys = format!("--certificates-dir={}", cluster.path("data/pki").display());
+    let _controllers = cluster.daemon_beside("-c", "control-plane", "controller-manager.kubeconfig", &["--components=controllers", &keys]);
     let _scheduler = cluster.daemon_beside("-s", "control-plane", "scheduler.kubeconfig", &["--components=scheduler"]);
     let node = cluster.daemon("node", &[]);
     eventually("the node is Ready", || text(&cluster.kubectl_output("get nodes").stdout).contains(" Ready "));

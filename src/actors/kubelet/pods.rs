@@ -15,6 +15,7 @@ use std::{
 
 use actix::Message;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use troupe_api::meta::Cause;
 use troupe_cri::names::PodIdentity;
@@ -266,8 +267,12 @@ impl Pods {
         let (context, source, pods) = (self.context.clone(), self.source.clone(), cx.address());
         let when_gone: WhenGone = Arc::new(move |id: &PodIdentity| pods.wake(PodGone(id.clone()), Cause::default()));
         let (worker_id, policy) = (id.clone(), self.policy(&id));
-        let worker = cx.system().spawn(path, policy, move |_| PodWorker::new(context.clone(), worker_id.clone(), source.clone(), when_gone.clone()));
-        // What led here goes along, for the trace.
+        // What led here goes along, for the trace: it begins to work before anybody could tell it. When it is restarted that is no reason any more.
+        let cause = Mutex::new(Some(cx.cause().clone()));
+        let worker = cx.system().spawn(path, policy, move |_| {
+            let worker = PodWorker::new(context.clone(), worker_id.clone(), source.clone(), when_gone.clone());
+            worker.because_of(cause.lock().take())
+        });
         cx.reach(&worker).wake(Wake::default(), cx.cause().clone());
         self.workers.insert(id.uid.clone(), (id, worker));
     }

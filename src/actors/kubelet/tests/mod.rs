@@ -1,5 +1,6 @@
 //! Tests of whole pods: on the fake runtime, and on a real containerd.
 
+mod caused;
 mod certified;
 pub(super) mod containerd;
 mod csi;

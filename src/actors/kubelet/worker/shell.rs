@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use troupe_api::meta::Cause;
 use troupe_cri::names::PodIdentity;
 
 use super::{
@@ -85,6 +86,8 @@ pub struct PodWorker {
     /// Since when a status is not written.
     unwritten_since: Option<Instant>,
     news: News,
+    /// Why it was started.
+    because: Option<Cause>,
     admitted: bool,
     /// What the pod's containers have is known.
     recorded: bool,
@@ -121,8 +124,15 @@ impl PodWorker {
             start: StartWatch::default(),
             unwritten_since: None,
             news: News::default(),
+            because: None,
             admitted: false,
         }
+    }
+
+    /// The same, started because of `cause`.
+    #[must_use]
+    pub fn because_of(self, cause: Option<Cause>) -> Self {
+        PodWorker { because: cause, ..self }
     }
 
     fn look(&mut self) {
@@ -373,6 +383,9 @@ impl PodWorker {
 
 impl Unit for PodWorker {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if let Some(cause) = self.because.take() {
+            self.news.heard(&cause, cx.system());
+        }
         self.look();
         self.advance(cx);
     }
