@@ -10,7 +10,7 @@ async fn all_that_a_worker_does_first_is_because_of_the_pods_write() {
     let (_kubelet, system) = stage.kubelet(|_| {}).await;
     for at in 0..10 {
         let name = format!("web-{at}");
-        stage.create(&name, json!({"containers": [{"name": "c", "image": "web"}]})).await;
+        stage.create(&name, json!({"containers": [{"name": "c", "image": "web", "imagePullPolicy": "Never"}]})).await;
         stage.until(&name, "running", |pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"))).await;
         let own = stage.api.server.system();
         let commits = own.recorder().records(own.clock().now(), own.instant());
