@@ -88,7 +88,8 @@ fn bytes_of(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("plain data encodes").into()
 }
 
-fn value_of(query: &str, name: &str) -> String {
+/// The first value of a parameter, or "".
+pub(super) fn value_of(query: &str, name: &str) -> String {
     query_values(query, name).into_iter().next().unwrap_or_default()
 }
 

@@ -16,10 +16,10 @@ use troupe_api::{
     meta::{GroupResource, ObjectKey},
     service::Listers,
 };
-use troupe_api_server::http::streaming::{escaped, query_values};
+use troupe_api_server::http::streaming::escaped;
 
 use super::{
-    answer::{self, ACTORS, ASK, HOPS, KILL, Report},
+    answer::{self, ACTORS, ASK, HOPS, KILL, Report, value_of},
     ask::{Asker, Credentials, refusal},
     peers::{self, Peer},
     presence::{LABEL, NAMESPACE},
@@ -158,8 +158,7 @@ impl Insight {
     /// # Errors
     /// When none has it, or several.
     pub async fn kill(&self, query: &str) -> Result<Value, Status> {
-        let value = |name| query_values(query, name).into_iter().next().unwrap_or_default();
-        let (path, process) = (value("path"), value("process"));
+        let (path, process) = (value_of(query, "path"), value_of(query, "process"));
         let own = self.system.process().name.as_str();
         let all = self.actors().await;
         let has = |listed: &&Value| {
@@ -175,7 +174,7 @@ impl Insight {
                 _ => format!("\"{path}\" lives in several processes, name one of them: {}", named.join(", ")),
             }));
         };
-        let asked = format!("path={}&when={}&key={}", escaped(&path), escaped(&value("when")), escaped(&value("key")));
+        let asked = format!("path={}&when={}&key={}", escaped(&path), escaped(&value_of(query, "when")), escaped(&value_of(query, "key")));
         if chosen == own {
             let told = answer::tell(&self.system, true, KILL, &asked).await?;
             return serde_json::from_slice(&told).map_err(Status::internal);

@@ -29,10 +29,7 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiService,
-    auth::{
-        pki::SERVICE_ACCOUNT_KEY,
-        tokens::{ISSUER, Issuer, SigningKey},
-    },
+    auth::tokens::Issuer,
     certificates::CertificateAuthority,
     features::{COORDINATED_LEADER_ELECTION, FeatureGates},
     meta::Cause,
@@ -305,7 +302,7 @@ impl Services {
             authority: Authority {
                 signer: signer_on_this_machine(config, &access.ca_pem)?,
                 ca_pem: access.ca_pem,
-                issuer: issuer_on_this_machine(config)?,
+                issuer: identity::issuer_on_this_machine(config)?,
             },
             shared: false,
         })
@@ -337,24 +334,6 @@ fn signer_on_this_machine(config: &Config, ca_pem: &str) -> Result<Option<Arc<Ce
     let key_pem = std::fs::read_to_string(&key).with_context(|| format!("cannot read {}", key.display()))?;
     let signer = CertificateAuthority::new(ca_pem, &key_pem).context("the CA cannot sign certificates")?;
     Ok(Some(Arc::new(signer)))
-}
-
-/// Who signs tokens for secrets, where the key is on this machine, and no other process signs them.
-fn issuer_on_this_machine(config: &Config) -> Result<Option<Arc<Issuer>>> {
-    if config.api.service_account_signing_endpoint.is_some() {
-        return Ok(None);
-    }
-    let (named, _) = identity::keys(&config.api)?;
-    let usual = config.certificates_dir.join(SERVICE_ACCOUNT_KEY);
-    let key = match named {
-        Some(key) => key,
-        None if !usual.exists() => return Ok(None),
-        None => {
-            let key = std::fs::read_to_string(&usual).with_context(|| format!("cannot read {}", usual.display()))?;
-            SigningKey::from_pem(&key).with_context(|| format!("{} cannot sign tokens", usual.display()))?
-        }
-    };
-    Ok(Some(Arc::new(Issuer::named(key, ISSUER, Vec::new()))))
 }
 
 impl ControlPlane {

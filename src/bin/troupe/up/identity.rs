@@ -14,6 +14,7 @@ use troupe_api::{
         bootstrap_tokens::BootstrapTokenAuthenticator,
         chain::AuthenticatorChain,
         exchange::ExchangedAuthenticators,
+        pki::SERVICE_ACCOUNT_KEY,
         token_file::TokenFile,
         tokens::{ISSUER, Issuer, LegacyVerifier, PublicKey, RefreshingVerifier, SigningKey, Verifier, public_keys},
         x509::{X509Authenticator, X509WithoutUid},
@@ -56,6 +57,27 @@ pub async fn issuer(api: &ApiSettings, certificates: &Certificates) -> Result<Ar
     let issuer = issuer.lasting_at_most(longest).accepting(other_names, others);
     let Some(endpoint) = &api.service_account_signing_endpoint else { return Ok(Arc::new(issuer)) };
     signed_elsewhere(issuer, endpoint, longest).await.map(Arc::new).context("while setting up external-jwt-signer")
+}
+
+/// Who signs tokens for secrets, where the key is on this machine, and no other process signs them.
+///
+/// # Errors
+/// When the key cannot be read.
+pub fn issuer_on_this_machine(config: &Config) -> Result<Option<Arc<Issuer>>> {
+    if config.api.service_account_signing_endpoint.is_some() {
+        return Ok(None);
+    }
+    let (named, _) = keys(&config.api)?;
+    let usual = config.certificates_dir.join(SERVICE_ACCOUNT_KEY);
+    let key = match named {
+        Some(key) => key,
+        None if !usual.exists() => return Ok(None),
+        None => {
+            let key = fs::read_to_string(&usual).with_context(|| format!("cannot read {}", usual.display()))?;
+            SigningKey::from_pem(&key).with_context(|| format!("{} cannot sign tokens", usual.display()))?
+        }
+    };
+    Ok(Some(Arc::new(Issuer::named(key, ISSUER, Vec::new()))))
 }
 
 /// The issuer whose tokens the process at a socket signs.
