@@ -7,6 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/namespace.sh
+
 die() { echo "conformance: $*" >&2; exit 2; }
 
 [ "$(id -u)" = 0 ] || die "needs root"
@@ -67,14 +69,8 @@ end() {
     exit "$status"
 }
 
-ip netns add "$name"
 trap end EXIT
-ip -n "$name" link set lo up
-ip link add "ve$$" type veth peer name uplink netns "$name"
-ip link set "ve$$" up
-ip -n "$name" address add "$node/24" dev uplink
-ip -n "$name" link set uplink up
-ip -n "$name" route add default via 198.51.100.1
+namespace "$name" "ve$$" "$node"
 
 # One folder: the daemon's own images and those of the specs.
 mkdir "$place/images"

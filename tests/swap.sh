@@ -6,6 +6,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/namespace.sh
+
 die() { echo "swap: $*" >&2; exit 2; }
 
 [ "$(id -u)" = 0 ] || die "needs root"
@@ -24,13 +26,7 @@ begin() {
     name="swap$$"
     place="$(mktemp -d /var/tmp/swap.XXXXXX)"
     pids=()
-    ip netns add "$name"
-    ip -n "$name" link set lo up
-    ip link add "sw$$" type veth peer name uplink netns "$name"
-    ip link set "sw$$" up
-    ip -n "$name" address add "$address/24" dev uplink
-    ip -n "$name" link set uplink up
-    ip -n "$name" route add default via 198.51.100.1
+    namespace "$name" "sw$$" "$address"
     export KUBECONFIG="$place/admin.kubeconfig" HOME="$place"
 }
 
