@@ -2,12 +2,13 @@
 //!
 //! A pure state machine driven by the time it is handed. Keys are deduplicated; a key that is added while in flight runs
 //! again afterwards; failures back off; a key that fails or panics too often is quarantined and retried slowly. A key whose
-//! attempts are dear rests between them: what is added meanwhile is one attempt.
+//! attempts are dear rests between them: what is added meanwhile is one attempt. Namespaces have turns (`line.rs`).
 
+mod line;
 mod metrics;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     hash::Hash,
     time::{Duration, Instant},
 };
@@ -15,8 +16,11 @@ use std::{
 use std::collections::HashMap;
 use troupe_api::meta::{Cause, time::instant_after};
 
-use self::metrics::Since;
-pub use self::metrics::{COLLECTORS, QueueMetrics};
+use self::{line::Line, metrics::Since};
+pub use self::{
+    line::{InTurn, of_nobody},
+    metrics::{COLLECTORS, QueueMetrics},
+};
 
 /// How failures are paced.
 #[derive(Clone, Copy, Debug)]
@@ -90,16 +94,16 @@ struct Slot {
 pub struct KeyQueue<K> {
     policy: QueuePolicy,
     slots: HashMap<K, Slot>,
-    ready: VecDeque<K>,
+    ready: Line<K>,
     due: BTreeMap<(Instant, u64), K>,
     sequence: u64,
     in_flight: usize,
     metrics: Option<QueueMetrics>,
 }
 
-impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
+impl<K: InTurn + Clone + Eq + Hash + Ord> KeyQueue<K> {
     pub fn new(policy: QueuePolicy) -> Self {
-        KeyQueue { policy, slots: HashMap::new(), ready: VecDeque::new(), due: BTreeMap::new(), sequence: 0, in_flight: 0, metrics: None }
+        KeyQueue { policy, slots: HashMap::new(), ready: Line::default(), due: BTreeMap::new(), sequence: 0, in_flight: 0, metrics: None }
     }
 
     /// Counts from now on in these series.
@@ -129,7 +133,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         let slot = self.slots.get_mut(&key).expect("whoever makes a key ready has its slot");
         slot.ready = true;
         slot.since = self.metrics.map(|_| Since::now());
-        self.ready.push_back(key);
+        self.ready.push(key);
         if let Some(metrics) = &self.metrics {
             metrics.added();
             metrics.depth(self.ready.len());
@@ -193,7 +197,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
                 self.make_ready(key);
             }
         }
-        let key = self.ready.pop_front()?;
+        let key = self.ready.pop()?;
         let slot = self.slots.get_mut(&key).expect("a ready key has a slot");
         slot.ready = false;
         slot.in_flight = true;
@@ -308,7 +312,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             self.due.remove(&due);
         }
         if std::mem::take(&mut slot.ready) {
-            self.ready.retain(|other| *other != key);
+            self.ready.remove(&key);
         }
     }
 

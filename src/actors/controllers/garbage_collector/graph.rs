@@ -13,6 +13,8 @@ use troupe_api::{
     projection::{MetaProjection, OwnerProjection},
 };
 
+use crate::runtime::queue::{InTurn, of_nobody};
+
 /// Set on an object that may go only after its dependents.
 pub const FOREGROUND: &str = "foregroundDeletion";
 /// Set on an object whose dependents are to be freed.
@@ -63,6 +65,12 @@ pub enum Work {
     Orphan(Uid),
     /// Tells people that an owner reference points into another namespace.
     Report { dependent: Uid, owner: Uid },
+}
+
+impl InTurn for Work {
+    fn turn(&self) -> &Arc<str> {
+        of_nobody()
+    }
 }
 
 /// One object. It is virtual while only owner references speak of it.

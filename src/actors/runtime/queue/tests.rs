@@ -1,9 +1,17 @@
 //! Tests of the key queue.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use troupe_api::meta::time::FAR;
 
 use super::*;
+
+impl InTurn for u8 {
+    fn turn(&self) -> &Arc<str> {
+        of_nobody()
+    }
+}
 
 fn queue() -> KeyQueue<u8> {
     KeyQueue::new(QueuePolicy { failures: 3, ..QueuePolicy::default() })
