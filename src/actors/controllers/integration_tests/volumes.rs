@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 use troupe_api::{
     local_path::PROVISIONER,
-    meta::Object,
+    meta::{Object, ObjectKey},
     metrics::{parse::Samples, render},
     service::{DeleteOptions, PatchType},
 };
@@ -219,6 +220,9 @@ async fn a_generic_ephemeral_volume_comes_and_goes_with_its_pod() {
 async fn a_claim_without_a_class_gets_the_default_one_when_there_is_one() {
     let world = World::new().await;
     world.api.delete("storageclasses.storage.k8s.io", "", "troupe-local", DeleteOptions::default()).await.expect("deleted");
+    // Who has not heard of the deletion names the class still, at admission and later.
+    let classes = world.caches.cache::<StorageClass>();
+    eventually("the class is forgotten", || classes.get(&ObjectKey::cluster("troupe-local")).is_none()).await;
     world.api.create(claim("data", json!({}))).await;
     world.settles().await;
     assert_eq!(world.claim("data").await.expect("there").get(&["spec", "storageClassName"]), None);
