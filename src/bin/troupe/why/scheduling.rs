@@ -101,7 +101,10 @@ fn remedy(finding: &Finding) -> String {
         }
         "InterPodAffinity" => "a pod that its podAffinity asks for runs near there, or that term is only preferred".into(),
         "PodTopologySpread" if said.contains("label") => "the node has the labels that its topologySpreadConstraints name".into(),
-        "PodTopologySpread" => "pods of its kind leave there or come elsewhere, or its topologySpreadConstraints allow a greater maxSkew or ask for fewer minDomains".into(),
+        "PodTopologySpread" => {
+            "pods of its kind leave there or come elsewhere, or its topologySpreadConstraints allow a greater maxSkew or ask for fewer minDomains"
+                .into()
+        }
         "VolumeBinding" if said.contains("node affinity") => "its claims' volumes can be reached from there, or others take their place".into(),
         "VolumeBinding" if said.contains("unbound immediate") => "its claims are bound".into(),
         "VolumeBinding" => "there is a volume for each of its claims that can be reached from there, or their class makes one".into(),
