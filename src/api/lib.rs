@@ -37,6 +37,7 @@ pub mod shared;
 pub mod spans;
 pub mod status;
 pub mod stored;
+pub mod turn_queue;
 pub mod version;
 pub mod wire;
 

@@ -2,23 +2,25 @@
 //!
 //! A pure state machine driven by the time it is handed. Keys are deduplicated; a key that is added while in flight runs
 //! again afterwards; failures back off; a key that fails or panics too often is quarantined and retried slowly. A key whose
-//! attempts are dear rests between them: what is added meanwhile is one attempt. Namespaces have turns (`line.rs`).
+//! attempts are dear rests between them: what is added meanwhile is one attempt. Namespaces have turns (`TurnQueue`).
 
-mod line;
+mod in_turn;
 mod metrics;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
     time::{Duration, Instant},
 };
 
-use std::collections::HashMap;
-use troupe_api::meta::{Cause, time::instant_after};
+use troupe_api::{
+    meta::{Cause, time::instant_after},
+    turn_queue::TurnQueue,
+};
 
-use self::{line::Line, metrics::Since};
+use self::metrics::Since;
 pub use self::{
-    line::{InTurn, of_nobody},
+    in_turn::{InTurn, of_nobody},
     metrics::{COLLECTORS, QueueMetrics},
 };
 
@@ -94,7 +96,7 @@ struct Slot {
 pub struct KeyQueue<K> {
     policy: QueuePolicy,
     slots: HashMap<K, Slot>,
-    ready: Line<K>,
+    ready: TurnQueue<K>,
     due: BTreeMap<(Instant, u64), K>,
     sequence: u64,
     in_flight: usize,
@@ -103,7 +105,7 @@ pub struct KeyQueue<K> {
 
 impl<K: InTurn + Clone + Eq + Hash + Ord> KeyQueue<K> {
     pub fn new(policy: QueuePolicy) -> Self {
-        KeyQueue { policy, slots: HashMap::new(), ready: Line::default(), due: BTreeMap::new(), sequence: 0, in_flight: 0, metrics: None }
+        KeyQueue { policy, slots: HashMap::new(), ready: TurnQueue::default(), due: BTreeMap::new(), sequence: 0, in_flight: 0, metrics: None }
     }
 
     /// Counts from now on in these series.
@@ -133,7 +135,7 @@ impl<K: InTurn + Clone + Eq + Hash + Ord> KeyQueue<K> {
         let slot = self.slots.get_mut(&key).expect("whoever makes a key ready has its slot");
         slot.ready = true;
         slot.since = self.metrics.map(|_| Since::now());
-        self.ready.push(key);
+        self.ready.push(&key.turn().clone(), key);
         if let Some(metrics) = &self.metrics {
             metrics.added();
             metrics.depth(self.ready.len());
@@ -312,7 +314,7 @@ impl<K: InTurn + Clone + Eq + Hash + Ord> KeyQueue<K> {
             self.due.remove(&due);
         }
         if std::mem::take(&mut slot.ready) {
-            self.ready.remove(&key);
+            self.ready.remove(key.turn(), &key);
         }
     }
 

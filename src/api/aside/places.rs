@@ -1,13 +1,11 @@
 //! Places for work, taken in turns: who wants many waits for their own work, and not everybody else for it.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    sync::Arc,
-};
+use std::{mem, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::turn_queue::TurnQueue;
 
 /// So many places.
 #[derive(Clone)]
@@ -17,9 +15,7 @@ struct Free {
     places: u32,
     /// So many more may hold places at one time, however few places they hold.
     holders: usize,
-    waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
-    /// Who waits, in the order in which they have their turn.
-    turns: VecDeque<Arc<str>>,
+    waiting: TurnQueue<Waiting>,
 }
 
 struct Waiting {
@@ -46,21 +42,18 @@ impl Places {
 
     /// Places that no more than so many hold at one time.
     pub fn for_holders(places: u32, holders: usize) -> Self {
-        Places(Arc::new(Mutex::new(Free { places, holders, waiting: HashMap::new(), turns: VecDeque::new() })))
+        Places(Arc::new(Mutex::new(Free { places, holders, waiting: TurnQueue::default() })))
     }
 
     /// Takes `wanted` places on behalf of somebody, who waits for their turn.
     pub async fn take(&self, behalf: &Arc<str>, wanted: u32) -> Option<Place> {
         let granted = {
             let mut free = self.0.lock();
-            if free.turns.is_empty() && free.take(wanted) {
+            if free.waiting.is_empty() && free.take(wanted) {
                 return Some(Place { places: self.clone(), count: wanted });
             }
             let (sender, granted) = oneshot::channel();
-            if !free.waiting.contains_key(behalf) {
-                free.turns.push_back(behalf.clone());
-            }
-            free.waiting.entry(behalf.clone()).or_default().push_back(Waiting { wanted, granted: sender });
+            free.waiting.push(behalf, Waiting { wanted, granted: sender });
             granted
         };
         // Whoever holds the sender answers it.
@@ -101,21 +94,8 @@ impl Free {
 
     /// The next one whose turn it is and for whom there is room; its places are taken. Who wants much is not passed by.
     fn next(&mut self) -> Option<Waiting> {
-        let behalf = self.turns.front()?.clone();
-        let queue = self.waiting.get_mut(&behalf)?;
-        let wanted = queue.front()?.wanted;
-        if self.places < wanted || self.holders == 0 {
-            return None;
-        }
-        let waiting = queue.pop_front()?;
-        (self.places, self.holders) = (self.places - wanted, self.holders - 1);
-        self.turns.pop_front();
-        if queue.is_empty() {
-            self.waiting.remove(&behalf);
-        } else {
-            self.turns.push_back(behalf);
-        }
-        Some(waiting)
+        let wanted = self.waiting.front()?.wanted;
+        if self.take(wanted) { self.waiting.pop() } else { None }
     }
 }
 
