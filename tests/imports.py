@@ -13,7 +13,7 @@ CRATES = ["src/addresses", "src/api", "src/api/client", "src/api/server", "src/n
 # The modules of a crate from low to high: each imports those of its own row and of rows above it here, and no others.
 LAYERS = {
     "src/api": [
-        "aside decoding memo memory notices packed pattern projection shared turn_queue version",
+        "aside decoding memo memory node_pressure notices packed pattern projection shared turn_queue version",
         "meta metrics",
         "certificates formats status stored wire",
         "device_selectors document encodings expressions load_balancing local_path schema",

@@ -23,6 +23,7 @@ pub mod memo;
 pub mod memory;
 pub mod meta;
 pub mod metrics;
+pub mod node_pressure;
 pub mod notices;
 pub mod packed;
 pub mod patch;

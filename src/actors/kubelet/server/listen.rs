@@ -6,6 +6,7 @@ use hyper::{Method, Request, Response, body::Incoming};
 use serde_json::{Value, json};
 use troupe_api::{
     metrics::{CONTENT_TYPE, health},
+    node_pressure,
     version::VersionInfo,
 };
 use troupe_api_server::http::streaming::LogOptions;
@@ -127,18 +128,23 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             let takes_queries = says("enableSystemLogQuery") == Some(true);
             system_logs::answer(&path, takes_queries.then(|| request.uri().query().unwrap_or_default())).await
         }
-        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, &options).await,
+        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => {
+            let query = request.uri().query().unwrap_or_default();
+            usage(&route, node_pressure::is_asked_for(query), &options).await
+        }
     }
 }
 
-/// What containers and the node use.
-async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> {
+/// What containers and the node use, and `with_pressure` what the node's tasks waited for.
+async fn usage(route: &Route, with_pressure: bool, options: &KubeletServerOptions) -> Response<Body> {
     let KubeletServerOptions { node_name, runtime, pods, cgroup_parent, .. } = options;
     let own = stats::own_group();
     match (Sample::take(&**runtime).await, route) {
         (sample, Route::ResourceMetrics) => {
             let swaps = stats::swaps(cgroup_parent).await;
-            document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok(), &swaps))
+            let sample = sample.as_ref().ok();
+            let pressure = sample.filter(|_| with_pressure).map(|sample| sample.node.pressures.of_node()).unwrap_or_default();
+            document(200, CONTENT_TYPE, stats::resource(sample, &swaps, pressure))
         }
         (Err(error), _) => text(500, error.to_string()),
         (Ok(sample), Route::ContainerMetrics) => {

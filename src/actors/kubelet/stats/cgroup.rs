@@ -8,10 +8,7 @@ use std::{
 
 use troupe_cri::names::uid_of_cgroup;
 
-use super::{
-    open_files::OpenFiles,
-    pressure::{Pressure, Pressures},
-};
+use super::{open_files::OpenFiles, pressure::Pressures};
 use crate::kubelet::cgroups;
 
 /// Ticks of a second, in nanoseconds.
@@ -231,7 +228,6 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
     };
     let bound = |name: &str| file(name).map(|text| text.trim().parse().unwrap_or(NO_LIMIT));
     let limit = |v1: &str, v2: &str| bound(v1).or_else(|| bound(v2)).map(|limit| if limit >= NO_LIMIT { 0 } else { limit });
-    let pressure = |name: &str| Pressure::parse(&file(name)?);
     let threads = number("pids.current");
     CgroupUsage {
         cpu: number("cpuacct.usage").or_else(|| micros("usage_usec")),
@@ -260,7 +256,7 @@ fn usage(file: impl Fn(&str) -> Option<String>) -> CgroupUsage {
         processes: file("cgroup.procs").map_or(0, |text| text.lines().count() as u64),
         threads,
         threads_limit: limit("pids.max", "pids.max"),
-        pressures: Pressures { cpu: pressure("cpu.pressure"), memory: pressure("memory.pressure"), io: pressure("io.pressure") },
+        pressures: Pressures::parse(|resource| file(&format!("{resource}.pressure"))),
         open_files: None,
         disks: file("io.stat").map_or_else(
             || {

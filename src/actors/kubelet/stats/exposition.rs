@@ -1,7 +1,10 @@
 //! `/metrics/resource`, which metrics servers read.
 
 use bytes::Bytes;
-use troupe_api::metrics::{Text, render};
+use troupe_api::{
+    metrics::{Text, render},
+    node_pressure::{self, NodePressure},
+};
 use troupe_cri::names::PodIdentity;
 
 use super::{
@@ -9,8 +12,9 @@ use super::{
     swaps::Swaps,
 };
 
-/// The few figures that autoscaling and `kubectl top` need. Without a sample it only tells that there was an error.
-pub fn resource(sample: Option<&Sample>, swaps: &Swaps) -> Bytes {
+/// The few figures that autoscaling and `kubectl top` need, and those of `pressure` as far as it is known. Without a sample it only tells
+/// that there was an error.
+pub fn resource(sample: Option<&Sample>, swaps: &Swaps, pressure: NodePressure) -> Bytes {
     let write = |text: &mut Text| {
         if let Some(sample) = sample {
             per_container(
@@ -54,7 +58,19 @@ pub fn resource(sample: Option<&Sample>, swaps: &Swaps) -> Bytes {
         let failed = f64::from(u8::from(sample.is_none()));
         text.single("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise", "gauge", failed);
     };
-    render(&[&write])
+    let write_pressure = |text: &mut Text| per_resource(text, pressure);
+    render(&[&write, &write_pressure])
+}
+
+/// What the node's tasks waited for.
+fn per_resource(text: &mut Text, pressure: NodePressure) {
+    let mut told = pressure.told().peekable();
+    if told.peek().is_some() {
+        text.family(node_pressure::METRIC, "Share of the last minute in which tasks of the node waited for the resource in percent", "gauge");
+    }
+    for (resource, tasks, share) in told {
+        text.sample(node_pressure::METRIC, &[(node_pressure::RESOURCE, resource), (node_pressure::TASKS, tasks)], f64::from(share) / 100.0);
+    }
 }
 
 fn per_container(text: &mut Text, sample: &Sample, name: &str, help: &str, kind: &str, figure: impl Fn(&ContainerUsage) -> Option<f64>) {

@@ -1,8 +1,10 @@
-//! Pressure stall information (KEP-4205): how long tasks waited for a resource, as the kernel tells it of cgroups of the second version. Pure.
+//! Pressure stall information (KEP-4205): how long tasks waited for a resource, as the kernel tells it of cgroups of the second version and of
+//! the whole machine. Pure.
 
 use serde_json::{Value, json};
+use troupe_api::node_pressure::NodePressure;
 
-/// What a cgroup's processes waited for.
+/// What processes waited for, those of a cgroup or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressures {
     pub cpu: Option<Pressure>,
@@ -22,6 +24,24 @@ pub struct Pressure {
 pub struct Share {
     pub averages: [u32; 3],
     pub total: u64,
+}
+
+impl Pressures {
+    /// From what the kernel tells of each resource.
+    pub fn parse(text: impl Fn(&str) -> Option<String>) -> Self {
+        let of = |resource: &str| Pressure::parse(&text(resource)?);
+        Pressures { cpu: of("cpu"), memory: of("memory"), io: of("io") }
+    }
+
+    /// What the scheduler is told of a node.
+    pub fn of_node(self) -> NodePressure {
+        let last_minute = |share: Share| share.averages[1];
+        NodePressure {
+            cpu: self.cpu.map(|pressure| last_minute(pressure.some)),
+            memory: self.memory.map(|pressure| last_minute(pressure.some)),
+            io: self.io.map(|pressure| last_minute(pressure.full)),
+        }
+    }
 }
 
 impl Share {
@@ -66,5 +86,13 @@ mod tests {
         assert_eq!(pressure.told()["some"], json!({"total": 4567, "avg10": 1.25, "avg60": 0.05, "avg300": 0.0}));
         assert_eq!(Pressure::parse("some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n").map(|pressure| pressure.full), Some(Share::default()));
         assert_eq!(Pressure::parse("nothing\n"), None);
+    }
+
+    #[test]
+    fn of_a_node_the_last_minute_is_told() {
+        let both = "some avg10=0.00 avg60=7.50 avg300=0.00 total=9\nfull avg10=0.00 avg60=2.05 avg300=0.00 total=8\n";
+        let machine = Pressures::parse(|resource| (resource != "memory").then(|| both.to_owned()));
+        assert_eq!(machine.of_node(), NodePressure { cpu: Some(750), memory: None, io: Some(205) });
+        assert_eq!(Pressures::parse(|_| None).of_node(), NodePressure::default());
     }
 }

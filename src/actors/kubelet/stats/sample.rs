@@ -10,6 +10,7 @@ use troupe_cri::{
     runtime::CriResult,
 };
 
+use super::pressure::Pressures;
 use crate::kubelet::node::facts::{MachineFacts, Usage};
 
 /// Clock ticks a second in procfs; the same on every Linux that runs us.
@@ -43,6 +44,8 @@ pub struct NodeUsage {
     /// Seconds since 1970 at which the machine was booted.
     pub booted: i64,
     pub now: Usage,
+    /// What all its processes waited for, also where cgroups are of the first version.
+    pub pressures: Pressures,
 }
 
 /// Everything at one time.
@@ -116,6 +119,7 @@ impl NodeUsage {
             cpu_nanoseconds: busy_ticks(&stat) * (1_000_000_000 / TICKS),
             booted: stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0),
             now: Usage::measure(Path::new("/")),
+            pressures: Pressures::parse(|resource| fs::read_to_string(format!("/proc/pressure/{resource}")).ok()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use troupe_api::metrics::parse::Samples;
+use troupe_api::{metrics::parse::Samples, node_pressure::NodePressure};
 use troupe_cri::{FakeRuntime, names::PodIdentity};
 
 use super::{
@@ -38,7 +38,7 @@ fn parse(text: &[u8]) -> Samples {
 fn metrics_servers_read_containers_pods_and_the_node() {
     let swap = Swap { used: 7, limit: Some(0) };
     let swaps = Swaps { containers: BTreeMap::from([("id-a".to_owned(), swap)]), pods: BTreeMap::from([("u1".to_owned(), 8)]) };
-    let samples = parse(&resource(Some(&sample()), &swaps));
+    let samples = parse(&resource(Some(&sample()), &swaps, NodePressure::default()));
     let container = [("container", "a"), ("namespace", "ns"), ("pod", "web")];
     assert_eq!(samples.value("container_cpu_usage_seconds_total", &container), Some(1.5));
     assert_eq!(samples.value("container_memory_working_set_bytes", &container), Some(4096.0));
@@ -50,7 +50,18 @@ fn metrics_servers_read_containers_pods_and_the_node() {
     assert_eq!(samples.value("pod_memory_working_set_bytes", &[("pod", "web")]), Some(4096.0), "what is not known counts as nothing");
     assert_eq!(samples.value("node_cpu_usage_seconds_total", &[]), Some(7.0));
     assert_eq!(samples.value("resource_scrape_error", &[]), Some(0.0));
-    assert_eq!(parse(&resource(None, &Swaps::default())).value("resource_scrape_error", &[]), Some(1.0));
+    assert!(!samples.types.contains_key("troupe_node_pressure_percent"), "nobody else expects it there");
+    let without = parse(&resource(None, &Swaps::default(), NodePressure::default()));
+    assert_eq!(without.value("resource_scrape_error", &[]), Some(1.0));
+}
+
+#[test]
+fn what_the_nodes_tasks_waited_for_is_told_as_far_as_it_is_known() {
+    let pressure = NodePressure { cpu: Some(1250), memory: None, io: Some(5) };
+    let samples = parse(&resource(Some(&sample()), &Swaps::default(), pressure));
+    let percent = |resource: &str, tasks: &str| samples.value("troupe_node_pressure_percent", &[("resource", resource), ("tasks", tasks)]);
+    assert_eq!((percent("cpu", "some"), percent("memory", "some"), percent("io", "full")), (Some(12.5), None, Some(0.05)));
+    assert_eq!(samples.value("node_cpu_usage_seconds_total", &[]), Some(7.0));
 }
 
 #[test]
