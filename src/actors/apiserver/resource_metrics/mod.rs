@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     aside,
     meta::{Clock, GroupResource, LabelSelector, Object, ObjectKey, time::format_time},
+    node_pressure::{self, NodePressure},
     service::{Listers, Target},
     status::Status,
     stored::StoredObject,
@@ -98,7 +99,7 @@ impl ResourceMetrics {
         let authority = address.authority();
         let asking = async {
             let stream = dialer.dial(&Kubelet { node: stored.key.name.to_string(), address }).await.map_err(|error| error.to_string())?;
-            let (code, body) = client::ask(stream, Method::GET, "/metrics/resource", authority, MOST).await?;
+            let (code, body) = client::ask(stream, Method::GET, node_pressure::PATH, authority, MOST).await?;
             if !(200..300).contains(&code) {
                 return Err(format!("it answered {code}"));
             }
@@ -147,6 +148,7 @@ impl ResourceMetrics {
         let usage = now.node_usage(before.as_ref()?)?;
         let mut object = self.head("NodeMetrics", &stored, now.at(), usage.window);
         object["usage"] = amounts(&usage);
+        annotate(&mut object, now.pressure());
         Some(object)
     }
 
@@ -194,6 +196,14 @@ fn node_of(listers: &CacheListers, pod: &PodName) -> Option<String> {
 fn amounts(usage: &Usage) -> Value {
     let cpu = if usage.nano_cores == 0 { "0".to_owned() } else { format!("{}n", usage.nano_cores) };
     json!({"cpu": cpu, "memory": format!("{}Ki", usage.memory / 1024)})
+}
+
+/// Tells beside what upstream's kind has room for what the node's tasks waited for, as far as that is known.
+fn annotate(object: &mut Value, pressure: NodePressure) {
+    let annotations = pressure.annotations();
+    if !annotations.is_empty() {
+        object["metadata"]["annotations"] = json!(annotations);
+    }
 }
 
 fn stored(tree: Value) -> Result<Arc<StoredObject>, Status> {
@@ -276,5 +286,22 @@ impl Unit for Scraper {
     fn observe(&self) -> Value {
         let scrapes = self.metrics.scrapes.lock();
         json!({"nodes": scrapes.nodes.len(), "wanted": scrapes.asked.is_some_and(|asked| asked.elapsed() < WANTED)})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_stands_in_annotations_where_it_is_known() {
+        let head = json!({"kind": "NodeMetrics", "metadata": {"name": "n"}, "usage": {"cpu": "1", "memory": "1Ki"}});
+        let mut object = head.clone();
+        annotate(&mut object, NodePressure::default());
+        assert_eq!(object, head, "nothing is known");
+        annotate(&mut object, NodePressure { cpu: Some(1250), io: Some(5), memory: None });
+        let annotations = json!({"pressure.troupe.dev/cpu-some": "12.50", "pressure.troupe.dev/io-full": "0.05"});
+        assert_eq!(object["metadata"], json!({"name": "n", "annotations": annotations}));
+        assert_eq!(object["usage"], head["usage"], "what others read is as ever");
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use troupe_api::metrics::parse::{self, NotASample};
+use troupe_api::{
+    metrics::parse::{self, NotASample, Seen},
+    node_pressure::{self, NodePressure},
+};
 
 /// A container is measured from its start on if that is so long ago at least; before that figures say little.
 const YOUNG: SignedDuration = SignedDuration::from_secs(10);
@@ -30,6 +33,7 @@ pub type PodName = (String, String);
 pub struct Scrape {
     at: Timestamp,
     node: Counters,
+    pressure: NodePressure,
     pods: BTreeMap<PodName, BTreeMap<String, Counters>>,
 }
 
@@ -58,7 +62,7 @@ impl Scrape {
     /// # Errors
     /// On a line that is no sample.
     pub fn parse(text: &str, at: Timestamp, is_its: impl Fn(&PodName) -> bool) -> Result<Self, NotASample> {
-        let mut scrape = Scrape { at, node: Counters::default(), pods: BTreeMap::new() };
+        let mut scrape = Scrape { at, node: Counters::default(), pressure: NodePressure::default(), pods: BTreeMap::new() };
         for sample in parse::each(text) {
             let sample = sample?;
             let add = |sum: &mut Option<f64>| *sum = Some(sum.unwrap_or(0.0) + sample.value);
@@ -69,6 +73,10 @@ impl Scrape {
                 }
                 "node_memory_working_set_bytes" => {
                     add(&mut scrape.node.memory);
+                    continue;
+                }
+                node_pressure::METRIC => {
+                    take_pressure(&mut scrape.pressure, &sample);
                     continue;
                 }
                 "container_cpu_usage_seconds_total" => |counters| &mut counters.cpu,
@@ -98,6 +106,11 @@ impl Scrape {
 
     pub fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// What the node's tasks waited for, as far as its kubelet tells.
+    pub fn pressure(&self) -> NodePressure {
+        self.pressure
     }
 
     pub fn pods(&self) -> impl Iterator<Item = &PodName> {
@@ -131,6 +144,11 @@ impl Scrape {
         let age = self.at.duration_since(Timestamp::from_duration(started).ok()?);
         (age >= YOUNG).then_some(age)
     }
+}
+
+fn take_pressure(pressure: &mut NodePressure, sample: &Seen<'_>) {
+    let value_of = |label: &str| sample.labels().find(|(name, _)| *name == label).map(|(_, value)| value).unwrap_or_default();
+    pressure.take(&value_of(node_pressure::RESOURCE), &value_of(node_pressure::TASKS), sample.value);
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from float saturates, and use is not negative")]
@@ -172,6 +190,16 @@ mod tests {
         assert_eq!(now.node_usage(&before), Some(Usage { nano_cores: 1_000_000_000, memory: 4096, window }));
         let usage = now.pod_usage(&pod(), Some(&before)).expect("is measured");
         assert_eq!(usage.containers, [("a".to_owned(), Usage { nano_cores: 500_000_000, memory: 2048, window })]);
+    }
+
+    #[test]
+    fn what_a_nodes_tasks_waited_for_is_kept_where_its_kubelet_tells() {
+        let text = "troupe_node_pressure_percent{resource=\"cpu\",tasks=\"some\"} 12.5\n\
+            troupe_node_pressure_percent{tasks=\"full\",resource=\"io\"} 0.05\n\
+            troupe_node_pressure_percent{resource=\"irq\",tasks=\"full\"} 7\ntroupe_node_pressure_percent 9\n";
+        let told = Scrape::parse(text, at(1000), |_| true).expect("parses");
+        assert_eq!(told.pressure(), NodePressure { cpu: Some(1250), memory: None, io: Some(5) });
+        assert_eq!(scrape(1000, &[]).pressure(), NodePressure::default());
     }
 
     #[test]
