@@ -147,7 +147,7 @@ fn with_other_arguments_they_equal_it_too() {
     });
     let parts = Parts::default();
     let figures = [("n2", 0_i64, 6_i64 << 30), ("n3", 100_000, 0)];
-    parts.usage.set(figures.map(|(node, cpu, memory)| (node.to_owned(), Usage { cpu, memory })).into());
+    parts.usage.set(figures.map(|(node, cpu, memory)| (node.to_owned(), Usage { cpu, memory, ..Usage::default() })).into());
     let setup = Configuration::parse(&configuration.to_string(), Features::default()).expect("usable").setup(&parts);
     let profile = setup.profiles.iter().next().expect("one");
     let options = Options {

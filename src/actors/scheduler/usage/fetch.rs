@@ -3,6 +3,7 @@
 use serde_json::Value;
 use troupe_api::{
     meta::quantity::Quantity,
+    node_pressure::NodePressure,
     service::{ListOptions, Operation, ReplyBody, Target},
 };
 use troupe_api_client::Client;
@@ -25,8 +26,10 @@ pub async fn fetch(client: &Client) -> Result<Figures, String> {
 
 fn figure(metrics: &Value) -> Option<(String, Usage)> {
     let amount = |name: &str| Quantity::parse(metrics["usage"][name].as_str()?).ok();
-    let usage = Usage { cpu: amount("cpu")?.milli_value(), memory: amount("memory")?.value() };
-    Some((metrics["metadata"]["name"].as_str()?.to_owned(), usage))
+    let metadata = &metrics["metadata"];
+    let pressure = NodePressure::of_annotations(|name| metadata["annotations"][name].as_str());
+    let usage = Usage { cpu: amount("cpu")?.milli_value(), memory: amount("memory")?.value(), pressure };
+    Some((metadata["name"].as_str()?.to_owned(), usage))
 }
 
 #[cfg(test)]
@@ -38,7 +41,16 @@ mod tests {
     #[test]
     fn figures_are_read_in_the_units_of_metrics_servers() {
         let metrics = json!({"metadata": {"name": "n"}, "usage": {"cpu": "1500000000n", "memory": "2048Ki"}});
-        assert_eq!(figure(&metrics), Some(("n".to_owned(), Usage { cpu: 1500, memory: 2 << 20 })));
+        let pressure = NodePressure::default();
+        assert_eq!(figure(&metrics), Some(("n".to_owned(), Usage { cpu: 1500, memory: 2 << 20, pressure })));
         assert_eq!(figure(&json!({"metadata": {"name": "n"}, "usage": {"cpu": "1"}})), None);
+    }
+
+    #[test]
+    fn pressure_is_read_where_it_is_told() {
+        let pressure = NodePressure { cpu: Some(1250), memory: None, io: Some(5) };
+        let metadata = json!({"name": "n", "annotations": pressure.annotations()});
+        let metrics = json!({"metadata": metadata, "usage": {"cpu": "1", "memory": "1Ki"}});
+        assert_eq!(figure(&metrics), Some(("n".to_owned(), Usage { cpu: 1000, memory: 1024, pressure })));
     }
 }

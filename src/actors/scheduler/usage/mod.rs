@@ -1,13 +1,17 @@
-//! What nodes use just now, as `metrics.k8s.io` tells it, whoever serves that: the figures of the plugin `NodeInterference`.
+//! What nodes use just now, as `metrics.k8s.io` tells it, whoever serves that, and what their tasks waited for, where our own API server serves
+//! it: the figures of the plugin `NodeInterference`.
 //!
 //! They are asked for while pods are being scheduled and the cluster is not too large for that, never in an attempt's way. Figures that are
 //! old count for nothing.
 
 mod fetch;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
+use troupe_api::node_pressure::NodePressure;
 
 pub use self::fetch::fetch;
 
@@ -25,6 +29,7 @@ pub struct Usage {
     pub cpu: i64,
     /// Bytes.
     pub memory: i64,
+    pub pressure: NodePressure,
 }
 
 /// By node.
