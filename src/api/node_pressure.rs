@@ -19,10 +19,10 @@ pub const WHOLE: u32 = 10_000;
 
 /// Shares of the last minute (`avg60`), in hundredths of a percent. What is not known is `None`.
 ///
-/// Of processors and memory it is the time in which some task waited: a task waits for them only when they are short. Of disks it is the
-/// time in which all tasks that had something to do waited: whoever reads from a disk waits, even if nobody else wants it, which is no harm
-/// while others go on; that all wait is time lost. Of processors there is nothing else to tell: the kernel's documentation
-/// (`Documentation/accounting/psi.rst`) has it that `full` is undefined for them at the level of the system.
+/// Of processors and memory it is the time in which some task waited: it waits because it gets less of them than it could use. Of disks it is
+/// the time in which all tasks that had something to do waited: whoever reads from a disk waits, even if nobody else wants it, which is no
+/// harm while others go on; that all wait is time lost. So the kernel's documentation (`Documentation/accounting/psi.rst`) tells the two
+/// apart, and says that `full` is undefined for processors at the level of the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodePressure {
     pub cpu: Option<u32>,
