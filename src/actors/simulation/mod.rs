@@ -13,6 +13,8 @@ mod poison;
 mod tests;
 #[cfg(test)]
 mod workloads;
+#[cfg(test)]
+mod world;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
