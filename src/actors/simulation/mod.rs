@@ -12,6 +12,8 @@ mod poison;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod volumes;
+#[cfg(test)]
 mod workloads;
 #[cfg(test)]
 mod world;
