@@ -84,6 +84,7 @@ fn forget(status: &mut CronJobStatus, uid: Option<&String>) {
 /// Deletes the oldest finished jobs beyond the limits.
 fn clean_up(cron: &CronJob, jobs: &[Arc<Job>], status: &mut CronJobStatus, actions: &mut Vec<Action>) {
     let spec = &cron.spec;
+    let last = status.last_schedule_time.as_ref().map(|time| time.0);
     for (kind, limit) in [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)] {
         let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { continue };
         let mut ended: Vec<_> = jobs.iter().filter(|job| has_condition(job, kind)).collect();
@@ -91,11 +92,21 @@ fn clean_up(cron: &CronJob, jobs: &[Arc<Job>], status: &mut CronJobStatus, actio
         let started = |job: &Job| job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
         ended.sort_by_key(|job| (started(job).is_none(), started(job), job.metadata.name.clone()));
         let surplus = ended.len().saturating_sub(limit);
-        for job in ended.into_iter().take(surplus).filter(|job| job.metadata.deletion_timestamp.is_none()) {
+        for job in ended.into_iter().take(surplus).filter(|job| job.metadata.deletion_timestamp.is_none() && !is_untold(job, last)) {
             actions.push(delete(&job.metadata));
             forget(status, job.metadata.uid.as_ref());
         }
     }
+}
+
+/// The time that a job was made for; none where somebody made it by hand.
+fn scheduled_for(job: &Job) -> Option<Timestamp> {
+    job.metadata.annotations.as_ref()?.get(SCHEDULED)?.parse().ok()
+}
+
+/// Whether a job was made for a time after the last one that the status tells of: were it deleted, its time would be run again.
+fn is_untold(job: &Job, last: Option<Timestamp>) -> bool {
+    scheduled_for(job).is_some_and(|scheduled| last.is_none_or(|last| last < scheduled))
 }
 
 fn delete(meta: &ObjectMeta) -> Action {
@@ -168,8 +179,10 @@ fn run(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp, status: &mut CronJobSt
     if done || active.iter().any(|reference| reference.name.as_ref() == Some(&name)) {
         return;
     }
+    // One that was made for another time may not have reached the status.
+    let is_running = |job: &Arc<Job>| !is_finished(job) && scheduled_for(job).is_some() && job.metadata.name.as_ref() != Some(&name);
     match spec.concurrency_policy.as_deref() {
-        Some("Forbid") if !active.is_empty() => {
+        Some("Forbid") if !active.is_empty() || jobs.iter().any(is_running) => {
             let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
             return plan.actions.push(announce(false, "JobAlreadyActive", message));
         }

@@ -195,6 +195,21 @@ fn a_job_that_went_missing_is_forgotten() {
 }
 
 #[test]
+fn a_job_that_did_not_reach_the_status_keeps_others_out_and_is_not_run_again() {
+    let mut world = World::new(json!({"concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 0}));
+    world.step(at("2030-01-01T12:10:00Z"));
+    world.cron.status = None;
+    let starts = |plan: Plan| plan.actions.into_iter().any(|action| matches!(action, Action::Start { .. }));
+    assert!(!starts(world.plan(at("2030-01-01T12:20:00Z"))), "the first one runs");
+    world.finish(0, "Complete", at("2030-01-01T12:10:30Z"));
+    let actions = world.plan(at("2030-01-01T12:11:00Z")).actions;
+    let is_deletion = |action: &Action| matches!(action, Action::DeleteJob { .. });
+    assert!(!actions.iter().any(is_deletion), "nothing else tells that it ran");
+    let is_first = |action: &Action| matches!(action, Action::Start { job, .. } if job.metadata.name.as_deref() == Some("tick-31558330"));
+    assert!(actions.iter().any(is_first), "it is found, and taken for started");
+}
+
+#[test]
 fn times_are_those_of_the_zone() {
     let mut world = World::new(json!({"schedule": "0 9 * * *", "timeZone": "Asia/Tokyo"}));
     world.step(at("2030-01-02T00:00:00Z"));
