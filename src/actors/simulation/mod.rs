@@ -4,11 +4,15 @@
 //! order of all hops, which [`history`] tells. Time moves only when everybody waits, so hours pass in a moment.
 
 mod clock;
+#[cfg(test)]
+mod crons;
 mod faults;
 #[cfg(test)]
 mod kubelet;
 #[cfg(test)]
 mod poison;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
