@@ -6,9 +6,13 @@
 mod clock;
 #[cfg(test)]
 mod crons;
+#[cfg(test)]
+mod endpoints;
 mod faults;
 #[cfg(test)]
 mod kubelet;
+#[cfg(test)]
+mod namespaces;
 #[cfg(test)]
 mod poison;
 #[cfg(test)]
