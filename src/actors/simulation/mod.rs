@@ -7,6 +7,10 @@ mod clock;
 #[cfg(test)]
 mod crons;
 #[cfg(test)]
+mod device_claims;
+#[cfg(test)]
+mod disruptions;
+#[cfg(test)]
 mod endpoints;
 mod faults;
 #[cfg(test)]
