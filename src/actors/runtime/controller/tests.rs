@@ -1,6 +1,7 @@
-//! How long keys wait that fail.
+//! How long keys wait that fail, and those that nothing wakes.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use parking_lot::Mutex;
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType};
 use troupe_api_server::store::memory::MemoryStore;
@@ -66,5 +68,46 @@ fn a_correction_ends_the_wait_and_what_a_controller_writes_itself_does_not() {
         api.patch(api.target("configmaps", "default", "one"), PatchType::Merge, right).await.expect("corrected");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(content.load(SeqCst) && tries.load(SeqCst) == tried, "it was seen at once");
+    });
+}
+
+/// Counts its attempts on each key.
+struct Counter {
+    attempts: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Controller for Counter {
+    const NAME: &'static str = "counter";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary_when::<ConfigMap>(|change| change.is_addition() || change.meta_after().is_some_and(|meta| !meta.labels.is_empty()));
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, _cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        *self.attempts.lock().entry(key.name.to_string()).or_default() += 1;
+        Ok(Outcome::Done)
+    }
+}
+
+#[test]
+fn keys_are_looked_at_again_although_nothing_wakes_them() {
+    simulate(1, |system| async move {
+        let options =
+            ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
+        let api = boot_with(options).await;
+        for (name, labels) in [("a", json!({"of": "interest"})), ("b", json!({"of": "interest"})), ("other", json!({}))] {
+            let metadata = json!({"name": name, "namespace": "default", "labels": labels});
+            api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).await;
+        }
+        let caches = Caches::new(system.clone(), api.client.clone());
+        let attempts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+        start(&system, &caches, api.client.clone(), Counter { attempts: attempts.clone() });
+        let seen = || ["a", "b", "other"].map(|name| attempts.lock().get(name).copied().unwrap_or_default());
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(seen(), [1, 1, 1]);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(seen(), [2, 2, 1], "each that a change would wake, once");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(seen(), [3, 3, 1]);
     });
 }

@@ -39,8 +39,10 @@ use crate::runtime::{
     work::{self, Attempt},
 };
 
-/// Keys are looked at again after about this time although nothing woke them.
+/// Keys are looked at again once in this time although nothing woke them, so that no wake that somebody missed matters for ever.
 const RESYNC: Duration = Duration::from_secs(600);
+/// Not all at once, but in so many parts.
+const RESYNC_PARTS: u32 = 20;
 
 /// A key that the API server held back is tried again no sooner than this.
 const HELD_BACK: Duration = Duration::from_secs(5);
@@ -76,6 +78,8 @@ pub struct ControllerUnit {
     queue: KeyQueue<ObjectKey>,
     subscriptions: Vec<Box<dyn Any>>,
     primary: Option<Primary>,
+    /// The part of the keys that is looked at again next.
+    next_part: u32,
     /// The keys that fail at present.
     suspects: BTreeMap<ObjectKey, Suspect>,
     event_source: String,
@@ -99,6 +103,7 @@ impl ControllerUnit {
             queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of(name)),
             subscriptions: Vec::new(),
             primary: None,
+            next_part: 0,
             suspects: BTreeMap::new(),
             event_source: name.to_owned(),
             events: None,
@@ -136,6 +141,17 @@ impl ControllerUnit {
         if self.queue.in_flight() < self.concurrency {
             self.arm(now, cx);
         }
+    }
+
+    /// Wants the keys of the next part looked at again.
+    fn resync(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(primary) = self.primary.as_ref().filter(|_| self.synced) else { return };
+        let part = self.next_part;
+        self.next_part = (part + 1) % RESYNC_PARTS;
+        for key in primary.again(part.into(), RESYNC_PARTS.into()) {
+            self.queue.add(key, Cause::default());
+        }
+        self.pump(cx);
     }
 
     fn arm(&mut self, now: Instant, cx: &mut UnitContext<'_, Self>) {
@@ -380,10 +396,7 @@ impl Unit for ControllerUnit {
             unit.synced = true;
             unit.pump(cx);
         });
-        cx.every(RESYNC, |_, cx| {
-            let address = cx.address();
-            address.wake(Wake, Cause::default());
-        });
+        cx.every(RESYNC / RESYNC_PARTS, |unit, cx| unit.resync(cx));
     }
 
     fn observe(&self) -> Value {

@@ -1,6 +1,11 @@
 //! What wakes a controller.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -71,20 +76,36 @@ pub(super) struct Primary {
     pub kind: &'static str,
     look: Arc<Look>,
     version: Arc<FindVersion>,
+    again: Arc<FindAgain>,
 }
 
 /// Tells which version of what people want a key's object is.
 type FindVersion = dyn Fn(&ObjectKey) -> Option<Version> + Send + Sync;
 /// Finds a key's object.
 type Look = dyn Fn(&ObjectKey) -> Option<(ObjectReference, Fingerprint)> + Send + Sync;
+/// Finds the keys of one part of so many that are to be looked at again.
+type FindAgain = dyn Fn(u64, u64) -> Vec<ObjectKey> + Send + Sync;
 
 impl Primary {
-    fn of<K: KubeObject>(cache: Cache<K>) -> Self {
+    fn of<K: KubeObject>(cache: Cache<K>, wakes: impl Fn(&Change<K>) -> bool + Send + Sync + 'static) -> Self {
+        let all = cache.clone();
+        let again = move |part: u64, parts: u64| {
+            let stays = |key: &ObjectKey| {
+                let stored = all.stored(key)?;
+                Some(wakes(&Change::between(key.clone(), Some(stored.clone()), Some(stored), Cause::default())))
+            };
+            all.keys().into_iter().filter(|key| part_of(key, parts) == part && stays(key) == Some(true)).collect()
+        };
         let stored = cache.clone();
         let version = move |key: &ObjectKey| stored.stored(key).map(|object| Version::of(&object));
         let look =
             move |key: &ObjectKey| cache.get(key).map(|cached| (ReconcileContext::reference(&*cached.object), Fingerprint::of(&*cached.object)));
-        Primary { api_version: K::API_VERSION, kind: K::KIND, look: Arc::new(look), version: Arc::new(version) }
+        Primary { api_version: K::API_VERSION, kind: K::KIND, look: Arc::new(look), version: Arc::new(version), again: Arc::new(again) }
+    }
+
+    /// The keys of one part of `parts` that a change which changes nothing would wake, as upstream's resync does.
+    pub fn again(&self, part: u64, parts: u64) -> Vec<ObjectKey> {
+        (self.again)(part, parts)
     }
 
     /// Which version of what people want a key's object is; cheap.
@@ -110,6 +131,13 @@ impl Primary {
     }
 }
 
+/// Which part of so many a key is in; always the same one.
+fn part_of(key: &ObjectKey, parts: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish() % parts
+}
+
 impl Watches<'_> {
     /// Objects of this kind are the keys.
     pub fn primary<K: KubeObject>(&mut self) {
@@ -118,7 +146,9 @@ impl Watches<'_> {
 
     /// Objects of this kind are the keys; only some of their changes wake them.
     pub fn primary_when<K: KubeObject>(&mut self, wakes: impl Fn(&Change<K>) -> bool + Send + Sync + 'static) {
-        self.primary = Some(Primary::of(self.caches.cache::<K>()));
+        let wakes = Arc::new(wakes);
+        let again = wakes.clone();
+        self.primary = Some(Primary::of(self.caches.cache::<K>(), move |change| again(change)));
         self.map::<K>(move |change| wakes(change).then(|| change.key.clone()).into_iter().collect());
     }
 
