@@ -7,7 +7,7 @@ use hyper::{Method, Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use troupe_api::Status;
-use troupe_api_server::http::streaming::query_values;
+use troupe_api_server::http::streaming::{query_value, query_values};
 
 use crate::{
     runtime::{
@@ -78,7 +78,7 @@ pub async fn tell(system: &System, post: bool, path: &str, query: &str) -> Resul
             let told = if own { Report::of(system, Vec::new()) } else { hops(system, &wanted(query)?) };
             Ok(bytes_of(&told))
         }
-        ASK => Ok(bytes_of(&said(system, &value_of(query, "path"), &value_of(query, "about")).await)),
+        ASK => Ok(bytes_of(&said(system, &query_value(query, "path"), &query_value(query, "about")).await)),
         KILL => kill(system, query).map(|told| bytes_of(&told)),
         _ => Err(Status::page_not_found()),
     }
@@ -88,13 +88,8 @@ fn bytes_of(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("plain data encodes").into()
 }
 
-/// The first value of a parameter, or "".
-pub(super) fn value_of(query: &str, name: &str) -> String {
-    query_values(query, name).into_iter().next().unwrap_or_default()
-}
-
 fn wanted(query: &str) -> Result<Wanted, Status> {
-    let object = query_values(query, "object").into_iter().next().filter(|object| !object.is_empty());
+    let object = Some(query_value(query, "object")).filter(|object| !object.is_empty());
     let object = object.ok_or_else(|| Status::bad_request("name the object: ?object=pods default/web"))?;
     let all = |name| query_values(query, name).into_iter().collect();
     Ok(Wanted { object, traces: all("trace"), versions: all("version") })
@@ -118,12 +113,12 @@ pub(super) fn hops(system: &System, wanted: &Wanted) -> Report<HopRecord> {
 }
 
 fn kill(system: &System, query: &str) -> Result<Value, Status> {
-    let path = resolve(system, &value_of(query, "path"))?;
+    let path = resolve(system, &query_value(query, "path"))?;
     tracing::warn!(actor = %path, asked = query, "the chaos switch is used");
-    match value_of(query, "when").as_str() {
+    match query_value(query, "when").as_str() {
         "next-message" => system.directory().poison(&path),
-        "poison" => system.directory().poison_key(&path, &value_of(query, "key"), true),
-        "cure" => system.directory().poison_key(&path, &value_of(query, "key"), false),
+        "poison" => system.directory().poison_key(&path, &query_value(query, "key"), true),
+        "cure" => system.directory().poison_key(&path, &query_value(query, "key"), false),
         _ => system.directory().kill(&path),
     };
     Ok(json!({"killed": path, "process": system.process().name}))

@@ -16,10 +16,10 @@ use troupe_api::{
     meta::{GroupResource, ObjectKey},
     service::Listers,
 };
-use troupe_api_server::http::streaming::escaped;
+use troupe_api_server::http::streaming::{escaped, query_value};
 
 use super::{
-    answer::{self, ACTORS, ASK, HOPS, KILL, Report, value_of},
+    answer::{self, ACTORS, ASK, HOPS, KILL, Report},
     ask::{Asker, Credentials, refusal},
     peers::{self, Peer},
     presence::{LABEL, NAMESPACE},
@@ -158,7 +158,7 @@ impl Insight {
     /// # Errors
     /// When none has it, or several.
     pub async fn kill(&self, query: &str) -> Result<Value, Status> {
-        let (path, process) = (value_of(query, "path"), value_of(query, "process"));
+        let (path, process) = (query_value(query, "path"), query_value(query, "process"));
         let own = self.system.process().name.as_str();
         let all = self.actors().await;
         let has = |listed: &&Value| {
@@ -174,7 +174,7 @@ impl Insight {
                 _ => format!("\"{path}\" lives in several processes, name one of them: {}", named.join(", ")),
             }));
         };
-        let asked = format!("path={}&when={}&key={}", escaped(&path), escaped(&value_of(query, "when")), escaped(&value_of(query, "key")));
+        let asked = format!("path={}&when={}&key={}", escaped(&path), escaped(&query_value(query, "when")), escaped(&query_value(query, "key")));
         if chosen == own {
             let told = answer::tell(&self.system, true, KILL, &asked).await?;
             return serde_json::from_slice(&told).map_err(Status::internal);

@@ -9,7 +9,7 @@ use troupe_api::{
     node_pressure,
     version::VersionInfo,
 };
-use troupe_api_server::http::streaming::LogOptions;
+use troupe_api_server::http::streaming::{LogOptions, query_value};
 use troupe_cri::Runtime;
 
 use super::{
@@ -181,8 +181,7 @@ async fn container_logs(request: &Request<Incoming>, pods: &Arc<dyn PodDirectory
 
 /// Runs a command and answers with what it printed.
 async fn run(request: &Request<Incoming>, options: &KubeletServerOptions, pod: &PodRef, container: &str) -> Response<Body> {
-    let command =
-        troupe_api_server::http::streaming::query_values(request.uri().query().unwrap_or_default(), "cmd").into_iter().next().unwrap_or_default();
+    let command = query_value(request.uri().query().unwrap_or_default(), "cmd");
     let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
     let id = match options.pods.container(pod, container).await {
         Ok(id) => id,

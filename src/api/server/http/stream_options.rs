@@ -76,6 +76,11 @@ pub fn query_values(query: &str, name: &str) -> Vec<String> {
     Query::parse(query).all(name).map(str::to_owned).collect()
 }
 
+/// The first value of a parameter of a query string, or "".
+pub fn query_value(query: &str, name: &str) -> String {
+    Query::parse(query).get(name).unwrap_or_default().to_owned()
+}
+
 /// Percent-encodes everything but unreserved characters.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -91,6 +96,13 @@ pub fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_parameter_that_stands_twice_the_first_value_counts() {
+        let query = "a=x%20y&b=&a=z";
+        assert_eq!((query_value(query, "a"), query_values(query, "a")), ("x y".into(), vec!["x y".into(), "z".into()]));
+        assert_eq!((query_value(query, "b"), query_value(query, "c")), (String::new(), String::new()));
+    }
 
     #[test]
     fn a_command_survives_the_way_to_the_kubelet() {

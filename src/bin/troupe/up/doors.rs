@@ -21,7 +21,11 @@ use troupe_api::{
 use troupe_api_client::remote::announced;
 use troupe_api_server::{
     flow::{Classifier, Dump},
-    http::{ExtraRoute, RawReply, options::RawRequest, streaming::query_values},
+    http::{
+        ExtraRoute, RawReply,
+        options::RawRequest,
+        streaming::{query_value, query_values},
+    },
     store::{self, Store, StoreError},
 };
 
@@ -88,7 +92,7 @@ fn trace(insight: Insight) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let insight = insight.clone();
         let reply: Answer = Box::pin(async move {
-            let value = |name: &str| parameter(&request.query, name).unwrap_or_default();
+            let value = |name: &str| query_value(&request.query, name);
             if value("resource").is_empty() || value("name").is_empty() {
                 return Err(Status::bad_request("name the object: ?resource=pods&namespace=default&name=web"));
             }
@@ -104,7 +108,7 @@ fn said(insight: Insight) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let insight = insight.clone();
         let reply: Answer = Box::pin(async move {
-            let value = |name: &str| parameter(&request.query, name).unwrap_or_default();
+            let value = |name: &str| query_value(&request.query, name);
             Ok(json_reply(&insight.said(&value("path"), &value("about")).await))
         });
         reply
@@ -167,11 +171,12 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
     let handler = move |request: RawRequest| {
         let store = store.clone();
         let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
-            let revision = match parameter(&request.query, "revision") {
+            let value = |name: &str| Some(query_value(&request.query, name)).filter(|value| !value.is_empty());
+            let revision = match value("revision") {
                 Some(text) => Some(text.parse().map_err(|_| Status::bad_request("revision is no number"))?),
                 None => None,
             };
-            let after = parameter(&request.query, "after").map(hex::decode).transpose().map_err(|_| Status::bad_request("after is not hex"))?;
+            let after = value("after").map(hex::decode).transpose().map_err(|_| Status::bad_request("after is not hex"))?;
             let page = store::backup::page(&*store, revision, after.as_deref()).await.map_err(|error| match error {
                 StoreError::Compacted { .. } => Status::expired("the backup took longer than the store remembers its past, try again"),
                 error => store_status(error),
@@ -181,9 +186,4 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
         reply
     };
     ExtraRoute { path: BACKUP, handler: Arc::new(handler), acts: false }
-}
-
-/// A query parameter, decoded.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    query_values(query, name).into_iter().next()
 }

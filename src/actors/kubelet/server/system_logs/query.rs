@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{Timestamp, civil::DateTime};
 use serde::Serialize;
-use troupe_api_server::http::streaming::query_values;
+use troupe_api_server::http::streaming::{query_value, query_values};
 
 const MOST_LINES: i64 = 100_000;
 const MOST_SERVICES: usize = 4;
@@ -36,7 +36,7 @@ pub struct QueryOptions {
 impl LogQuery {
     /// Reads a request's parameters; on failure, with what is said about it.
     pub fn parse(raw: &str) -> Result<Self, String> {
-        let first = |name: &str| query_values(raw, name).into_iter().next().unwrap_or_default();
+        let first = |name: &str| query_value(raw, name);
         let either = |name: &str, other: &str| Some(first(name)).filter(|value| !value.is_empty()).unwrap_or_else(|| first(other));
         let (queries, units) = (query_values(raw, "query"), query_values(raw, "unit"));
         let (files, mut services): (Vec<String>, Vec<String>) = queries.iter().cloned().partition(|query| query.contains(['/', '\\']));

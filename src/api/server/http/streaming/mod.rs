@@ -21,7 +21,7 @@ mod tunnel;
 mod turns;
 pub mod upgrade;
 
-pub use super::stream_options::{StreamOptions, escaped, query_values};
+pub use super::stream_options::{StreamOptions, escaped, query_value, query_values};
 pub use connect::KubeletConnect;
 pub use dialer::KubeletDialer;
 pub use log_options::{LogOptions, LogStream};
