@@ -1,12 +1,15 @@
 //! Reading schedules; errors are upstream's.
 
-use std::time::Duration;
+use std::{
+    num::{IntErrorKind, ParseIntError},
+    time::Duration,
+};
 
 use super::{Fields, Schedule};
 
 struct Bounds {
-    min: u32,
-    max: u32,
+    min: u64,
+    max: u64,
     names: &'static [&'static str],
 }
 
@@ -113,16 +116,23 @@ fn range(text: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
         return Err(format!("step of range should be a positive number: {text}"));
     }
     let step_by = usize::try_from(step).unwrap_or(usize::MAX);
-    let bits = (start..=end).step_by(step_by).fold(0, |bits, number| bits | 1 << number);
+    let bits = (start..=end).step_by(step_by).fold(0, |bits, number| bits | 1u64 << number);
     Ok((bits, star && step == 1))
 }
 
-fn number_or_name(text: &str, bounds: &Bounds) -> Result<u32, String> {
-    let named = bounds.names.iter().position(|name| name.eq_ignore_ascii_case(text)).and_then(|at| u32::try_from(at).ok());
+fn number_or_name(text: &str, bounds: &Bounds) -> Result<u64, String> {
+    let named = bounds.names.iter().position(|name| name.eq_ignore_ascii_case(text)).and_then(|at| u64::try_from(at).ok());
     named.map_or_else(|| number(text), |at| Ok(at + bounds.min))
 }
 
-fn number(text: &str) -> Result<u32, String> {
-    let number: i64 = text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))?;
-    u32::try_from(number).map_err(|_| format!("negative number ({number}) not allowed: {text}"))
+/// A number of as many bits as upstream's have: 64 with a sign.
+fn number(text: &str) -> Result<u64, String> {
+    let number: i64 = text.parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: {why}")
+    })?;
+    u64::try_from(number).map_err(|_| format!("negative number ({number}) not allowed: {text}"))
 }

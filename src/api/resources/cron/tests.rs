@@ -58,11 +58,29 @@ fn what_is_wrong_is_said_in_upstreams_words() {
         ("1-2-3 * * * *", "too many hyphens: 1-2-3"),
         ("1/2/3 * * * *", "too many slashes: 1/2/3"),
         ("x * * * *", "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax"),
+        ("0-99999999999 * * * *", "end of range (99999999999) above maximum (59): 0-99999999999"),
+        ("*/-2 * * * *", "negative number (-2) not allowed: -2"),
+        (
+            "*/9223372036854775808 * * * *",
+            "failed to parse int from 9223372036854775808: strconv.Atoi: parsing \"9223372036854775808\": value out of range",
+        ),
+        (
+            "*/-9223372036854775809 * * * *",
+            "failed to parse int from -9223372036854775809: strconv.Atoi: parsing \"-9223372036854775809\": value out of range",
+        ),
         ("@never", "unrecognized descriptor: @never"),
         ("@every x", "failed to parse duration @every x: time: invalid duration \"x\""),
         ("", "empty spec string"),
     ] {
         assert_eq!(parse(text), Err(error.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn a_step_beyond_the_end_leaves_the_beginning() {
+    for step in ["60", "99999999999", "9223372036854775807"] {
+        let found = times(&format!("*/{step} 7/{step} * * *"), "2030-01-01T00:00:00Z", "UTC", 2);
+        assert_eq!(found, ["2030-01-01T07:00:00Z", "2030-01-02T07:00:00Z"], "{step}");
     }
 }
 
