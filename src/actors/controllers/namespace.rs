@@ -2,9 +2,9 @@
 //! such as network policies, stays until the last one is gone.
 
 use futures::{StreamExt, future::join_all, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::core::v1::{Namespace, NamespaceCondition},
+    api::core::v1::{Namespace, NamespaceCondition, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -16,9 +16,12 @@ use troupe_api::{
 };
 
 use super::writes::is_gone;
-use crate::runtime::{
-    cache::{Cache, Caches},
-    controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+use crate::{
+    pod_phase::is_finished,
+    runtime::{
+        cache::{Cache, Caches},
+        controller::{Backoff, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    },
 };
 
 const FINALIZER: &str = "kubernetes";
@@ -62,9 +65,22 @@ struct Remaining {
     /// Finalizers that hold objects, with how many each.
     finalizers: BTreeMap<String, usize>,
     error: Option<String>,
+    /// What is said where objects are left that nothing holds any more.
+    unexpected: Option<String>,
+}
+
+/// A namespace that is emptied, and when it was deleted.
+#[derive(Clone, Copy)]
+struct Emptied<'a> {
+    name: &'a str,
+    deleted: Timestamp,
 }
 
 impl Remaining {
+    fn none(resource: String) -> Self {
+        Remaining { resource, objects: 0, finalizers: BTreeMap::new(), error: None, unexpected: None }
+    }
+
     /// How much is left, in upstream's words, where the name of the core group, which is empty, has its dot, too.
     fn count(&self) -> String {
         let dot = if self.resource.contains('.') { "" } else { "." };
@@ -113,7 +129,8 @@ fn shortened(mut message: String) -> String {
 /// The conditions that tell people what a terminating namespace waits for.
 fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<NamespaceCondition> {
     let undiscovered = undiscovered(stale);
-    let failed: Vec<&str> = remaining.iter().filter_map(|r| r.error.as_deref()).collect();
+    let mut failed: Vec<&str> = remaining.iter().filter_map(|r| r.error.as_deref().or(r.unexpected.as_deref())).collect();
+    failed.sort_unstable();
     let content: Vec<String> = remaining.iter().filter(|r| r.objects > 0).map(|r| r.count()).collect();
     let held = held_by(remaining);
     let condition = |kind: &str, bad: bool, reasons: [&str; 2], message: String| NamespaceCondition {
@@ -176,10 +193,29 @@ fn merged(before: &[NamespaceCondition], mut now: Vec<NamespaceCondition>) -> Ve
     now
 }
 
-async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Remaining {
-    let mut remaining = Remaining { resource: resource.group_resource().to_string(), objects: 0, finalizers: BTreeMap::new(), error: None };
+fn is_pods(resource: &Resource) -> bool {
+    resource.group.is_empty() && &*resource.plural == "pods"
+}
+
+/// Whether one of these pods may still be ending, in a namespace that was deleted so long ago.
+fn may_be_ending(pods: &ReplyBody, ago: SignedDuration) -> bool {
+    let ReplyBody::List(list) = pods else { return false };
+    list.items.iter().filter_map(|item| item.typed_once::<Pod>().ok()).any(|pod| {
+        let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(0);
+        !is_finished(&pod) && SignedDuration::from_secs(grace) > ago
+    })
+}
+
+/// What upstream says of objects that are left and should not be.
+fn unexpected(target: &Target) -> String {
+    let Target { resource, version, namespace, .. } = target;
+    format!("unexpected items still remain in namespace: {namespace} for gvr: {}/{version}, Resource={}", resource.group, resource.plural)
+}
+
+async fn empty_resource(resource: Arc<Resource>, namespace: Emptied<'_>, cx: &ReconcileContext) -> Remaining {
+    let mut remaining = Remaining::none(resource.group_resource().to_string());
     let version = resource.metadata_version();
-    let target = Target { resource, version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
+    let target = Target { resource, version, namespace: namespace.name.into(), name: "".into(), subresource: "".into() };
     let list = |target: Target| cx.client().call(target, Operation::List(ListOptions::default()));
     let result: Result<(), Status> = async {
         let listed = list(target.clone()).await?;
@@ -193,7 +229,11 @@ async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &Reconcile
         } else {
             delete_each(&listed.body, &target, &delete, cx).await?;
         }
-        count(&list(target).await?.body, &mut remaining);
+        count(&list(target.clone()).await?.body, &mut remaining);
+        let ending = || is_pods(&target.resource) && may_be_ending(&listed.body, cx.now().duration_since(namespace.deleted));
+        if remaining.objects > 0 && remaining.finalizers.is_empty() && !ending() {
+            remaining.unexpected = Some(unexpected(&target));
+        }
         Ok(())
     }
     .await;
@@ -202,7 +242,7 @@ async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &Reconcile
 }
 
 /// Empties what extension servers have, each group by itself: one that hangs holds up no other.
-async fn empty_elsewhere(rows: Vec<Arc<Resource>>, namespace: &str, cx: &ReconcileContext) -> Vec<Remaining> {
+async fn empty_elsewhere(rows: Vec<Arc<Resource>>, namespace: Emptied<'_>, cx: &ReconcileContext) -> Vec<Remaining> {
     let mut groups: BTreeMap<Arc<str>, Vec<_>> = BTreeMap::new();
     for row in rows {
         let name = row.group_resource().to_string();
@@ -228,7 +268,7 @@ async fn in_time<F: Future<Output = Remaining>>(group: Vec<(String, F)>) -> Vec<
 /// What is known of a resource whose server did not answer in time.
 fn late(resource: String) -> Remaining {
     let error = format!("{resource} was not answered for in time");
-    Remaining { resource, objects: 0, finalizers: BTreeMap::new(), error: Some(error) }
+    Remaining { error: Some(error), ..Remaining::none(resource) }
 }
 
 /// Deletes object by object what cannot be deleted together.
@@ -277,12 +317,14 @@ impl NamespaceController {
         let own = |row: &&Arc<Resource>| row.group == row.storage_group;
         let rows = registry.reachable().filter(holds).filter(own).cloned();
         let (elsewhere, ours): (Vec<_>, Vec<_>) = rows.partition(|row| row.is_elsewhere);
-        let (pods, others): (Vec<_>, Vec<_>) = ours.into_iter().partition(|row| row.group.is_empty() && &*row.plural == "pods");
-        let empty = |rows: Vec<Arc<Resource>>| join_all(rows.into_iter().map(|row| empty_resource(row, name, cx)));
+        let (pods, others): (Vec<_>, Vec<_>) = ours.into_iter().partition(|row| is_pods(row));
+        let deleted = current.metadata.deletion_timestamp.as_ref().map_or_else(|| cx.now(), |time| time.0);
+        let emptied = Emptied { name, deleted };
+        let empty = |rows: Vec<Arc<Resource>>| join_all(rows.into_iter().map(|row| empty_resource(row, emptied, cx)));
         let (mut remaining, mut again) = (empty(pods).await, AGAIN);
         if is_empty(&remaining) {
             remaining = empty(others).await;
-            let elsewhere = empty_elsewhere(elsewhere, name, cx).await;
+            let elsewhere = empty_elsewhere(elsewhere, emptied, cx).await;
             again = pause(&remaining, &elsewhere);
             remaining.extend(elsewhere);
         }
@@ -336,7 +378,7 @@ mod tests {
 
     #[test]
     fn conditions_say_what_is_left_and_what_holds_it() {
-        let pods = Remaining { resource: "pods".into(), objects: 2, finalizers: BTreeMap::from([("x/y".into(), 1)]), error: None };
+        let pods = Remaining { objects: 2, finalizers: BTreeMap::from([("x/y".into(), 1)]), ..left("pods", None) };
         let found = conditions(&[pods], &["example.com/v1".to_owned()], Timestamp::UNIX_EPOCH);
         let of =
             |kind: &str| found.iter().find(|c| c.type_ == kind).map(|c| (c.status.clone(), c.message.clone().unwrap_or_default())).expect("there");
@@ -349,9 +391,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_and_should_not_be_counts_as_a_failure_and_the_messages_are_in_order() {
+        let failed = |remaining: &[Remaining]| {
+            let found = conditions(remaining, &[], Timestamp::UNIX_EPOCH);
+            let found = found.into_iter().find(|condition| condition.type_ == "NamespaceDeletionContentFailure").expect("there");
+            (found.status, found.message.unwrap_or_default())
+        };
+        let pods = Remaining { objects: 1, unexpected: Some("unexpected items".into()), ..left("pods", None) };
+        let told = "Failed to delete all resource types, 2 remaining: refused, unexpected items";
+        assert_eq!(failed(&[pods, left("a", Some("refused"))]), ("True".to_owned(), told.to_owned()));
+        assert_eq!(failed(&[Remaining { objects: 1, ..left("pods", None) }]).0, "False");
+    }
+
+    #[test]
     fn messages_of_many_failing_resources_are_cut_short() {
-        let failing =
-            |at: usize| Remaining { resource: format!("r{at}.example.com"), objects: 1, finalizers: BTreeMap::new(), error: Some("é".repeat(300)) };
+        let failing = |at: usize| Remaining { objects: 1, ..left(&format!("r{at}.example.com"), Some(&"é".repeat(300))) };
         let stale: Vec<String> = (0..1000).map(|at| format!("g{at}.example.com/v1")).collect();
         let found = conditions(&(0..1000).map(failing).collect::<Vec<_>>(), &stale, Timestamp::UNIX_EPOCH);
         let lengths: Vec<usize> = found.iter().map(|condition| condition.message.as_ref().map_or(0, String::len)).collect();
@@ -361,7 +415,7 @@ mod tests {
     }
 
     fn left(resource: &str, error: Option<&str>) -> Remaining {
-        Remaining { resource: resource.into(), objects: 0, finalizers: BTreeMap::new(), error: error.map(str::to_owned) }
+        Remaining { error: error.map(str::to_owned), ..Remaining::none(resource.to_owned()) }
     }
 
     #[tokio::test(start_paused = true)]

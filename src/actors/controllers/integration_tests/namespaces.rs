@@ -70,6 +70,39 @@ async fn pods_of_a_deleted_namespace_end_before_anything_else_goes() {
     world.settles().await;
 }
 
+/// Upstream's estimate is how long pods may take to end: what is there after that is a failure, and before it is none.
+#[actix::test]
+async fn a_pod_that_takes_longer_than_it_may_is_told_of_as_a_failure() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    let failure = async |namespace: &str| {
+        let found = world.api.get("namespaces", "", namespace).await.expect("is still there");
+        let conditions = found.list(&["status", "conditions"]).to_vec();
+        let failure = conditions.into_iter().find(|condition| condition["type"] == "NamespaceDeletionContentFailure");
+        failure.map(|condition| condition["message"].as_str().unwrap_or_default().to_owned())
+    };
+    for (namespace, grace) in [("short", 1), ("long", 3600)] {
+        world.api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await;
+        eventually_async("the account is there", async || world.api.get("serviceaccounts", namespace, "default").await.is_ok()).await;
+        let spec = json!({"containers": [{"name": "a", "image": "a:1"}], "terminationGracePeriodSeconds": grace});
+        world.api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "slow", "namespace": namespace}, "spec": spec})).await;
+        eventually_async("the pod has a node", async || {
+            world.api.get("pods", namespace, "slow").await.is_ok_and(|pod| pod.str(&["spec", "nodeName"]) == "n1")
+        })
+        .await;
+        world.api.delete("namespaces", "", namespace, DeleteOptions::default()).await.expect("accepted");
+    }
+    let told = "Failed to delete all resource types, 1 remaining: unexpected items still remain in namespace: short for gvr: /v1, Resource=pods";
+    eventually_async("the pod is told of", async || failure("short").await.as_deref() == Some(told)).await;
+    eventually_async("the other namespace is looked at", async || failure("long").await.is_some()).await;
+    assert_eq!(failure("long").await.as_deref(), Some("All content successfully deleted, may be waiting on finalization"));
+    world.play_kubelets();
+    for namespace in ["short", "long"] {
+        eventually_async("the namespace is gone", async || world.api.get("namespaces", "", namespace).await.is_err()).await;
+    }
+    world.settles().await;
+}
+
 #[actix::test]
 async fn a_namespace_that_every_cluster_has_is_made_anew_and_no_other() {
     let world = World::new().await;
