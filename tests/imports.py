@@ -31,7 +31,7 @@ LAYERS = {
         "http",
     ],
     "src/actors": [
-        "document_shape files pod_phase rules runtime serving zpages",
+        "document_shape files pod_conditions pod_phase rules runtime serving zpages",
         "devices storage",
         "apiserver dns insight network_policy overlay proxy scheduler",
         "controllers kubelet load_balancer reachability",

@@ -14,6 +14,7 @@ pub mod load_balancer;
 pub mod metrics;
 pub mod network_policy;
 pub mod overlay;
+pub mod pod_conditions;
 pub mod pod_phase;
 pub mod proxy;
 pub mod reachability;

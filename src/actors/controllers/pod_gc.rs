@@ -8,10 +8,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod, PodCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use serde_json::{Value, json};
 use troupe_api::{
-    meta::{ObjectKey, time::format_time},
+    meta::ObjectKey,
     service::{DeleteOptions, PatchType},
 };
 
@@ -20,9 +23,12 @@ use super::{
     pod_digest::PodDigest,
     pods::{BY_NODE, index_by_node, is_finished, node_of},
 };
-use crate::runtime::{
-    cache::{Cache, Caches, Change, Digests},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+use crate::{
+    pod_conditions,
+    runtime::{
+        cache::{Cache, Caches, Change, Digests},
+        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    },
 };
 
 /// Finished pods beyond this number go, oldest first, where nothing is said (upstream's `--terminated-pod-gc-threshold`).
@@ -122,16 +128,22 @@ fn plan(pods: &[Arc<PodDigest>], lost: &[Arc<str>], down: &[Arc<str>], kept: usi
     doomed
 }
 
-/// The status of a pod of this generation that had not ended: no kubelet says any more that it has.
-fn mark(why: Why, generation: i64, now: Timestamp) -> Value {
-    if why != Why::NodeLost {
-        return json!({"phase": "Failed", "observedGeneration": generation});
-    }
-    let condition = json!({
-        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists",
-        "lastTransitionTime": format_time(now), "observedGeneration": generation,
-    });
-    json!({"phase": "Failed", "observedGeneration": generation, "conditions": [condition]})
+/// The new status of a pod that had not ended: no kubelet says any more that it has.
+fn mark(why: Why, pod: &Pod, now: Timestamp) -> Value {
+    let generation = pod.metadata.generation;
+    let condition = || PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("DeletionByPodGC".to_owned()),
+        message: Some("PodGC: node no longer exists".to_owned()),
+        last_transition_time: Some(Time(now)),
+        observed_generation: generation,
+        ..PodCondition::default()
+    };
+    let mut status = (why == Why::NodeLost).then(|| pod_conditions::change(pod, condition())).flatten().unwrap_or_else(|| json!({}));
+    status["phase"] = json!("Failed");
+    status["observedGeneration"] = json!(generation);
+    status
 }
 
 /// A pod that is deleted before it has a node: no kubelet lets it go.
@@ -158,8 +170,10 @@ impl Controller for PodGcController {
         for (pod, why) in plan(&candidates, &lost, &down, self.kept) {
             let (name, uid) = (&*pod.meta.name, &*pod.meta.uid);
             let api = cx.client().namespaced::<Pod>(pod.meta.namespace.clone());
-            if !pod.standing.is_finished() {
-                let patch = json!({"metadata": {"uid": uid}, "status": mark(why, pod.meta.generation, cx.now())});
+            if !pod.standing.is_finished()
+                && let Some(known) = self.pods.get_once(&ObjectKey::new(pod.meta.namespace.clone(), pod.meta.name.clone()))
+            {
+                let patch = json!({"metadata": {"uid": uid}, "status": mark(why, &known, cx.now())});
                 // The pod is deleted next either way: the mark is for those who watch.
                 let _ = api.patch(name, "status", PatchType::StrategicMerge, &patch).await;
             }
@@ -222,8 +236,13 @@ mod tests {
 
     #[test]
     fn what_no_kubelet_ends_has_failed() {
-        assert_eq!(mark(Why::NodeDown, 2, Timestamp::UNIX_EPOCH), json!({"phase": "Failed", "observedGeneration": 2}));
-        let lost = mark(Why::NodeLost, 3, Timestamp::UNIX_EPOCH);
+        let of_generation = |generation: i64| {
+            let mut pod = Pod::clone(&pod("a", "here", "Running", false));
+            pod.metadata.generation = Some(generation);
+            pod
+        };
+        assert_eq!(mark(Why::NodeDown, &of_generation(2), Timestamp::UNIX_EPOCH), json!({"phase": "Failed", "observedGeneration": 2}));
+        let lost = mark(Why::NodeLost, &of_generation(3), Timestamp::UNIX_EPOCH);
         assert_eq!((&lost["observedGeneration"], &lost["conditions"][0]["observedGeneration"]), (&json!(3), &json!(3)));
         assert_eq!((&lost["phase"], &lost["conditions"][0]["type"]), (&json!("Failed"), &json!("DisruptionTarget")));
     }

@@ -11,6 +11,7 @@ use super::{
     framework::Nomination,
     placed_pod::{PlacedPod, nominated_node},
 };
+use crate::pod_conditions;
 
 /// Posts the binding.
 pub async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), Status> {
@@ -52,7 +53,7 @@ pub async fn mark_unscheduled(
         "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "observedGeneration": pod.metadata.generation, "lastProbeTime": null, "lastTransitionTime": since,
     });
-    let mut status = json!({"conditions": [condition]});
+    let mut status = pod_conditions::setting(pod, &condition);
     if let Some(node) = nominated {
         status["nominatedNodeName"] = node;
     }

@@ -15,17 +15,20 @@ mod tests;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    core::v1::Pod,
-    resource::{
-        v1::{ResourceClaim, ResourceSlice},
-        v1beta2::DeviceTaintRule,
+use k8s_openapi::{
+    api::{
+        core::v1::{Pod, PodCondition},
+        resource::{
+            v1::{ResourceClaim, ResourceSlice},
+            v1beta2::DeviceTaintRule,
+        },
     },
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 use parking_lot::Mutex;
 use serde_json::json;
 use troupe_api::{
-    meta::{ObjectKey, time::format_time},
+    meta::ObjectKey,
     service::{DeleteOptions, PatchType},
     status::Status,
 };
@@ -37,6 +40,7 @@ use self::{
 };
 use crate::{
     devices::{claims_of, key_of},
+    pod_conditions,
     runtime::{
         cache::{Cache, Caches},
         controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -73,17 +77,23 @@ impl DeviceTaintEvictionController {
     async fn evict(&self, pod: &Pod, cx: &ReconcileContext) -> Result<bool, ReconcileError> {
         let key = key_of(&pod.metadata);
         cx.tell(pod, false, EVENT, "Marking for deletion");
-        let condition = json!({
-            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByDeviceTaintManager",
-            "message": "Device Taint manager: deleting due to NoExecute taint", "lastTransitionTime": format_time(cx.now()),
-        });
-        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let condition = PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("DeletionByDeviceTaintManager".to_owned()),
+            message: Some("Device Taint manager: deleting due to NoExecute taint".to_owned()),
+            last_transition_time: Some(Time(cx.now())),
+            ..PodCondition::default()
+        };
         let api = cx.client().namespaced::<Pod>(key.namespace.clone());
         let is_ours = |status: &Status| !status.is_not_found() && !status.is_conflict();
-        if let Err(status) = api.patch(&key.name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
-            && is_ours(&status)
-        {
-            return Err(status.into());
+        if let Some(change) = pod_conditions::change(pod, condition) {
+            let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": change});
+            if let Err(status) = api.patch(&key.name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
+                && is_ours(&status)
+            {
+                return Err(status.into());
+            }
         }
         let options = DeleteOptions { precondition_uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
         match api.delete(&key.name, options).await {

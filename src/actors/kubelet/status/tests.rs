@@ -81,6 +81,25 @@ fn a_sandbox_made_anew_gives_the_pod_other_addresses_instead_of_more() {
 }
 
 #[test]
+fn conditions_of_others_come_before_those_of_the_kubelet() {
+    let told = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let conditions = json!([told("Ready"), told("example.com/gate"), told("PodScheduled"), told("DisruptionTarget")]);
+    let mut old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+        "spec": {"containers": [{"name": "c"}]}, "status": {"conditions": conditions}});
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let new = status(&pod, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]);
+    let known: Pod = serde_json::from_value(old.clone()).expect("a pod");
+    // What came since is not lost.
+    old["status"]["conditions"].as_array_mut().expect("a list").push(told("example.com/late"));
+    let new = merged(old, &writer::status_patch(&known, &new, None));
+    let kinds: Vec<&str> = new["status"]["conditions"].as_array().expect("a list").iter().filter_map(|told| told["type"].as_str()).collect();
+    let own = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    assert_eq!((&kinds[..2], kinds.len()), (&["example.com/gate", "DisruptionTarget"][..], 8));
+    let of_kubelet: Vec<&str> = kinds.into_iter().filter(|kind| own.contains(kind)).collect();
+    assert_eq!(of_kubelet, own);
+}
+
+#[test]
 fn a_running_ready_pod_has_all_conditions_and_its_address() {
     let pod = pod(json!({"containers": [{"name": "c"}]}));
     let status = status(&pod, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]);

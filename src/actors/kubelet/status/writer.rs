@@ -39,16 +39,26 @@ pub fn status_patch(pod: &Pod, status: &PodStatus, written: Option<&PodStatus>) 
                 status.conditions.iter().flatten().filter(|condition| super::is_own(condition)).map(|condition| condition.type_.as_str()).collect();
             conditions.retain(|condition| condition["type"].as_str().is_some_and(|kind| own.contains(kind)));
             clear_texts(conditions);
+            let order = order(pod, conditions);
             let told = pod.status.iter().chain(written).flat_map(|status| status.conditions.iter().flatten());
             let told: std::collections::BTreeSet<&str> = told.map(|condition| condition.type_.as_str()).collect();
             let over = super::conditions::RESIZE.into_iter().filter(|kind| told.contains(kind) && !own.contains(kind));
             conditions.extend(over.map(|kind| json!({"$patch": "delete", "type": kind})));
+            fields.insert("$setElementOrder/conditions".to_owned(), order);
         }
         for name in ADDRESSES {
             replace_list(fields, name);
         }
     }
     json!({"metadata": {"uid": pod.metadata.uid}, "status": new})
+}
+
+/// In which order conditions come, as upstream's kubelet has them: those of others, as the pod shows them, then its own.
+fn order(pod: &Pod, own: &[Value]) -> Value {
+    let is_kept = |kind: &str| !super::conditions::RESIZE.contains(&kind) && own.iter().all(|condition| condition["type"] != kind);
+    let others = conditions(pod.status.as_ref()).map(|(kind, _)| kind).filter(|kind| is_kept(kind));
+    let own = own.iter().map(|condition| json!({"type": condition["type"]}));
+    others.map(|kind| json!({"type": kind})).chain(own).collect()
 }
 
 /// A merged condition keeps its old reason and message unless told otherwise.

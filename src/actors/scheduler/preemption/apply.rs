@@ -9,7 +9,10 @@ use troupe_api::{
 };
 use troupe_api_client::Client;
 
-use crate::scheduler::{framework::Victim, placed_pod::PREEMPTED};
+use crate::{
+    pod_conditions,
+    scheduler::{framework::Victim, placed_pod::PREEMPTED},
+};
 
 /// Removes pods, and returns those that were removed just now; such as go already are left alone.
 ///
@@ -36,8 +39,10 @@ async fn remove_one(client: &Client, victim: &Victim, scheduler: &str, now: &str
         "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
         "lastTransitionTime": now, "observedGeneration": victim.generation,
     });
-    let patch = json!({"metadata": {"uid": &*victim.uid}, "status": {"conditions": [condition]}});
     let pods = client.namespaced::<Pod>(victim.key.namespace.clone());
+    // Which conditions it has says where this one comes.
+    let pod = pods.get(&victim.key.name).await?;
+    let patch = json!({"metadata": {"uid": &*victim.uid}, "status": pod_conditions::setting(&pod, &condition)});
     pods.patch(&victim.key.name, "status", PatchType::StrategicMerge, &patch).await?;
     let options = DeleteOptions { precondition_uid: Some(victim.uid.to_string()), ..DeleteOptions::default() };
     pods.delete(&victim.key.name, options).await

@@ -149,3 +149,78 @@ fn lists_of_scalars_come_in_the_order_of_the_reference() {
     let cases = compare(("metadata", "finalizers"), &lists(&scalars(&["a", "b", "c"]), 3), &lists(&scalars(&["a", "c", "d", "e"]), 3), of_scalars);
     assert!(cases > 5_000, "{cases}");
 }
+
+/// The field `name` of `part` of a pod after a patch, items by their names: such as begin with `-` are deleted.
+fn after((part, name, key): (&str, &str, Option<&str>), live: &str, patch: &str, order: Option<&str>) -> String {
+    let item = |text: &str| key.map_or_else(|| json!(text), |key| json!({ key: text }));
+    let listed = |text: &str| text.split_whitespace().map(item).collect::<Vec<_>>();
+    let (mut items, mut unwanted) = (Vec::new(), Vec::new());
+    for text in patch.split_whitespace() {
+        match (text.strip_prefix('-'), key) {
+            (Some(gone), Some(key)) => items.push(json!({key: gone, PATCH: "delete"})),
+            (Some(gone), None) => unwanted.push(json!(gone)),
+            (None, _) => items.push(item(text)),
+        }
+    }
+    let mut whole = json!({});
+    if !items.is_empty() {
+        whole[name] = json!(items);
+    }
+    if !unwanted.is_empty() {
+        whole[format!("{DELETE_PRIMITIVES}{name}")] = json!(unwanted);
+    }
+    if let Some(order) = order {
+        whole[format!("{ELEMENT_ORDER}{name}")] = json!(listed(order));
+    }
+    let schema = Schemas::builtin().get(&GroupVersionKind::new("", "v1", "Pod")).expect("a built-in kind");
+    let node = schema.root.child(part).expect("a field of pods");
+    let got = apply(json!({ name: listed(live) }), whole, node).expect("applies");
+    let text = |item: &Value| key.map_or(item, |key| &item[key]).as_str().expect("a name").to_owned();
+    got[name].as_array().expect("a list").iter().map(text).collect::<Vec<_>>().join(" ")
+}
+
+/// What upstream makes of these, worked out by its code.
+#[test]
+fn conditions_come_in_upstreams_order() {
+    for (live, patch, order, right) in [
+        // Without an order, what is there keeps its place, and what is new comes in front of what the patch does not name.
+        ("a b c", "b", None, "a b c"),
+        ("a b c", "a c", None, "a b c"),
+        ("a b c", "d", None, "d a b c"),
+        ("a b c", "c d", None, "a b c d"),
+        ("a b c", "d c", None, "d a b c"),
+        ("a b c", "c a", None, "b c a"),
+        ("a b c", "e d", None, "e d a b c"),
+        ("a b c", "-b", None, "a c"),
+        ("a b c", "-a d", None, "d b c"),
+        ("a b c", "-a a", None, "a b c"),
+        // An order says where what is new comes.
+        ("a b c", "d", Some("a b c d"), "a b c d"),
+        ("a b c", "d", Some("d c"), "d a b c"),
+        ("a b c", "d", Some("a d"), "a d b c"),
+        ("a b c", "", Some("c a"), "b c a"),
+        ("a b c", "b", Some("c b"), "a c b"),
+        ("a b c", "-b d", Some("a c d"), "a c d"),
+        ("a b c", "d -a", Some("d c"), "b d c"),
+        ("", "b a", Some("b a"), "b a"),
+    ] {
+        assert_eq!(after(("status", "conditions", Some("type")), live, patch, order), right, "{live:?} patched with {patch:?} in order {order:?}");
+    }
+}
+
+#[test]
+fn finalizers_come_in_upstreams_order() {
+    for (live, patch, order, right) in [
+        ("a b", "c", None, "c a b"),
+        ("a b", "b c", None, "a b c"),
+        ("a b", "c a", None, "c a b"),
+        ("a b c", "c a", None, "b c a"),
+        ("a b", "-a", None, "b"),
+        ("a b", "c", Some("a b c"), "a b c"),
+        ("a b", "c", Some("a c"), "a c b"),
+        ("a b", "", Some("b a"), "b a"),
+        ("a b", "c -a", Some("c b"), "c b"),
+    ] {
+        assert_eq!(after(("metadata", "finalizers", None), live, patch, order), right, "{live:?} patched with {patch:?} in order {order:?}");
+    }
+}
