@@ -172,6 +172,37 @@ async fn pods_of_a_node_that_was_not_ready_before_it_fell_silent_are_left_as_the
     assert!(silence.sources("NodeNotReady").await.is_empty(), "nothing changed that anybody is to be told of");
 }
 
+/// As upstream: why it goes is told of a pod that somebody deleted before, and once.
+#[actix::test]
+async fn a_pod_that_is_going_when_its_node_gets_a_taint_is_told_why_as_any_other() {
+    let silence = Silence::of(&["a"]).await;
+    silence.keep_alive("a");
+    silence.start();
+    silence.api.delete("pods", "default", "a", Default::default()).await.expect("accepted");
+    eventually("the pod is going", || silence.leaves("a")).await;
+    assert_eq!((silence.condition("a", "DisruptionTarget"), silence.sources("TaintManagerEviction").await.len()), (None, 0));
+    let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoExecute"}]}});
+    let node = || silence.api.target("nodes", "", "a");
+    silence.api.patch(node(), PatchType::Merge, taint("example.com/broken")).await.expect("tainted");
+    eventually("it is told why", || silence.condition("a", "DisruptionTarget").as_deref() == Some("True")).await;
+    let kinds = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.into_iter().map(|condition| condition.type_).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&silence.pod("a")).last().map(String::as_str), Some("DisruptionTarget"), "the newest comes last");
+    // What is looked at meanwhile says nothing more; another taint is told of again, and that is the same event, counted.
+    let told = async || {
+        let list = silence.api.list("events", "default", ListOptions::default()).await.expect("listed");
+        let events = list.items.iter().map(|item| item.to_object()).filter(|event| event.str(&["reason"]) == "TaintManagerEviction");
+        events.map(|event| event.get(&["count"]).and_then(Value::as_i64).unwrap_or(0)).sum::<i64>()
+    };
+    eventually_async("there is an event", async || told().await == 1).await;
+    tokio::time::sleep(GRACE).await;
+    assert_eq!(told().await, 1);
+    silence.api.patch(node(), PatchType::Merge, taint("example.com/worse")).await.expect("tainted");
+    eventually_async("it is told again", async || told().await == 2).await;
+}
+
 #[actix::test]
 async fn nodes_that_come_and_go_are_told_of() {
     let silence = Silence::of(&["a"]).await;

@@ -2,9 +2,11 @@
 //!
 //! `health` tells who is silent, `zones` how many are and how fast nodes may be emptied then, `taints` what a node should
 //! be marked with, `departures` which pods leave, `old_labels` how its labels were called before, and `digest` is what is kept of each node.
+//! `apply` writes about its pods.
 //! A controller that starts knows of no silence yet, so whatever was away before (nodes, the API server, the controller itself)
 //! has a whole grace period to come back.
 
+mod apply;
 mod departures;
 mod digest;
 mod health;
@@ -21,19 +23,20 @@ use std::{
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, NodeCondition, ObjectReference, Pod},
+    core::v1::{Node, NodeCondition, Pod},
 };
 use parking_lot::Mutex;
 use serde_json::json;
 use troupe_api::{
-    Status,
     meta::{Cause, ObjectKey},
-    service::{DeleteOptions, PatchType},
+    projection::MetaProjection,
+    service::PatchType,
     stored::StoredObject,
 };
 
 pub use self::zones::Pacing;
 use self::{
+    apply::{delete, patch_status, reference_of, tell_of_node},
     departures::{Bearing, Leaving, Taints},
     digest::NodeDigest,
     health::{Health, Signs},
@@ -328,7 +331,7 @@ impl NodeLifecycleController {
             }
             let Some(pod) = Cache::<Pod>::decode(&stored) else { continue };
             let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": troupe_api::meta::time::format_time(cx.now())});
-            patch_status(&pod, condition, cx).await?;
+            patch_status(&pod, json!({"conditions": [condition]}), cx).await?;
             cx.events().warning(&ReconcileContext::reference(&*pod), "NodeNotReady", "Node is not ready".to_owned());
         }
         Ok(())
@@ -342,16 +345,22 @@ impl NodeLifecycleController {
         }
         let Some(node) = Cache::<Node>::decode(stored) else { return Ok(None) };
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-        let pods = self.bearings.read(&self.pods.by_index_stored(BY_NODE, name, |meta| meta.deletion_timestamp.is_none())).await;
+        let pods = self.bearings.read(&self.pods.by_index_stored(BY_NODE, name, |_| true)).await;
         let plan = departures::plan(&pods, Taints { of_node: taints, compared: self.compares_tolerations }, &before, cx.system().instant());
         if !plan.leaving.is_empty() {
             self.seen.lock().leaving.insert(name.to_owned(), plan.leaving);
         }
-        for pod in plan.cancelled.iter().filter_map(|bearing| self.pod_of(bearing)) {
-            self.tell(&pod, "Cancelling deletion of", cx);
+        for bearing in &plan.cancelled {
+            self.tell(bearing, "Cancelling deletion of", cx);
         }
-        for pod in plan.leave.iter().filter_map(|bearing| self.pod_of(bearing)) {
-            self.delete(&pod, cx).await?;
+        for bearing in &plan.leave {
+            if let Some(pod) = self.pod_of(bearing) {
+                self.tell(bearing, "Marking for deletion", cx);
+                delete(&pod, cx).await?;
+            }
+            if let Some(leaving) = self.seen.lock().leaving.get_mut(name) {
+                leaving.note_told(&bearing.meta.uid);
+            }
         }
         Ok(plan.next)
     }
@@ -362,53 +371,10 @@ impl NodeLifecycleController {
         (pod.metadata.uid.as_deref() == Some(&*bearing.meta.uid)).then_some(pod)
     }
 
-    async fn delete(&self, pod: &Pod, cx: &ReconcileContext) -> Result<(), ReconcileError> {
-        self.tell(pod, "Marking for deletion", cx);
-        let condition = json!({
-            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": troupe_api::meta::time::format_time(cx.now()), "observedGeneration": pod.metadata.generation,
-        });
-        patch_status(pod, condition, cx).await?;
-        let (namespace, name) = names(pod);
-        let options = DeleteOptions { precondition_uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
-        unless_gone(cx.client().namespaced::<Pod>(namespace).delete(name, options).await)
-    }
-
-    fn tell(&self, pod: &Pod, what: &str, cx: &ReconcileContext) {
-        let (namespace, name) = names(pod);
+    fn tell(&self, bearing: &Bearing, what: &str, cx: &ReconcileContext) {
+        let MetaProjection { namespace, name, .. } = &*bearing.meta;
         let events = self.evictions.get_or_init(|| EventRecorder::new(cx.system(), &cx.client().caused_by(Cause::default()), EVICTIONS));
-        events.normal(&ReconcileContext::reference(pod), "TaintManagerEviction", format!("{what} Pod {namespace}/{name}"));
-    }
-}
-
-fn tell_of_node(name: &str, uid: &str, reason: &str, what: String, cx: &ReconcileContext) {
-    let node = ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Node".into()),
-        name: Some(name.to_owned()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    };
-    cx.events().normal(&node, reason, format!("Node {name} event: {what}"));
-}
-
-fn names(pod: &Pod) -> (&str, &str) {
-    (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
-}
-
-/// Sets one condition of a pod, if that is still there.
-async fn patch_status(pod: &Pod, condition: serde_json::Value, cx: &ReconcileContext) -> Result<(), ReconcileError> {
-    let (namespace, name) = names(pod);
-    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-    unless_gone(cx.client().namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, &patch).await)
-}
-
-/// A pod that is gone, or another one by now, needs nothing more.
-fn unless_gone<T>(result: Result<T, Status>) -> Result<(), ReconcileError> {
-    match result {
-        Err(status) if !status.is_not_found() && !status.is_conflict() => Err(status.into()),
-        _ => Ok(()),
+        events.normal(&reference_of(bearing), "TaintManagerEviction", format!("{what} Pod {namespace}/{name}"));
     }
 }
 
