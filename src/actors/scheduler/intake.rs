@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::{
     api::{
         core::v1::{Node, Pod},
-        resource::v1::ResourceClaim,
+        resource::v1::{DeviceClass, ResourceClaim},
         scheduling::v1alpha2::PodGroup,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -65,8 +65,13 @@ pub enum News {
         old: Option<Arc<ResourceClaim>>,
         new: Arc<ResourceClaim>,
     },
-    /// A slice or a class of devices is there or is another one.
+    /// A slice of devices, or a rule about them, is there or is another one.
     Devices,
+    /// A class of devices is there or is another one.
+    Class {
+        old: Option<Arc<DeviceClass>>,
+        new: Arc<DeviceClass>,
+    },
 }
 
 /// What changed of the node that others were removed from for a pod.
@@ -98,6 +103,7 @@ impl News {
             News::Storage => "storage".into(),
             News::Claim { new, .. } => format!("resource claim {}", key_of(&new.metadata)),
             News::Devices => "devices".into(),
+            News::Class { new, .. } => format!("device class {}", new.metadata.name.as_deref().unwrap_or_default()),
         }
     }
 }

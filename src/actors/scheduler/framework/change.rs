@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{core::v1::Node, resource::v1::ResourceClaim};
+use k8s_openapi::api::{
+    core::v1::Node,
+    resource::v1::{DeviceClass, ResourceClaim},
+};
 
 use crate::scheduler::placed_pod::PlacedPod;
 
@@ -31,8 +34,13 @@ pub enum ClusterChange {
         old: Option<Arc<ResourceClaim>>,
         new: Arc<ResourceClaim>,
     },
-    /// A slice or a class of devices is there or is another one.
+    /// A slice of devices, or a rule about them, is there or is another one.
     DevicesChanged,
+    /// A class of devices is there or is another one.
+    ClassChanged {
+        old: Option<Arc<DeviceClass>>,
+        new: Arc<DeviceClass>,
+    },
 }
 
 /// A kind of change.
@@ -47,6 +55,7 @@ pub enum Event {
     StorageChanged,
     ClaimChanged,
     DevicesChanged,
+    ClassChanged,
 }
 
 impl Event {
@@ -62,6 +71,7 @@ impl Event {
             Event::StorageChanged => "PersistentVolumeClaimUpdate",
             Event::ClaimChanged => "ResourceClaimUpdate",
             Event::DevicesChanged => "ResourceSliceUpdate",
+            Event::ClassChanged => "DeviceClassUpdate",
         }
     }
 }
@@ -78,7 +88,19 @@ impl ClusterChange {
             ClusterChange::StorageChanged => Event::StorageChanged,
             ClusterChange::ClaimChanged { .. } => Event::ClaimChanged,
             ClusterChange::DevicesChanged => Event::DevicesChanged,
+            ClusterChange::ClassChanged { .. } => Event::ClassChanged,
         }
+    }
+
+    /// A node is another one, but for its labels.
+    pub fn leaves_labels(&self) -> bool {
+        matches!(self, ClusterChange::NodeUpdated { old, new } if old.metadata.labels == new.metadata.labels)
+    }
+
+    /// A node is another one, but for what it has for pods.
+    pub fn leaves_allocatable(&self) -> bool {
+        let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+        matches!(self, ClusterChange::NodeUpdated { old, new } if allocatable(old) == allocatable(new))
     }
 
     /// The node before and after, if it is about one.
@@ -99,5 +121,30 @@ impl ClusterChange {
             ClusterChange::PodRemoved(pod) => (Some(pod), None),
             _ => (None, None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_of_a_node_stays_is_told() {
+        let node = |size: &str, cpu: &str, taint: &str| {
+            let spec = json!({"taints": [{"key": taint, "effect": "NoSchedule"}]});
+            let node = json!({"metadata": {"name": "n", "labels": {"size": size}}, "spec": spec, "status": {"allocatable": {"cpu": cpu}}});
+            Arc::new(serde_json::from_value::<Node>(node).expect("a node"))
+        };
+        let before = node("1", "2", "a");
+        for (after, labels, allocatable) in
+            [(node("1", "2", "b"), true, true), (node("2", "2", "a"), false, true), (node("1", "3", "a"), true, false)]
+        {
+            let change = ClusterChange::NodeUpdated { old: before.clone(), new: after };
+            assert_eq!((change.leaves_labels(), change.leaves_allocatable()), (labels, allocatable), "{change:?}");
+        }
+        let added = ClusterChange::NodeAdded(before);
+        assert!(!added.leaves_labels() && !added.leaves_allocatable());
     }
 }

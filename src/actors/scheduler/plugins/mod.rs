@@ -24,6 +24,8 @@ mod volume_restrictions;
 mod volume_zone;
 
 #[cfg(test)]
+mod hint_tests;
+#[cfg(test)]
 mod tests;
 
 pub use default_binder::DefaultBinder;

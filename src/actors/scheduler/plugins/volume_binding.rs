@@ -8,7 +8,7 @@ use troupe_api_client::Client;
 
 use super::node_resources::{ShapePoint, broken_line, percent};
 use crate::scheduler::{
-    framework::{Event, NodeScorer, Plugin, Point, PreFilter, Refusal, Rejection, Writing},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter, Refusal, Rejection, Writing},
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -85,6 +85,10 @@ impl Plugin for VolumeBinding {
 
     fn events(&self) -> &'static [Event] {
         &[Event::NodeAdded, Event::NodeUpdated, Event::StorageChanged]
+    }
+
+    fn may_help(&self, _pod: &PodInfo, change: &ClusterChange) -> bool {
+        !change.leaves_labels()
     }
 }
 

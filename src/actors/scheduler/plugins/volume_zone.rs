@@ -1,7 +1,7 @@
 //! VolumeZone: a pod runs in the zone of its volumes, where their labels tell one.
 
 use crate::scheduler::{
-    framework::{Event, Plugin, Point, PreFilter, Rejection},
+    framework::{ClusterChange, Event, Plugin, Point, PreFilter, Rejection},
     pod_info::PodInfo,
     snapshot::Snapshot,
     volumes::{
@@ -39,5 +39,9 @@ impl Plugin for VolumeZone {
 
     fn events(&self) -> &'static [Event] {
         &[Event::NodeAdded, Event::NodeUpdated, Event::StorageChanged]
+    }
+
+    fn may_help(&self, _pod: &PodInfo, change: &ClusterChange) -> bool {
+        !change.leaves_labels()
     }
 }

@@ -255,7 +255,8 @@ impl SchedulerUnit {
         let (intake, woken, known) = (self.intake.clone(), wake.clone(), devices.clone());
         let classes = devices.classes.subscribe(move |change| {
             known.note_change();
-            if !change.is_removal() && intake.add(News::Devices) {
+            let Some(new) = change.after().cloned() else { return };
+            if intake.add(News::Class { old: change.before().cloned(), new }) {
                 woken();
             }
         });

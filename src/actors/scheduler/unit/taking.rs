@@ -111,6 +111,7 @@ impl SchedulerUnit {
             News::Storage => self.cluster_changed(ClusterChange::StorageChanged, now),
             News::Claim { old, new } => self.cluster_changed(ClusterChange::ClaimChanged { old, new }, now),
             News::Devices => self.cluster_changed(ClusterChange::DevicesChanged, now),
+            News::Class { old, new } => self.cluster_changed(ClusterChange::ClassChanged { old, new }, now),
         }
     }
 

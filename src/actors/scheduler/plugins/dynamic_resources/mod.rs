@@ -354,16 +354,16 @@ impl Plugin for DynamicResources {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated, Event::ClaimChanged, Event::DevicesChanged]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::ClaimChanged, Event::DevicesChanged, Event::ClassChanged]
     }
 
     fn helps_every_pod(&self, change: &ClusterChange) -> bool {
         matches!(change, ClusterChange::ClaimChanged { old: Some(old), new } if allocation(old).is_some() && allocation(new).is_none())
     }
 
-    /// A claim helps whose it is, unless nothing but its metadata changed.
+    /// A claim helps whose it is, unless nothing but its metadata changed, and a node by its labels and what it offers.
     fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
-        let ClusterChange::ClaimChanged { old, new } = change else { return true };
+        let ClusterChange::ClaimChanged { old, new } = change else { return !change.leaves_labels() || !change.leaves_allocatable() };
         let key = key_of(&new.metadata);
         let is_own = *key.namespace == *pod.placed.namespace() && names_of_claims(&pod.pod).any(|name| *name == *key.name);
         is_own && old.as_ref().is_none_or(|old| old.status != new.status || old.metadata.uid != new.metadata.uid)

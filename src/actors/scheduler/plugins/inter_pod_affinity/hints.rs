@@ -27,12 +27,14 @@ pub fn may_help(pod: &PodInfo, change: &ClusterChange) -> bool {
             let moves_in = |term: &Term| label(new, term).is_some() && label(old, term) != label(new, term);
             let moves_out = |term: &Term| label(old, term).is_some() && label(old, term) != label(new, term);
             // Pods that want this one apart may have moved away with the node.
-            let relabelled = old.metadata.labels != new.metadata.labels;
-            required.iter().any(moves_in) || apart.iter().any(moves_out) || relabelled
+            let is_left = |(key, value): (&String, &String)| new.metadata.labels.as_ref().and_then(|labels| labels.get(key)) != Some(value);
+            required.iter().any(moves_in) || apart.iter().any(moves_out) || old.metadata.labels.iter().flatten().any(is_left)
         }
         // Its pods count no more, though they are not deleted yet.
         ClusterChange::NodeRemoved(_) => true,
-        ClusterChange::StorageChanged | ClusterChange::ClaimChanged { .. } | ClusterChange::DevicesChanged => false,
+        ClusterChange::StorageChanged | ClusterChange::ClaimChanged { .. } | ClusterChange::DevicesChanged | ClusterChange::ClassChanged { .. } => {
+            false
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod scoring;
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{core::v1::Node, resource::v1::DeviceClass};
 
 pub use self::{
     balanced::NodeResourcesBalancedAllocation,
@@ -13,7 +13,7 @@ pub use self::{
 };
 use crate::scheduler::{
     demand::Demand,
-    devices::caches::DeviceCaches,
+    devices::{caches::DeviceCaches, extended::OF_CLASS},
     framework::{ClusterChange, DependsOn, Event, NodeFilter, NodeScorer, Plugin, Point, PreFilter, Reasons, Rejection},
     node_info::{NodeInfo, Taken},
     pod_info::PodInfo,
@@ -78,7 +78,7 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated, Event::DevicesChanged]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated, Event::ClassChanged]
     }
 
     fn helps_every_pod(&self, change: &ClusterChange) -> bool {
@@ -91,6 +91,7 @@ impl Plugin for NodeResourcesFit {
             ClusterChange::NodeAdded(node) => self.fits_alone(pod.demand(), node),
             ClusterChange::NodeUpdated { old, new } => self.fits_alone(pod.demand(), new) && has_more(wanted, old, new),
             ClusterChange::PodUpdated { old, new } => asks_for_less(wanted, &old.demand.requests, &new.demand.requests),
+            ClusterChange::ClassChanged { old, new } => stands_for(wanted, old.as_deref(), new),
             _ => true,
         }
     }
@@ -141,6 +142,18 @@ fn asks_for_less(wanted: &Resources, old: &Resources, new: &Resources) -> bool {
         || less(wanted.memory, old.memory, new.memory)
         || less(wanted.ephemeral, old.ephemeral, new.ephemeral)
         || wanted.scalars.iter().any(|(name, wanted)| less(*wanted, old.scalar(name), new.scalar(name)))
+}
+
+/// Whether a class of devices begins to stand for a resource that is wanted.
+fn stands_for(wanted: &Resources, old: Option<&DeviceClass>, new: &DeviceClass) -> bool {
+    let is_wanted = |name: &str| wanted.scalars.iter().any(|(known, _)| known == name);
+    let named = |class: &DeviceClass| class.spec.extended_resource_name.clone().unwrap_or_default();
+    let by_itself = || format!("{OF_CLASS}{}", new.metadata.name.as_deref().unwrap_or_default());
+    match old {
+        Some(old) if named(old) == named(new) => false,
+        None if is_wanted(&by_itself()) => true,
+        _ => is_wanted(&named(new)),
+    }
 }
 
 /// A resource of which a node has less left than a pod asks for: CPU in thousandths of a core, memory and ephemeral storage in

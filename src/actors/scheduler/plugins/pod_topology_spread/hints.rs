@@ -11,7 +11,9 @@ pub fn may_help(pod: &PodInfo, change: &ClusterChange) -> bool {
     let is_spread = |other: &PlacedPod| concerns(other) && constraints.iter().any(|constraint| constraint.selects(&other.labels));
     let is_counted = |node: &Node| constraints.iter().all(|constraint| label(node, constraint).is_some());
     match change {
-        ClusterChange::StorageChanged | ClusterChange::ClaimChanged { .. } | ClusterChange::DevicesChanged => false,
+        ClusterChange::StorageChanged | ClusterChange::ClaimChanged { .. } | ClusterChange::DevicesChanged | ClusterChange::ClassChanged { .. } => {
+            false
+        }
         ClusterChange::PodAdded(new) => is_spread(new),
         ClusterChange::PodRemoved(old) => is_spread(old),
         ClusterChange::PodUpdated { old, new } => {
