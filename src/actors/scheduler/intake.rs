@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
 use super::{
-    framework::Profiles,
+    framework::{ClusterChange, Profiles},
     gangs::{group_of, least_of},
     placed_pod::{node_of, nominated_node},
     plugins::declared_features,
@@ -38,6 +38,8 @@ pub enum News {
         cause: Cause,
         /// It was pending before, and only its status is another.
         only_status: bool,
+        /// It was pending before.
+        update: Option<ClusterChange>,
     },
     /// A pod on a node.
     Assigned {
@@ -135,13 +137,15 @@ pub fn pod_news(change: &Change<Pod>, profiles: &Profiles) -> News {
         Some(pod) if node_of(pod).is_some() => News::Assigned { key },
         Some(pod) if is_wanted(pod, profiles) => {
             let before = change.before();
-            let only_status = before.is_some_and(|old| is_wanted(old, profiles) && differ_in_status(old, pod));
+            let pending = before.filter(|old| is_wanted(old, profiles));
+            let only_status = pending.is_some_and(|old| differ_in_status(old, pod));
             let nominated = Nominated::between(before.map(|pod| &**pod), pod);
+            let update = pending.map(|old| ClusterChange::WaitingPodUpdated { old: old.clone(), new: pod.clone() });
             let (priority, group) = (pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0), group_of(pod));
             // Its group and its claims may be there by then, or gone.
             let depends = group.is_some() || !claims_of(pod).is_empty();
             let may_wait = depends || profiles.of(pod).is_some_and(|profile| profile.pre_enqueue(pod).is_err());
-            News::Pending { key, priority, may_wait, group, nominated, cause: change.cause.clone(), only_status }
+            News::Pending { key, priority, may_wait, group, nominated, cause: change.cause.clone(), only_status, update }
         }
         _ => News::Gone { key },
     }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod hints;
+mod in_flight;
 
 use std::{
     cmp::Reverse,
@@ -19,6 +20,7 @@ pub use self::{
 use self::{
     backoff::{BackoffQueue, Rank, Rest},
     hints::{NOBODY, is_woken, may_be_looked_at, names},
+    in_flight::InFlightEvents,
 };
 use super::{
     framework::{ClusterChange, Profiles},
@@ -55,17 +57,6 @@ enum Place {
     /// It has a node, and is being bound.
     Binding,
 }
-
-/// What came while a pod was in flight.
-#[derive(Debug, Default)]
-struct InFlightEvents {
-    changes: Vec<Arc<ClusterChange>>,
-    /// It changed itself, or so much else that it is tried again in any case.
-    retry: bool,
-}
-
-/// Changes that are remembered for a pod in flight.
-const REMEMBERED: usize = 256;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -116,7 +107,7 @@ impl SchedulingQueue {
         SchedulingQueue { backoffs, ..SchedulingQueue::default() }
     }
 
-    /// A pod without a node appeared or changed. A change moves an unschedulable pod back.
+    /// A pod without a node appeared, or is to be tried again: an unschedulable one moves back.
     pub fn upsert(&mut self, key: ObjectKey, priority: i32, now: Instant) {
         let Some(entry) = self.pods.get_mut(&key) else { return self.insert(key, priority, Place::Active, now) };
         let changed_priority = entry.priority != priority;
@@ -146,6 +137,18 @@ impl SchedulingQueue {
                 self.let_in(&key, "UnscheduledPodUpdate");
             }
             Place::Active | Place::Backoff(_) | Place::Binding => entry.priority = priority,
+        }
+    }
+
+    /// A pod without a node changed. One that was rejected is tried again where that may help it.
+    pub fn updated(&mut self, key: &ObjectKey, priority: i32, change: ClusterChange, with: &HintContext<'_>, now: Instant) {
+        let Some(entry) = self.pods.get_mut(key) else { return self.upsert(key.clone(), priority, now) };
+        match &mut entry.place {
+            Place::InFlight => self.in_flight.entry(key.clone()).or_default().note(Arc::new(change)),
+            Place::Unschedulable { rejected_by, .. } | Place::Held { rejected_by, .. } if !is_woken(rejected_by, &change, key, with) => {
+                entry.priority = priority;
+            }
+            _ => self.upsert(key.clone(), priority, now),
         }
     }
 
@@ -362,10 +365,7 @@ impl SchedulingQueue {
             _ => None,
         };
         for (_, in_flight) in self.in_flight.iter_mut().filter(|(key, _)| Some(*key) != own.as_ref()) {
-            match in_flight.changes.len() {
-                REMEMBERED.. => in_flight.retry = true,
-                _ => in_flight.changes.push(change.clone()),
-            }
+            in_flight.note(change.clone());
         }
         let of_gated = HintContext { profiles: with.profiles, pod: with.whole, whole: with.whole };
         for key in self.concerned(&change, with.profiles) {

@@ -41,6 +41,12 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
+/// Whether a pod has got a toleration: the API lets none go.
+pub fn gains_toleration(old: &Pod, new: &Pod) -> bool {
+    let count = |pod: &Pod| pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten()).count();
+    count(old) != count(new)
+}
+
 /// The numbers of a toleration and of a taint, where both are some.
 fn compared(toleration: &Toleration, taint: &Taint) -> Option<(i64, i64)> {
     Some((decimal::parse(toleration.value.as_deref()?)?, decimal::parse(taint.value.as_deref()?)?))

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::{
-    core::v1::Node,
+    core::v1::{Node, Pod},
     resource::v1::{DeviceClass, ResourceClaim},
 };
 
 use crate::scheduler::placed_pod::PlacedPod;
 
-/// A change. Pods here are such that have a node.
+/// A change. Pods here are such that have a node, but for the one that waits itself.
 #[derive(Clone, Debug)]
 pub enum ClusterChange {
     NodeAdded(Arc<Node>),
@@ -41,6 +41,11 @@ pub enum ClusterChange {
         old: Option<Arc<DeviceClass>>,
         new: Arc<DeviceClass>,
     },
+    /// The very pod that waits is another one.
+    WaitingPodUpdated {
+        old: Arc<Pod>,
+        new: Arc<Pod>,
+    },
 }
 
 /// A kind of change.
@@ -56,6 +61,7 @@ pub enum Event {
     ClaimChanged,
     DevicesChanged,
     ClassChanged,
+    WaitingPodUpdated,
 }
 
 impl Event {
@@ -72,6 +78,7 @@ impl Event {
             Event::ClaimChanged => "ResourceClaimUpdate",
             Event::DevicesChanged => "ResourceSliceUpdate",
             Event::ClassChanged => "DeviceClassUpdate",
+            Event::WaitingPodUpdated => "UnscheduledPodUpdate",
         }
     }
 }
@@ -89,6 +96,7 @@ impl ClusterChange {
             ClusterChange::ClaimChanged { .. } => Event::ClaimChanged,
             ClusterChange::DevicesChanged => Event::DevicesChanged,
             ClusterChange::ClassChanged { .. } => Event::ClassChanged,
+            ClusterChange::WaitingPodUpdated { .. } => Event::WaitingPodUpdated,
         }
     }
 

@@ -8,9 +8,9 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, from_value, json};
 
-use super::{InterPodAffinity, NodeAffinity, NodeResourcesFit, NodeUnschedulable, TaintToleration};
+use super::{InterPodAffinity, NodeAffinity, NodeDeclaredFeatures, NodeResourcesFit, NodeUnschedulable, PodTopologySpread, TaintToleration};
 use crate::scheduler::{
-    framework::{ClusterChange, Plugin},
+    framework::{ClusterChange, Event, Plugin},
     object_lookup::NoObjects,
     pod_info::PodInfo,
 };
@@ -68,6 +68,38 @@ fn taints_of_a_node_help_where_they_go() {
         assert_eq!((TaintToleration.may_help(&pod, &change), NodeUnschedulable.may_help(&pod, &change)), (by_taints, by_cordon), "{old} {new}");
         assert!(!NodeAffinity::default().may_help(&pod, &change) && !NodeResourcesFit::default().may_help(&pod, &change));
     }
+}
+
+/// What pods that wait change of themselves: labels, tolerations and what they ask for.
+#[test]
+fn a_pod_helps_itself_where_the_plugin_that_rejected_it_looks_at_what_changed() {
+    let constraint = |policy: &str| {
+        let selector = json!({"matchLabels": {"app": "web"}});
+        json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector, "nodeTaintsPolicy": policy})
+    };
+    let waiting = |labels: &Value, tolerations: &Value, cpu: &str, policy: &str| {
+        let containers = json!([{"name": "c", "resources": {"requests": {"cpu": cpu}}}]);
+        pod(labels, json!({"containers": containers, "tolerations": tolerations, "topologySpreadConstraints": [constraint(policy)]}))
+    };
+    let (other, web, sized) = (json!({"app": "db"}), json!({"app": "web"}), json!({"app": "db", "size": "3"}));
+    let (none, any, key) = (json!([]), json!([{"operator": "Exists"}]), json!([{"key": "k", "operator": "Exists"}]));
+    let plugins: [&dyn Plugin; 6] =
+        [&InterPodAffinity::default(), &PodTopologySpread, &TaintToleration, &NodeUnschedulable, &NodeResourcesFit::default(), &NodeDeclaredFeatures];
+    let before = |policy| waiting(&other, &none, "2", policy);
+    for (old, new, helps) in [
+        (before("Ignore"), waiting(&web, &none, "2", "Ignore"), [true, true, false, false, false, false]),
+        (before("Ignore"), waiting(&sized, &none, "2", "Ignore"), [true, false, false, false, false, false]),
+        (before("Ignore"), waiting(&other, &any, "2", "Ignore"), [false, false, true, true, false, false]),
+        (before("Honor"), waiting(&other, &key, "2", "Honor"), [false, true, true, false, false, false]),
+        (before("Ignore"), waiting(&other, &none, "1", "Ignore"), [false, false, false, false, true, false]),
+        (before("Ignore"), waiting(&other, &none, "3", "Ignore"), [false; 6]),
+        (before("Ignore"), before("Ignore"), [false; 6]),
+    ] {
+        let change = ClusterChange::WaitingPodUpdated { old: old.pod.clone(), new: new.pod.clone() };
+        assert!(plugins.iter().all(|plugin| plugin.events().contains(&change.event())));
+        assert_eq!(plugins.map(|plugin| plugin.may_help(&new, &change)), helps, "{change:?}");
+    }
+    assert!(!NodeAffinity::default().events().contains(&Event::WaitingPodUpdated), "nodes do not change by that");
 }
 
 /// Here upstream looks at the pod's own terms alone. Labels that go may also take a pod along that wants this one apart.

@@ -35,10 +35,13 @@ impl Plugin for NodeDeclaredFeatures {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::WaitingPodUpdated]
     }
 
     fn may_help(&self, _pod: &PodInfo, change: &ClusterChange) -> bool {
+        if let ClusterChange::WaitingPodUpdated { old, new } = change {
+            return old.spec.as_ref().map(needed_features) != new.spec.as_ref().map(needed_features);
+        }
         let (old, new) = change.node();
         old.map(declared_features) != new.map(declared_features)
     }

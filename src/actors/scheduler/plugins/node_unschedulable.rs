@@ -1,12 +1,12 @@
 //! NodeUnschedulable: cordoned nodes take no pods but those that tolerate it.
 
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use crate::scheduler::{
     framework::{ClusterChange, Event, Plugin, Point, PreFilter, Rejection},
     pod_info::PodInfo,
     snapshot::Snapshot,
-    tolerations::{is_cordoned, tolerated},
+    tolerations::{gains_toleration, is_cordoned, tolerated},
 };
 
 /// See the module.
@@ -26,18 +26,24 @@ impl Plugin for NodeUnschedulable {
             if !node.is_cordoned {
                 return Ok(());
             }
-            let taint = Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
-            let is_tolerated = pod.pod.spec.as_ref().is_some_and(|spec| tolerated(spec, &taint));
-            if is_tolerated { Ok(()) } else { Err(Rejection::unresolvable("node(s) were unschedulable")) }
+            if tolerates_cordons(&pod.pod) { Ok(()) } else { Err(Rejection::unresolvable("node(s) were unschedulable")) }
         })
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::WaitingPodUpdated]
     }
 
-    fn may_help(&self, _pod: &PodInfo, change: &ClusterChange) -> bool {
+    fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
+        if let ClusterChange::WaitingPodUpdated { old, new } = change {
+            return gains_toleration(old, new) && tolerates_cordons(&pod.pod);
+        }
         let (old, new) = change.node();
         old.is_none_or(is_cordoned) && !new.is_some_and(is_cordoned)
     }
+}
+
+fn tolerates_cordons(pod: &Pod) -> bool {
+    let taint = Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
+    pod.spec.as_ref().is_some_and(|spec| tolerated(spec, &taint))
 }

@@ -7,7 +7,7 @@ use crate::scheduler::{
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
-    tolerations::{hard_taints_are_tolerated, taints, tolerated},
+    tolerations::{gains_toleration, hard_taints_are_tolerated, taints, tolerated},
 };
 
 /// See the module.
@@ -39,10 +39,13 @@ impl Plugin for TaintToleration {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::WaitingPodUpdated]
     }
 
     fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
+        if let ClusterChange::WaitingPodUpdated { old, new } = change {
+            return gains_toleration(old, new);
+        }
         let (old, new) = change.node();
         let Some(spec) = &pod.pod.spec else { return true };
         let tolerates = |node: &Node| hard_taints_are_tolerated(spec, node);

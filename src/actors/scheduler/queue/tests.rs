@@ -8,6 +8,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
+use serde_json::json;
 use troupe_api::meta::ObjectKey;
 
 use super::*;
@@ -44,6 +45,38 @@ fn higher_priority_goes_first_and_equals_in_order_of_arrival() {
     }
     let order: Vec<String> = std::iter::from_fn(|| queue.pop(now)).map(|key| key.name.to_string()).collect();
     assert_eq!(order, ["b", "a", "c"]);
+}
+
+#[test]
+fn a_pod_that_changes_is_tried_again_where_that_may_help_it() {
+    let (now, profiles) = (Instant::now(), Profiles::from(default_profile()));
+    let pod = |label: &str| {
+        let tree = json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": label}}, "spec": {"containers": []}});
+        Arc::new(serde_json::from_value::<Pod>(tree).expect("a pod"))
+    };
+    let change = ClusterChange::WaitingPodUpdated { old: pod("one"), new: pod("other") };
+    let info = |_: &ObjectKey| Some(PodInfo::new(pod("other"), &NoObjects));
+    let with = HintContext { profiles: &profiles, pod: &info, whole: &info };
+    for (plugin, in_flight, is_tried) in [
+        ("NodeResourcesFit", false, false),
+        ("NodeResourcesFit", true, false),
+        ("InterPodAffinity", false, true),
+        ("InterPodAffinity", true, true),
+        (EXTENDER, false, true),
+    ] {
+        let mut queue = SchedulingQueue::default();
+        queue.updated(&key("a"), 0, change.clone(), &with, now);
+        let popped = queue.pop(now).expect("one that is not known is new");
+        if in_flight {
+            queue.updated(&popped, 0, change.clone(), &with, now);
+        }
+        queue.unschedulable(&popped, vec![plugin], false, &with, now);
+        if !in_flight {
+            assert_eq!(queue.depth().unschedulable, 1);
+            queue.updated(&popped, 0, change.clone(), &with, now);
+        }
+        assert_eq!(queue.depth().unschedulable == 0, is_tried, "{plugin}, in flight: {in_flight}");
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl SchedulerUnit {
 
     fn take(&mut self, news: News, now: Instant, system: &System) {
         match news {
-            News::Pending { key, priority, may_wait, group, nominated, cause, only_status } => {
+            News::Pending { key, priority, may_wait, group, nominated, cause, only_status, update } => {
                 self.nominate(&key, nominated);
                 // Such as the condition that this very unit wrote: it makes no other decision.
                 let is_known = only_status && self.pending.contains_key(&key);
@@ -64,7 +64,10 @@ impl SchedulerUnit {
                     self.rejections.set(key.clone(), profile, vec![plugin]);
                     self.queue.gate(key, priority, Some(plugin), now);
                 } else {
-                    self.queue.upsert(key.clone(), priority, now);
+                    match update {
+                        Some(change) => self.pod_updated(&key, priority, change, now),
+                        None => self.queue.upsert(key.clone(), priority, now),
+                    }
                     if released {
                         self.queue.release(&key);
                         system.work().forget(NAME, &key);
@@ -160,6 +163,13 @@ impl SchedulerUnit {
         let whole = |key: &ObjectKey| pod_info(pods, around, profiles, key);
         let pod = |key: &ObjectKey| if is_large(pods, key) { None } else { whole(key) };
         self.queue.cluster_changed(change, &HintContext { profiles, pod: &pod, whole: &whole }, now);
+    }
+
+    /// A pod that waits is another one.
+    fn pod_updated(&mut self, key: &ObjectKey, priority: i32, change: ClusterChange, now: Instant) {
+        let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
+        let whole = |key: &ObjectKey| pod_info(pods, around, profiles, key);
+        self.queue.updated(key, priority, change, &HintContext { profiles, pod: &whole, whole: &whole }, now);
     }
 
     /// Notes a pod of a group, with a node or without. Whether with it there are just enough of them.

@@ -354,15 +354,21 @@ impl Plugin for DynamicResources {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated, Event::ClaimChanged, Event::DevicesChanged, Event::ClassChanged]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::ClaimChanged, Event::DevicesChanged, Event::ClassChanged, Event::WaitingPodUpdated]
     }
 
     fn helps_every_pod(&self, change: &ClusterChange) -> bool {
         matches!(change, ClusterChange::ClaimChanged { old: Some(old), new } if allocation(old).is_some() && allocation(new).is_none())
     }
 
-    /// A claim helps whose it is, unless nothing but its metadata changed, and a node by its labels and what it offers.
+    /// A claim helps whose it is, unless nothing but its metadata changed, a node by its labels and what it offers, and a pod once it is
+    /// said which claims were made for it.
     fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
+        if let ClusterChange::WaitingPodUpdated { old, new } = change {
+            let status = |pod: &Pod| pod.status.clone().unwrap_or_default();
+            let told = |pod: &Pod| (status(pod).resource_claim_statuses, status(pod).extended_resource_claim_status);
+            return told(old) != told(new) && self.claims.devices.claims_of(&pod.pod).is_ok();
+        }
         let ClusterChange::ClaimChanged { old, new } = change else { return !change.leaves_labels() || !change.leaves_allocatable() };
         let key = key_of(&new.metadata);
         let is_own = *key.namespace == *pod.placed.namespace() && names_of_claims(&pod.pod).any(|name| *name == *key.name);

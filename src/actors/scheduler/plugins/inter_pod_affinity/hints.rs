@@ -13,6 +13,8 @@ use crate::scheduler::{
 pub fn may_help(pod: &PodInfo, change: &ClusterChange) -> bool {
     let (required, apart) = (&pod.terms.required, &pod.terms.required_anti);
     match change {
+        // Others may want it apart no more.
+        ClusterChange::WaitingPodUpdated { old, new } => old.metadata.labels != new.metadata.labels,
         ClusterChange::PodAdded(new) => all_match(required, new),
         ClusterChange::PodUpdated { old, new } => {
             (!all_match(required, old) && all_match(required, new)) || (any_matches(apart, old) && !all_match(apart, new))

@@ -78,7 +78,7 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated, Event::ClassChanged]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated, Event::ClassChanged, Event::WaitingPodUpdated]
     }
 
     fn helps_every_pod(&self, change: &ClusterChange) -> bool {
@@ -91,6 +91,10 @@ impl Plugin for NodeResourcesFit {
             ClusterChange::NodeAdded(node) => self.fits_alone(pod.demand(), node),
             ClusterChange::NodeUpdated { old, new } => self.fits_alone(pod.demand(), new) && has_more(wanted, old, new),
             ClusterChange::PodUpdated { old, new } => asks_for_less(wanted, &old.demand.requests, &new.demand.requests),
+            ClusterChange::WaitingPodUpdated { old, .. } => {
+                let before = Demand::of(old).requests;
+                asks_for_less(&before, &before, wanted)
+            }
             ClusterChange::ClassChanged { old, new } => stands_for(wanted, old.as_deref(), new),
             _ => true,
         }

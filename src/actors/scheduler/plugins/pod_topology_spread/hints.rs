@@ -1,8 +1,10 @@
 //! Which changes may let a pod pass that spreading kept from all nodes.
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 
-use crate::scheduler::{framework::ClusterChange, placed_pod::PlacedPod, pod_info::PodInfo, spread::Constraint};
+use crate::scheduler::{
+    framework::ClusterChange, placed_pod::PlacedPod, pod_info::PodInfo, spread::Constraint, terms::NO_LABELS, tolerations::gains_toleration,
+};
 
 /// See the module; as upstream's queueing hints.
 pub fn may_help(pod: &PodInfo, change: &ClusterChange) -> bool {
@@ -13,6 +15,11 @@ pub fn may_help(pod: &PodInfo, change: &ClusterChange) -> bool {
     match change {
         ClusterChange::StorageChanged | ClusterChange::ClaimChanged { .. } | ClusterChange::DevicesChanged | ClusterChange::ClassChanged { .. } => {
             false
+        }
+        ClusterChange::WaitingPodUpdated { old, new } => {
+            let selects = |constraint: &Constraint, pod: &Pod| constraint.selects(pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS));
+            let by_taints = constraints.iter().any(|constraint| constraint.honours_taints) && gains_toleration(old, new);
+            by_taints || constraints.iter().any(|constraint| selects(constraint, old) != selects(constraint, new))
         }
         ClusterChange::PodAdded(new) => is_spread(new),
         ClusterChange::PodRemoved(old) => is_spread(old),

@@ -39,7 +39,7 @@ impl Plugin for PodTopologySpread {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated, Event::NodeRemoved, Event::PodAdded, Event::PodUpdated, Event::PodRemoved]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::NodeRemoved, Event::PodAdded, Event::PodUpdated, Event::PodRemoved, Event::WaitingPodUpdated]
     }
 
     fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
