@@ -6,6 +6,7 @@ pub mod remote;
 pub use counts::COLLECTORS;
 
 use std::{
+    collections::BTreeSet,
     marker::PhantomData,
     sync::{
         Arc,
@@ -14,9 +15,10 @@ use std::{
 };
 
 use futures::{StreamExt, stream::BoxStream};
+use parking_lot::Mutex;
 use serde_json::Value;
 use troupe_api::{
-    meta::{Cause, Object, Revision},
+    meta::{Cause, GroupResource, Object, Revision},
     notices::Notices,
     service::{
         ApiCall, ApiService, Body, DeleteOptions, EventType, ListOptions, Operation, PatchType, ReplyBody, Target, UserInfo, WatchItem, WatchOptions,
@@ -37,12 +39,25 @@ pub struct Client {
     cause: Cause,
     /// Set when a write was taken.
     wrote: Option<Arc<AtomicBool>>,
+    /// Where replies of writes got lost.
+    lost: Option<LostReplies>,
+}
+
+/// The resources of writes of which nobody knows whether they were taken: no reply came in time. Clones share what they note.
+#[derive(Clone, Debug, Default)]
+pub struct LostReplies(Arc<Mutex<BTreeSet<GroupResource>>>);
+
+impl LostReplies {
+    /// What was noted since the last time.
+    pub fn take(&self) -> BTreeSet<GroupResource> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
 impl Client {
     /// A client that acts as `user`; `manager` is the field manager of its writes.
     pub fn new(service: Arc<dyn ApiService>, user: Arc<UserInfo>, manager: impl Into<Arc<str>>) -> Self {
-        Client { service, user, manager: manager.into(), cause: Cause::default(), wrote: None }
+        Client { service, user, manager: manager.into(), cause: Cause::default(), wrote: None, lost: None }
     }
 
     /// The client of a controller under upstream's service account, `system:serviceaccount:kube-system:{account}`.
@@ -61,6 +76,11 @@ impl Client {
     /// The same client, which sets `wrote` once the service took a write of its own, of its clones or of what is made of it.
     pub fn noting_writes(&self, wrote: Arc<AtomicBool>) -> Self {
         Client { wrote: Some(wrote), ..self.clone() }
+    }
+
+    /// The same client, which notes where its own writes, those of its clones or of what is made of it have had no reply in time.
+    pub fn noting_lost_replies(&self, lost: LostReplies) -> Self {
+        Client { lost: Some(lost), ..self.clone() }
     }
 
     pub fn service(&self) -> &Arc<dyn ApiService> {
@@ -85,8 +105,14 @@ impl Client {
     pub async fn call(&self, target: Target, operation: Operation) -> Result<troupe_api::ApiReply, Status> {
         let verb = operation.verb();
         let writes = !matches!(operation, Operation::Get { .. } | Operation::List(_));
+        let lost = self.lost.as_ref().filter(|_| writes).map(|lost| (lost, target.group_resource()));
         let call = ApiCall { user: self.user.clone(), target, operation, cause: self.cause.clone(), notices: Notices::default() };
         let reply = counted(verb, self.service.call(call)).await;
+        if let (Some((lost, resource)), Err(status)) = (lost, &reply)
+            && status.code == 504
+        {
+            lost.0.lock().insert(resource);
+        }
         if let Some(wrote) = self.wrote.as_ref().filter(|_| writes && reply.is_ok()) {
             wrote.store(true, Relaxed);
         }

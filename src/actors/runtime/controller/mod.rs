@@ -39,6 +39,7 @@
 //! ```
 
 mod context;
+mod lost_replies;
 #[cfg(test)]
 mod tests;
 mod unit;

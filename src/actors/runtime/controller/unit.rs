@@ -19,10 +19,11 @@ use troupe_api::{
     meta::{Cause, ObjectKey},
     status::Status,
 };
-use troupe_api_client::Client;
+use troupe_api_client::{Client, LostReplies};
 
 use super::{
     AnyController, Backoff, Outcome, ReconcileContext, ReconcileError, Watches,
+    lost_replies::{self, ReadCache},
     watches::{Inbox, Primary},
 };
 use crate::runtime::{
@@ -78,6 +79,8 @@ pub struct ControllerUnit {
     queue: KeyQueue<ObjectKey>,
     subscriptions: Vec<Box<dyn Any>>,
     primary: Option<Primary>,
+    /// What the controller reads.
+    read: Arc<[ReadCache]>,
     /// The part of the keys that is looked at again next.
     next_part: u32,
     /// The keys that fail at present.
@@ -103,6 +106,7 @@ impl ControllerUnit {
             queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of(name)),
             subscriptions: Vec::new(),
             primary: None,
+            read: Arc::default(),
             next_part: 0,
             suspects: BTreeMap::new(),
             event_source: name.to_owned(),
@@ -172,7 +176,8 @@ impl ControllerUnit {
         let span = next.span;
         let events = self.events.clone().expect("set when the unit started");
         let wrote: Arc<AtomicBool> = Arc::default();
-        let client = self.client.caused_by(next).noting_writes(wrote.clone());
+        let (lost, read) = (LostReplies::default(), self.read.clone());
+        let client = self.client.caused_by(next).noting_writes(wrote.clone()).noting_lost_replies(lost.clone());
         let context = ReconcileContext { client, system: cx.system().clone(), events, writes: RefCell::default() };
         let (controller, name) = (self.controller.clone(), self.name);
         let (system, path) = (cx.system().clone(), cx.path().clone());
@@ -206,6 +211,11 @@ impl ControllerUnit {
             // Until the caches show what was written, planning again would act on old news.
             if !context.settle().await {
                 tracing::warn!(controller = name, key = %work_key, "a cache does not show a write in time");
+            }
+            let unknown = lost.take();
+            if !unknown.is_empty() {
+                tracing::info!(controller = name, key = %work_key, "writes had no reply, waiting for what they did");
+                lost_replies::shown(&context.client, &unknown, &read).await;
             }
             let outcome = match &result {
                 Ok(Ok(_)) => HopOutcome::Done,
@@ -380,11 +390,13 @@ impl Unit for ControllerUnit {
             wake: Arc::new(move || address.wake(Wake, Cause::default())),
             subscriptions: Vec::new(),
             synced: Vec::new(),
+            read: Vec::new(),
             primary: None,
         };
         self.controller.watches(&mut watches);
         let synced = std::mem::take(&mut watches.synced);
         self.primary = watches.primary;
+        self.read = std::mem::take(&mut watches.read).into();
         self.subscriptions = watches.subscriptions;
         let synced = async move {
             // One after the other, so that one turn at a time is taken.

@@ -16,7 +16,7 @@ use troupe_api::{
     stored::KubeObject,
 };
 
-use super::ReconcileContext;
+use super::{ReconcileContext, lost_replies::ReadCache};
 use crate::runtime::{
     cache::{Cache, Caches, Change},
     fingerprint::Fingerprint,
@@ -65,6 +65,7 @@ pub struct Watches<'a> {
     pub(super) wake: Arc<dyn Fn() + Send + Sync>,
     pub(super) subscriptions: Vec<Box<dyn Any>>,
     pub(super) synced: Vec<BoxFuture<'static, ()>>,
+    pub(super) read: Vec<ReadCache>,
     /// The objects that the keys stand for.
     pub(super) primary: Option<Primary>,
 }
@@ -191,6 +192,7 @@ impl Watches<'_> {
                 wake();
             }
         });
+        self.read.push(ReadCache::of(cache));
         self.synced.push(Box::pin(subscription.filled()));
         self.subscriptions.push(Box::new(subscription));
     }
@@ -201,6 +203,7 @@ impl Watches<'_> {
     }
 
     fn wait_for<K: KubeObject>(&mut self, cache: Cache<K>) {
+        self.read.push(ReadCache::of(&cache));
         self.synced.push(Box::pin(async move { cache.synced().await }));
     }
 }
