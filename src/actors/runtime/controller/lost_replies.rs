@@ -33,7 +33,9 @@ impl ReadCache {
         let cache = cache.clone();
         let reaches = move |revision: Revision| -> BoxFuture<'static, ()> {
             let cache = cache.clone();
-            Box::pin(async move { drop(cache.wait_for(revision, PATIENCE).await) })
+            Box::pin(async move {
+                cache.wait_for(revision, PATIENCE).await;
+            })
         };
         ReadCache { resource: GroupResource::new(K::GROUP, K::URL_PATH_SEGMENT), version: K::VERSION, reaches: Box::new(reaches) }
     }
