@@ -9,7 +9,10 @@ use k8s_openapi::{
 };
 
 use super::timing::{Timing, UNKNOWN_TIME_ZONE, Unusable};
-use crate::controllers::{job::is_finished, owners::controller_reference};
+use crate::{
+    controllers::{job::is_finished, owners::controller_reference},
+    runtime::controller::ReconcileContext,
+};
 
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /// What upstream's warning of zones in schedules names.
@@ -46,6 +49,7 @@ pub struct Plan {
 pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut status = cron.status.clone().unwrap_or_default();
+    learn(jobs, &mut status);
     clean_up(cron, jobs, &mut status, &mut plan.actions);
     look_after(jobs, &mut status, &mut plan.actions);
     if cron.metadata.deletion_timestamp.is_none() {
@@ -81,10 +85,22 @@ fn forget(status: &mut CronJobStatus, uid: Option<&String>) {
     }
 }
 
+/// Tells of jobs that were made while the status could not be written.
+fn learn(jobs: &[Arc<Job>], status: &mut CronJobStatus) {
+    let told = status.last_schedule_time.as_ref().map(|time| time.0);
+    for job in jobs.iter().filter(|job| is_untold(job, told)) {
+        let is_listed = status.active.iter().flatten().any(|reference| reference.uid == job.metadata.uid);
+        if !is_listed && !is_finished(job) && job.metadata.deletion_timestamp.is_none() {
+            status.active.get_or_insert_default().push(ReconcileContext::reference(&**job));
+        }
+        status.last_schedule_time = status.last_schedule_time.take().map(|time| time.0).max(scheduled_for(job)).map(Time);
+    }
+}
+
 /// Deletes the oldest finished jobs beyond the limits.
 fn clean_up(cron: &CronJob, jobs: &[Arc<Job>], status: &mut CronJobStatus, actions: &mut Vec<Action>) {
     let spec = &cron.spec;
-    let last = status.last_schedule_time.as_ref().map(|time| time.0);
+    let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref()).map(|time| time.0);
     for (kind, limit) in [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)] {
         let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { continue };
         let mut ended: Vec<_> = jobs.iter().filter(|job| has_condition(job, kind)).collect();
@@ -175,14 +191,12 @@ fn run(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp, status: &mut CronJobSt
     }
     let name = job_name(cron, scheduled);
     let active = status.active.clone().unwrap_or_default();
-    let done = status.last_schedule_time.as_ref().is_some_and(|last| last.0 == scheduled);
+    let done = status.last_schedule_time.as_ref().is_some_and(|last| last.0 >= scheduled);
     if done || active.iter().any(|reference| reference.name.as_ref() == Some(&name)) {
         return;
     }
-    // One that was made for another time may not have reached the status.
-    let is_running = |job: &Arc<Job>| !is_finished(job) && scheduled_for(job).is_some() && job.metadata.name.as_ref() != Some(&name);
     match spec.concurrency_policy.as_deref() {
-        Some("Forbid") if !active.is_empty() || jobs.iter().any(is_running) => {
+        Some("Forbid") if !active.is_empty() => {
             let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
             return plan.actions.push(announce(false, "JobAlreadyActive", message));
         }

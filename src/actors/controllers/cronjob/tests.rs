@@ -202,11 +202,28 @@ fn a_job_that_did_not_reach_the_status_keeps_others_out_and_is_not_run_again() {
     let starts = |plan: Plan| plan.actions.into_iter().any(|action| matches!(action, Action::Start { .. }));
     assert!(!starts(world.plan(at("2030-01-01T12:20:00Z"))), "the first one runs");
     world.finish(0, "Complete", at("2030-01-01T12:10:30Z"));
-    let actions = world.plan(at("2030-01-01T12:11:00Z")).actions;
     let is_deletion = |action: &Action| matches!(action, Action::DeleteJob { .. });
-    assert!(!actions.iter().any(is_deletion), "nothing else tells that it ran");
-    let is_first = |action: &Action| matches!(action, Action::Start { job, .. } if job.metadata.name.as_deref() == Some("tick-31558330"));
-    assert!(actions.iter().any(is_first), "it is found, and taken for started");
+    assert!(!world.plan(at("2030-01-01T12:11:00Z")).actions.iter().any(is_deletion), "nothing else tells that it ran");
+    world.step(at("2030-01-01T12:11:00Z"));
+    let status = world.cron.status.clone().expect("a status");
+    assert_eq!((status.last_schedule_time, status.active), (Some(Time(at("2030-01-01T12:10:00Z"))), None), "it is found, and told of");
+    world.step(at("2030-01-01T12:11:00Z"));
+    assert!(world.names().is_empty(), "so it may go");
+    assert!(!starts(world.plan(at("2030-01-01T12:12:00Z"))), "and is not run again");
+}
+
+#[test]
+fn jobs_that_did_not_reach_the_status_are_told_of_and_replaced() {
+    let mut world = World::new(json!({"concurrencyPolicy": "Replace"}));
+    world.step(at("2030-01-01T12:10:00Z"));
+    world.cron.status = None;
+    world.step(at("2030-01-01T12:11:00Z"));
+    let active: Vec<_> = world.cron.status.iter().flat_map(|status| status.active.iter().flatten()).collect();
+    assert_eq!(active.iter().filter_map(|job| job.uid.as_deref()).collect::<Vec<_>>(), world.names());
+    world.cron.status = None;
+    let before = world.names().join(" ");
+    world.step(at("2030-01-01T12:20:00Z"));
+    assert!(world.names().len() == 1 && !before.contains(world.names()[0]), "the one that still ran has gone");
 }
 
 #[test]
