@@ -36,6 +36,21 @@ pub struct Faults {
     pub most_partition: Duration,
 }
 
+impl Faults {
+    /// Nothing goes wrong.
+    pub const NONE: Faults = Faults {
+        delay: 0.0,
+        most_delay: Duration::ZERO,
+        conflict: 0.0,
+        lost_reply: 0.0,
+        repeat: 0.0,
+        broken_watch: 0.0,
+        lost_item: 0.0,
+        partition: 0.0,
+        most_partition: Duration::ZERO,
+    };
+}
+
 impl Default for Faults {
     fn default() -> Self {
         Faults {
@@ -59,17 +74,19 @@ pub struct FaultyService {
 }
 
 struct Dice {
-    faults: Faults,
+    faults: Mutex<Faults>,
     rng: Mutex<StdRng>,
     parted_until: Mutex<Option<Instant>>,
 }
 
 impl Dice {
-    fn comes(&self, probability: f64) -> bool {
+    fn comes(&self, of: fn(&Faults) -> f64) -> bool {
+        let probability = of(&self.faults.lock());
         self.rng.lock().random_bool(probability)
     }
 
-    fn some_of(&self, most: Duration) -> Duration {
+    fn some_of(&self, most: fn(&Faults) -> Duration) -> Duration {
+        let most = most(&self.faults.lock());
         most.mul_f64(self.rng.lock().random_range(0.0..1.0))
     }
 
@@ -78,8 +95,8 @@ impl Dice {
         let now = Instant::now();
         let mut until = self.parted_until.lock();
         *until = until.filter(|until| *until > now);
-        if until.is_none() && self.comes(self.faults.partition) {
-            *until = Some(now + self.some_of(self.faults.most_partition));
+        if until.is_none() && self.comes(|faults| faults.partition) {
+            *until = Some(now + self.some_of(|faults| faults.most_partition));
         }
         *until
     }
@@ -92,7 +109,7 @@ impl Dice {
     }
 
     async fn delay(&self) {
-        let pause = self.comes(self.faults.delay).then(|| self.some_of(self.faults.most_delay));
+        let pause = self.comes(|faults| faults.delay).then(|| self.some_of(|faults| faults.most_delay));
         if let Some(pause) = pause {
             tokio::time::sleep(pause).await;
         }
@@ -103,8 +120,13 @@ impl FaultyService {
     pub fn new(inner: Arc<dyn ApiService>, faults: Faults, seed: u64) -> Arc<Self> {
         Arc::new(FaultyService {
             inner,
-            dice: Arc::new(Dice { faults, rng: Mutex::new(StdRng::seed_from_u64(seed)), parted_until: Mutex::default() }),
+            dice: Arc::new(Dice { faults: Mutex::new(faults), rng: Mutex::new(StdRng::seed_from_u64(seed)), parted_until: Mutex::default() }),
         })
+    }
+
+    /// Goes wrong like this from now on.
+    pub fn set(&self, faults: Faults) {
+        *self.dice.faults.lock() = faults;
     }
 }
 
@@ -121,11 +143,11 @@ impl ApiService for FaultyService {
                 return Err(Status::unavailable("the network is parted, says the simulation"));
             }
             let is_update = matches!(call.operation, Operation::Update { .. } | Operation::Patch { .. });
-            if is_update && dice.comes(dice.faults.conflict) {
+            if is_update && dice.comes(|faults| faults.conflict) {
                 let (resource, name) = (call.target.group_resource(), call.target.name.clone());
                 return Err(Status::conflict(&resource, &name, "somebody was faster, says the simulation".to_owned()));
             }
-            let lost = is_write(&call.operation) && dice.comes(dice.faults.lost_reply);
+            let lost = is_write(&call.operation) && dice.comes(|faults| faults.lost_reply);
             let reply = inner.call(call).await;
             dice.delay().await;
             if lost { Err(Status::timeout("the reply got lost, says the simulation")) } else { reply }
@@ -162,9 +184,9 @@ fn faulty(items: WatchStream, dice: Arc<Dice>) -> WatchStream {
             dice.delay().await;
             dice.mended().await;
             // Only changes come twice: the end of the initial list is said once.
-            let twice = matches!(item, WatchItem::Event { .. }) && dice.comes(dice.faults.repeat);
-            let lost = dice.comes(dice.faults.lost_item);
-            let last = lost || dice.comes(dice.faults.broken_watch);
+            let twice = matches!(item, WatchItem::Event { .. }) && dice.comes(|faults| faults.repeat);
+            let lost = dice.comes(|faults| faults.lost_item);
+            let last = lost || dice.comes(|faults| faults.broken_watch);
             let again = twice.then(|| item.clone());
             (last, stream::iter([Some(item), again].into_iter().flatten().filter(|_| !lost).collect::<Vec<_>>()))
         }

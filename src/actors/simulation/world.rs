@@ -1,7 +1,7 @@
 //! What simulations of controllers share: an API server under controllers whose calls go through a [`FaultyService`], played kubelets,
 //! and a look at every change that no fault disturbs.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -37,7 +37,12 @@ pub struct World {
     clock: Arc<SimulatedClock>,
     client: Client,
     caches: Caches,
+    service: Arc<FaultyService>,
+    controllers: Cell<u32>,
 }
+
+/// Every controller is restarted about once in this time while there is trouble: the pauses before restarts stay short.
+const RESTARTED: Duration = Duration::from_secs(20);
 
 /// What was noted of a kind so far; more is noted for as long as this lives.
 pub struct Noted<T> {
@@ -57,13 +62,14 @@ impl World {
             ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
         let api = boot_with(options).await;
         let service = FaultyService::new(api.server.clone(), faults, seed);
-        let client = Client::new(service, api.user.clone(), "controllers");
+        let client = Client::new(service.clone(), api.user.clone(), "controllers");
         let caches = Caches::new(system.clone(), client.clone());
-        World { api, system, seed, clock, client, caches }
+        World { api, system, seed, clock, client, caches, service, controllers: Cell::default() }
     }
 
     /// Starts a controller that reads and writes under faults.
     pub fn start<C: Controller>(&self, make: impl FnOnce(&Caches) -> C) {
+        self.controllers.update(|started| started + 1);
         start(&self.system, &self.caches, self.client.clone(), make(&self.caches));
     }
 
@@ -119,14 +125,16 @@ impl World {
         }
     }
 
-    /// Does `steps` while units are restarted and the clock is set.
+    /// Does `steps` while units are restarted and the clock is set. With these the faults of the service end.
     pub async fn in_trouble(&self, steps: impl Future<Output = ()>) {
+        let period = RESTARTED / self.controllers.get().max(1);
         tokio::select! {
             biased;
             () = steps => {}
-            () = restart_units(self.system.clone(), "controllers/", Duration::from_secs(7), self.seed) => {}
+            () = restart_units(self.system.clone(), "controllers/", period, self.seed) => {}
             () = jump_clock(self.clock.clone(), Duration::from_secs(30), Duration::from_secs(11), self.seed) => {}
         }
+        self.service.set(Faults::NONE);
     }
 
     pub async fn status(&self, resource: &str, name: &str) -> Value {
