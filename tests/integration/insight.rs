@@ -159,8 +159,12 @@ fn all_processes_are_asked(cluster: &Cluster) {
         is_told && tree.lines().filter(|line| line.contains("@it (pid ")).count() == 4
     });
     let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
-    let killed = cluster.inside(&crate::cluster::binary()).args(["actors", "kill", "scheduler", "--panic", "--kubeconfig", &kubeconfig]).output();
-    assert!(text(&killed.expect("troupe runs").stdout).contains("scheduler of scheduler@it panics now"));
+    let kill = || {
+        let mut troupe = cluster.inside(&crate::cluster::binary());
+        troupe.args(["actors", "kill", "scheduler", "--panic", "--kubeconfig", &kubeconfig]).output().expect("troupe runs")
+    };
+    // A process that does not answer in time is not asked to kill anybody.
+    eventually("the scheduler panics", || text(&kill().stdout).contains("scheduler of scheduler@it panics now"));
     eventually("it was restarted", || cluster.actors().iter().any(|actor| actor["path"] == "scheduler" && actor["restarts"] == 1));
     let pki = |name: &str| cluster.path(&format!("data/pki/{name}")).to_string_lossy().into_owned();
     let get = |url: &str| {
