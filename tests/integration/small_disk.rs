@@ -61,8 +61,14 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: somebody may still use it.
-        if let Err(error) = umount2(&self.path, MntFlags::MNT_DETACH) {
+        // Lazily: somebody may still use it. A kubelet may have mounted its directory once more over itself.
+        let mut ended = umount2(&self.path, MntFlags::MNT_DETACH);
+        while ended.is_ok() {
+            ended = umount2(&self.path, MntFlags::MNT_DETACH);
+        }
+        if let Err(error) = ended
+            && error != Errno::EINVAL
+        {
             eprintln!("{} is not unmounted: {error}", self.path.display());
         }
         // What was below it has gone with it; where more is, others remove it.
