@@ -158,6 +158,16 @@ async fn a_node_is_silent_only_when_it_was_watched_for_the_grace_period() {
 }
 
 #[actix::test]
+async fn a_node_of_which_nobody_says_anything_takes_pods() {
+    let silence = Silence::of(&["alive"]).await;
+    silence.keep_alive("alive");
+    silence.start();
+    let taints = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}, {"key": "own", "effect": "NoSchedule"}]);
+    silence.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bare"}, "spec": {"taints": taints}})).await;
+    eventually("the taint of admission goes", || silence.taints("bare") == ["own:NoSchedule"]).await;
+}
+
+#[actix::test]
 async fn pods_of_a_node_that_was_not_ready_before_it_fell_silent_are_left_as_they_are() {
     let silence = Silence::of(&["lost", "alive"]).await;
     let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});

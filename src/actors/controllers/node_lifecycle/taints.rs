@@ -81,7 +81,7 @@ pub fn tainted(node: &Node, emptying: Emptying, now: Timestamp) -> Option<Vec<Ta
     let empties = emptying == Emptying::Allowed || (goes_on && emptying == Emptying::Waits);
     let wanted_key = emptying_taint(node).filter(|_| empties);
     let wanted = [
-        (NOT_READY, "NoSchedule", condition(node, "Ready").is_none() || is("Ready", "False")),
+        (NOT_READY, "NoSchedule", is("Ready", "False")),
         (NOT_READY, NO_EXECUTE, wanted_key == Some(NOT_READY)),
         (UNREACHABLE, "NoSchedule", is("Ready", "Unknown")),
         (UNREACHABLE, NO_EXECUTE, wanted_key == Some(UNREACHABLE)),
@@ -141,6 +141,13 @@ mod tests {
         );
         let recovered = with_taints("True", &node("False", false));
         assert_eq!(keys(&recovered, Emptying::Waits), Some(vec!["own:NoSchedule".into()]));
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_of_being_ready_loses_the_taint_that_admission_gave_it() {
+        let taints = json!([{"key": NOT_READY, "effect": "NoSchedule"}, {"key": "own", "effect": "NoSchedule"}]);
+        let node = serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"taints": taints}})).expect("a node");
+        assert_eq!(keys(&node, Emptying::Waits), Some(vec!["own:NoSchedule".into()]), "as upstream");
     }
 
     #[test]
