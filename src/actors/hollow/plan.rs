@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use troupe_api::meta::time::format_time;
 
 use super::HOLLOW;
-use crate::pod_phase;
+use crate::{controllers::pods::is_ready, pod_phase};
 
 /// The object that registers a node.
 pub fn node(name: &str) -> Value {
@@ -55,8 +55,19 @@ pub fn plan(pod: &Pod, address: impl FnOnce() -> Ipv4Addr, now: Timestamp) -> Pl
     if pod.metadata.deletion_timestamp.is_some() {
         return Plan::Delete;
     }
-    if pod_phase::is_finished(pod) || pod_phase::phase(pod) == "Running" {
+    if pod_phase::is_finished(pod) {
         return Plan::Keep;
+    }
+    // Gates are for others to open.
+    let has_gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten()).next().is_some();
+    let condition = |kind: &str| {
+        let open = kind != "Ready" || !has_gates;
+        json!({"type": kind, "status": if open { "True" } else { "False" }, "lastTransitionTime": format_time(now)})
+    };
+    if pod_phase::phase(pod) == "Running" {
+        // Whoever took the node for lost said that nobody is to be sent here.
+        let is_right = has_gates || is_ready(pod);
+        return if is_right { Plan::Keep } else { Plan::Report(json!({"status": {"conditions": [condition("Ready")]}})) };
     }
     let (time, address) = (format_time(now), address().to_string());
     let spec = pod.spec.as_ref();
@@ -74,15 +85,7 @@ pub fn plan(pod: &Pod, address: impl FnOnce() -> Ipv4Addr, now: Timestamp) -> Pl
         _ => status(container, &ended, true, false),
     };
     let conditions = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-    let gates = spec.into_iter().flat_map(|spec| spec.readiness_gates.iter().flatten()).count();
-    let conditions: Vec<Value> = conditions
-        .into_iter()
-        .map(|kind| {
-            // Gates are for others to open.
-            let open = kind != "Ready" || gates == 0;
-            json!({"type": kind, "status": if open { "True" } else { "False" }, "lastTransitionTime": time})
-        })
-        .collect();
+    let conditions = conditions.map(condition);
     let mut report = json!({
         "phase": "Running", "startTime": time, "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions,
         "containerStatuses": containers.iter().map(|container| status(container, &running, true, true)).collect::<Vec<_>>(),
@@ -124,7 +127,12 @@ mod unit_tests {
         let Plan::Report(report) = plan(&pod, || address(0), at()) else { panic!("it is reported") };
         pod.status = serde_json::from_value(report["status"].clone()).expect("a status");
         assert_eq!(plan(&pod, || address(0), at()), Plan::Keep);
-        assert!(crate::controllers::pods::is_ready(&pod));
+        assert!(is_ready(&pod));
+        let conditions = pod.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten());
+        conditions.filter(|condition| condition.type_ == "Ready").for_each(|ready| ready.status = "False".into());
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": format_time(at())});
+        let report = Plan::Report(json!({"status": {"conditions": [ready]}}));
+        assert_eq!(plan(&pod, || address(0), at()), report, "the node was taken for lost");
         let ip = pod.status.and_then(|status| status.pod_ip);
         assert_eq!(ip.as_deref(), Some("100.64.0.1"));
     }
