@@ -46,7 +46,7 @@ pub const QUARANTINED: &str = "ReconcileQuarantined";
 
 /// What such an event says.
 pub fn quarantine_message(unit: &str, why: &str) -> String {
-    format!("{unit} failed on this object again and again, sets it aside until it changes and tries it every few minutes: {why}")
+    format!("{unit} failed on this object again and again. It is set aside until it changes, and tried every few minutes: {why}")
 }
 
 /// Writes events of one component. Cheap to clone; never blocks.

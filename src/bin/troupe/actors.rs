@@ -162,10 +162,18 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
+/// So many objects that are set aside are named; the others are counted.
+const NAMED: usize = 10;
+
 /// Its state, how far it is behind where it is a cache, and the objects that it has set aside.
 fn state(actor: &Value) -> String {
     let aside: Vec<&str> = actor["status"]["quarantined"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-    let shown = if aside.is_empty() { String::new() } else { format!(", quarantined: {}", aside.join(" ")) };
+    let named = aside[..aside.len().min(NAMED)].join(" ");
+    let shown = match aside.len().saturating_sub(NAMED) {
+        _ if aside.is_empty() => String::new(),
+        0 => format!(", quarantined: {named}"),
+        more => format!(", quarantined: {named} and {more} more"),
+    };
     let behind = actor["status"]["lagSeconds"].as_f64().map(|lag| format!(", {lag:.1}s behind")).unwrap_or_default();
     format!("{}{behind}{shown}", text(&actor["state"]))
 }
@@ -195,6 +203,9 @@ mod tests {
         assert_eq!(state(&cache), "running, 1.3s behind");
         let unit = json!({"state": "running", "status": {"quarantined": {"default/bad": {}}}});
         assert_eq!(state(&unit), "running, quarantined: default/bad");
+        let many: Value = (0..NAMED + 2).map(|at| (format!("n{at:02}"), json!({}))).collect::<serde_json::Map<_, _>>().into();
+        let all = state(&json!({"state": "running", "status": {"quarantined": many}}));
+        assert!(all.ends_with("n08 n09 and 2 more"), "{all}");
         assert_eq!(state(&json!({"state": "starting", "status": null})), "starting");
     }
 }
