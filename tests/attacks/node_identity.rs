@@ -232,7 +232,7 @@ fn a_node_changes_nothing_of_others() {
 
     let grabs = [
         (intruder.own(""), json!({"spec": {"podCIDR": "0.0.0.0/0", "podCIDRs": ["0.0.0.0/0"]}})),
-        (intruder.own(""), json!({"spec": {"taints": []}})),
+        (intruder.own(""), json!({"spec": {"taints": [{"key": "example.com/keep-away", "effect": "NoSchedule"}]}})),
         (intruder.own(""), json!({"metadata": {"labels": {"node-restriction.kubernetes.io/tier": "gold"}}})),
         (intruder.own(""), json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}})),
         ("/api/v1/nodes/it".into(), json!({"metadata": {"labels": {"a": "b"}}})),
