@@ -271,9 +271,12 @@ impl NodeLifecycleController {
             && let Some(conditions) = silenced(&node, cx.now())
         {
             let patch = json!({"status": {"conditions": conditions}});
+            if is_ready(&node) {
+                // Also where the reply gets lost: afterwards nothing tells that it was ready.
+                self.seen.lock().to_mark.insert(name.to_owned());
+            }
             let written = cx.client().all::<Node>().patch(name, "status", PatchType::StrategicMerge, &patch).await?;
             if is_ready(&node) {
-                self.seen.lock().to_mark.insert(name.to_owned());
                 cx.events().normal(&ReconcileContext::reference(&*node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
             }
             cx.wrote(&self.nodes, &*written);
