@@ -18,8 +18,6 @@ mod kubelet;
 #[cfg(test)]
 mod namespaces;
 #[cfg(test)]
-mod nodes;
-#[cfg(test)]
 mod poison;
 #[cfg(test)]
 mod replicas;
