@@ -12,7 +12,9 @@ pub const FLAGS: [(&str, Here); 150] = [
     ("allow-privileged", Always(&["true"], "Pod Security refuses privileged pods, see `--admission-control-config-file`")),
     (
         "attach-detach-reconcile-sync-period",
-        Never("objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second"),
+        Never(
+            "objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second",
+        ),
     ),
     ("audit-log-compress", Always(&["false"], "old audit logs stay as they are: compress them where they are collected")),
     ("audit-log-truncate-enabled", Always(&["false"], "events are bounded as they are made")),
@@ -123,13 +125,17 @@ pub const FLAGS: [(&str, Here); 150] = [
     ("min-compatibility-version", Never("the version is the one of this program")),
     (
         "min-resync-period",
-        Never("objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second"),
+        Never(
+            "objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second",
+        ),
     ),
     ("mirroring-endpointslice-updates-batch-period", Always(&["0s", "0"], "changes that come together are written together anyway")),
     ("mirroring-max-endpoints-per-subset", Always(&["1000"], "that many are mirrored")),
     (
         "namespace-sync-period",
-        Never("objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second"),
+        Never(
+            "objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second",
+        ),
     ),
     ("node-cidr-mask-size", Never("name the family: `--node-cidr-mask-size-ipv4` or `--node-cidr-mask-size-ipv6`")),
     ("peer-advertise-ip", Never("requests are not passed on between API servers (UnknownVersionInteroperabilityProxy)")),
@@ -158,7 +164,9 @@ pub const FLAGS: [(&str, Here); 150] = [
     ("pv-recycler-timeout-increment-hostpath", Never("no volumes are recycled: use the policy Delete")),
     (
         "pvclaimbinder-sync-period",
-        Never("objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second"),
+        Never(
+            "objects are looked at when they or what they need change, again after a failure, and every ten minutes in any case; whether a watch lags is looked at every second",
+        ),
     ),
     ("requestheader-allowed-names", Always(&["front-proxy-client"], "front proxies are certificates of that name")),
     ("requestheader-client-ca-file", Never("front proxies are believed by the authority `front-proxy-ca.crt` of `--certificates-dir`")),
