@@ -31,7 +31,7 @@ pub mod network_policy;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod node_ttl;
-mod nodes;
+pub(crate) mod nodes;
 pub mod owners;
 mod pace;
 pub mod persistent_volume;

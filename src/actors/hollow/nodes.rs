@@ -11,9 +11,10 @@ use troupe_api_client::Client;
 use super::{HollowOptions, plan};
 use crate::kubelet::node::lease;
 
-/// Requests at once.
-const AT_ONCE: usize = 32;
-/// After how many renewals a node's status is written anew.
+/// Requests at once. Kubelets do not wait for one another: thousands of nodes that show few at a time that they live are late when
+/// the API server has much to do, and count as lost.
+const AT_ONCE: usize = 128;
+/// After how many renewals a node's status is written anew, each node's in a turn of its own.
 const STATUS_EVERY: u32 = 30;
 
 /// See the module.
@@ -37,10 +38,10 @@ impl HollowNodes {
 
     /// Registers them and keeps them alive, for ever.
     pub async fn keep(self: Arc<Self>) {
-        let mut round = 0;
+        let mut round = None;
         loop {
             let begun = self.clock.instant();
-            let failed = self.round(round % STATUS_EVERY == 0).await;
+            let failed = self.round(round).await;
             if failed == 0 && !*self.registered.borrow() {
                 self.registered.send_replace(true);
             }
@@ -48,15 +49,16 @@ impl HollowNodes {
                 tracing::warn!(failed, of = self.options.count, "hollow nodes did not show that they live, will retry");
             }
             // What could not be registered is tried again, soon.
-            round = if *self.registered.borrow() { round + 1 } else { 0 };
+            round = self.registered.borrow().then_some(round.map_or(0, |round| round + 1));
             let pause = if *self.registered.borrow() { self.options.heartbeat } else { Duration::from_secs(1) };
             tokio::time::sleep(pause.saturating_sub(self.clock.instant().duration_since(begun))).await;
         }
     }
 
-    /// One sign of life of each; how many failed.
-    async fn round(&self, with_status: bool) -> usize {
-        let all = stream::iter(0..self.options.count).map(|number| self.show(number, with_status));
+    /// One sign of life of each; how many failed. All are registered where no number of rounds is given.
+    async fn round(&self, round: Option<u32>) -> usize {
+        let has_turn = |number: u32| round.is_none_or(|round| (round % STATUS_EVERY) == number % STATUS_EVERY);
+        let all = stream::iter(0..self.options.count).map(|number| self.show(number, has_turn(number)));
         let failures = all.buffer_unordered(AT_ONCE).filter_map(|shown| ready(shown.err())).collect::<Vec<_>>().await;
         if let Some(first) = failures.first() {
             tracing::debug!(error = %first, "the first failure");

@@ -64,7 +64,7 @@ impl Controller for HollowPods {
                 report["metadata"] = serde_json::json!({"uid": uid});
                 match api.patch(&key.name, "status", PatchType::StrategicMerge, &report).await {
                     Ok(written) => cx.wrote(&self.pods, &*written),
-                    Err(status) if status.is_not_found() || status.is_conflict() => {}
+                    Err(status) if status.is_not_found() => {}
                     Err(status) => return Err(status.into()),
                 }
             }

@@ -18,6 +18,8 @@ mod kubelet;
 #[cfg(test)]
 mod namespaces;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod poison;
 #[cfg(test)]
 mod replicas;

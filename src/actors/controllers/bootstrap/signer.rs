@@ -70,7 +70,7 @@ impl Controller for BootstrapSigner {
         if let Some(signed) = plan(&map.object, &secrets, cx.now()) {
             match cx.client().namespaced::<ConfigMap>(MAP_NAMESPACE).update(&signed).await {
                 Ok(written) => cx.wrote(&self.maps, &*written),
-                Err(status) if status.is_not_found() || status.is_conflict() => {}
+                Err(status) if status.is_not_found() => {}
                 Err(status) => return Err(status.into()),
             }
         }

@@ -83,7 +83,7 @@ fn with_condition(request: &CertificateSigningRequest, kind: &str, reason: &str,
     changed
 }
 
-/// Puts the request to its subresource. Who was faster, or removed it, wakes the key again.
+/// Puts the request to its subresource, unless it is gone.
 async fn put(
     cx: &ReconcileContext,
     cache: &Cache<CertificateSigningRequest>,
@@ -98,7 +98,7 @@ async fn put(
             cx.wrote(cache, &*written);
             Ok(Outcome::Done)
         }
-        Err(status) if status.is_not_found() || status.is_conflict() => Ok(Outcome::Done),
+        Err(status) if status.is_not_found() => Ok(Outcome::Done),
         Err(status) => Err(status.into()),
     }
 }

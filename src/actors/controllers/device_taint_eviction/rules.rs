@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     },
 };
 use serde_json::json;
-use troupe_api::{meta::ObjectKey, service::PatchType, status::Status};
+use troupe_api::{meta::ObjectKey, service::PatchType};
 
 use super::{
     condition::{PERIOD, condition, rest},
@@ -70,16 +70,11 @@ impl Controller for DeviceTaintRuleController {
             let api = cx.client().all::<DeviceTaintRule>();
             match api.patch(&key.name, "status", PatchType::StrategicMerge, &patch).await {
                 Ok(written) => cx.wrote(&self.rules, &*written),
-                Err(status) if is_gone(&status) => return Ok(Outcome::Done),
+                Err(status) if status.is_not_found() => return Ok(Outcome::Done),
                 Err(status) => return Err(status.into()),
             }
         }
         let goes_on = rule.spec.taint.effect == super::plan::EFFECT && counts.pods > 0;
         Ok(if goes_on { Outcome::RequeueAfter(PERIOD) } else { Outcome::Done })
     }
-}
-
-/// The rule is gone, or another one of its name is there.
-fn is_gone(status: &Status) -> bool {
-    status.is_not_found() || status.is_conflict()
 }

@@ -5,14 +5,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use serde_json::{Value, json};
-use troupe_api::{
-    Status,
-    projection::MetaProjection,
-    service::{DeleteOptions, PatchType},
-};
+use troupe_api::{projection::MetaProjection, service::PatchType};
 
 use super::departures::Bearing;
 use crate::{
+    controllers::writes::delete_with_uid,
     pod_conditions,
     runtime::controller::{ReconcileContext, ReconcileError},
 };
@@ -57,25 +54,21 @@ pub async fn delete(pod: &Pod, cx: &ReconcileContext) -> Result<(), ReconcileErr
         patch_status(pod, change, cx).await?;
     }
     let (namespace, name) = names(pod);
-    let options = DeleteOptions { precondition_uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
-    unless_gone(cx.client().namespaced::<Pod>(namespace).delete(name, options).await)
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    Ok(delete_with_uid(&cx.client().namespaced::<Pod>(namespace), name, uid).await?)
 }
 
 fn names(pod: &Pod) -> (&str, &str) {
     (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
 }
 
-/// Patches the status of a pod, if that is still there.
+/// Patches the status of a pod, if that is still there. A conflict is an error: it may come of another pod of that name, which
+/// the cache will show, as well as of others' writes.
 pub async fn patch_status(pod: &Pod, status: Value, cx: &ReconcileContext) -> Result<(), ReconcileError> {
     let (namespace, name) = names(pod);
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-    unless_gone(cx.client().namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, &patch).await)
-}
-
-/// A pod that is gone, or another one by now, needs nothing more.
-fn unless_gone<T>(result: Result<T, Status>) -> Result<(), ReconcileError> {
-    match result {
-        Err(status) if !status.is_not_found() && !status.is_conflict() => Err(status.into()),
+    match cx.client().namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, &patch).await {
+        Err(status) if !status.is_not_found() => Err(status.into()),
         _ => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use troupe_api::{
+    meta::GroupResource,
     service::{DeleteOptions, PatchType},
     status::Status,
 };
@@ -25,8 +26,7 @@ pub async fn remove(client: &Client, victims: &[Victim], scheduler: &str, now: &
     for (victim, result) in removed {
         match result {
             Ok(()) => gone.push(victim.clone()),
-            // Gone, or another one of that name by now.
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => outcome = outcome.and(Err(error)),
         }
     }
@@ -42,6 +42,9 @@ async fn remove_one(client: &Client, victim: &Victim, scheduler: &str, now: &str
     let pods = client.namespaced::<Pod>(victim.key.namespace.clone());
     // Which conditions it has says where this one comes.
     let pod = pods.get(&victim.key.name).await?;
+    if pod.metadata.uid.as_deref() != Some(&*victim.uid) {
+        return Err(Status::not_found(&GroupResource::new("", "pods"), &victim.key.name));
+    }
     let patch = json!({"metadata": {"uid": &*victim.uid}, "status": pod_conditions::setting(&pod, &condition)});
     pods.patch(&victim.key.name, "status", PatchType::StrategicMerge, &patch).await?;
     let options = DeleteOptions { precondition_uid: Some(victim.uid.to_string()), ..DeleteOptions::default() };
