@@ -8,7 +8,7 @@ use crate::runtime::{
     controller::{ReconcileContext, ReconcileError},
 };
 
-/// The object is not there (any more), or another stands in its place.
+/// The object is not there (any more). A conflict says no such thing: others may have written.
 pub fn is_gone(status: &Status) -> bool {
     status.is_not_found()
 }

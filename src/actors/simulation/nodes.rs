@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::{Node, Pod},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use troupe_api::{
@@ -20,11 +18,14 @@ use super::{
     Faults, simulate_with_clock,
     world::{World, running, seeds},
 };
-use crate::controllers::{
-    node_lifecycle::{GRACE, NodeLifecycleController},
-    nodes,
-    pod_gc::PodGcController,
-    pods::is_ready,
+use crate::{
+    controllers::{
+        node_lifecycle::{GRACE, NodeLifecycleController},
+        nodes,
+        pod_gc::PodGcController,
+        pods::is_ready,
+    },
+    kubelet::node::lease,
 };
 
 /// How long faults go on, and how long the world then has to come to rest.
@@ -32,6 +33,8 @@ const FAULTY: Duration = Duration::from_secs(600);
 const REST: Duration = Duration::from_secs(900);
 /// Kubelets do something about so often.
 const PERIOD: Duration = Duration::from_secs(5);
+/// What kubelets say of how often they renew their leases.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 const NODES: [&str; 6] = ["a", "b", "c", "d", "away", "dead"];
 /// So long after the start the last two fall silent, and then the first of them comes back.
 const SILENT: Duration = Duration::from_secs(60);
@@ -53,18 +56,21 @@ impl Going {
     }
 }
 
-/// The kubelets, and when each wrote its lease.
+/// The kubelets, when each wrote its lease, and the time that the lease tells.
 #[derive(Default)]
 struct Kubelets {
-    renewed: BTreeMap<&'static str, Instant>,
+    renewed: BTreeMap<&'static str, (Instant, Timestamp)>,
 }
 
 impl Kubelets {
     /// Those of `alive` nodes do what is to be done.
     async fn step(&mut self, world: &World, alive: &BTreeSet<&'static str>) {
         for node in alive {
-            world.renew(node).await;
-            self.renewed.insert(node, Instant::now());
+            // As kubelets do: a clock that was set back must not make them look silent.
+            let before = self.renewed.get(node).map(|(_, told)| *told);
+            let told = lease::next_renewal(before, world.system.clock().now());
+            lease::renew(&world.api.client, node, None, told, HEARTBEAT).await.expect("renewed");
+            self.renewed.insert(node, (Instant::now(), told));
         }
         let now = format_time(world.system.clock().now());
         for node in world.list::<Node>("").await {
@@ -100,9 +106,6 @@ impl Kubelets {
 impl World {
     async fn add_node(&self, name: &str) {
         self.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
-        let metadata = json!({"name": name, "namespace": "kube-node-lease"});
-        let spec = json!({"holderIdentity": name, "leaseDurationSeconds": 40});
-        self.api.create(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})).await;
         for (kind, seconds) in [("hasty", Some(BORNE.as_secs())), ("patient", None)] {
             let bears = |key: &str| {
                 let mut toleration = json!({"key": key, "operator": "Exists", "effect": "NoExecute"});
@@ -116,12 +119,6 @@ impl World {
             let spec = json!({"nodeName": name, "tolerations": tolerations, "containers": [{"name": "c", "image": "i"}]});
             self.api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})).await;
         }
-    }
-
-    async fn renew(&self, node: &str) {
-        let lease = self.api.target("leases.coordination.k8s.io", "kube-node-lease", node);
-        let spec = json!({"renewTime": MicroTime(self.system.clock().now())});
-        self.api.patch(lease, PatchType::Merge, json!({"spec": spec})).await.expect("patched");
     }
 
     async fn say_ready(&self, node: &str, now: &str) {
@@ -151,7 +148,7 @@ async fn run(world: &World) {
     world.start(|caches| NodeLifecycleController::new(caches, GRACE));
     world.start(PodGcController::new);
     let going = world.note("pods", Going::note);
-    world.api.ensure(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-node-lease"}})).await;
+    world.api.ensure(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": lease::NAMESPACE}})).await;
     for node in NODES {
         world.add_node(node).await;
     }
@@ -160,7 +157,7 @@ async fn run(world: &World) {
     let mut silent_since = None;
     let steps = async {
         kubelets.go_on(world, &all, SILENT).await;
-        silent_since = Some(kubelets.renewed["dead"]);
+        silent_since = Some(kubelets.renewed["dead"].0);
         kubelets.go_on(world, &without(&["away", "dead"]), BACK).await;
         kubelets.go_on(world, &without(&["dead"]), FAULTY - SILENT - BACK).await;
     };
