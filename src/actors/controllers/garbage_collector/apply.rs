@@ -33,6 +33,10 @@ impl Collector {
     pub async fn collect(&self, item: Item, absent: &mut Vec<Absence>) -> Result<Looked, Status> {
         let Some(live) = self.read(&item.place, &item.uid).await? else { return Ok(Looked::Gone) };
         let mut facts = facts(&live, &item);
+        if facts.deletion.foreground && !item.deletion.foreground {
+            // Who depends on it is known up to when its own watch shows that; then it is looked at again.
+            return Ok(Looked::Done(Vec::new()));
+        }
         if !facts.deletion.begun {
             let Some(owners) = self.owners(&live, &item, absent).await? else { return Ok(Looked::Unfinished) };
             facts.owners = owners;
@@ -50,18 +54,18 @@ impl Collector {
     async fn apply(&self, item: &Item, live: &StoredObject, actions: Vec<Action>) -> Result<Looked, Status> {
         let mut looks = Vec::new();
         let places: BTreeMap<&Uid, &Place> = item.dependents.iter().map(|(dependent, place)| (&dependent.uid, place)).collect();
-        // What was decided holds for the version that was read, until a step of ours changes it.
-        let mut guard = Some(live.revision);
+        // What was decided holds for the version that was read, and for the one that a step of ours makes of it.
+        let mut guard = live.revision;
         for action in actions {
             match action {
                 Action::Look(uid) => looks.push(Work::Collect(uid)),
-                Action::DropOwners(uids) => self.set_owners(item, live, &uids).await?,
-                Action::Unblock => {
-                    self.unblock(item, live).await?;
-                    guard = None;
-                }
+                Action::DropOwners(uids) => drop(self.set_owners(item, live, &uids).await?),
+                Action::Unblock => match self.unblock(item, live).await? {
+                    Some(written) => guard = written,
+                    None => return Ok(Looked::Gone),
+                },
                 Action::Delete(policy) => self.delete(item, live, guard, policy).await?,
-                Action::RemoveFinalizer(finalizer) => self.remove_finalizer(item, live, finalizer).await?,
+                Action::RemoveFinalizer(finalizer) => drop(self.remove_finalizer(item, live, finalizer).await?),
                 Action::Free(uid) => {
                     if let Some(place) = places.get(&uid) {
                         self.free(place, &uid, &item.uid).await?;
@@ -72,32 +76,34 @@ impl Collector {
         Ok(Looked::Done(looks))
     }
 
-    /// Merge-patches metadata of the version that was read; its UID and revision guard it.
-    async fn patch(&self, place: &Place, live: &StoredObject, mut metadata: Value) -> Result<(), Status> {
+    /// Merge-patches metadata of the version that was read; its UID and revision guard it. The revision that came of it; `None` when the
+    /// object is gone.
+    async fn patch(&self, place: &Place, live: &StoredObject, mut metadata: Value) -> Result<Option<Revision>, Status> {
         metadata["uid"] = json!(live.uid().to_string());
         metadata["resourceVersion"] = json!(live.revision.to_string());
         let body = json!({"metadata": metadata}).to_string().into();
         let options = WriteOptions { field_manager: "kube-controller-manager".into(), ..WriteOptions::default() };
         let operation = Operation::Patch { patch_type: PatchType::Merge, body, options };
         match self.client.call(self.target(place)?, operation).await {
-            Err(status) if !status.is_not_found() => Err(status),
-            _ => Ok(()),
+            Ok(reply) => Ok(Some(reply.into_stored()?.revision)),
+            Err(status) if status.is_not_found() => Ok(None),
+            Err(status) => Err(status),
         }
     }
 
-    async fn set_owners(&self, item: &Item, live: &StoredObject, dropped: &[Uid]) -> Result<(), Status> {
+    async fn set_owners(&self, item: &Item, live: &StoredObject, dropped: &[Uid]) -> Result<Option<Revision>, Status> {
         let dropped: BTreeSet<&str> = dropped.iter().map(|uid| &*uid.0).collect();
         let owners = owners_of(live).into_iter().filter(|owner| owner["uid"].as_str().is_none_or(|uid| !dropped.contains(uid)));
         self.patch(&item.place, live, json!({"ownerReferences": owners.collect::<Vec<_>>()})).await
     }
 
-    async fn unblock(&self, item: &Item, live: &StoredObject) -> Result<(), Status> {
+    async fn unblock(&self, item: &Item, live: &StoredObject) -> Result<Option<Revision>, Status> {
         let mut owners = owners_of(live);
         owners.iter_mut().for_each(|owner| owner["blockOwnerDeletion"] = json!(false));
         self.patch(&item.place, live, json!({"ownerReferences": owners})).await
     }
 
-    async fn remove_finalizer(&self, item: &Item, live: &StoredObject, finalizer: &str) -> Result<(), Status> {
+    async fn remove_finalizer(&self, item: &Item, live: &StoredObject, finalizer: &str) -> Result<Option<Revision>, Status> {
         let left: Vec<&str> = live.meta().finalizers.iter().map(|found| &**found).filter(|found| *found != finalizer).collect();
         self.patch(&item.place, live, json!({"finalizers": left})).await
     }
@@ -109,12 +115,13 @@ impl Collector {
         if kept.len() == owners.len() {
             return Ok(());
         }
-        self.patch(place, &live, json!({"ownerReferences": kept})).await
+        self.patch(place, &live, json!({"ownerReferences": kept})).await.map(drop)
     }
 
-    async fn delete(&self, item: &Item, live: &StoredObject, guard: Option<Revision>, policy: Propagation) -> Result<(), Status> {
+    async fn delete(&self, item: &Item, live: &StoredObject, guard: Revision, policy: Propagation) -> Result<(), Status> {
         let uid = Some(live.uid().to_string());
-        let options = DeleteOptions { precondition_uid: uid, precondition_revision: guard, propagation: Some(policy), ..DeleteOptions::default() };
+        let options =
+            DeleteOptions { precondition_uid: uid, precondition_revision: Some(guard), propagation: Some(policy), ..DeleteOptions::default() };
         match self.client.call(self.target(&item.place)?, Operation::Delete(options)).await {
             Err(status) if !status.is_not_found() => Err(status),
             _ => Ok(()),

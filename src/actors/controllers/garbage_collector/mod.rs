@@ -263,14 +263,15 @@ impl GarbageCollector {
     }
 
     fn item(&self, uid: &Uid) -> Option<Item> {
-        let Node { place, owners, .. } = self.graph.node(uid)?;
+        let Node { place, owners, deletion, .. } = self.graph.node(uid)?;
         let namespace = &place.key.namespace;
         let beliefs = owners.iter().filter_map(|owner| Some((absence(owner, &place.key), self.graph.belief(owner, namespace)?)));
         let dependents = self.graph.dependents(uid).into_iter().map(|(uid, node, reference)| {
             let blocking = reference.block_owner_deletion;
             (Dependent { uid, blocking, deletion: node.deletion }, node.place.clone())
         });
-        Some(Item { uid: uid.clone(), place: place.clone(), dependents: dependents.collect(), beliefs: beliefs.collect() })
+        let (dependents, beliefs) = (dependents.collect(), beliefs.collect());
+        Some(Item { uid: uid.clone(), place: place.clone(), deletion: *deletion, dependents, beliefs })
     }
 
     fn look(&mut self, work: Work, cause: Cause, cx: &mut UnitContext<'_, Self>) {

@@ -8,7 +8,7 @@ use troupe_api::{
 };
 
 use super::{
-    graph::{Belief, Place, place_of},
+    graph::{Belief, Deletion, Place, place_of},
     plan::Dependent,
 };
 
@@ -27,6 +27,8 @@ pub fn absence(owner: &OwnerProjection, dependent: &ObjectKey) -> Absence {
 pub struct Item {
     pub uid: Uid,
     pub place: Place,
+    /// How far its deletion was when a watch showed it last.
+    pub deletion: Deletion,
     /// Its dependents, and where they live.
     pub dependents: Vec<(Dependent, Place)>,
     /// What is known of its owners.

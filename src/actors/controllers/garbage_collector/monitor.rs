@@ -45,6 +45,13 @@ impl News {
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty() && self.changes.is_empty()
     }
+
+    /// Notes all there is of a kind. Changes that an earlier watch showed of other objects are of no interest any more: their ends went unseen.
+    fn list(&mut self, kind: Kind, listed: BTreeSet<Uid>) {
+        let is_of = |place: &Place| (&place.api_version, &place.kind) == (&kind.0, &kind.1);
+        self.changes.retain(|uid, (change, _)| !matches!(change, Change::Seen(seen) if is_of(&seen.place)) || listed.contains(uid));
+        self.listed.insert(kind, listed);
+    }
 }
 
 /// The changes on their way to the collector. Bounded by the number of objects: each has its newest change only.
@@ -138,7 +145,7 @@ impl Monitor {
                 }
                 WatchItem::Bookmark { revision, initial_end } => {
                     if let Some(listed) = listing.take_if(|_| initial_end) {
-                        self.tell(|news| drop(news.listed.insert(self.kind(), listed)));
+                        self.tell(|news| news.list(self.kind(), listed));
                         self.synced.store(true, Relaxed);
                         (self.wake)();
                     }
@@ -180,7 +187,25 @@ impl Monitor {
 
 #[cfg(test)]
 mod tests {
+    use troupe_api::meta::ObjectKey;
+
     use super::*;
+
+    #[test]
+    fn what_a_list_lacks_is_not_taken_for_there_because_an_earlier_watch_showed_it() {
+        let (kind, other) = (("v1".into(), "ConfigMap".into()), ("v1".into(), "Secret".into()));
+        let seen = |kind: &Kind, name: &str| {
+            let place = Place { api_version: kind.0.clone(), kind: kind.1.clone(), key: ObjectKey::new("n", name) };
+            let seen = Seen { uid: Uid(name.into()), place, owners: Arc::default(), deletion: Deletion::default() };
+            (Uid(name.into()), (Change::Seen(seen), Cause::default()))
+        };
+        let mut news = News::default();
+        news.changes.extend([seen(&kind, "gone"), seen(&kind, "there"), seen(&other, "other")]);
+        news.changes.insert(Uid("ended".into()), (Change::Gone, Cause::default()));
+        news.list(kind, BTreeSet::from([Uid("there".into())]));
+        let left: Vec<&str> = news.changes.keys().map(|uid| &*uid.0).collect();
+        assert_eq!(left, ["ended", "other", "there"]);
+    }
 
     #[test]
     fn resources_that_an_extension_server_comes_up_with_are_not_waited_for() {

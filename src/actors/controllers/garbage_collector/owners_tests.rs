@@ -11,7 +11,7 @@ use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
     meta::{Cause, Object, Uid},
     resources::Registry,
-    service::{Operation, Target, UserInfo, WatchOptions, WatchStream},
+    service::{DeleteOptions, Operation, PatchType, Propagation, Target, UserInfo, WatchOptions, WatchStream},
     stored::StoredObject,
 };
 use troupe_api_client::Client;
@@ -165,4 +165,49 @@ async fn absence_is_of_a_uid_at_a_place_and_ends_when_the_object_is_seen_there()
     assert_eq!(belief(&world), Some(Belief::Solid));
     world.unit.graph.forget(&uid);
     assert_eq!(belief(&world), Some(Belief::Absent), "who saw it go need not look");
+}
+
+#[actix::test]
+async fn a_deletion_in_the_foreground_ends_when_its_own_watch_has_shown_it() {
+    let mut world = World::new().await;
+    let parent = world.make("parent", &[]).await;
+    let foreground = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    world.api.delete("configmaps", "default", "parent", foreground).await.expect("deleted");
+    let (looked, _) = world.look(&parent).await;
+    assert_eq!(looked.expect("looked"), Looked::Done(Vec::new()));
+    assert!(world.exists("parent").await, "a dependent may be on its way in the watch");
+    let live = world.api.get("configmaps", "default", "parent").await.expect("it waits");
+    world.unit.graph.observe(seen(&live));
+    world.look(&parent).await.0.expect("looked");
+    assert!(!world.exists("parent").await);
+}
+
+#[actix::test]
+async fn owners_in_a_circle_that_block_each_other_go() {
+    let mut world = World::new().await;
+    let first = world.make("first", &[]).await;
+    let blocking = |name: &str, uid: &Uid| {
+        let mut owner = owner(name, &uid.0);
+        owner["blockOwnerDeletion"] = json!(true);
+        owner
+    };
+    let second = world.make("second", &[blocking("first", &first)]).await;
+    let patch = json!({"metadata": {"ownerReferences": [blocking("second", &second)]}});
+    let target = world.api.target("configmaps", "default", "first");
+    let patched = world.api.patch(target, PatchType::Merge, patch).await.expect("patched");
+    world.unit.graph.observe(seen(&patched));
+    let foreground = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    world.api.delete("configmaps", "default", "first", foreground).await.expect("deleted");
+    for _ in 0..4 {
+        for (name, uid) in [("first", &first), ("second", &second)] {
+            match world.api.get("configmaps", "default", name).await {
+                Ok(live) => drop(world.unit.graph.observe(seen(&live))),
+                Err(_) => drop(world.unit.graph.forget(uid)),
+            }
+            if world.unit.graph.node(uid).is_some() {
+                world.look(uid).await.0.expect("looked");
+            }
+        }
+    }
+    assert!(!world.exists("first").await && !world.exists("second").await);
 }
